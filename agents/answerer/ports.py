@@ -1,0 +1,44 @@
+"""What the answerer needs: a search, an inference engine, and the adapters on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from schemas.generation import Generation, GenerationRequest
+from schemas.retrieval import Hit
+
+
+class Retriever(Protocol):
+    """Searches documents."""
+
+    def search(self, texts: Sequence[str], *, tenant: str, k: int) -> list[list[Hit]]:
+        """For each text at most k hits, best first, of current versions and this tenant only. Raises Unavailable."""
+        ...
+
+
+class Engine(Protocol):
+    """An inference engine with LoRA adapters."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base_model(self) -> str: ...
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """One generation a request, in order; adapters may be mixed. Raises EngineCrashed or Unavailable."""
+        ...
+
+    def set_adapters(self, adapters: dict[str, Path]) -> None:
+        """Makes exactly these adapters available, by id; raises AdapterMissing, and then keeps what it had."""
+        ...
+
+
+class AdapterStore(Protocol):
+    """Adapters on disk."""
+
+    def path(self, adapter_id: str) -> Path:
+        """The folder of an adapter in PEFT's format; raises AdapterMissing."""
+        ...

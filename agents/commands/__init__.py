@@ -1,0 +1,1 @@
+"""The command line, a file a subject; each command is a plain Kafka client or a file operation."""

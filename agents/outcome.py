@@ -1,0 +1,46 @@
+"""What a handler gives back for an event: facts to publish, a change to commit, work to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from schemas.event import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """An event to publish. ``time`` is when the fact happened; the moment of handling where it is None."""
+
+    event: Event
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Long work to start: a kind that the worker knows, and arguments that fit in JSON."""
+
+    kind: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The result of handling one event.
+
+    ``effect`` runs inside the journal's SQL transaction, after the handler, and may return more outputs, for facts
+    that are only known there. It may run more than once, so it reads what it needs inside the transaction.
+    ``after`` runs once the transaction is committed; it may be lost in a crash, so it only hastens what a
+    tick does too.
+    """
+
+    outputs: Sequence[Output] = ()
+    effect: Callable[[], Sequence[Output]] | None = None
+    runs: Sequence[RunRequest] = ()
+    after: Callable[[], None] | None = None
+
+
+NOTHING = Outcome()
+"""The outcome of an event that needs no reaction; it is journaled and acked all the same."""

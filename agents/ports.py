@@ -1,0 +1,100 @@
+"""What the delivery recipe needs of the world, each port as small as its role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from schemas.delivery import Claim, Entry, InFlight, Run
+from schemas.envelope import Position, Record
+
+
+class Database(Protocol):
+    """SQL. Stores made from the same database take part in the transaction that is open in the current thread."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commits at the end, rolls back on an exception; raises Unavailable when SQL cannot be reached."""
+        ...
+
+
+class Journal(Protocol):
+    """Which events an agent has done, and what it published for each."""
+
+    def find(self, agent: str, identities: Sequence[str]) -> dict[str, Entry]:
+        """The entries of those identities that are journaled."""
+        ...
+
+    def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
+        """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        ...
+
+    def mark_published(self, agent: str, identities: Sequence[str]) -> None: ...
+
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes published entries older than ``before``; returns how many."""
+        ...
+
+
+class InFlightMarks(Protocol):
+    """Which offsets a worker has begun, so that whoever takes over after a crash knows whom to suspect."""
+
+    def read(self, agent: str) -> list[InFlight]: ...
+
+    def write(self, agent: str, marks: Sequence[InFlight]) -> None:
+        """Replaces the marks of those partitions."""
+        ...
+
+
+class Publisher(Protocol):
+    """Sends records and waits until Kafka confirmed each; raises Unavailable when it cannot."""
+
+    async def publish(self, records: Sequence[Record]) -> None: ...
+
+
+class RunStore(Protocol):
+    """Long work: rows that one worker at a time holds by a lease that it must renew."""
+
+    def add(
+        self,
+        agent: str,
+        run_id: str,
+        kind: str,
+        arguments: dict[str, Any],
+        cause: Position | None,
+        context: dict[str, str],
+        at: datetime,
+    ) -> None:
+        """Inside a transaction; adding a run twice is adding it once."""
+        ...
+
+    def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
+        """The oldest run that is due and whose lease is free or has expired, with its attempt counted."""
+        ...
+
+    def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
+        """False when another worker holds the run by now."""
+        ...
+
+    def finish(self, run_id: str, worker: str, *, state: str, result: dict[str, Any], now: datetime) -> bool:
+        """Inside a transaction; False when another worker holds the run by now."""
+        ...
+
+    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None: ...
+
+    def show(self, run_id: str) -> Run | None: ...
+
+
+class Leases(Protocol):
+    """Named leases for what one worker of a fleet does at a time, such as ticks."""
+
+    def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool: ...
+
+    def last(self, name: str) -> datetime | None:
+        """The scheduled time that was done last."""
+        ...
+
+    def set_last(self, name: str, at: datetime) -> None:
+        """Inside a transaction."""
+        ...

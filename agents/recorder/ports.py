@@ -1,0 +1,22 @@
+"""What the recorder needs: the feature table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.features import Example, Interaction
+
+
+class FeatureTable(Protocol):
+    """One row a question, and the labelled examples. All methods run inside a transaction."""
+
+    def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
+        """The rows that exist, locked until the transaction ends."""
+        ...
+
+    def put_interaction(self, row: Interaction) -> None: ...
+
+    def put_example(self, row: Example) -> None:
+        """Writing an example twice is writing it once."""
+        ...

@@ -1,0 +1,1 @@
+"""Inference engines, a file each."""

@@ -1,0 +1,1 @@
+"""The embedded stack: Kafka, Milvus Lite and the supervisor, without Docker or a system Java."""

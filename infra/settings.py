@@ -1,0 +1,202 @@
+"""The only reader of the environment and of ``everlearn.toml``: one frozen object that says where everything is.
+
+A setting comes from, in this order: the environment (``EVERLEARN_<TABLE>_<SETTING>``), the file, the default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from agents.errors import ConfigurationError, Unavailable
+from schemas.envelope import describe
+from schemas.tasks import Task
+
+EMBEDDED = "embedded"
+DEFAULT_HOME = Path(".everlearn")
+CONFIG_NAME = "everlearn.toml"
+
+
+class Table(BaseModel):
+    """A table of everlearn.toml; an unknown setting is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Table):
+    bootstrap_servers: str = EMBEDDED
+    """``host:port`` of a Kafka cluster, several with commas; ``embedded`` for the one that ``everlearn up`` starts."""
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str | None = None
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, with a SASL protocol."""
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    """Only from the environment: EVERLEARN_KAFKA_SASL_PASSWORD."""
+    ssl_cafile: Path | None = None
+    """The certificate authorities that sign the brokers' certificates; the system's where absent."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each topic that Everlearn creates; 3 on a real cluster."""
+
+
+class SqlSettings(Table):
+    url: str = EMBEDDED
+    """An SQLAlchemy URL, such as ``postgresql+psycopg://user@host/db``; ``embedded`` for SQLite in the home folder."""
+
+
+class MilvusSettings(Table):
+    uri: str = EMBEDDED
+    """``http://host:port`` of a Milvus server; ``embedded`` for the Milvus Lite that ``everlearn up`` starts."""
+    token: SecretStr | None = None
+    """Only from the environment: EVERLEARN_MILVUS_TOKEN."""
+
+
+class EmbeddingSettings(Table):
+    model: str = "all-MiniLM-L6-v2"
+    """A sentence-transformers model by name or path; the default is the one that ships with Everlearn."""
+
+
+class ModelSettings(Table):
+    base: str = "smollm2-135m-instruct"
+    """A causal language model by name or path; the default is the one that ships with Everlearn."""
+    engine: str = "transformers"
+    """What runs it: ``transformers``."""
+    folder: Path | None = None
+    """Where converted models are kept; ``<home>/models`` where absent. Several homes may share one."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads of a worker with a model; one a core where absent."""
+
+
+class IndexerSettings(Table):
+    chunk_tokens: int = Field(default=220, ge=16, le=8192)
+    """The longest chunk, tokens of the embedding model."""
+    overlap_tokens: int = Field(default=30, ge=0, le=1024)
+    """Tokens that two neighbouring chunks share."""
+    batch: int = Field(default=64, ge=1, le=1024)
+    """Most documents that one worker handles together."""
+
+
+class AnswererSettings(Table):
+    batch: int = Field(default=32, ge=1, le=512)
+    """Most questions that are generated together."""
+    context_tokens: int = Field(default=1400, ge=128)
+    """Most tokens of a prompt; the least similar sources and the oldest turns are left out first."""
+
+
+class WorkerSettings(Table):
+    session_timeout_seconds: float = Field(default=10.0, gt=0)
+    """After this long without a sign of life Kafka gives a worker's partitions to another."""
+    max_poll_interval_seconds: float = Field(default=300.0, gt=0)
+    """After this long without reading, likewise."""
+    stalled_after_seconds: float = Field(default=300.0, gt=0)
+    """A worker whose lag stands still this long, without waiting for anything, ends itself to be restarted."""
+    shutdown_seconds: float = Field(default=10.0, gt=0)
+    """How long a stopping worker may take to end the batch it is at."""
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    """How often a worker reports on fleet.v1."""
+
+
+class Settings(Table):
+    """Everything configurable. ``home`` is absolute."""
+
+    home: Path
+    config: Path | None = None
+    kafka: KafkaSettings = KafkaSettings()
+    sql: SqlSettings = SqlSettings()
+    milvus: MilvusSettings = MilvusSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    model: ModelSettings = ModelSettings()
+    indexer: IndexerSettings = IndexerSettings()
+    answerer: AnswererSettings = AnswererSettings()
+    worker: WorkerSettings = WorkerSettings()
+    tasks: dict[str, Task] = Field(default_factory=dict)
+
+    @property
+    def run_folder(self) -> Path:
+        """Endpoints, process ids and logs of the embedded stack."""
+        return self.home / "run"
+
+    @property
+    def models_folder(self) -> Path:
+        return self.model.folder or self.home / "models"
+
+    @property
+    def adapters_folder(self) -> Path:
+        return self.home / "adapters"
+
+    def kafka_bootstrap(self) -> str:
+        """Raises Unavailable when the embedded broker is not running."""
+        if self.kafka.bootstrap_servers != EMBEDDED:
+            return self.kafka.bootstrap_servers
+        return self._endpoint("kafka")
+
+    def milvus_uri(self) -> str:
+        """Raises Unavailable when the embedded server is not running."""
+        return self.milvus.uri if self.milvus.uri != EMBEDDED else self._endpoint("milvus")
+
+    def sql_url(self) -> str:
+        return self.sql.url if self.sql.url != EMBEDDED else f"sqlite:///{self.home / 'everlearn.db'}"
+
+    def _endpoint(self, name: str) -> str:
+        path = self.run_folder / "endpoints.json"
+        try:
+            return str(json.loads(path.read_text())[name])
+        except (OSError, KeyError, ValueError):
+            raise Unavailable(
+                f"no embedded {name} runs in {self.home}: start it with 'everlearn up', "
+                f"or set [{name}] in {CONFIG_NAME}"
+            ) from None
+
+
+def load(home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a home folder, which need not exist yet. Raises ConfigurationError with every fault named."""
+    environ = os.environ if environ is None else environ
+    home = (home or Path(environ.get("EVERLEARN_HOME") or DEFAULT_HOME)).expanduser().absolute()
+    config = config or (Path(environ["EVERLEARN_CONFIG"]) if environ.get("EVERLEARN_CONFIG") else None)
+    if config is not None and not config.is_file():
+        raise ConfigurationError(
+            f"there is no configuration file {config}: give --config a file, or run 'everlearn init'"
+        )
+    path = config or home / CONFIG_NAME
+    values: dict[str, Any] = _read(path) if path.is_file() else {}
+    for table in ("kafka", "milvus"):
+        for secret in ("sasl_password", "token"):
+            if isinstance(values.get(table), dict) and secret in values[table]:
+                raise ConfigurationError(
+                    f"{path}: [{table}] {secret} is a secret: set EVERLEARN_{table.upper()}_{secret.upper()} instead"
+                )
+    _merge_environment(values, environ)
+    tasks = values.get("tasks", {})
+    if isinstance(tasks, dict):
+        values["tasks"] = {
+            name: {"name": name, **task} if isinstance(task, dict) else task for name, task in tasks.items()
+        }
+    try:
+        return Settings(**{**values, "home": home, "config": path if path.is_file() else None})
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {describe(error)}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for table, field in Settings.model_fields.items():
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Table)):
+            continue
+        for setting in field.annotation.model_fields:
+            text = environ.get(f"EVERLEARN_{table.upper()}_{setting.upper()}")
+            if text:
+                values.setdefault(table, {})[setting] = text

@@ -1,0 +1,61 @@
+"""Values of the delivery recipe that are kept in SQL: journal entries, in-flight marks, runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from schemas.envelope import Record
+
+RunState = Literal["queued", "running", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An event that an agent has done: the records it published for it, and whether Kafka confirmed them."""
+
+    outputs: tuple[Record, ...]
+    published: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class InFlight:
+    """Offsets of a partition that a worker has begun and not finished.
+
+    ``suspects_to``: after a crash, the events up to this offset are handled one at a time. ``attempts`` counts how
+    often the event at ``first`` was begun alone. ``worker`` is one life of one process. ``since`` is its first attempt.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    suspects_to: int
+    attempts: int
+    worker: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A run that a worker may do now. ``attempt`` counts from 1. ``context``: that of the event which asked for it."""
+
+    run_id: str
+    kind: str
+    arguments: dict[str, Any]
+    context: dict[str, str]
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run as it stands."""
+
+    run_id: str
+    agent: str
+    kind: str
+    state: RunState
+    attempt: int
+    worker: str | None = None
+    result: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,77 @@
+"""Documents coming, going and becoming searchable."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from schemas.event import MAX_DOCUMENT_CHARACTERS, Event, Identifier, Name
+
+DEFAULT_TENANT = "default"
+DocumentText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARACTERS, pattern=r"\S")]
+Metadata = dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], str | int | float | bool]
+
+
+def document_key(tenant: str, document_id: str) -> str:
+    """The key of a document's events; a tenant holds no slash, so the pair can be read back."""
+    return f"{tenant}/{document_id}"
+
+
+class DocumentSubmitted(Event):
+    """Someone published a document or a newer version of it."""
+
+    type: ClassVar[str] = "everlearn.document.submitted.v1"
+    document_id: Identifier
+    tenant: Name = DEFAULT_TENANT
+    text: DocumentText
+    title: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    uri: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    metadata: Metadata = Field(default_factory=dict, max_length=64)
+    submitted_at: AwareDatetime
+
+    @property
+    def key(self) -> str:
+        return document_key(self.tenant, self.document_id)
+
+
+class DocumentWithdrawn(Event):
+    """Someone took a document back: it must not be found any more."""
+
+    type: ClassVar[str] = "everlearn.document.withdrawn.v1"
+    document_id: Identifier
+    tenant: Name = DEFAULT_TENANT
+    submitted_at: AwareDatetime
+
+    @property
+    def key(self) -> str:
+        return document_key(self.tenant, self.document_id)
+
+
+class DocumentIndexed(Event):
+    """A document's current version is searchable."""
+
+    type: ClassVar[str] = "everlearn.document.indexed.v1"
+    document_id: Identifier
+    tenant: Name = DEFAULT_TENANT
+    content_hash: str
+    chunk_count: int = Field(ge=0)
+    embedding_model: str
+    submitted_at: AwareDatetime
+
+    @property
+    def key(self) -> str:
+        return document_key(self.tenant, self.document_id)
+
+
+class DocumentUnindexed(Event):
+    """A withdrawn document is no longer searchable."""
+
+    type: ClassVar[str] = "everlearn.document.unindexed.v1"
+    document_id: Identifier
+    tenant: Name = DEFAULT_TENANT
+    submitted_at: AwareDatetime
+
+    @property
+    def key(self) -> str:
+        return document_key(self.tenant, self.document_id)

@@ -1,0 +1,214 @@
+"""The wire format: CloudEvents 1.0 in Kafka's binary content mode, written and read without a framework.
+
+Attributes travel as ``ce_*`` headers in UTF-8, the event as JSON in the value, the partition key as the Kafka key.
+Sources: CloudEvents 1.0.2 core, Kafka protocol binding, extensions partitioning and distributed tracing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from schemas.event import Event
+from schemas.topics import BY_NAME, EVENT_TYPES, TOPIC_OF, origin_topic
+
+Headers = tuple[tuple[str, bytes], ...]
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+CONTENT_TYPE = b"application/json"
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""An event from further in the future than this is refused: it would outrank everything that comes after it."""
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:everlearn:events")
+
+
+class MalformedRecord(ValueError):
+    """A Kafka record that is not an event of its topic; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """An event's CloudEvents attributes. (source, id) identifies it; ``time`` is when the fact happened."""
+
+    id: str
+    source: str
+    time: datetime
+    correlation_id: str | None = None
+    """The id of the event that the whole chain began with."""
+    causation_id: str | None = None
+    """The id of the event that this one is an output of."""
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A record to send: bytes only, so that sending it again is sending the same."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """Where a record was read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received(Generic[E_co]):
+    """An event as it was read."""
+
+    event: E_co
+    context: Context
+    position: Position
+
+    @property
+    def identity(self) -> str:
+        """What makes two deliveries the same event: CloudEvents' (source, id)."""
+        return f"{self.context.source}#{self.context.id}"
+
+
+def derived_id(*parts: str | int) -> str:
+    """A UUIDv5 of the parts: the same parts give the same id on every machine."""
+    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts)))
+
+
+def new_context(
+    source: str, *, now: datetime, correlation_id: str | None = None, event_id: str | None = None
+) -> Context:
+    """The context of an event that starts a chain, from a person or another program."""
+    trace = uuid.uuid4().hex
+    return Context(
+        id=event_id or str(uuid.uuid4()),
+        source=source,
+        time=now,
+        correlation_id=correlation_id,
+        traceparent=f"00-{trace}-{uuid.uuid4().hex[:16]}-01",
+    )
+
+
+def output_context(cause: Context, agent: str, ordinal: int, time: datetime) -> Context:
+    """The context of an agent's ``ordinal``-th output for an input: its id depends on nothing else."""
+    output_id = derived_id(cause.source, cause.id, agent, ordinal)
+    traceparent = None
+    if cause.traceparent is not None:
+        version, trace, _, flags = cause.traceparent.split("-", 3)
+        traceparent = f"{version}-{trace}-{uuid.UUID(output_id).hex[:16]}-{flags}"
+    return Context(
+        id=output_id,
+        source=f"/everlearn/{agent}",
+        time=time,
+        correlation_id=cause.correlation_id or cause.id,
+        causation_id=cause.id,
+        traceparent=traceparent,
+    )
+
+
+def encode(event: Event, context: Context, topic: str | None = None) -> Record:
+    """The record of an event, for its own topic unless another is given."""
+    key = event.key
+    attributes = {
+        "specversion": "1.0",
+        "id": context.id,
+        "source": context.source,
+        "type": event.type,
+        "time": context.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "partitionkey": key,
+        "correlationid": context.correlation_id,
+        "causationid": context.causation_id,
+        "traceparent": context.traceparent,
+    }
+    headers = [("content-type", CONTENT_TYPE)]
+    headers += [(f"ce_{name}", value.encode()) for name, value in attributes.items() if value is not None]
+    return Record(
+        topic=topic or TOPIC_OF[type(event)].name,
+        key=key.encode(),
+        value=event.model_dump_json(exclude_none=True).encode(),
+        headers=tuple(headers),
+    )
+
+
+def decode(
+    topic: str, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], *, now: datetime
+) -> tuple[Event, Context]:
+    """The event in a record of a topic (or of its retry or dead-letter topic).
+
+    Raises MalformedRecord when headers or value are not such an event, or when it claims to be from the future.
+    """
+    attributes = _attributes(headers)
+    for name in ("specversion", "id", "source", "type", "time"):
+        if not attributes.get(name):
+            raise MalformedRecord(f"the header ce_{name} is missing")
+    if attributes["specversion"] != "1.0":
+        raise MalformedRecord(f"CloudEvents version {attributes['specversion']!r} is not 1.0")
+    event_type = EVENT_TYPES.get(attributes["type"])
+    expected = BY_NAME[origin_topic(topic)].events
+    if event_type not in expected:
+        names = ", ".join(each.type for each in expected)
+        raise MalformedRecord(f"type {attributes['type']!r} does not belong on {topic}; it takes {names}")
+    if value is None:
+        raise MalformedRecord("the value is empty")
+    time = _time(attributes["time"], now)
+    try:
+        event = event_type.model_validate_json(value)
+    except ValidationError as error:
+        raise MalformedRecord(describe(error)) from error
+    submitted = getattr(event, "submitted_at", None)
+    if submitted is not None:
+        _refuse_future("submitted_at", submitted, now)
+    traceparent = attributes.get("traceparent")
+    if traceparent is not None and traceparent.count("-") != 3:
+        traceparent = None
+    return event, Context(
+        id=attributes["id"],
+        source=attributes["source"],
+        time=time,
+        correlation_id=attributes.get("correlationid"),
+        causation_id=attributes.get("causationid"),
+        traceparent=traceparent,
+    )
+
+
+def describe(error: ValidationError) -> str:
+    """One line that names each wrong field and what it should be."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in each['loc']) or 'value'}: {each['msg']}"
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+
+
+def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, raw in headers:
+        if name.startswith("ce_") and raw is not None:
+            try:
+                found[name.removeprefix("ce_")] = raw.decode()
+            except UnicodeDecodeError as error:
+                raise MalformedRecord(f"the header {name} is not UTF-8") from error
+    return found
+
+
+def _time(text: str, now: datetime) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise MalformedRecord(f"ce_time {text!r} is not an RFC 3339 time") from error
+    if time.tzinfo is None:
+        raise MalformedRecord(f"ce_time {text!r} names no time zone")
+    _refuse_future("ce_time", time, now)
+    return time
+
+
+def _refuse_future(name: str, time: datetime, now: datetime) -> None:
+    if time > now + MAX_CLOCK_SKEW:
+        raise MalformedRecord(f"{name} {time.isoformat()} is more than 5 minutes in the future; set the sender's clock")

@@ -1,0 +1,65 @@
+"""What users thought of answers, examples they already have, and the joined interaction."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from schemas.event import Event, Identifier, Name
+from schemas.questions import Arm, MessageText
+
+Rating = Literal["up", "down"]
+Outcome = Literal["pending", "unrated", "approved", "disapproved", "corrected", "failed"]
+
+
+class FeedbackGiven(Event):
+    """A user rated or corrected an answer; it may arrive before the answer does."""
+
+    type: ClassVar[str] = "everlearn.feedback.given.v1"
+    answer_id: Identifier
+    rating: Rating | None = None
+    correction: MessageText | None = None
+    reason: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    user: Identifier | None = None
+
+    @model_validator(mode="after")
+    def says_something(self) -> Self:
+        if self.rating is None and self.correction is None and self.reason is None:
+            raise ValueError("give a rating, a correction or a reason")
+        return self
+
+    @property
+    def key(self) -> str:
+        return self.answer_id
+
+
+class ExampleSubmitted(Event):
+    """A labelled example that exists already: an input and its right output."""
+
+    type: ClassVar[str] = "everlearn.example.submitted.v1"
+    task: Name
+    input: MessageText
+    output: MessageText
+    origin: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+    @property
+    def key(self) -> str:
+        return self.task
+
+
+class InteractionRecorded(Event):
+    """The feature table's row of an answer changed; ``revision`` counts the facts merged into it."""
+
+    type: ClassVar[str] = "everlearn.interaction.recorded.v1"
+    answer_id: Identifier
+    task: Name | None = None
+    """None while only feedback has arrived and the answer is not known yet."""
+    adapter_id: str | None = None
+    arm: Arm | None = None
+    outcome: Outcome
+    revision: int = Field(ge=1)
+
+    @property
+    def key(self) -> str:
+        return self.answer_id

@@ -1,0 +1,116 @@
+"""Drift found, work requested, adapters trained and judged."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, Field
+
+from schemas.event import Event, Identifier, Name, Value
+
+Remedy = Literal["retrain", "index", "label", "none"]
+
+
+class Window(Value):
+    """A span of event time and the interactions in it."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+    rows: int = Field(ge=0)
+
+
+class TaskEvent(Event):
+    """An event of one task, keyed by it."""
+
+    task: Name
+
+    @property
+    def key(self) -> str:
+        return self.task
+
+
+class DriftDetected(TaskEvent):
+    """The current window differs from the reference; ``remedy`` says what would help."""
+
+    type: ClassVar[str] = "everlearn.drift.detected.v1"
+    kind: str
+    remedy: Remedy
+    evidence: dict[str, Any] = Field(default_factory=dict)
+    reference: Window | None = None
+    current: Window | None = None
+    report_uri: str | None = None
+
+
+class TrainingRequested(TaskEvent):
+    """Someone asked for a training run."""
+
+    type: ClassVar[str] = "everlearn.training.requested.v1"
+    reason: str | None = None
+
+
+class DriftCheckRequested(TaskEvent):
+    """Someone asked for a drift check now."""
+
+    type: ClassVar[str] = "everlearn.drift-check.requested.v1"
+
+
+class PromotionRequested(TaskEvent):
+    """Someone asked to promote a validated adapter by hand."""
+
+    type: ClassVar[str] = "everlearn.promotion.requested.v1"
+    adapter_id: Identifier
+    reason: str | None = None
+
+
+class RollbackRequested(TaskEvent):
+    """Someone asked to return to the previous adapter."""
+
+    type: ClassVar[str] = "everlearn.rollback.requested.v1"
+    reason: str | None = None
+
+
+class ExperimentRequested(TaskEvent):
+    """Someone asked for an A/B comparison of an adapter against the champion."""
+
+    type: ClassVar[str] = "everlearn.experiment.requested.v1"
+    adapter_id: Identifier
+    share: float = Field(default=0.5, gt=0, lt=1)
+
+
+class AdapterTrained(TaskEvent):
+    """A training run ended with a new adapter in the registry."""
+
+    type: ClassVar[str] = "everlearn.adapter.trained.v1"
+    adapter_id: Identifier
+    base_model: str
+    dataset_id: str
+    run_id: str
+    cause: str | None = None
+    """Event id of the drift or request that started the run."""
+
+
+class TrainingDeclined(TaskEvent):
+    """A training was not run, and why."""
+
+    type: ClassVar[str] = "everlearn.training.declined.v1"
+    reason: str
+    cause: str | None = None
+
+
+class AdapterValidated(TaskEvent):
+    """An adapter passed the gate."""
+
+    type: ClassVar[str] = "everlearn.adapter.validated.v1"
+    adapter_id: Identifier
+    scores: dict[str, float] = Field(default_factory=dict)
+    report_uri: str | None = None
+
+
+class AdapterRejected(TaskEvent):
+    """An adapter failed the gate, and why."""
+
+    type: ClassVar[str] = "everlearn.adapter.rejected.v1"
+    adapter_id: Identifier
+    scores: dict[str, float] = Field(default_factory=dict)
+    reasons: tuple[str, ...] = Field(min_length=1)
+    report_uri: str | None = None

@@ -1,0 +1,32 @@
+"""What an adapter is trained for: a task, as ``everlearn.toml`` describes it."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from schemas.event import Name, Value
+
+
+class Task(Value):
+    """A task: its instruction, whether answers are given from documents, its metric and limits.
+
+    ``extra="forbid"``: a misspelled setting in the file must not pass in silence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    instruction: str = Field(min_length=1, max_length=8000)
+    """The system prompt's first part: what the model is to do."""
+    retrieval: bool = False
+    """Whether documents are searched and put into the prompt."""
+    metric: str | None = None
+    """How answers are scored: exact_match, token_f1, …; needed before an adapter can be trained."""
+    labels: tuple[str, ...] = ()
+    """The allowed answers of a classifying task; empty where any text is allowed."""
+    top_k: int = Field(default=4, ge=1, le=50)
+    """Chunks put into the prompt."""
+    max_tokens: int = Field(default=96, ge=1, le=4096)
+    """Longest answer, tokens, unless the question says otherwise."""
+    min_score: float = Field(default=0.0, ge=-1.0, le=1.0)
+    """Chunks less similar than this (cosine) are left out of the prompt."""

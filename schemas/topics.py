@@ -1,0 +1,180 @@
+"""The topic table: each topic once, with its key, size, writer and readers.
+
+Counts of partitions are fixed; growth is a new topic. ``answers``, ``feedback`` and ``interactions`` have equally many,
+so that one answer's events meet in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
+from schemas.event import Event
+from schemas.fleet import WorkerReported
+from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded
+from schemas.learning import (
+    AdapterRejected,
+    AdapterTrained,
+    AdapterValidated,
+    DriftCheckRequested,
+    DriftDetected,
+    ExperimentRequested,
+    PromotionRequested,
+    RollbackRequested,
+    TrainingDeclined,
+    TrainingRequested,
+)
+from schemas.models import ModelQuantized, ModelRegistered
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
+from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted
+
+MAX_RECORD_BYTES = 9 * 1024 * 1024
+"""The largest record a topic takes: a document of two million characters, four bytes each, and its headers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A Kafka topic. ``readers`` consume with a group each; ``followers`` read a compacted topic whole, without one."""
+
+    name: str
+    key: str
+    events: tuple[type[Event], ...]
+    writer: str
+    readers: tuple[str, ...] = ()
+    followers: tuple[str, ...] = ()
+    partitions: int = 1
+    compacted: bool = False
+    retention_days: int = 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicSettings:
+    """What Kafka is told when a topic is created."""
+
+    name: str
+    partitions: int
+    compacted: bool
+    retention_days: int
+
+
+CLIENTS = "clients"
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(
+        name="documents.v1",
+        key="tenant/document_id",
+        writer=CLIENTS,
+        readers=("indexer",),
+        partitions=6,
+        events=(DocumentSubmitted, DocumentWithdrawn),
+    ),
+    Topic(
+        name="indexing.v1",
+        key="tenant/document_id",
+        writer="indexer",
+        partitions=6,
+        events=(DocumentIndexed, DocumentUnindexed),
+    ),
+    Topic(
+        name="questions.v1",
+        key="session or user",
+        writer=CLIENTS,
+        readers=("answerer",),
+        partitions=6,
+        events=(QuestionAsked,),
+    ),
+    Topic(
+        name="answers.v1",
+        key="answer_id",
+        writer="answerer",
+        readers=("recorder",),
+        partitions=6,
+        events=(AnswerProduced, AnswerFailed),
+    ),
+    Topic(
+        name="feedback.v1",
+        key="answer_id",
+        writer=CLIENTS,
+        readers=("recorder",),
+        partitions=6,
+        events=(FeedbackGiven,),
+    ),
+    Topic(
+        name="examples.v1", key="task", writer=CLIENTS, readers=("recorder",), partitions=3, events=(ExampleSubmitted,)
+    ),
+    Topic(
+        name="interactions.v1",
+        key="answer_id",
+        writer="recorder",
+        readers=("monitor", "promoter"),
+        partitions=6,
+        events=(InteractionRecorded,),
+    ),
+    Topic(name="drift.v1", key="task", writer="monitor", readers=("trainer",), events=(DriftDetected,)),
+    Topic(
+        name="requests.v1",
+        key="task",
+        writer=CLIENTS,
+        readers=("trainer", "monitor", "promoter"),
+        events=(TrainingRequested, DriftCheckRequested, PromotionRequested, RollbackRequested, ExperimentRequested),
+    ),
+    Topic(
+        name="adapters.v1",
+        key="task",
+        writer="trainer",
+        readers=("validator",),
+        events=(AdapterTrained, TrainingDeclined),
+    ),
+    Topic(
+        name="validations.v1",
+        key="task",
+        writer="validator",
+        readers=("promoter",),
+        events=(AdapterValidated, AdapterRejected),
+    ),
+    Topic(
+        name="promotions.v1",
+        key="task",
+        writer="promoter",
+        followers=("answerer", "monitor", "validator"),
+        compacted=True,
+        events=(CanaryStarted, CanaryAdvanced, AdapterPromoted, AdapterRolledBack),
+    ),
+    Topic(name="fleet.v1", key="worker", writer="every agent", compacted=True, events=(WorkerReported,)),
+    Topic(name="models.v1", key="model", writer=CLIENTS, readers=("quantizer",), events=(ModelRegistered,)),
+    Topic(name="quantizations.v1", key="model", writer="quantizer", events=(ModelQuantized,)),
+)
+
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
+EVENT_TYPES: dict[str, type[Event]] = {event.type: event for topic in TOPICS for event in topic.events}
+TOPIC_OF: dict[type[Event], Topic] = {event: topic for topic in TOPICS for event in topic.events}
+
+
+def dead_letter_topic(topic: str, agent: str) -> str:
+    """Where an agent puts what it could not process."""
+    return f"{topic}.{agent}.dlq"
+
+
+def retry_topic(topic: str, agent: str) -> str:
+    """Where ``dlq retry`` puts a dead letter back, for that agent alone."""
+    return f"{topic}.{agent}.retry"
+
+
+def origin_topic(name: str) -> str:
+    """The table's topic that a retry or dead-letter topic belongs to; a plain topic's own name."""
+    for topic in TOPICS:
+        if name == topic.name or name.startswith(f"{topic.name}."):
+            return topic.name
+    raise KeyError(name)
+
+
+def all_topics() -> Iterator[TopicSettings]:
+    """Every topic to create: the table's, and a dead-letter and a retry topic for each reader of each."""
+    for topic in TOPICS:
+        yield TopicSettings(
+            name=topic.name, partitions=topic.partitions, compacted=topic.compacted, retention_days=topic.retention_days
+        )
+        for reader in topic.readers:
+            for name, days in ((dead_letter_topic(topic.name, reader), 90), (retry_topic(topic.name, reader), 14)):
+                yield TopicSettings(name=name, partitions=1, compacted=False, retention_days=days)
