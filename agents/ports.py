@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from schemas.delivery import Claim, Entry, InFlight, Run
-from schemas.envelope import Position, Record
+from schemas.delivery import Claim, Entry, InFlight, Message, Run
+from schemas.envelope import Record
 
 
 class Database(Protocol):
@@ -28,6 +28,14 @@ class Journal(Protocol):
 
     def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
         """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        ...
+
+    def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
+        """``add`` for many at once, in one statement."""
+        ...
+
+    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, Entry]:
+        """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
         ...
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None: ...
@@ -52,6 +60,19 @@ class Publisher(Protocol):
 
     async def publish(self, records: Sequence[Record]) -> None: ...
 
+    async def close(self) -> None: ...
+
+
+class TopicReader(Protocol):
+    """Reads topics without a group."""
+
+    def follow(self, topic: str) -> AsyncIterator[Message | None]:
+        """Every message from the beginning, then the new ones for ever.
+
+        Yields None once, when the end as it was at the start has been reached. Raises Unavailable.
+        """
+        ...
+
 
 class RunStore(Protocol):
     """Long work: rows that one worker at a time holds by a lease that it must renew."""
@@ -62,7 +83,6 @@ class RunStore(Protocol):
         run_id: str,
         kind: str,
         arguments: dict[str, Any],
-        cause: Position | None,
         context: dict[str, str],
         at: datetime,
     ) -> None:

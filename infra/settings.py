@@ -154,8 +154,10 @@ class Settings(Table):
             ) from None
 
 
-def load(home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a home folder, which need not exist yet. Raises ConfigurationError with every fault named."""
+def locate(
+    home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Path, Path]:
+    """The home folder and its configuration file; neither need exist, but a file that was asked for must."""
     environ = os.environ if environ is None else environ
     home = (home or Path(environ.get("EVERLEARN_HOME") or DEFAULT_HOME)).expanduser().absolute()
     config = config or (Path(environ["EVERLEARN_CONFIG"]) if environ.get("EVERLEARN_CONFIG") else None)
@@ -163,7 +165,13 @@ def load(home: Path | None = None, config: Path | None = None, environ: Mapping[
         raise ConfigurationError(
             f"there is no configuration file {config}: give --config a file, or run 'everlearn init'"
         )
-    path = config or home / CONFIG_NAME
+    return home, config or home / CONFIG_NAME
+
+
+def load(home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a home folder, which need not exist yet. Raises ConfigurationError with every fault named."""
+    environ = os.environ if environ is None else environ
+    home, path = locate(home, config, environ)
     values: dict[str, Any] = _read(path) if path.is_file() else {}
     for table in ("kafka", "milvus"):
         for secret in ("sasl_password", "token"):

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from schemas.envelope import Record
+from schemas.envelope import Headers, Position, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A Kafka record as it was read, decoded by nobody yet."""
+
+    position: Position
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
 
 RunState = Literal["queued", "running", "done", "failed"]
 
@@ -23,8 +34,9 @@ class Entry:
 class InFlight:
     """Offsets of a partition that a worker has begun and not finished.
 
-    ``suspects_to``: after a crash, the events up to this offset are handled one at a time. ``attempts`` counts how
-    often the event at ``first`` was begun alone. ``worker`` is one life of one process. ``since`` is its first attempt.
+    ``suspects_to``: after a crash, the events up to this offset are handled one at a time. ``alone``: the mark is
+    of one event handled so; ``attempts``: how often it was begun so. ``life``: one run of one process. ``since``: when
+    the first attempt began.
     """
 
     topic: str
@@ -33,7 +45,8 @@ class InFlight:
     last: int
     suspects_to: int
     attempts: int
-    worker: str
+    alone: bool
+    life: str
     since: datetime
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from schemas.event import MAX_DOCUMENT_CHARACTERS, Event, Identifier, Name
+from schemas.event import MAX_DOCUMENT_CHARACTERS, Event, Identifier, Moment, Name
 
 DEFAULT_TENANT = "default"
 DocumentText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARACTERS, pattern=r"\S")]
@@ -28,7 +28,7 @@ class DocumentSubmitted(Event):
     title: Annotated[str, StringConstraints(max_length=1000)] | None = None
     uri: Annotated[str, StringConstraints(max_length=2000)] | None = None
     metadata: Metadata = Field(default_factory=dict, max_length=64)
-    submitted_at: AwareDatetime
+    submitted_at: Moment
 
     @property
     def key(self) -> str:
@@ -41,7 +41,7 @@ class DocumentWithdrawn(Event):
     type: ClassVar[str] = "everlearn.document.withdrawn.v1"
     document_id: Identifier
     tenant: Name = DEFAULT_TENANT
-    submitted_at: AwareDatetime
+    submitted_at: Moment
 
     @property
     def key(self) -> str:
@@ -57,7 +57,7 @@ class DocumentIndexed(Event):
     content_hash: str
     chunk_count: int = Field(ge=0)
     embedding_model: str
-    submitted_at: AwareDatetime
+    submitted_at: Moment
 
     @property
     def key(self) -> str:
@@ -70,7 +70,7 @@ class DocumentUnindexed(Event):
     type: ClassVar[str] = "everlearn.document.unindexed.v1"
     document_id: Identifier
     tenant: Name = DEFAULT_TENANT
-    submitted_at: AwareDatetime
+    submitted_at: Moment
 
     @property
     def key(self) -> str:

@@ -6,6 +6,7 @@ Sources: CloudEvents 1.0.2 core, Kafka protocol binding, extensions partitioning
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ CONTENT_TYPE = b"application/json"
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """An event from further in the future than this is refused: it would outrank everything that comes after it."""
 
+MAX_ATTRIBUTE_CHARACTERS = 256
+"""The longest attribute that is kept: source and id together must fit into an index of PostgreSQL's, 2,704 bytes."""
+
+MAX_FAULTS_TOLD = 20
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:everlearn:events")
 
 
@@ -47,11 +53,14 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A record to send: bytes only, so that sending it again is sending the same."""
+    """A record to send: bytes only, so that sending it again is sending the same.
+
+    Key and value are None only in a dead letter whose original had none.
+    """
 
     topic: str
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
     headers: Headers
 
 
@@ -74,8 +83,13 @@ class Received(Generic[E_co]):
 
     @property
     def identity(self) -> str:
-        """What makes two deliveries the same event: CloudEvents' (source, id)."""
-        return f"{self.context.source}#{self.context.id}"
+        """What makes two deliveries the same event."""
+        return identity(self.context)
+
+
+def identity(context: Context) -> str:
+    """What makes two deliveries the same event: CloudEvents' (source, id). A source holds no white space."""
+    return f"{context.source} {context.id}"
 
 
 def derived_id(*parts: str | int) -> str:
@@ -146,19 +160,10 @@ def decode(
     Raises MalformedRecord when headers or value are not such an event, or when it claims to be from the future.
     """
     attributes = _attributes(headers)
-    for name in ("specversion", "id", "source", "type", "time"):
-        if not attributes.get(name):
-            raise MalformedRecord(f"the header ce_{name} is missing")
-    if attributes["specversion"] != "1.0":
-        raise MalformedRecord(f"CloudEvents version {attributes['specversion']!r} is not 1.0")
-    event_type = EVENT_TYPES.get(attributes["type"])
-    expected = BY_NAME[origin_topic(topic)].events
-    if event_type not in expected:
-        names = ", ".join(each.type for each in expected)
-        raise MalformedRecord(f"type {attributes['type']!r} does not belong on {topic}; it takes {names}")
-    if value is None:
-        raise MalformedRecord("the value is empty")
+    event_type = _event_type(topic, attributes)
     time = _time(attributes["time"], now)
+    if not value:
+        raise MalformedRecord("the value is empty")
     try:
         event = event_type.model_validate_json(value)
     except ValidationError as error:
@@ -166,25 +171,35 @@ def decode(
     submitted = getattr(event, "submitted_at", None)
     if submitted is not None:
         _refuse_future("submitted_at", submitted, now)
-    traceparent = attributes.get("traceparent")
-    if traceparent is not None and traceparent.count("-") != 3:
-        traceparent = None
+    traceparent = attributes.get("traceparent", "")
     return event, Context(
         id=attributes["id"],
         source=attributes["source"],
         time=time,
-        correlation_id=attributes.get("correlationid"),
-        causation_id=attributes.get("causationid"),
-        traceparent=traceparent,
+        correlation_id=attributes.get("correlationid") or None,
+        causation_id=attributes.get("causationid") or None,
+        # Trace Context tells a reader to go on without a traceparent that it cannot read.
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 
 def describe(error: ValidationError) -> str:
-    """One line that names each wrong field and what it should be."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in each['loc']) or 'value'}: {each['msg']}"
-        for each in error.errors(include_url=False, include_input=False, include_context=False)
-    )
+    """One line that names the wrong fields and what each should be."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    told = [
+        f"{'.'.join(_shown(part) if isinstance(part, str) else str(part) for part in each['loc']) or 'value'}: "
+        f"{each['msg'].removeprefix('Value error, ')}"
+        for each in faults[:MAX_FAULTS_TOLD]
+    ]
+    if len(faults) > MAX_FAULTS_TOLD:
+        told.append(f"and {len(faults) - MAX_FAULTS_TOLD} more")
+    return "; ".join(told)
+
+
+def _shown(text: str) -> str:
+    """Foreign text for a message: on one line, and short."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -194,19 +209,45 @@ def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
             try:
                 found[name.removeprefix("ce_")] = raw.decode()
             except UnicodeDecodeError as error:
-                raise MalformedRecord(f"the header {name} is not UTF-8") from error
+                raise MalformedRecord(f"the header {_shown(name)} is not UTF-8") from error
+    for name in ("specversion", "id", "source", "type", "time"):
+        if not found.get(name):
+            raise MalformedRecord(f"the header ce_{name} is missing or empty")
+    for name in ("id", "source", "correlationid", "causationid"):
+        if len(found.get(name, "")) > MAX_ATTRIBUTE_CHARACTERS:
+            raise MalformedRecord(f"the header ce_{name} is longer than {MAX_ATTRIBUTE_CHARACTERS} characters")
+        if "\0" in found.get(name, ""):
+            raise MalformedRecord(f"the header ce_{name} holds the character U+0000, which PostgreSQL cannot keep")
+    if any(character.isspace() for character in found["source"]):
+        raise MalformedRecord(f"ce_source {_shown(found['source'])} holds white space, which a URI cannot")
+    if found["specversion"] != "1.0":
+        raise MalformedRecord(f"CloudEvents version {_shown(found['specversion'])} is not 1.0")
     return found
+
+
+def _event_type(topic: str, attributes: dict[str, str]) -> type[Event]:
+    try:
+        expected = BY_NAME[origin_topic(topic)].events
+    except KeyError:
+        raise MalformedRecord(f"{_shown(topic)} is not one of Everlearn's topics") from None
+    event_type = EVENT_TYPES.get(attributes["type"])
+    if event_type is None or event_type not in expected:
+        names = ", ".join(each.type for each in expected)
+        raise MalformedRecord(f"type {_shown(attributes['type'])} does not belong on {topic}; it takes {names}")
+    return event_type
 
 
 def _time(text: str, now: datetime) -> datetime:
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise MalformedRecord(f"ce_time {text!r} is not an RFC 3339 time") from error
-    if time.tzinfo is None:
-        raise MalformedRecord(f"ce_time {text!r} names no time zone")
-    _refuse_future("ce_time", time, now)
-    return time
+        # RFC 3339 allows a small t and z, which Python does not read.
+        time = datetime.fromisoformat(text.upper())
+        moment = time.astimezone(UTC) if time.tzinfo is not None else None
+    except (ValueError, OverflowError) as error:
+        raise MalformedRecord(f"ce_time {_shown(text)} is not an RFC 3339 time") from error
+    if moment is None:
+        raise MalformedRecord(f"ce_time {_shown(text)} names no time zone")
+    _refuse_future("ce_time", moment, now)
+    return moment
 
 
 def _refuse_future(name: str, time: datetime, now: datetime) -> None:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, model_validator
+
+
+def _to_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this moment lies outside the years 1 to 9999") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+"""A point in time, kept in UTC; converted on reading, because a year at the edge fails only when it is converted."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 """An id chosen by whoever publishes: any characters, 1 to 512 of them."""
@@ -19,10 +31,18 @@ MAX_MESSAGE_CHARACTERS = 32_000
 class Event(BaseModel):
     """A fact. Frozen; a reader ignores fields that it does not know, so that adding one stays version 1."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # JSON has no NaN and no infinity: they would be written as null, which no reader takes for a number.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     type: ClassVar[str] = ""
     """CloudEvents type, ``everlearn.<entity>.<fact>.v1``."""
+
+    @model_validator(mode="after")
+    def holds_no_nul(self) -> Self:
+        for name, value in self.__dict__.items():
+            if _holds_nul(value):
+                raise ValueError(f"{name} holds the character U+0000, which PostgreSQL cannot keep: remove it")
+        return self
 
     @property
     def key(self) -> str:
@@ -33,4 +53,14 @@ class Event(BaseModel):
 class Value(BaseModel):
     """A frozen value inside an event."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, BaseModel):
+        return any(map(_holds_nul, value.__dict__.values()))
+    if isinstance(value, dict):
+        return any(map(_holds_nul, value)) or any(map(_holds_nul, value.values()))
+    return isinstance(value, list | tuple) and any(map(_holds_nul, value))

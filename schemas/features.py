@@ -7,11 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from schemas.interactions import Outcome, Rating
+from schemas.questions import Arm
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, order=True)
 class Stamp:
-    """When and by which event a field was last set; the greater stamp wins, whatever order they arrive in."""
+    """When and by which event a field was last set; the greater stamp wins, whatever order they arrive in.
+
+    ``event`` is ``Received.identity``: of two events at the same microsecond one must win everywhere.
+    """
 
     time: datetime
     event: str
@@ -21,7 +25,8 @@ class Stamp:
 class Interaction:
     """One question's row. Fields of the answer are None until it has arrived; those of feedback until there is some.
 
-    ``revision`` is the number of facts merged. ``*_stamp`` decide between several feedbacks, by event time.
+    ``revision`` is the number of facts merged. ``*_stamp`` decide between several feedbacks, and between several
+    answers to a question that was asked twice under one id, by event time.
     """
 
     answer_id: str
@@ -39,12 +44,13 @@ class Interaction:
     engine: str | None = None
     adapter_id: str | None = None
     release_sequence: int | None = None
-    arm: str | None = None
+    arm: Arm | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     latency_ms: float | None = None
     finish_reason: str | None = None
     answered_at: datetime | None = None
+    answer_stamp: Stamp | None = None
     rating: Rating | None = None
     rating_stamp: Stamp | None = None
     correction: str | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from schemas.event import Event, Identifier, Name, Value
+from schemas.event import Event, Identifier, Moment, Name, Value
 
 Remedy = Literal["retrain", "index", "label", "none"]
 
@@ -14,8 +14,8 @@ Remedy = Literal["retrain", "index", "label", "none"]
 class Window(Value):
     """A span of event time and the interactions in it."""
 
-    start: AwareDatetime
-    end: AwareDatetime
+    start: Moment
+    end: Moment
     rows: int = Field(ge=0)
 
 

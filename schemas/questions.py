@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from schemas.documents import DEFAULT_TENANT
-from schemas.event import MAX_MESSAGE_CHARACTERS, Event, Identifier, Name, Value
+from schemas.event import MAX_MESSAGE_CHARACTERS, Event, Identifier, Moment, Name, Value
 
 MessageText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_MESSAGE_CHARACTERS, pattern=r"\S")]
 Arm = Literal["champion", "challenger"]
@@ -34,7 +34,7 @@ class QuestionAsked(Event):
     tenant: Name = DEFAULT_TENANT
     max_tokens: int | None = Field(default=None, ge=1, le=4096)
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
-    deadline: AwareDatetime | None = None
+    deadline: Moment | None = None
     """After this moment nobody waits for the answer; an answerer then says ``AnswerFailed`` instead of working."""
     retrieve_only: bool = False
     top_k: int | None = Field(default=None, ge=1, le=100)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from schemas.generation import Generation, GenerationRequest
+from schemas.generation import Generation, GenerationRequest, Message
 from schemas.retrieval import Hit
 
 
@@ -26,6 +26,15 @@ class Engine(Protocol):
 
     @property
     def base_model(self) -> str: ...
+
+    @property
+    def window(self) -> int:
+        """The most tokens that prompt and answer may have together."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """How long a chat prompt is for this model."""
+        ...
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """One generation a request, in order; adapters may be mixed. Raises EngineCrashed or Unavailable."""

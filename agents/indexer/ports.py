@@ -44,8 +44,8 @@ class VectorStore(Protocol):
         """Writes or overwrites by chunk id; searchable once this returns. Raises Unavailable."""
         ...
 
-    def delete(self, tenant: str, document_id: str, version: str) -> None:
-        """Removes a version's chunks; harmless when there are none. Raises Unavailable."""
+    def delete(self, versions: Sequence[tuple[str, str, str]]) -> None:
+        """Removes the chunks of (tenant, document_id, version); harmless when there are none. Raises Unavailable."""
         ...
 
 

@@ -1,0 +1,51 @@
+# Everything a fresh machine needs is Python 3.11 or 3.12 and make: the first target that needs it installs the rest into .venv.
+
+SHELL := /bin/bash
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+PYTHON := .venv/bin/python
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.PHONY: help setup demo test test-fast lint format check bench clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn works from any folder
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+.venv/ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --frozen
+	@touch $@
+
+demo: setup ## Publish documents, ask, correct, and see the interaction, on the embedded stack
+	.venv/bin/everlearn demo
+
+test: setup ## The whole suite: pure tests first, then contracts, then whole flows
+	$(PYTHON) -m pytest
+
+test-fast: setup ## Pure modules and memory twins alone, in under a minute
+	$(PYTHON) -m pytest -m fast
+
+lint: setup ## Format, lint, types, import arrows, generated schemas
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PYTHON) -m schemas.generate --check
+
+format: setup ## Formats the code and puts imports in order
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+check: lint test ## What CI runs
+
+bench: setup ## Figures of this machine, as ratios to the bare parts
+	$(PYTHON) -m benchmarks.question_flow
+	$(PYTHON) -m benchmarks.delivery_faults
+
+clean: ## Removes the environment, caches and the default home folder, once its stack is down
+	-test -x .venv/bin/everlearn && .venv/bin/everlearn down
+	rm -rf .venv .uv .cache .everlearn .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,97 @@
+"""The answerer's handlers: questions in, answers out; releases followed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from agents.answerer.generation import Job, generate
+from agents.answerer.ports import AdapterStore, Engine, Retriever
+from agents.answerer.releases import ServedReleases, serving
+from agents.answerer.replies import failed, refusal, retrieved
+from agents.answerer.retrieval import find, search_for
+from agents.outcome import Outcome, Output
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.fleet import Serving
+from schemas.questions import QuestionAsked
+from schemas.release import ReleaseEvent
+from schemas.tasks import Task
+
+RETRY_ADOPTION = timedelta(seconds=5)
+"""How long a missing adapter is left alone before it is looked for again."""
+
+
+class Answerer:
+    """Answers batches of questions. Unavailable and EngineCrashed escape, so that delivery tries again."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Mapping[str, Task],
+        retriever: Retriever,
+        engine: Engine,
+        adapters: AdapterStore,
+        context_tokens: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._tasks, self._retriever, self._engine = tasks, retriever, engine
+        self._context_tokens, self._now = context_tokens, now
+        self._releases = ServedReleases(engine, adapters)
+        self._retry_at: datetime | None = None
+        # A batch is answered by one release state from its first choice to its last token.
+        self._engine_turn = asyncio.Lock()
+
+    async def answer(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        await self.catch_up()
+        asked = {place: cast("Received[QuestionAsked]", received) for place, received in enumerate(batch)}
+        replies: dict[int, Event] = {}
+        for place, each in asked.items():
+            reason = refusal(each.event, self._tasks, self._now())
+            if reason is not None:
+                replies[place] = failed(each, reason, self._now())
+        jobs = await self._retrieve({place: asked[place] for place in asked if place not in replies})
+        for place in [place for place, job in jobs.items() if job.asked.event.retrieve_only]:
+            job = jobs.pop(place)
+            replies[place] = retrieved(job.asked, job.hits, self._now())
+        if jobs:
+            replies |= await self._generate(jobs)
+        return [Outcome(outputs=(Output(event=replies[place]),)) for place in asked]
+
+    async def _retrieve(self, asked: Mapping[int, Received[QuestionAsked]]) -> dict[int, Job]:
+        tasks = {place: self._tasks[each.event.task] for place, each in asked.items()}
+        searches = [search_for(each.event, tasks[place]) for place, each in asked.items()]
+        found = await asyncio.to_thread(find, self._retriever, searches)
+        return {
+            place: Job(asked=each, task=tasks[place], hits=hits)
+            for (place, each), hits in zip(asked.items(), found, strict=True)
+        }
+
+    async def _generate(self, jobs: Mapping[int, Job]) -> dict[int, Event]:
+        async with self._engine_turn:
+            states, tokens = self._releases.served, self._context_tokens
+            return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
+
+    async def follow(self, received: Received[Event]) -> None:
+        """A release: its adapters are loaded before it is served."""
+        if isinstance(received.event, ReleaseEvent) and self._releases.apply(received.event):
+            self._retry_at = None
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Serves what was released and is not served yet; does nothing while a failed attempt is fresh."""
+        if not self._releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
+            return
+        async with self._engine_turn:
+            await asyncio.to_thread(self._releases.adopt)
+        self._retry_at = self._now() + RETRY_ADOPTION
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps this worker from serving the newest release, in one line."""
+        return self._releases.problem
+
+    def serves(self) -> Sequence[Serving]:
+        return serving(self._tasks, self._releases.served)

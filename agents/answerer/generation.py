@@ -1,0 +1,87 @@
+"""Asks the engine all questions of a batch at once, each with its own prompt, adapter and limits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agents.answerer.ports import Engine
+from agents.answerer.prompt import build_prompt
+from agents.answerer.replies import failed, produced
+from agents.answerer.routing import Choice, choose_arm, subject_of
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.generation import GenerationRequest
+from schemas.questions import QuestionAsked
+from schemas.release import ReleaseEvent
+from schemas.retrieval import Hit
+from schemas.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A question to generate an answer for, its task and the chunks found for it."""
+
+    asked: Received[QuestionAsked]
+    task: Task
+    hits: Sequence[Hit]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """A question that the engine can be asked now."""
+
+    request: GenerationRequest
+    sources: tuple[Hit, ...]
+    choice: Choice
+
+
+def generate(
+    jobs: Mapping[int, Job],
+    states: Mapping[str, ReleaseEvent],
+    engine: Engine,
+    *,
+    context_tokens: int,
+    now: Callable[[], datetime],
+) -> dict[int, Event]:
+    """The answers by the jobs' places, all by the same release states. Raises EngineCrashed or Unavailable."""
+    replies: dict[int, Event] = {}
+    ready: dict[int, _Ready] = {}
+    for place, job in jobs.items():
+        choice = choose_arm(states.get(job.task.name), subject_of(job.asked.event))
+        made = _make_ready(job, choice, engine, context_tokens)
+        if isinstance(made, str):
+            replies[place] = failed(job.asked, made, now(), choice)
+        else:
+            ready[place] = made
+    generations = engine.generate([each.request for each in ready.values()]) if ready else []
+    for (place, each), generation in zip(ready.items(), generations, strict=True):
+        by = {"engine": engine.name, "base_model": engine.base_model}
+        replies[place] = produced(jobs[place].asked, generation, each.sources, each.choice, now(), **by)
+    return replies
+
+
+def _make_ready(job: Job, choice: Choice, engine: Engine, context_tokens: int) -> _Ready | str:
+    """The engine's request; or, in one line, why the question cannot be asked."""
+    question = job.asked.event
+    limit = min(question.max_tokens or job.task.max_tokens, engine.window // 2)
+    room = engine.window - limit
+    budget = min(context_tokens, room)
+    prompt = build_prompt(job.task, question.text, job.hits, question.history, budget=budget, count=engine.count_tokens)
+    if prompt.tokens > room:
+        return f"the question is too long: {prompt.tokens} tokens with its instruction, and {room} fit; shorten it"
+    request = GenerationRequest(
+        messages=prompt.messages,
+        adapter_id=choice.adapter_id,
+        max_tokens=limit,
+        temperature=question.temperature,
+        seed=_seed(question.question_id),
+    )
+    return _Ready(request=request, sources=prompt.sources, choice=choice)
+
+
+def _seed(question_id: str) -> int:
+    """The same question gets the same sample when it is delivered again."""
+    return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:4], "big")

@@ -1,0 +1,90 @@
+"""Writes the event that answers a question, with everything needed to trace how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from agents.answerer.routing import Choice
+from schemas.envelope import Received
+from schemas.generation import Generation
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
+from schemas.retrieval import Hit
+from schemas.tasks import Task
+
+
+def refusal(question: QuestionAsked, tasks: Mapping[str, Task], now: datetime) -> str | None:
+    """Why a question is not worked on; None when it is."""
+    if question.deadline is not None and question.deadline < now:
+        late = (now - question.deadline).total_seconds()
+        return f"deadline passed {late:.1f} s before it was this question's turn: allow more time or run more answerers"
+    if question.task not in tasks:
+        names = ", ".join(sorted(tasks)) or "none"
+        return f"there is no task {question.task}: configured are {names}"
+    return None
+
+
+def failed(asked: Received[QuestionAsked], reason: str, now: datetime, choice: Choice | None = None) -> AnswerFailed:
+    return AnswerFailed(reason=reason, **_shared(asked, choice or Choice(), now))
+
+
+def retrieved(asked: Received[QuestionAsked], hits: Sequence[Hit], now: datetime) -> AnswerProduced:
+    """The answer to a question that only retrieves: the sources, and no text."""
+    return AnswerProduced(
+        text="", sources=_sources(hits), finish_reason="retrieve_only", **_shared(asked, Choice(), now)
+    )
+
+
+def produced(
+    asked: Received[QuestionAsked],
+    generation: Generation,
+    hits: Sequence[Hit],
+    choice: Choice,
+    now: datetime,
+    *,
+    engine: str,
+    base_model: str,
+) -> AnswerProduced:
+    return AnswerProduced(
+        # A model that spells bytes can spell the one character that no event may hold.
+        text=generation.text.replace("\0", ""),
+        sources=_sources(hits),
+        finish_reason=generation.finish_reason,
+        prompt_tokens=generation.prompt_tokens,
+        completion_tokens=generation.completion_tokens,
+        engine=engine,
+        base_model=base_model,
+        **_shared(asked, choice, now),
+    )
+
+
+def _shared(asked: Received[QuestionAsked], choice: Choice, now: datetime) -> dict[str, Any]:
+    question = asked.event
+    return {
+        "answer_id": question.question_id,
+        "task": question.task,
+        "question": question.text,
+        "user": question.user,
+        "session": question.session,
+        "tenant": question.tenant,
+        "adapter_id": choice.adapter_id,
+        "release_sequence": choice.sequence,
+        "arm": choice.arm,
+        # A sender's clock may run ahead of this one.
+        "latency_ms": max(0.0, (now - asked.context.time).total_seconds() * 1000),
+    }
+
+
+def _sources(hits: Sequence[Hit]) -> tuple[Source, ...]:
+    return tuple(
+        Source(
+            document_id=hit.chunk.document_id,
+            chunk_id=hit.chunk.chunk_id,
+            score=hit.score,
+            text=hit.chunk.text,
+            title=hit.chunk.title,
+            uri=hit.chunk.uri,
+        )
+        for hit in hits
+    )

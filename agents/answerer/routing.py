@@ -1,0 +1,64 @@
+"""Decides which adapter answers a question: the champion, or for a sticky share of the users the challenger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.questions import Arm, QuestionAsked
+from schemas.release import ReleaseEvent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which arm answers, with which adapter (None: the base model alone), by which release."""
+
+    arm: Arm = "champion"
+    adapter_id: str | None = None
+    sequence: int = 0
+
+
+class ReleaseStates:
+    """The latest release state of each task."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, ReleaseEvent] = {}
+
+    def apply(self, event: ReleaseEvent) -> bool:
+        """Whether the event is news; one whose sequence is not above the known one is ignored."""
+        known = self._latest.get(event.task)
+        if known is not None and event.sequence <= known.sequence:
+            return False
+        self._latest[event.task] = event
+        return True
+
+    @property
+    def latest(self) -> Mapping[str, ReleaseEvent]:
+        return dict(self._latest)
+
+
+def choose_arm(state: ReleaseEvent | None, subject: str) -> Choice:
+    """The same subject always gets the same arm of a release; ``share`` of all subjects get the challenger."""
+    if state is None:
+        return Choice()
+    if state.challenger is not None and state.stage != "steady" and _place(state.salt, subject) < state.share:
+        return Choice(arm="challenger", adapter_id=state.challenger, sequence=state.sequence)
+    return Choice(adapter_id=state.champion, sequence=state.sequence)
+
+
+def subject_of(question: QuestionAsked) -> str:
+    """Whom a choice of arm sticks to: the user, else the conversation, else this question alone."""
+    return question.user or question.session or question.question_id
+
+
+def adapters_of(state: ReleaseEvent) -> tuple[str, ...]:
+    """The adapters that may be asked for while this is the state."""
+    named = (state.champion, state.challenger if state.stage != "steady" else None)
+    return tuple(dict.fromkeys(each for each in named if each is not None))
+
+
+def _place(salt: str, subject: str) -> float:
+    """Where a subject lies between 0 and 1; a new salt shuffles all of them."""
+    digest = hashlib.sha256(f"{salt}\x1f{subject}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,36 @@
+"""A run's child process: ``python -m agents.child MODULE:FUNCTION FOLDER PARENT_PID``.
+
+Niced, so that serving goes first, and bound to its parent, so that a run taken over is not done twice at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_NICENESS = 10
+
+
+def main(entry: str, folder: Path, parent: int) -> None:
+    """Calls the function with (arguments, folder) and leaves its JSON object in ``result.json``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the parent is gone")
+    os.nice(_NICENESS)
+    module, _, function = entry.partition(":")
+    arguments = json.loads((folder / "arguments.json").read_text())
+    result = getattr(importlib.import_module(module), function)(arguments, folder)
+    unfinished = folder / "result.json.part"
+    unfinished.write_text(json.dumps(result))
+    unfinished.replace(folder / "result.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

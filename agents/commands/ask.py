@@ -1,0 +1,110 @@
+"""``everlearn ask``: questions from the command line or a file, answered in order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from agents.commands.context import Context, json_option, pass_context
+from agents.commands.conversation import Answer, converse
+from agents.commands.inputs import open_lines
+from agents.commands.jsonl import Faulty, parse
+from agents.commands.output import counted, emit, note, one_line, printable, progress
+from agents.commands.questions import QuestionLines, choose_task, sort_out
+from agents.commands.sending import Tally, now
+from agents.errors import EverlearnError, Misuse
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from schemas.documents import DEFAULT_TENANT
+from schemas.questions import AnswerFailed, QuestionAsked
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--questions", metavar="FILE", help="Lines {id?,text,task?,user?,session?,history?,…}; - for stdin.")
+@click.option("--task", help="The task asked of.  [default: the first one configured]")
+@click.option("--user", help="Who asks; a user always gets the same arm of a canary.")
+@click.option("--session", help="The conversation that this belongs to.")
+@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to answer from.")
+@click.option("--max-tokens", type=int, help="Longest answer.  [default: the task's]")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 gives the likeliest answer.")
+@click.option("--timeout", default=120.0, show_default=True, help="Give up after so many seconds without an answer.")
+@json_option
+@pass_context
+def ask(context: Context, /, text: str | None, questions: str | None, timeout: float, **given: Any) -> None:
+    """Ask TEXT, or the questions of a file, and print the answers in order.
+
+    A question that cannot be answered is told on stderr, and the exit code is 1.
+    """
+    if (text is None) == (questions is None):
+        raise Misuse("give either a TEXT or --questions FILE: see 'everlearn ask --help'")
+    tasks = context.settings.tasks
+    given["task"] = choose_task(given["task"], tasks)
+    tally = Tally()
+    lines = QuestionLines(tasks=tasks, defaults={name: value for name, value in given.items() if value is not None})
+    if text is not None:
+        asked = [_with_deadline(_single(lines, text), timeout)]
+    else:
+        with open_lines(str(questions)) as (file, name):
+            asked = sort_out(parse(file, name, lines), tally.refuse)
+        if not asked and not tally.refused:
+            raise EverlearnError(f'{questions} holds no question: write lines like {{"text": "…"}}')
+    failed = _converse(context, asked, timeout) if asked else 0
+    if failed or tally.refused:
+        # One question's reason has been told already; more need a sum.
+        total = len(asked) + tally.refused
+        raise EverlearnError(f"{counted(failed + tally.refused, 'question')} of {total:,} not answered, as said above")
+
+
+def _single(lines: QuestionLines, text: str) -> QuestionAsked:
+    try:
+        return lines({"text": text})
+    except Faulty as error:
+        raise Misuse(str(error)) from None
+
+
+def _with_deadline(question: QuestionAsked, seconds: float) -> QuestionAsked:
+    """Nobody waits longer, so that no answerer works for nobody. In a file each answer buys the next one time."""
+    return question.model_copy(update={"deadline": now() + timedelta(seconds=seconds)})
+
+
+def _converse(context: Context, asked: list[QuestionAsked], timeout: float) -> int:
+    """Prints each answer; gives how many questions failed."""
+    config = KafkaClientConfig.from_settings(context.settings)
+    failed = 0
+    with (
+        RecordReader(config, ["answers.v1"], from_end=True) as reader,
+        RecordPublisher(config) as publisher,
+        progress("answering", len(asked)) as advance,
+    ):
+        for answer in converse(publisher, reader, asked, patience_seconds=timeout):
+            advance(1)
+            failed += isinstance(answer, AnswerFailed)
+            _show(context, answer, many=len(asked) > 1)
+    return failed
+
+
+def _show(context: Context, answer: Answer, *, many: bool) -> None:
+    if isinstance(answer, AnswerFailed):
+        note(f"{answer.answer_id}: {one_line(answer.reason, 500)}")
+    if context.json:
+        emit(answer.model_dump(mode="json"))
+    elif not isinstance(answer, AnswerFailed):
+        click.echo(render(answer, many=many))
+
+
+def render(answer: Answer, *, many: bool) -> str:
+    """An answer for people: its text, then where it comes from."""
+    if isinstance(answer, AnswerFailed):
+        return printable(answer.reason)
+    lines = [f"? {one_line(answer.question)}"] if many else []
+    lines += [printable(answer.text).strip(), ""]
+    for place, source in enumerate(answer.sources, start=1):
+        where = f"  {source.uri}" if source.uri else ""
+        lines.append(
+            f"  [{place}] {one_line(source.title or source.document_id)}  {source.score:.3f}{printable(where)}"
+        )
+    adapter = answer.adapter_id or "no adapter"
+    lines.append(f"  answer {answer.answer_id}  ({answer.task}, {adapter}, {answer.latency_ms / 1000:.1f} s)")
+    return "\n".join([*lines, ""] if many else lines)

@@ -1,0 +1,143 @@
+"""Reads files of one JSON object a line, so that every wrong line is named and no wrong line stops the others."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+T = TypeVar("T")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Faulty(ValueError):
+    """A line or a file that cannot be used; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Item(Generic[T]):
+    """Something usable, and where it was found: ``FILE:LINE``, or a file's path."""
+
+    place: str
+    value: T
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that cannot be used, where it was found, and why."""
+
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+def parse(lines: Iterable[bytes], name: str, build: Callable[[dict[str, Any]], T]) -> Iterator[Item[T] | Refusal]:
+    """What ``build`` makes of each line's object, in order; lines of white space are passed over."""
+    for number, line in enumerate(lines, start=1):
+        place = f"{name}:{number}"
+        raw = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+        if not raw.strip():
+            continue
+        try:
+            yield Item(place, build(read_object(raw)))
+        except Faulty as error:
+            yield Refusal(place, str(error))
+
+
+def read_object(line: bytes) -> dict[str, Any]:
+    """The object of a line. Raises Faulty."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Faulty(f"byte {error.start + 1} of the line is not UTF-8") from None
+    try:
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_refuse_repeated
+        )
+    except json.JSONDecodeError as error:
+        raise Faulty(f"is not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise Faulty("is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise Faulty(f"is {_KINDS.get(type(value), 'a number')}, not an object: write one {{…}} a line")
+    return value
+
+
+def refuse_unknown(fields: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raises Faulty that names each field outside ``known``: a misspelled field must not pass in silence."""
+    known = tuple(known)
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        names = ", ".join(repr(name) for name in unknown)
+        raise Faulty(f"unknown field{'s' if len(unknown) > 1 else ''} {names}; it takes {', '.join(known)}")
+
+
+def checked(build: Callable[[], T], names: Mapping[str, str] | None = None) -> T:
+    """What ``build`` makes; a ValidationError becomes Faulty. ``names``: what the line calls the event's fields."""
+    try:
+        return build()
+    except ValidationError as error:
+        raise Faulty(explain(error, names or {})) from error
+
+
+def explain(error: ValidationError, names: Mapping[str, str]) -> str:
+    """One line that says of each wrong field what it should be, in the words of whoever wrote the line."""
+    return "; ".join(explanations(error, names))
+
+
+def explanations(error: ValidationError, names: Mapping[str, str]) -> list[str]:
+    """Of each wrong field what it should be."""
+    found: dict[str, str] = {}
+    for each in error.errors(include_url=False, include_input=False):
+        path = [str(part) for part in each["loc"]]
+        kind = each["type"]
+        if len(path) > 2 and path[0] == "metadata":
+            path, kind = path[:2], "metadata"
+        path = [names.get(part, part) for part in path[:1]] + path[1:]
+        found.setdefault(".".join(path), _wording(kind, each["msg"], each.get("ctx", {})))
+    return [f"{path}: {message}" if path else message for path, message in found.items()]
+
+
+def _wording(kind: str, message: str, limits: Mapping[str, Any]) -> str:
+    if kind == "missing":
+        return "is missing"
+    if kind == "string_too_short" or (kind == "string_pattern_mismatch" and limits.get("pattern") == r"\S"):
+        return "is empty"
+    if kind == "string_pattern_mismatch":
+        return "takes 1 to 64 letters, digits and . _ - and begins with a letter or digit"
+    if kind == "string_too_long":
+        return f"is longer than {limits['max_length']:,} characters"
+    if kind == "string_unicode":
+        return "holds half a character (a lone surrogate)"
+    if kind == "metadata":
+        return "must be a text, a number, true or false"
+    return message.removeprefix("Value error, ")
+
+
+_KINDS = {list: "a list", str: "a text", type(None): "null", bool: "true or false"}
+
+
+def _refuse_constant(name: str) -> float:
+    raise Faulty(f"holds {name}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Faulty(f"holds {text}, which is too large for a number")
+    return number
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise Faulty(f"names {repeated!r} twice")
+    return fields

@@ -1,0 +1,103 @@
+"""``everlearn search``: the documents that an answer would be given from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from agents.commands.context import Context, json_option, pass_context
+from agents.commands.conversation import Answer, converse
+from agents.commands.inputs import open_lines
+from agents.commands.jsonl import Faulty, parse
+from agents.commands.output import emit, note, one_line, printable, progress
+from agents.commands.questions import Query, QueryLines, choose_task, sort_out
+from agents.commands.sending import Tally
+from agents.errors import EverlearnError, Misuse
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from schemas.documents import DEFAULT_TENANT
+from schemas.questions import AnswerFailed
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--queries", metavar="FILE", help="Lines {query_id?,text}; - for stdin.")
+@click.option("-k", "top_k", type=click.IntRange(1, 100), default=5, show_default=True, help="Hits for each text.")
+@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to search.")
+@click.option("--task", help="The task whose answerers search.  [default: the first one with retrieval]")
+@click.option("--timeout", default=60.0, show_default=True, help="Give up after so many seconds without a result.")
+@json_option
+@pass_context
+def search(context: Context, /, text: str | None, queries: str | None, timeout: float, **given: Any) -> None:
+    """Search the documents for TEXT, or for each query of a file; results in the order of the queries."""
+    if (text is None) == (queries is None):
+        raise Misuse("give either a TEXT or --queries FILE: see 'everlearn search --help'")
+    given["task"] = choose_task(given["task"], context.settings.tasks, retrieval=True)
+    lines = QueryLines(defaults=given)
+    tally = Tally()
+    if text is not None:
+        asked = [_single(lines, text)]
+    else:
+        with open_lines(str(queries)) as (file, name):
+            asked = sort_out(parse(file, name, lines), tally.refuse)
+        if not asked and not tally.refused:
+            raise EverlearnError(f'{queries} holds no query: write lines like {{"text": "…"}}')
+    failed = _converse(context, asked, timeout) if asked else 0
+    if failed or tally.refused:
+        total = len(asked) + tally.refused
+        what = "query" if failed + tally.refused == 1 else "queries"
+        raise EverlearnError(f"{failed + tally.refused:,} {what} of {total:,} not searched, as said above")
+
+
+def _single(lines: QueryLines, text: str) -> Query:
+    try:
+        return lines({"text": text})
+    except Faulty as error:
+        raise Misuse(str(error)) from None
+
+
+def _converse(context: Context, asked: list[Query], timeout: float) -> int:
+    config = KafkaClientConfig.from_settings(context.settings)
+    names = {query.question.question_id: query.query_id for query in asked}
+    failed = 0
+    with (
+        RecordReader(config, ["answers.v1"], from_end=True) as reader,
+        RecordPublisher(config) as publisher,
+        progress("searching", len(asked)) as advance,
+    ):
+        questions = [query.question for query in asked]
+        for answer in converse(publisher, reader, questions, patience_seconds=timeout):
+            advance(1)
+            failed += isinstance(answer, AnswerFailed)
+            _show(context, names[answer.answer_id], answer, many=len(asked) > 1)
+    return failed
+
+
+def _show(context: Context, query_id: str, answer: Answer, *, many: bool) -> None:
+    if isinstance(answer, AnswerFailed):
+        note(f"{query_id}: {one_line(answer.reason, 500)}")
+    if context.json:
+        emit(result(query_id, answer))
+    elif not isinstance(answer, AnswerFailed):
+        click.echo(render(answer, many=many))
+
+
+def result(query_id: str, answer: Answer) -> dict[str, Any]:
+    """A query's result for programs; one that failed has no hits and a reason."""
+    if isinstance(answer, AnswerFailed):
+        return {"query_id": query_id, "hits": [], "reason": answer.reason}
+    fields = {"document_id", "chunk_id", "score", "text"}
+    return {"query_id": query_id, "hits": [source.model_dump(include=fields) for source in answer.sources]}
+
+
+def render(answer: Answer, *, many: bool) -> str:
+    """Hits for people: score, document, and how the chunk begins."""
+    lines = [f"? {one_line(answer.question)}"] if many else []
+    sources = () if isinstance(answer, AnswerFailed) else answer.sources
+    for source in sources:
+        title = f"{one_line(source.title)}  " if source.title else ""
+        lines.append(f"{source.score:6.3f}  {title}({printable(source.document_id)})")
+        lines.append(f"        {one_line(source.text, 110)}")
+    if not sources:
+        lines.append("no hits: has anything been published, and for this tenant?")
+    return "\n".join([*lines, ""] if many else lines)

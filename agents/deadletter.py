@@ -1,0 +1,51 @@
+"""Dead letters: a message that could not be processed, whole, with what happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.delivery import Message
+from schemas.envelope import Headers, Position, Record
+from schemas.topics import dead_letter_topic, origin_topic
+
+PREFIX = "dlq_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a message is given up."""
+
+    error: str
+    """Class name."""
+    message: str
+    attempts: int
+    first_failure: datetime
+
+
+def dead_letter(message: Message, agent: str, failure: Failure) -> Record:
+    """The record for the agent's dead-letter topic: key, value and headers kept, the circumstances added."""
+    origin = origin_topic(message.position.topic)
+    circumstances = {
+        "topic": message.position.topic,
+        "partition": message.position.partition,
+        "offset": message.position.offset,
+        "agent": agent,
+        "error": failure.error,
+        "message": failure.message,
+        "attempts": failure.attempts,
+        "first_failure": failure.first_failure.isoformat(),
+    }
+    headers = original_headers(message.headers)
+    headers += tuple((f"{PREFIX}{name}", str(value).encode()) for name, value in circumstances.items())
+    return Record(topic=dead_letter_topic(origin, agent), key=message.key, value=message.value, headers=headers)
+
+
+def dead_letter_identity(position: Position) -> str:
+    """Under which a dead letter is journaled: by place, so that a retry of the same event is not taken for done."""
+    return f"dlq:{position.topic}/{position.partition}/{position.offset}"
+
+
+def original_headers(headers: Headers) -> Headers:
+    """The headers without those that a dead letter added."""
+    return tuple((name, value) for name, value in headers if not name.startswith(PREFIX))

@@ -1,0 +1,97 @@
+"""The worker's sign of life on fleet.v1, and the watchdog that ends a worker whose lag stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import structlog
+
+from agents.delivery import Delivery
+from agents.errors import Unavailable
+from agents.ports import Publisher
+from agents.worker import Worker
+from schemas.envelope import Context, encode
+from schemas.fleet import WorkerReported, WorkerState
+
+log = structlog.get_logger()
+
+
+class Stalled(Exception):
+    """Messages wait and nothing has moved for too long."""
+
+
+class Heartbeat:
+    """Reports how a worker is, and raises Stalled when it must be restarted."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        name: str,
+        publisher: Publisher,
+        delivery: Delivery,
+        lag: Callable[[], Awaitable[int | None]],
+        *,
+        clock: Callable[[], datetime],
+        every_seconds: float,
+        stalled_after_seconds: float,
+    ) -> None:
+        self._worker = worker
+        self._name = name
+        self._publisher = publisher
+        self._delivery = delivery
+        self._lag = lag
+        self._clock = clock
+        self._every_seconds = every_seconds
+        self._stalled_after_seconds = stalled_after_seconds
+        self.state: WorkerState = "starting"
+
+    async def run(self) -> None:
+        """Beats until cancelled; raises Stalled."""
+        while True:
+            lag = await self._measure_lag()
+            self._watch(lag)
+            with contextlib.suppress(Unavailable):
+                await self.beat(lag)
+            await asyncio.sleep(self._every_seconds)
+
+    async def become(self, state: WorkerState) -> None:
+        """Changes the state and says so at once."""
+        self.state = state
+        with contextlib.suppress(Unavailable, TimeoutError):
+            await asyncio.wait_for(self.beat(None), 2)
+
+    async def beat(self, lag: int | None) -> None:
+        waiting = self._delivery.waiting
+        event = WorkerReported(
+            worker=self._name,
+            agent=self._worker.agent,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state="waiting" if waiting and self.state == "ready" else self.state,
+            lag=lag,
+            serves=tuple(self._worker.serves()),
+            detail=waiting,
+        )
+        context = Context(id=str(uuid.uuid4()), source=f"/everlearn/{self._worker.agent}", time=self._clock())
+        await self._publisher.publish([encode(event, context)])
+
+    async def _measure_lag(self) -> int | None:
+        if self.state != "ready":
+            return None
+        try:
+            return await asyncio.wait_for(self._lag(), 5)
+        except Exception as error:  # noqa: BLE001  # Faust's consumer raises many things while Kafka is away
+            log.debug("lag unknown", error=f"{type(error).__name__}: {error}")
+            return None
+
+    def _watch(self, lag: int | None) -> None:
+        still = time.monotonic() - self._delivery.progressed_at
+        if lag and not self._delivery.waiting and still > self._stalled_after_seconds:
+            raise Stalled(f"{lag} messages wait and nothing has moved for {still:.0f} s")

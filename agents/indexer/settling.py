@@ -1,0 +1,63 @@
+"""What happens to a document's row inside the journal's transaction, once its chunks are in the vector store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from agents.errors import Unavailable
+from agents.indexer.ports import Documents, RetiredVersions
+from agents.indexer.versions import NO_VERSION, Key, Plan
+from agents.outcome import Output
+from schemas.documents import DocumentIndexed, DocumentUnindexed
+from schemas.features import DocumentState
+
+
+class Settlement:
+    """Makes plans true, and retires every version that is not current in the end."""
+
+    def __init__(self, documents: Documents, retired: RetiredVersions) -> None:
+        self._documents = documents
+        self._retired = retired
+
+    def settle(self, key: Key, plan: Plan | None, own_version: str, time: datetime) -> Output:
+        """Puts the plan's state unless a newer one stands, and says what stands then.
+
+        ``own_version``: what the event at hand made, or an earlier attempt at it may have left in the vector store;
+        unless it is current it is retired. So a crash after the upsert leaves nothing behind, whoever goes on.
+        """
+        current = self._documents.current([key]).get(key)
+        final = current
+        if plan is not None and _is_newer(plan.target, current):
+            if plan.submission is None and not plan.target.withdrawn and _version(current) != plan.target.version:
+                raise Unavailable(
+                    f"document {key[1]!r} of {key[0]!r} was changed by another worker meanwhile: trying again"
+                )
+            self._documents.put(plan.target)
+            final = plan.target
+        if final is None:
+            raise Unavailable(f"document {key[1]!r} of {key[0]!r} vanished from the table meanwhile: trying again")
+        for version in sorted({_version(current), own_version} - {final.version, NO_VERSION}):
+            self._retired.add(*key, version, time)
+        return Output(event=_told(final), time=time)
+
+
+def _is_newer(target: DocumentState, current: DocumentState | None) -> bool:
+    return current is None or (target.submitted_at, target.event_id) > (current.submitted_at, current.event_id)
+
+
+def _version(state: DocumentState | None) -> str:
+    return NO_VERSION if state is None else state.version
+
+
+def _told(state: DocumentState) -> DocumentIndexed | DocumentUnindexed:
+    """Every event is answered with what stands once it is done: its own submission, or a newer one."""
+    if state.withdrawn:
+        return DocumentUnindexed(document_id=state.document_id, tenant=state.tenant, submitted_at=state.submitted_at)
+    return DocumentIndexed(
+        document_id=state.document_id,
+        tenant=state.tenant,
+        content_hash=state.content_hash,
+        chunk_count=state.chunk_count,
+        embedding_model=state.embedding_model,
+        submitted_at=state.submitted_at,
+    )

@@ -1,0 +1,220 @@
+"""Faust, fenced in: the one place where a message is taken from a stream and acked.
+
+Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So here the
+acks are by hand, in order, after ``deliver`` has finished the whole batch; whatever escapes stops the process, with
+its offsets where they were. Faust declares no topic, keeps no table, opens no port and waits for no stream to drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+from mode import CrashingSupervisor
+
+from agents.errors import ConfigurationError
+from schemas.delivery import Message
+from schemas.envelope import Position
+from schemas.topics import retry_topic
+
+log = structlog.get_logger()
+
+Deliver = Callable[[Sequence[Message]], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """How a stream reaches Kafka and how patient it is."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    ssl_context: ssl.SSLContext | None = None
+    session_timeout_seconds: float = 10.0
+    max_poll_interval_seconds: float = 300.0
+    commit_seconds: float = 1.0
+    buffer: int = 1024
+    """Messages that wait in memory, beyond which reading pauses."""
+
+    def credentials(self) -> Any:
+        """Faust's form of the security settings."""
+        if self.security_protocol == "PLAINTEXT":
+            return None
+        if self.security_protocol == "SSL":
+            return self.ssl_context
+        if self.sasl_username is None or self.sasl_password is None or self.sasl_mechanism is None:
+            raise ConfigurationError(
+                f"[kafka] {self.security_protocol} needs sasl_mechanism, sasl_username "
+                "and EVERLEARN_KAFKA_SASL_PASSWORD"
+            )
+        return faust.SASLCredentials(
+            username=self.sasl_username,
+            password=self.sasl_password,
+            mechanism=self.sasl_mechanism,
+            ssl_context=self.ssl_context,
+        )
+
+
+class Stream:
+    """The consumer group of an agent, one member of it."""
+
+    def __init__(
+        self,
+        agent: str,
+        topics: Sequence[str],
+        deliver: Deliver,
+        *,
+        batch_size: int,
+        settings: StreamSettings,
+        scratch: Path,
+        instance: str | None = None,
+        on_assigned: Callable[[], None] = lambda: None,
+        on_acked: Callable[[Sequence[Message]], None] = lambda messages: None,
+    ) -> None:
+        """``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
+
+        ``scratch``: an existing folder; Faust insists on making an empty one of its own below it.
+        """
+        self._deliver = deliver
+        self._batch_size = batch_size
+        self._on_acked = on_acked
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._positions: dict[TP, int] = {}
+        self.assigned = asyncio.Event()
+        """Set once Kafka has given this member its partitions, be it none."""
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with whatever ended the stream."""
+        self._app = _app(agent, settings, scratch, instance)
+        names = [name for topic in topics for name in (topic, retry_topic(topic, agent))]
+        channel = self._app.topic(
+            *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+        self._app.agent(channel, name=agent, concurrency=1, supervisor_strategy=CrashingSupervisor)(self._consume)
+
+        async def assigned(app: Any, partitions: Any, **_: Any) -> None:
+            self._positions.clear()
+            on_assigned()
+            self.assigned.set()
+
+        self._assigned_handler = assigned  # Faust's signals hold weak references
+        self._app.on_partitions_assigned.connect(assigned)
+
+    async def start(self) -> None:
+        """Joins the group; ``assigned`` tells when it has."""
+        self._app.finalize()
+        await self._app.start()
+
+    async def stop(self, seconds: float) -> None:
+        """Ends after the batch at hand, waiting at most so long for it; commits what was acked."""
+        self._stopping.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._app.stop(), seconds)
+
+    async def lag(self) -> int:
+        """Messages that wait in the partitions assigned to this member."""
+        consumer = self._app.consumer
+        partitions = consumer.assignment()
+        if not partitions:
+            return 0
+        ends = await consumer.highwaters(*partitions)
+        starts = await consumer.earliest_offsets(*partitions)
+        # The committed offset has no public accessor; Faust is pinned.
+        committed = consumer._committed_offset
+        return sum(
+            max(0, end - max(self._positions.get(tp, 0), committed.get(tp) or 0, starts.get(tp, 0)))
+            for tp, end in ((faust.types.TP(*tp), end) for tp, end in ends.items())
+        )
+
+    def ended(self) -> bool:
+        """Whether Faust itself has given up."""
+        return bool(self._app.should_stop or self._app.crashed)
+
+    async def _consume(self, stream: Any) -> None:
+        try:
+            async for batch in _batches(stream.noack(), self._batch_size, self._stopping):
+                messages = [_message(event) for event in batch]
+                await self._deliver(messages)
+                for event, message in zip(batch, messages, strict=True):
+                    event.ack()
+                    self._positions[event.message.tp] = message.position.offset + 1
+                self._on_acked(messages)
+        except Exception as error:
+            log.exception("stream stopped", error=str(error))
+            if not self.crashed.done():
+                self.crashed.set_exception(error)
+            raise
+        finally:
+            self._drained.set()
+
+
+async def _batches(stream: Any, size: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:
+    """What has arrived, at most ``size`` events together; never waits for company."""
+    events = stream.events()
+    queue = stream.channel.queue
+    stop = asyncio.ensure_future(stopping.wait())
+    arriving = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            await asyncio.wait({arriving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                return
+            batch: list[Any] = []
+            while arriving.done() and len(batch) < size:
+                batch.append(arriving.result())
+                arriving = asyncio.ensure_future(anext(events))
+                while not arriving.done() and not queue.empty():  # noqa: ASYNC110  # a queue has no such event
+                    await asyncio.sleep(0)
+            yield batch
+    finally:
+        for future in (arriving, stop):
+            future.cancel()
+        await asyncio.gather(arriving, stop, return_exceptions=True)
+
+
+def _message(event: Any) -> Message:
+    message = event.message
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Message(
+        position=Position(message.topic, message.partition, message.offset),
+        key=message.key,
+        value=message.value,
+        headers=tuple(pairs),
+    )
+
+
+def _app(agent: str, settings: StreamSettings, scratch: Path, instance: str | None) -> Any:
+    return faust.App(
+        f"everlearn-{agent}",
+        broker=[f"aiokafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        broker_credentials=settings.credentials(),
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.session_timeout_seconds / 4,
+        broker_max_poll_interval=settings.max_poll_interval_seconds,
+        broker_request_timeout=max(30.0, settings.session_timeout_seconds + 5),
+        broker_commit_interval=settings.commit_seconds,
+        broker_max_poll_records=500,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance,
+        stream_buffer_maxsize=settings.buffer,
+        stream_wait_empty=False,  # with unacked events, shutdown and rebalances would hang
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        autodiscover=False,
+        store="memory://",
+        datadir=scratch,
+    )

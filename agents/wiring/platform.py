@@ -1,0 +1,48 @@
+"""What every worker stands on, built from the settings: SQL stores, Kafka clients, patience."""
+
+from __future__ import annotations
+
+from agents.lifecycle import Parts
+from agents.stream import StreamSettings
+from infra.kafka.aio import KafkaConnection, KafkaPublisher, KafkaTopicReader
+from infra.settings import Settings
+from infra.sql.database import Database
+from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.runs import SqlLeases, SqlRunStore
+
+
+def parts(settings: Settings) -> Parts:
+    """Connects nothing yet; the worker's life does, and waits where it must."""
+    connection = KafkaConnection.from_settings(settings.kafka_bootstrap(), settings.kafka)
+    database = Database(settings.sql_url())
+    scratch = settings.home / "work"
+    scratch.mkdir(parents=True, exist_ok=True)
+    worker = settings.worker
+    return Parts(
+        database=database,
+        journal=SqlJournal(database),
+        marks=SqlInFlightMarks(database),
+        runs=SqlRunStore(database),
+        leases=SqlLeases(database),
+        publisher=KafkaPublisher(connection),
+        reader=KafkaTopicReader(connection),
+        stream=stream_settings(connection, settings),
+        scratch=scratch,
+        heartbeat_seconds=worker.heartbeat_seconds,
+        stalled_after_seconds=worker.stalled_after_seconds,
+        shutdown_seconds=worker.shutdown_seconds,
+    )
+
+
+def stream_settings(connection: KafkaConnection, settings: Settings) -> StreamSettings:
+    """The same connection in the form that the stream takes."""
+    return StreamSettings(
+        bootstrap_servers=connection.bootstrap_servers,
+        security_protocol=connection.security_protocol,
+        sasl_mechanism=connection.sasl_mechanism,
+        sasl_username=connection.sasl_username,
+        sasl_password=connection.sasl_password,
+        ssl_context=connection.ssl_context(),
+        session_timeout_seconds=settings.worker.session_timeout_seconds,
+        max_poll_interval_seconds=settings.worker.max_poll_interval_seconds,
+    )

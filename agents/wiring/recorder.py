@@ -1,0 +1,15 @@
+"""The recorder's parts: the feature table in SQL, and nothing else."""
+
+from __future__ import annotations
+
+from agents.recorder.agent import Recorder
+from agents.worker import Worker
+from infra.settings import Settings
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+
+
+def build(settings: Settings) -> Worker:
+    """A worker over the configured database."""
+    recorder = Recorder(SqlFeatureTable(Database(settings.sql_url())))
+    return Worker(agent="recorder", topics=("answers.v1", "feedback.v1", "examples.v1"), handle=recorder.record)

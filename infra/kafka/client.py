@@ -1,0 +1,161 @@
+"""How to reach Kafka with kafka-python: connection settings, bounded waits, and its errors as ours in one line."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from agents.errors import ConfigurationError, EverlearnError, InvalidEvent, Unavailable
+from infra.settings import Settings
+from schemas.topics import MAX_RECORD_BYTES
+
+T = TypeVar("T")
+
+MAX_BATCH_BYTES = MAX_RECORD_BYTES + 1024 * 1024
+"""Largest batch a topic takes: a dead letter is its origin's record and more headers, so leave it room."""
+CONNECT_SECONDS = 10.0
+"""How long a client tries to reach the first broker."""
+REQUEST_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaClientConfig:
+    """Where Kafka is and how to speak to it."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    replication_factor: int = 1
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> KafkaClientConfig:
+        """Raises Unavailable when the embedded broker is meant and not running."""
+        kafka = settings.kafka
+        return cls(
+            bootstrap_servers=settings.kafka_bootstrap(),
+            security_protocol=kafka.security_protocol,
+            sasl_mechanism=kafka.sasl_mechanism,
+            sasl_username=kafka.sasl_username,
+            sasl_password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
+            ssl_cafile=str(kafka.ssl_cafile) if kafka.ssl_cafile else None,
+            replication_factor=kafka.replication_factor,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that every kafka-python client takes."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL_"):
+            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password
+        if self.ssl_cafile is not None:
+            options["ssl_cafile"] = self.ssl_cafile
+        return options
+
+    def silence(self, detail: object) -> Unavailable:
+        """The error to raise when Kafka does not answer."""
+        hint = "start it with 'everlearn up'" if self.bootstrap_servers.startswith("127.0.0.1:") else "check [kafka]"
+        return Unavailable(f"Kafka at {self.bootstrap_servers} does not answer: {detail} ({hint})")
+
+
+def connect(make: Callable[..., T], config: KafkaClientConfig, seconds: float = CONNECT_SECONDS, **options: Any) -> T:
+    """A client (KafkaProducer, KafkaConsumer, KafkaAdminClient) that has reached a broker, or Unavailable."""
+    from kafka.net.compat import KafkaNetClient
+
+    # Everything that it logs reaches us as an exception too; without handlers Python would print it.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    _probe(config, seconds)
+    made: list[Any] = []
+
+    def remember(**kwargs: Any) -> Any:
+        made.append(KafkaNetClient(**kwargs))
+        return made[-1]
+
+    try:
+        return make(kafka_client=remember, bootstrap_timeout_ms=int(seconds * 1000), **config.options(), **options)
+    except Exception as error:
+        # kafka-python leaves its thread and sockets behind when a constructor fails.
+        refused = [failure for client in made for failure in client._manager._auth_failures.values()]
+        for client in made:
+            client.close()
+        raise translated(refused[0] if refused else error, config) from error
+
+
+@contextmanager
+def speaking(config: KafkaClientConfig) -> Iterator[None]:
+    """Turns kafka-python's errors into ours."""
+    from kafka.errors import KafkaError
+
+    try:
+        yield
+    except KafkaError as error:
+        raise translated(error, config) from error
+
+
+def translated(error: BaseException, config: KafkaClientConfig) -> EverlearnError:
+    """What an error of kafka-python means to a user."""
+    from kafka import errors
+
+    where = f"Kafka at {config.bootstrap_servers}"
+    match error:
+        case EverlearnError():
+            return error
+        case errors.SaslAuthenticationFailedError():
+            return ConfigurationError(
+                f"{where} refuses the credentials: check [kafka] sasl_username and EVERLEARN_KAFKA_SASL_PASSWORD"
+            )
+        case errors.AuthorizationError():
+            return ConfigurationError(f"{where} does not allow this ({_line(error)}): ask for the rights it names")
+        case errors.UnknownTopicOrPartitionError():
+            return ConfigurationError(f"{where} lacks a topic: 'everlearn up' or 'everlearn run' creates them")
+        case errors.MessageSizeTooLargeError() | errors.RecordListTooLargeError():
+            return InvalidEvent(f"{where} takes no record that large: send less than {MAX_RECORD_BYTES:,} bytes")
+        case errors.KafkaConfigurationError() | ValueError() | AssertionError():
+            return ConfigurationError(f"[kafka] is wrong: {_line(error)}")
+        case _:
+            return config.silence(_line(error))
+
+
+def answers(config: KafkaClientConfig, timeout_seconds: float) -> bool:
+    """Whether a broker answers a request within so many seconds."""
+    from kafka import KafkaAdminClient
+
+    try:
+        client = connect(KafkaAdminClient, config, timeout_seconds, request_timeout_ms=int(timeout_seconds * 1000))
+    except EverlearnError:
+        return False
+    client.close()
+    return True
+
+
+def _probe(config: KafkaClientConfig, seconds: float) -> None:
+    """Fails fast and with the system's own words where nobody listens; kafka-python would retry in silence."""
+    deadline = time.monotonic() + seconds
+    failure: object = "no address"
+    for address in config.bootstrap_servers.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigurationError(f"[kafka] bootstrap_servers: {address!r} is not host:port")
+        try:
+            left = max(0.1, deadline - time.monotonic())
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=left):
+                return
+        except (OSError, OverflowError) as error:
+            failure = _line(error)
+    raise config.silence(failure)
+
+
+def _line(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:300]

@@ -1,0 +1,144 @@
+"""Reads records without a consumer group: whole topics, or what comes after a moment that is already fixed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+from agents.errors import ConfigurationError
+from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from schemas.envelope import Headers, Position
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRecord:
+    """A record as it lies in Kafka; nothing about it has been checked."""
+
+    position: Position
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    time: datetime
+
+
+class RecordReader:
+    """Reads topics from their beginning, or from their end as it is when the reader is made. Close it.
+
+    Once the constructor returns, no record that is written from then on is missed.
+    """
+
+    def __init__(
+        self,
+        config: KafkaClientConfig,
+        topics: Sequence[str],
+        *,
+        from_end: bool = False,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
+        from kafka import KafkaConsumer
+
+        self._config = config
+        self._consumer: Any = connect(
+            KafkaConsumer,
+            config,
+            connect_seconds,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            max_partition_fetch_bytes=MAX_BATCH_BYTES,
+            request_timeout_ms=int(REQUEST_SECONDS * 1000),
+            reconnect_backoff_max_ms=1000,
+        )
+        self._heard = time.monotonic()
+        try:
+            with speaking(config):
+                self._assign(topics, from_end)
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self, timeout_seconds: float) -> list[StoredRecord]:
+        """What has come, as soon as anything has; empty after so long. Raises Unavailable when Kafka is gone."""
+        with speaking(self._config):
+            found = self._consumer.poll(timeout_ms=max(0, int(timeout_seconds * 1000)))
+            if found:
+                self._heard = time.monotonic()
+            elif time.monotonic() - self._heard > REQUEST_SECONDS / 2:
+                # kafka-python waits in silence for a broker that has gone, so ask it something now and then.
+                self._ends()
+                self._heard = time.monotonic()
+        return [_stored(record) for records in found.values() for record in records]
+
+    def until_end(self) -> Iterator[StoredRecord]:
+        """Every record up to the topics' end as it is now; then the reader may go on with ``poll``."""
+        with speaking(self._config):
+            left = dict(self._ends())
+        while left := self._unread(left):
+            yield from self.poll(0.5)
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def __enter__(self) -> RecordReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _assign(self, topics: Sequence[str], from_end: bool) -> None:
+        from kafka import TopicPartition
+
+        present = self._consumer.topics()
+        if missing := sorted(set(topics) - set(present)):
+            raise ConfigurationError(
+                f"Kafka at {self._config.bootstrap_servers} has no topic {', '.join(missing)}: "
+                "'everlearn up' or 'everlearn run' creates the topics"
+            )
+        self._partitions = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in sorted(self._consumer.partitions_for_topic(topic))
+        ]
+        self._consumer.assign(self._partitions)
+        timeout = int(REQUEST_SECONDS * 1000)
+        starts = self._ends() if from_end else self._consumer.beginning_offsets(self._partitions, timeout_ms=timeout)
+        for partition, offset in starts.items():
+            self._consumer.seek(partition, offset)
+
+    def _ends(self) -> dict[Any, int]:
+        ends: dict[Any, int] = self._consumer.end_offsets(self._partitions, timeout_ms=int(REQUEST_SECONDS * 500))
+        return ends
+
+    def _unread(self, ends: dict[Any, int]) -> dict[Any, int]:
+        # Positions, not records: compaction leaves gaps, also before the end.
+        with speaking(self._config):
+            return {
+                partition: end
+                for partition, end in ends.items()
+                if (self._consumer.position(partition, timeout_ms=int(REQUEST_SECONDS * 1000)) or 0) < end
+            }
+
+
+def read_all(config: KafkaClientConfig, topics: Iterable[str]) -> Iterator[StoredRecord]:
+    """Every record of those topics up to their end as it is now; in order within a partition."""
+    with RecordReader(config, list(topics)) as reader:
+        yield from reader.until_end()
+
+
+def _stored(record: Any) -> StoredRecord:
+    return StoredRecord(
+        position=Position(record.topic, record.partition, record.offset),
+        key=record.key,
+        value=record.value,
+        headers=tuple((name, value if value is not None else b"") for name, value in record.headers or ()),
+        time=_EPOCH + timedelta(milliseconds=record.timestamp or 0),
+    )

@@ -1,0 +1,95 @@
+"""Creates the topics of the table on a Kafka, and counts what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from agents.errors import ConfigurationError
+from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from schemas.topics import TopicSettings, all_topics
+
+DAY_MS = 24 * 60 * 60 * 1000
+CREATE_SECONDS = 60.0
+
+
+def create_topics(config: KafkaClientConfig, topics: Iterable[TopicSettings] | None = None) -> list[str]:
+    """Creates what is missing and returns their names; doing it twice, or from two processes at once, is harmless.
+
+    Raises ConfigurationError when a topic is there with another number of partitions, Unavailable without Kafka.
+    """
+    from kafka import KafkaAdminClient, errors
+
+    wanted = {topic.name: topic for topic in (all_topics() if topics is None else topics)}
+    with (
+        connect(KafkaAdminClient, config, request_timeout_ms=int(CREATE_SECONDS * 1000)) as admin,
+        speaking(config),
+    ):
+        there = _partitions(admin)
+        missing = {name: _request(topic, config) for name, topic in wanted.items() if name not in there}
+        if missing:
+            answer = admin.create_topics(missing, timeout_ms=int(CREATE_SECONDS * 1000), raise_errors=False)
+            for topic in answer["topics"]:
+                failure = errors.for_code(topic["error_code"])
+                if failure not in (errors.NoError, errors.TopicAlreadyExistsError):
+                    raise failure(f"{topic['name']}: {topic.get('error_message') or failure.__name__}")
+            admin.wait_for_topics(list(missing), timeout_ms=int(CREATE_SECONDS * 1000))
+            there = _partitions(admin)
+    for name, topic in wanted.items():
+        if there.get(name) != topic.partitions:
+            raise ConfigurationError(
+                f"the topic {name} at {config.bootstrap_servers} has {there.get(name)} partitions instead of "
+                f"{topic.partitions}, and counts are fixed: use another Kafka, or delete that topic there"
+            )
+    return sorted(missing)
+
+
+def record_counts(config: KafkaClientConfig, topics: Iterable[str]) -> dict[str, int]:
+    """How many records each of those topics holds, by its offsets; a topic that is missing is left out.
+
+    In a compacted topic that is an upper bound.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+
+    timeout = int(REQUEST_SECONDS * 1000)
+    consumer = connect(KafkaConsumer, config, group_id=None, enable_auto_commit=False, request_timeout_ms=timeout)
+    try:
+        with speaking(config):
+            present = consumer.topics()
+            partitions = [
+                TopicPartition(name, number)
+                for name in topics
+                if name in present
+                for number in sorted(consumer.partitions_for_topic(name))
+            ]
+            if not partitions:
+                return {}
+            first, after = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    finally:
+        consumer.close()
+    counts: dict[str, int] = {}
+    for partition in partitions:
+        counts[partition.topic] = counts.get(partition.topic, 0) + after[partition] - first[partition]
+    return counts
+
+
+def _partitions(admin: Any) -> dict[str, int]:
+    return {each["name"]: len(each["partitions"]) for each in admin.describe_topics()}
+
+
+def _request(topic: TopicSettings, config: KafkaClientConfig) -> dict[str, Any]:
+    settings = {"max.message.bytes": MAX_BATCH_BYTES}
+    if topic.compacted:
+        # Kafka never compacts the segment it writes to: roll it every ten minutes, and clean soon afterwards.
+        cleaning = {"cleanup.policy": "compact", "segment.ms": 10 * 60 * 1000, "min.cleanable.dirty.ratio": 0.1}
+        return _described(topic, config, {**settings, **cleaning})
+    keeping = {"cleanup.policy": "delete", "retention.ms": topic.retention_days * DAY_MS, "segment.ms": DAY_MS}
+    return _described(topic, config, {**settings, **keeping})
+
+
+def _described(topic: TopicSettings, config: KafkaClientConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "num_partitions": topic.partitions,
+        "replication_factor": config.replication_factor,
+        "configs": {name: str(value) for name, value in settings.items()},
+    }

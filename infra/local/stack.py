@@ -1,0 +1,233 @@
+"""The embedded stack of a home folder: which processes it has, in which order they start, and when it is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from agents.errors import ConfigurationError, Unavailable
+from infra.fleet import Fleet
+from infra.kafka import KafkaClientConfig, create_topics
+from infra.local import kafka, milvus
+from infra.local.jars import Progress
+from infra.local.locks import try_lock
+from infra.local.ports import free_port
+from infra.local.supervisor import Supervisor
+from infra.local.supervisord_conf import SERVICES, Program
+from infra.settings import EMBEDDED, Settings
+
+KAFKA_PORT = 9092
+MILVUS_PORT = 19530
+SERVICE_SECONDS = 90.0
+READY_SECONDS = 300.0
+ATTEMPTS = 3
+"""An agent that has died this often while the stack starts will not come up by itself."""
+
+Stage = Callable[[str], None]
+"""Told when a part of the start is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerProcess:
+    """A process of an agent to start. ``name`` is its own, in the fleet and in its consumer group."""
+
+    agent: str
+    name: str
+
+
+def workers_of(counts: dict[str, int]) -> list[WorkerProcess]:
+    """``{"answerer": 2}`` gives answerer-1 and answerer-2."""
+    return [
+        WorkerProcess(agent=agent, name=f"{agent}-{number}")
+        for agent, count in counts.items()
+        for number in range(1, count + 1)
+    ]
+
+
+def agent_program(settings: Settings, worker: WorkerProcess) -> Program:
+    """The program of a worker: one process of ``everlearn run``."""
+    config = ["--config", str(settings.config.absolute())] if settings.config is not None else []
+    place = ["--home", str(settings.home), *config]
+    return Program(
+        name=worker.name,
+        command=[sys.executable, "-m", "agents", *place, "run", worker.agent, "--worker", worker.name],
+        stop_seconds=settings.worker.shutdown_seconds + 5.0,
+    )
+
+
+def stop_seconds(settings: Settings) -> float:
+    """How long everything may take to stop, agents first and services after them."""
+    return settings.worker.shutdown_seconds + 5.0 + 20.0 + 10.0
+
+
+class Stack:
+    """The processes of one home folder. ``start`` then ``wait`` or ``release``; ``stop`` whatever happened."""
+
+    def __init__(self, settings: Settings, workers: Sequence[WorkerProcess]) -> None:
+        self.settings = settings
+        self.workers = list(workers)
+        self.supervisor = Supervisor(settings.run_folder)
+        self._began = datetime.now(UTC)
+
+    def claim(self) -> IO[str]:
+        """The lock that one stack of a home holds; raises ConfigurationError when another one has it."""
+        for _ in range(5):
+            # Somebody who only asks whether a stack runs holds the lock for a moment.
+            if (lock := try_lock(self.settings.run_folder / "lock")) is not None:
+                return lock
+            time.sleep(0.02)
+        raise ConfigurationError(
+            f"a stack runs in {self.settings.home} already: 'everlearn status' shows it, 'everlearn down' stops it"
+        )
+
+    def prepare(self, progress: Progress) -> None:
+        """Fetches and converts what is made once: Kafka's jars and the base model."""
+        if self.settings.kafka.bootstrap_servers == EMBEDDED:
+            kafka.prepare(kafka_cache(self.settings), progress)
+        from infra.models import prepare
+
+        prepare(self.settings, progress)
+
+    def start(self, lock: IO[str], stage: Stage) -> None:
+        """Starts everything; returns when the agents have been started. Raises Unavailable with the reason."""
+        forget_endpoints(self.settings)
+        services, ports = self._services()
+        agents = [agent_program(self.settings, worker) for worker in self.workers]
+        self.supervisor.launch([*services.values(), *agents], lock)
+        for program in services.values():
+            self.supervisor.start(program)
+        from infra.sql.migrate import migrate
+
+        migrate(self.settings.sql_url())
+        stage("SQL")
+        if "kafka" in services:
+            self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
+        create_topics(self._kafka(ports))
+        stage("Kafka")
+        if "milvus" in services:
+            self._await("milvus", lambda: milvus.ready(ports["milvus"], 0.0))
+            stage("Milvus")
+        write_endpoints(self.settings, ports)
+        for program in agents:
+            self.supervisor.start(program)
+
+    def await_agents(self, stage: Stage) -> None:
+        """Returns when every worker has said since the start that it is ready."""
+        waiting = {worker.name for worker in self.workers}
+        deadline = time.monotonic() + READY_SECONDS
+        with Fleet(KafkaClientConfig.from_settings(self.settings)) as fleet, self._watched(waiting) as check:
+            while waiting:
+                for name, report in fleet.reports(wait_seconds=0.2).items():
+                    if name in waiting and report.time >= self._began and report.worker.state == "ready":
+                        waiting.discard(name)
+                        stage(name)
+                check()
+                if time.monotonic() > deadline:
+                    raise self._failure(sorted(waiting)[0], f"is not ready after {READY_SECONDS:.0f} s")
+
+    def stop(self) -> None:
+        """Stops everything that runs; harmless when nothing does."""
+        self.supervisor.stop(stop_seconds(self.settings))
+        forget_endpoints(self.settings)
+
+    def _services(self) -> tuple[dict[str, Program], dict[str, int]]:
+        settings, ports, programs = self.settings, {}, {}
+        if settings.kafka.bootstrap_servers == EMBEDDED:
+            ports["kafka"] = free_port(KAFKA_PORT)
+            broker = kafka.Broker(
+                cache=kafka_cache(settings),
+                data=settings.home / "kafka",
+                run=settings.run_folder,
+                port=ports["kafka"],
+                controller_port=free_port(),
+            )
+            kafka.configure(broker)
+            programs["kafka"] = _service("kafka", kafka.command(broker))
+        if settings.milvus.uri == EMBEDDED:
+            ports["milvus"] = free_port(MILVUS_PORT)
+            programs["milvus"] = _service("milvus", milvus.command(settings.home / "milvus", ports["milvus"]))
+        return programs, ports
+
+    def _kafka(self, ports: dict[str, int]) -> KafkaClientConfig:
+        if "kafka" in ports:
+            return KafkaClientConfig(bootstrap_servers=f"127.0.0.1:{ports['kafka']}")
+        return KafkaClientConfig.from_settings(self.settings)
+
+    def _await(self, name: str, answers: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SERVICE_SECONDS
+        with self._watched({name}) as check:
+            while not answers():
+                check()
+                if time.monotonic() > deadline:
+                    raise self._failure(name, f"does not answer after {SERVICE_SECONDS:.0f} s")
+                time.sleep(0.05)
+
+    @contextmanager
+    def _watched(self, names: set[str]) -> Iterator[Callable[[], None]]:
+        """A check that raises once one of those processes has died too often."""
+        lives: dict[str, set[int]] = {}
+
+        def check() -> None:
+            for process in self.supervisor.processes():
+                if process.name in names and process.pid is not None:
+                    lives.setdefault(process.name, set()).add(process.pid)
+                if (
+                    process.name in names
+                    and process.state == "BACKOFF"
+                    and len(lives.get(process.name, ())) >= ATTEMPTS
+                ):
+                    raise self._failure(process.name, "does not come up")
+
+        yield check
+
+    def _failure(self, name: str, what: str) -> Unavailable:
+        said = " ".join(self.supervisor.last_lines(name, 1))[-400:]
+        return Unavailable(f"{name} {what}: {said or 'it says nothing'} (see {self.supervisor.log(name)})")
+
+
+def kafka_cache(settings: Settings) -> Path:
+    """Where Kafka's jars are kept: beside the models, because several homes may share those."""
+    return settings.models_folder / "kafka"
+
+
+def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
+    """Tells every other process of this home where the embedded parts are."""
+    endpoints = {}
+    if "kafka" in ports:
+        endpoints["kafka"] = f"127.0.0.1:{ports['kafka']}"
+    if "milvus" in ports:
+        endpoints["milvus"] = milvus.uri(ports["milvus"])
+    path = settings.run_folder / "endpoints.json"
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(endpoints))
+    temporary.rename(path)
+
+
+def read_endpoints(settings: Settings) -> dict[str, str]:
+    """Where the parts are, embedded or configured; without those that are embedded and do not run."""
+    found = {}
+    for name, ask in (("kafka", settings.kafka_bootstrap), ("milvus", settings.milvus_uri)):
+        with contextlib.suppress(Unavailable):
+            found[name] = ask()
+    return found
+
+
+def forget_endpoints(settings: Settings) -> None:
+    (settings.run_folder / "endpoints.json").unlink(missing_ok=True)
+
+
+def _service(name: str, command: list[str]) -> Program:
+    # A service closes its files on SIGTERM, also when the supervisor was killed.
+    return Program(
+        name=name, command=command, group=SERVICES, stop_seconds=20.0, settled_seconds=5.0, death=signal.SIGTERM
+    )

@@ -1,0 +1,191 @@
+"""Keeps the stack's processes running with supervisord: one after another started, restarted when they die, stopped.
+
+supervisord is told what to do over a socket; this module writes its configuration and speaks to it. A lock that
+supervisord holds for as long as it lives tells whether there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from xmlrpc.client import Error as RemoteError
+from xmlrpc.client import ServerProxy
+
+from agents.errors import ConfigurationError, Unavailable
+from infra.local.locks import try_lock
+from infra.local.supervisord_conf import CONFIGURATION, Program, socket_path, write_configuration
+from infra.local.tether import PARENT, tethered
+
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A supervised process as supervisord sees it. ``pid`` is None while it does not run."""
+
+    name: str
+    group: str
+    pid: int | None
+    state: str
+    """STOPPED, STARTING, RUNNING, BACKOFF (died soon, waits to be started again), STOPPING, EXITED or FATAL."""
+
+
+class Supervisor:
+    """The supervisord of one run folder, running or not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a supervisord lives; one that was killed does not count, whatever files it left."""
+        if not (self.folder / "lock").exists():
+            return False
+        lock = try_lock(self.folder / "lock")
+        if lock is None:
+            return True
+        lock.close()
+        return False
+
+    def launch(self, programs: Sequence[Program], lock: IO[str]) -> None:
+        """Starts supervisord, and no program yet; it ends when this process ends, until ``release``.
+
+        ``lock`` is what ``try_lock(folder / "lock")`` gave; supervisord inherits it.
+        """
+        self._end_leftovers()
+        write_configuration(self.folder, programs)
+        arguments = [sys.executable, "-m", "supervisor.supervisord", "-c", CONFIGURATION]
+        with (self.folder / "logs" / "supervisord-output.log").open("wb") as output:
+            self._process = subprocess.Popen(
+                tethered(arguments, signal.SIGTERM, self.folder / "supervisord.pid"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                pass_fds=(lock.fileno(),),
+                # A session of its own: Ctrl-C and a closed terminal are for us to handle, in our order.
+                start_new_session=True,
+                env={**os.environ, PARENT: str(os.getpid())},
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(Unavailable):
+                self._call("supervisor.getState")
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 2))
+                raise Unavailable(f"supervisord does not start: {said or 'it says nothing'}")
+            time.sleep(0.02)
+
+    def start(self, program: Program) -> None:
+        """Starts a program; from now on it is started again whenever it dies."""
+        self._call("supervisor.startProcess", program.address, False)
+
+    def release(self) -> None:
+        """Lets supervisord live on when this process ends."""
+        self._call("everlearn.release")
+
+    def processes(self) -> list[Process]:
+        """Raises Unavailable when there is no supervisord."""
+        return [
+            Process(name=each["name"], group=each["group"], pid=each["pid"] or None, state=each["statename"])
+            for each in self._call("supervisor.getAllProcessInfo")
+        ]
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Stops all programs, group after group, and supervisord; returns when nothing is left.
+
+        What has not ended in time is killed. Harmless when nothing runs.
+        """
+        with contextlib.suppress(Unavailable):
+            self._call("supervisor.shutdown")
+        deadline = time.monotonic() + timeout_seconds
+        while self.running and time.monotonic() < deadline:
+            if self._process is not None:
+                self._process.poll()
+            time.sleep(0.03)
+        if self.running:
+            _kill(self.folder / "supervisord.pid")
+        if self._process is not None:
+            self._process.wait(START_SECONDS)
+        self._end_leftovers()
+
+    def wait(self) -> int:
+        """Blocks until supervisord has ended; its exit code."""
+        if self._process is None:
+            raise ConfigurationError("only the process that launched supervisord can wait for it")
+        return self._process.wait()
+
+    def last_lines(self, name: str, count: int = 10) -> list[str]:
+        """The end of a program's log."""
+        return _tail(self.log(name), count)
+
+    def log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        path = socket_path(self.folder)
+        if not path.exists():
+            raise Unavailable(f"no supervisord runs in {self.folder}: start it with 'everlearn up'")
+        # The library's transport for Unix sockets; imported here because few commands need it.
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(None, None, serverurl=f"unix://{path}")
+        proxy = ServerProxy("http://localhost", transport=transport)
+        try:
+            call: Any = proxy
+            for part in method.split("."):
+                call = getattr(call, part)
+            return call(*arguments)
+        except (OSError, RemoteError) as error:
+            raise Unavailable(f"supervisord in {self.folder} does not answer: {error}") from error
+        finally:
+            transport.close()
+
+    def _end_leftovers(self, patience_seconds: float = 8.0) -> None:
+        """Waits for what a killed supervisord's processes still do, such as Kafka closing its files; then kills."""
+        deadline = time.monotonic() + patience_seconds
+        files = sorted(self.folder.glob("*.pid"))
+        while living := [each for each in files if _lives(each)]:
+            if time.monotonic() > deadline:
+                for each in living:
+                    _kill(each)
+                deadline = time.monotonic() + patience_seconds
+            time.sleep(0.03)
+        for each in files:
+            each.unlink(missing_ok=True)
+
+
+def _lives(pid_file: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), pid_file.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _kill(pid_file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
+        pid = int(pid_file.read_text())
+        if _lives(pid_file):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _tail(path: Path, count: int) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 20_000))
+            return file.read().decode(errors="replace").splitlines()[-count:]
+    except OSError:
+        return []

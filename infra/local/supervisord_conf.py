@@ -1,0 +1,136 @@
+"""Writes supervisord's configuration: its INI dialect has traps for paths with spaces, semicolons and percent signs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.errors import ConfigurationError
+from infra.local.tether import tethered
+
+CONFIGURATION = "supervisord.conf"
+SERVICES = "services"
+AGENTS = "agents"
+LONGEST_SOCKET_PATH = 100
+"""Bytes; the system's bound is 107 or less, and supervisord adds a few characters while it makes the socket."""
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-=:,+@")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A process to keep running. Groups are stopped in the reverse of their order: agents before services."""
+
+    name: str
+    command: list[str]
+    group: str = AGENTS
+    stop_seconds: float = 10.0
+    """How long it may take to end after SIGTERM before it is killed."""
+    settled_seconds: float = 10.0
+    """A process that dies younger than this is started again later and later, an older one at once."""
+    death: signal.Signals = signal.SIGKILL
+    """What it gets when supervisord is killed."""
+
+    @property
+    def address(self) -> str:
+        return f"{self.group}:{self.name}"
+
+
+def write_configuration(folder: Path, programs: Sequence[Program]) -> None:
+    """Writes the file and makes the folders that it names; raises ConfigurationError when that is impossible."""
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        _make_room(socket_path(folder))
+        (folder / CONFIGURATION).write_text(render(folder, programs), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another --home") from error
+
+
+def socket_path(folder: Path) -> Path:
+    """Where supervisord listens: in its folder, or in the system's temporary one when that path is too long."""
+    path = folder / "supervisor.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"everlearn-{os.getuid()}-{name}" / "supervisor.sock"
+
+
+def render(folder: Path, programs: Sequence[Program]) -> str:
+    """The configuration. Paths in it are relative to ``folder``, where supervisord runs."""
+    path = socket_path(folder)
+    sections = [
+        (
+            "supervisord",
+            {
+                "nodaemon": "true",
+                "silent": "true",
+                "logfile": "logs/supervisord.log",
+                "logfile_maxbytes": "1MB",
+                "logfile_backups": "1",
+                "pidfile": "supervisord-own.txt",
+                "childlogdir": "logs",
+                "nocleanup": "true",
+                "minfds": "256",
+                "minprocs": "1",
+            },
+        ),
+        (
+            "unix_http_server",
+            {"file": path.name if path.parent == folder else _escape(str(path)), "chmod": "0700"},
+        ),
+        (
+            "rpcinterface:supervisor",
+            {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"},
+        ),
+        ("rpcinterface:everlearn", {"supervisor.rpcinterface_factory": "infra.local.keeper:make_interface"}),
+    ]
+    for group, priority in ((SERVICES, "1"), (AGENTS, "2")):
+        if names := [program.name for program in programs if program.group == group]:
+            sections.append((f"group:{group}", {"programs": ",".join(names), "priority": priority}))
+    sections += [(f"program:{program.name}", _program(program, folder)) for program in programs]
+    return "\n".join(
+        f"[{title}]\n" + "".join(f"{name}={value}\n" for name, value in values.items()) for title, values in sections
+    )
+
+
+def _program(program: Program, folder: Path) -> dict[str, str]:
+    command = tethered(program.command, program.death, folder / f"{program.name}.pid")
+    return {
+        "command": " ".join(_quote(each) for each in command),
+        "autostart": "false",
+        "autorestart": "true",
+        "startsecs": str(max(1, round(program.settled_seconds))),
+        # Never give up: each failure waits a second longer than the last, and the cause may go away.
+        "startretries": "1000000",
+        "stopwaitsecs": str(max(1, round(program.stop_seconds))),
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": f"logs/{program.name}.log",
+        "stdout_logfile_maxbytes": "10MB",
+        "stdout_logfile_backups": "3",
+    }
+
+
+def _quote(argument: str) -> str:
+    """An argument as shlex reads it back, with no space before a ``;`` or ``#``, which would begin a comment."""
+    if "\n" in argument or "\r" in argument:
+        raise ConfigurationError("a path of the stack holds a line break: choose another --home")
+    if not argument:
+        return "''"
+    return "".join(each if each in _PLAIN else '"\'"' if each == "'" else f"'{_escape(each)}'" for each in argument)
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _make_room(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if path.parent.exists():
+        return
+    # In the shared temporary folder nobody else may look in.
+    path.parent.mkdir(mode=0o700)

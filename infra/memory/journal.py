@@ -1,0 +1,90 @@
+"""The in-memory twin of ``infra.sql.journal``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from agents.errors import AlreadyJournaled
+from infra.memory.database import MemoryDatabase, in_utc
+from schemas.delivery import Entry, InFlight
+from schemas.envelope import Record
+
+
+@dataclass(frozen=True)
+class _Kept:
+    entry: Entry
+    at: datetime
+
+
+class MemoryJournal:
+    """Which events an agent has done, and what it published for each."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def find(self, agent: str, identities: Sequence[str]) -> dict[str, Entry]:
+        """The entries of those identities that are journaled."""
+        with self._database.table("journal") as journal:
+            return {each: journal[agent, each].entry for each in identities if (agent, each) in journal}
+
+    def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
+        """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        self.add_many(agent, [(identity, outputs)], at)
+
+    def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
+        """``add`` for many at once."""
+        with self._database.table("journal") as journal:
+            for identity, outputs in entries:
+                if (agent, identity) in journal:
+                    raise AlreadyJournaled(f"{agent} has done one of these already: {identity}; read the journal")
+                entry = Entry(outputs=tuple(outputs), published=not outputs)
+                journal[agent, identity] = _Kept(entry, in_utc(at))
+
+    def mark_published(self, agent: str, identities: Sequence[str]) -> None:
+        """Kafka confirmed all outputs of these."""
+        with self._database.table("journal") as journal:
+            for identity in identities:
+                kept = journal.get((agent, identity))
+                if kept is not None:
+                    journal[agent, identity] = replace(kept, entry=replace(kept.entry, published=True))
+
+    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, Entry]:
+        """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
+        before = in_utc(before)
+        with self._database.table("journal") as journal:
+            return {
+                identity: kept.entry
+                for (owner, identity), kept in journal.items()
+                if owner == agent and identity.startswith(prefix) and kept.at < before and not kept.entry.published
+            }
+
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes published entries older than ``before``; returns how many."""
+        before = in_utc(before)
+        with self._database.table("journal") as journal:
+            old = [
+                key for key, kept in journal.items() if key[0] == agent and kept.at < before and kept.entry.published
+            ]
+            for key in old:
+                del journal[key]
+        return len(old)
+
+
+class MemoryInFlightMarks:
+    """Which offsets a worker has begun."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def read(self, agent: str) -> list[InFlight]:
+        """The marks of an agent, in the order of topics and partitions."""
+        with self._database.table("inflight") as marks:
+            return [marks[key] for key in sorted(marks) if key[0] == agent]
+
+    def write(self, agent: str, marks: Sequence[InFlight]) -> None:
+        """Replaces the marks of those partitions."""
+        with self._database.table("inflight") as kept:
+            for mark in marks:
+                kept[agent, mark.topic, mark.partition] = replace(mark, since=in_utc(mark.since))

@@ -1,0 +1,53 @@
+"""The in-memory twin of ``infra.kafka.aio``: a log of records that can be published to, followed, and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from agents.errors import Unavailable
+from schemas.delivery import Message
+from schemas.envelope import Position, Record
+
+
+class MemoryKafka:
+    """One partition a topic. While ``away`` is true nothing can be reached."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.away = False
+        self._written = asyncio.Event()
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Raises Unavailable while Kafka is away."""
+        self._reach()
+        self.records.extend(records)
+        self._written.set()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def topic(self, name: str) -> list[Record]:
+        """A topic's records, oldest first."""
+        return [record for record in self.records if record.topic == name]
+
+    async def follow(self, topic: str) -> AsyncIterator[Message | None]:
+        """Every message from the beginning, then new ones for ever; None once, at the end as it was at the start."""
+        self._reach()
+        end, offset = len(self.topic(topic)), 0
+        if end == 0:
+            yield None
+        while True:
+            self._written.clear()
+            for record in self.topic(topic)[offset:]:
+                self._reach()
+                position = Position(topic, 0, offset)
+                yield Message(position=position, key=record.key, value=record.value, headers=record.headers)
+                offset += 1
+                if offset == end:
+                    yield None
+            await self._written.wait()
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Unavailable("Kafka in memory is away: bring it back")

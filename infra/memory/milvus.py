@@ -1,0 +1,57 @@
+"""The in-memory twin of Milvus: chunks and vectors in a dictionary, searched by comparing with every one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.retrieval import Chunk, Hit
+
+
+class MemoryChunks:
+    """Satisfies the indexer's VectorStore, and searches."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[Chunk, NDArray[np.float32]]] = {}
+        self._lock = Lock()
+
+    @property
+    def chunks(self) -> dict[str, Chunk]:
+        """What is stored, by chunk id."""
+        with self._lock:
+            return {chunk_id: chunk for chunk_id, (chunk, _) in self._rows.items()}
+
+    def upsert(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
+        with self._lock:
+            for chunk, vector in zip(chunks, vectors, strict=True):
+                self._rows[chunk.chunk_id] = (chunk, np.asarray(vector, dtype=np.float32))
+
+    def delete(self, versions: Sequence[tuple[str, str, str]]) -> None:
+        gone = {version for _, _, version in versions}
+        with self._lock:
+            self._rows = {key: row for key, row in self._rows.items() if row[0].version not in gone}
+
+    def search(self, vectors: NDArray[np.float32], *, tenant: str, k: int) -> list[list[Hit]]:
+        with self._lock:
+            rows = [row for row in self._rows.values() if row[0].tenant == tenant]
+        return [_nearest(rows, np.asarray(vector, dtype=np.float32), k) for vector in vectors]
+
+    def versions(self, tenant: str, document_id: str) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for chunk in self.chunks.values():
+            if (chunk.tenant, chunk.document_id) == (tenant, document_id):
+                counts[chunk.version] = counts.get(chunk.version, 0) + 1
+        return counts
+
+
+def _nearest(rows: Sequence[tuple[Chunk, NDArray[np.float32]]], query: NDArray[np.float32], k: int) -> list[Hit]:
+    hits = [Hit(chunk=chunk, score=_cosine(query, vector)) for chunk, vector in rows]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:k]
+
+
+def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    norm = float(np.linalg.norm(left) * np.linalg.norm(right))
+    return float(np.dot(left, right)) / norm if norm else 0.0

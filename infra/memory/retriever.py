@@ -1,0 +1,36 @@
+"""The in-memory twin of the search: a handful of hits per tenant, ranked by the words they share with the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agents.errors import Unavailable
+from schemas.retrieval import Chunk, Hit
+
+
+class MemoryRetriever:
+    """Searches chunks that were given to it. ``calls``: (texts, tenant, k) of each; ``down``: it cannot be reached."""
+
+    def __init__(self, chunks: Sequence[Chunk] = ()) -> None:
+        self._chunks = [Hit(chunk=chunk, score=0.0) for chunk in chunks]
+        self.calls: list[tuple[tuple[str, ...], str, int]] = []
+        self.down = False
+
+    def search(self, texts: Sequence[str], *, tenant: str, k: int) -> list[list[Hit]]:
+        self.calls.append((tuple(texts), tenant, k))
+        if self.down:
+            raise Unavailable("the search cannot be reached: start it")
+        own = [hit for hit in self._chunks if hit.chunk.tenant == tenant]
+        return [self._ranked(text, own)[:k] for text in texts]
+
+    def _ranked(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
+        scored = [replace(hit, score=_likeness(text, hit.chunk.text)) for hit in hits]
+        return sorted(scored, key=lambda hit: (-hit.score, hit.chunk.chunk_id))
+
+
+def _likeness(one: str, other: str) -> float:
+    """Shared words by all words, 0 to 1."""
+    first, second = (set(re.findall(r"\w+", text.lower())) for text in (one, other))
+    return len(first & second) / max(1, len(first | second))

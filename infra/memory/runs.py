@@ -1,0 +1,148 @@
+"""The in-memory twin of ``infra.sql.runs``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from infra.memory.database import MemoryDatabase, in_utc
+from schemas.delivery import Claim, Run, RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    run: Run
+    arguments: str
+    context: dict[str, str]
+    created_at: datetime
+    due_at: datetime
+    lease_until: datetime | None = None
+
+    def is_claimable(self, now: datetime) -> bool:
+        if self.run.state == "running":
+            return self.lease_until is not None and self.lease_until <= now
+        return self.run.state == "queued" and self.due_at <= now
+
+
+@dataclass(frozen=True)
+class _Lease:
+    holder: str | None = None
+    until: datetime | None = None
+    last: datetime | None = None
+
+
+class MemoryRunStore:
+    """Long work: rows that one worker at a time holds by a lease that it must renew."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def add(
+        self,
+        agent: str,
+        run_id: str,
+        kind: str,
+        arguments: dict[str, Any],
+        context: dict[str, str],
+        at: datetime,
+    ) -> None:
+        """Inside a transaction; adding a run twice is adding it once."""
+        run = Run(run_id=run_id, agent=agent, kind=kind, state="queued", attempt=0)
+        at = in_utc(at)
+        row = _Row(run=run, arguments=json.dumps(arguments), context=dict(context), created_at=at, due_at=at)
+        with self._database.table("runs") as runs:
+            runs.setdefault(run_id, row)
+
+    def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
+        """The oldest run that is due and whose lease is free or has expired, with its attempt counted."""
+        now = in_utc(now)
+        with self._database.table("runs") as runs:
+            due = [row for row in runs.values() if row.run.agent == agent and row.is_claimable(now)]
+            if not due:
+                return None
+            row = min(due, key=lambda each: (each.created_at, each.run.run_id))
+            run = replace(row.run, state="running", worker=worker, attempt=row.run.attempt + 1)
+            runs[run.run_id] = replace(row, run=run, lease_until=now + timedelta(seconds=lease_seconds))
+        return Claim(
+            run_id=run.run_id,
+            kind=run.kind,
+            arguments=json.loads(row.arguments),
+            context=dict(row.context),
+            attempt=run.attempt,
+        )
+
+    def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
+        """False when another worker holds the run by now."""
+        with self._database.table("runs") as runs:
+            row = _held(runs, run_id, worker)
+            if row is None:
+                return False
+            runs[run_id] = replace(row, lease_until=in_utc(now) + timedelta(seconds=lease_seconds))
+        return True
+
+    def finish(self, run_id: str, worker: str, *, state: str, result: dict[str, Any], now: datetime) -> bool:
+        """Inside a transaction; ``state`` is done or failed. False when another worker holds the run by now."""
+        if state not in ("done", "failed"):
+            raise ValueError(f"a run ends as done or failed, not as {state!r}")
+        ended: RunState = "done" if state == "done" else "failed"
+        in_utc(now)
+        with self._database.table("runs") as runs:
+            row = _held(runs, run_id, worker)
+            if row is None:
+                return False
+            run = replace(row.run, state=ended, result=json.loads(json.dumps(result)))
+            runs[run_id] = replace(row, run=run, lease_until=None)
+        return True
+
+    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None:
+        """Puts the run back, due after that time; nothing happens when another worker holds it by now."""
+        due = in_utc(now) + timedelta(seconds=retry_in_seconds)
+        with self._database.table("runs") as runs:
+            row = _held(runs, run_id, worker)
+            if row is not None:
+                run = replace(row.run, state="queued", worker=None)
+                runs[run_id] = replace(row, run=run, lease_until=None, due_at=due)
+
+    def show(self, run_id: str) -> Run | None:
+        """A run as it stands."""
+        with self._database.table("runs") as runs:
+            row = runs.get(run_id)
+        return None if row is None else row.run
+
+
+class MemoryLeases:
+    """Named leases for what one worker of a fleet does at a time, such as ticks."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool:
+        """Takes a lease that is free or has expired, or renews the holder's own."""
+        now = in_utc(now)
+        with self._database.table("leases") as leases:
+            lease = leases.get(name, _Lease())
+            if lease.holder not in (None, holder) and lease.until > now:
+                return False
+            leases[name] = replace(lease, holder=holder, until=now + timedelta(seconds=seconds))
+        return True
+
+    def last(self, name: str) -> datetime | None:
+        """The scheduled time that was done last."""
+        with self._database.table("leases") as leases:
+            lease: _Lease = leases.get(name, _Lease())
+        return lease.last
+
+    def set_last(self, name: str, at: datetime) -> None:
+        """Inside a transaction. An earlier time than the one that is kept changes nothing."""
+        at = in_utc(at)
+        with self._database.table("leases") as leases:
+            lease = leases.get(name, _Lease())
+            if lease.last is None or lease.last < at:
+                leases[name] = replace(lease, last=at)
+
+
+def _held(runs: dict[str, _Row], run_id: str, worker: str) -> _Row | None:
+    row = runs.get(run_id)
+    return row if row is not None and row.run.state == "running" and row.run.worker == worker else None

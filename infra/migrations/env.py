@@ -1,0 +1,14 @@
+"""Alembic's entry: runs the migrations on the connection that ``infra.sql.migrate`` has opened.
+
+Alembic executes this file, so unlike every other module it acts when it is loaded.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+from infra.sql.tables import METADATA
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+with context.begin_transaction():
+    context.run_migrations()

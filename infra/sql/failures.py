@@ -1,0 +1,85 @@
+"""Tells failures of the database, which pass with time, from faults in what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    PendingRollbackError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from agents.errors import Unavailable
+
+_CLOSED = "check that it runs, or set [sql] url in everlearn.toml"
+_ADVICE_BY_TEXT = {
+    "no such table": "its tables are missing or of another version: run 'everlearn up'",
+    "no such column": "its tables are missing or of another version: run 'everlearn up'",
+    "is locked": "another process writes for long: wait, or end it",
+    "unable to open": "run 'everlearn up' to create it, and check who may write there",
+    "readonly": "make the file and its folder writable",
+    "disk is full": "make room on its disk",
+    "malformed": "the file is damaged: restore it, or choose another [sql] url",
+    "not a database": "the file is something else: choose another [sql] url",
+}
+"""What SQLite says, and what to do."""
+_ADVICE_BY_STATE = {
+    "42P01": "its tables are missing or of another version: run 'everlearn up'",
+    "42703": "its tables are missing or of another version: run 'everlearn up'",
+    "3F000": "its schema is missing: run 'everlearn up'",
+    "42501": "grant its user the right to read and write Everlearn's tables",
+}
+"""What PostgreSQL says by SQLSTATE, where its driver calls it a fault in the statement."""
+_LIMIT_CLASS = "54"
+
+
+@contextmanager
+def failures_as_unavailable(url: URL) -> Iterator[None]:
+    """Raises Unavailable in place of a failure of the database; anything else passes unchanged.
+
+    A lock that did not come free, a lost connection, a full disk, missing tables: none is the fault of the event at
+    hand, so none may lead it to a dead-letter topic.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        advice = _advice(error)
+        if advice is None:
+            raise
+        raise Unavailable(f"SQL at {place(url)}: {one_line(error.orig or error, url)}; {advice}") from error
+    except (PoolTimeout, PendingRollbackError) as error:
+        raise Unavailable(f"SQL at {place(url)}: {one_line(error, url)}; {_CLOSED}") from error
+
+
+def place(url: URL) -> str:
+    """The database as a message may name it: a path, or a URL without its password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(query={}, drivername="postgresql").render_as_string(hide_password=True)
+
+
+def one_line(error: BaseException, url: URL) -> str:
+    """An error of the driver on one line, without the password."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace(str(url.password), "***") if url.password else text
+
+
+def _advice(error: DBAPIError) -> str | None:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in _ADVICE_BY_STATE:
+        return _ADVICE_BY_STATE[state]
+    if state.startswith(_LIMIT_CLASS) and not error.connection_invalidated:
+        return None  # the value is too large for PostgreSQL, today and tomorrow
+    # the plain DatabaseError is what SQLite's driver raises for a damaged file
+    passing = isinstance(error, (OperationalError, InterfaceError, InternalError)) or type(error) is DatabaseError
+    if not passing and not error.connection_invalidated:
+        return None
+    text = str(error.orig)
+    return next((advice for known, advice in _ADVICE_BY_TEXT.items() if not state and known in text), _CLOSED)

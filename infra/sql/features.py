@@ -1,0 +1,103 @@
+"""The feature table in SQL: a row a question with real columns, and the labelled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.statements import insert_once, slices, upsert
+from schemas.features import Example, Interaction, Stamp
+
+_interactions = tables.interactions.c
+_examples = tables.examples.c
+_STAMPS = ("answer", "rating", "correction", "reason")
+_RENAMED = {"user": "user_id", "session": "session_id"}
+_PLAIN = tuple(each.name for each in fields(Interaction) if each.name != "sources" and not each.name.endswith("_stamp"))
+"""Fields that are one column each."""
+
+
+class SqlFeatureTable:
+    """One row a question, and the labelled examples."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def transaction(self) -> object:
+        """The transaction that is open here and now: the same object until it ends, another one afterwards."""
+        return self._database.current or object()
+
+    def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
+        """The rows that exist; those and the missing ones are locked until the transaction ends."""
+        found: dict[str, Interaction] = {}
+        if not answer_ids:
+            return found
+        with self._database.connection() as connection:
+            if self._database.current is not None:
+                self._database.lock(connection, (f"interaction {answer_id}" for answer_id in answer_ids))
+            for some in slices(answer_ids):
+                rows = connection.execute(select(tables.interactions).where(_interactions.answer_id.in_(some)))
+                found.update((row["answer_id"], _interaction(row)) for row in rows.mappings())
+        return found
+
+    def put_interaction(self, row: Interaction) -> None:
+        """Writes the whole row."""
+        with self._database.connection(write=True) as connection:
+            connection.execute(upsert(self._database.dialect, tables.interactions), _values(row))
+
+    def put_example(self, row: Example) -> None:
+        """Writing an example twice is writing it once."""
+        with self._database.connection(write=True) as connection:
+            connection.execute(insert_once(self._database.dialect, tables.examples), vars(row))
+
+    def get(self, answer_id: str) -> Interaction | None:
+        """One row, locked by nobody."""
+        statement = select(tables.interactions).where(_interactions.answer_id == answer_id)
+        with self._database.connection() as connection:
+            row = connection.execute(statement).mappings().first()
+        return None if row is None else _interaction(row)
+
+    def recent(self, task: str | None, limit: int) -> list[Interaction]:
+        """The rows of a task, or of all, in which something happened last, newest first."""
+        # The databases disagree on where None sorts, and no row without an event is ever written.
+        newest = select(tables.interactions).where(_interactions.last_event_at.is_not(None))
+        newest = newest.order_by(_interactions.last_event_at.desc(), _interactions.answer_id)
+        if task is not None:
+            newest = newest.where(_interactions.task == task)
+        with self._database.connection() as connection:
+            return [_interaction(row) for row in connection.execute(newest.limit(limit)).mappings()]
+
+    def count(self) -> int:
+        """How many rows there are."""
+        with self._database.connection() as connection:
+            return connection.execute(select(func.count()).select_from(tables.interactions)).scalar_one()
+
+    def examples(self, task: str | None, limit: int) -> list[Example]:
+        """The examples of a task, or of all, newest first."""
+        newest = select(tables.examples).order_by(_examples.submitted_at.desc(), _examples.example_id)
+        if task is not None:
+            newest = newest.where(_examples.task == task)
+        with self._database.connection() as connection:
+            return [Example(**row) for row in connection.execute(newest.limit(limit)).mappings()]
+
+
+def _values(row: Interaction) -> dict[str, Any]:
+    values: dict[str, Any] = {_RENAMED.get(name, name): getattr(row, name) for name in _PLAIN}
+    for name in _STAMPS:
+        stamp: Stamp | None = getattr(row, f"{name}_stamp")
+        values[f"{name}_at"] = stamp.time if stamp else None
+        values[f"{name}_event"] = stamp.event if stamp else None
+    return {**values, "sources": list(row.sources)}
+
+
+def _interaction(row: Mapping[Any, Any]) -> Interaction:
+    values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
+    for name in _STAMPS:
+        time: datetime | None = row[f"{name}_at"]
+        values[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
+    return Interaction(**values, sources=tuple(row["sources"]))

@@ -1,0 +1,130 @@
+"""The journal and the in-flight marks of the delivery recipe, in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, false, select, tuple_, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.exc import IntegrityError
+
+from agents.errors import AlreadyJournaled
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.records import pack, unpack
+from infra.sql.statements import slices, upsert
+from schemas.delivery import Entry, InFlight
+from schemas.envelope import Record
+
+_PRUNED_TOGETHER = 2000
+"""Few enough that nobody waits long for SQLite's write lock."""
+
+_journal = tables.journal.c
+_inflight = tables.inflight.c
+
+
+class SqlJournal:
+    """Which events an agent has done, and what it published for each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, agent: str, identities: Sequence[str]) -> dict[str, Entry]:
+        """The entries of those identities that are journaled."""
+        found: dict[str, Entry] = {}
+        if not identities:
+            return found
+        columns = select(_journal.identity, _journal.outputs, _journal.published)
+        with self._database.connection() as connection:
+            for some in slices(identities):
+                rows = connection.execute(columns.where(_journal.agent == agent, _journal.identity.in_(some)))
+                for identity, outputs, published in rows:
+                    found[identity] = Entry(outputs=unpack(outputs), published=published)
+        return found
+
+    def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
+        """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        self.add_many(agent, [(identity, outputs)], at)
+
+    def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
+        """``add`` for many at once, in one statement."""
+        if not entries:
+            return
+        # An entry without outputs has nothing left to publish.
+        rows = [
+            {"agent": agent, "identity": identity, "outputs": pack(outputs), "published": not outputs, "at": at}
+            for identity, outputs in sorted(entries, key=lambda entry: entry[0])
+        ]
+        with self._database.connection(write=True) as connection:
+            try:
+                connection.execute(plain_insert(tables.journal), rows)
+            except IntegrityError as error:
+                names = ", ".join(identity for identity, _ in entries[:3])
+                raise AlreadyJournaled(f"{agent} has done one of these already: {names}; read the journal") from error
+
+    def mark_published(self, agent: str, identities: Sequence[str]) -> None:
+        """Kafka confirmed all outputs of these."""
+        if not identities:
+            return
+        with self._database.connection(write=True) as connection:
+            for some in slices(identities):
+                connection.execute(
+                    update(tables.journal)
+                    .where(_journal.agent == agent, _journal.identity.in_(some))
+                    .values(published=True)
+                )
+
+    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, Entry]:
+        """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
+        waiting = (
+            select(_journal.identity, _journal.outputs)
+            .where(_journal.agent == agent, _journal.at < before, _journal.published.is_(false()))
+            .order_by(_journal.at, _journal.identity)
+        )
+        with self._database.connection() as connection:
+            rows = connection.execute(waiting).all()
+        # Compared here, because LIKE would read the prefix as a pattern and SQLite's knows no case.
+        return {
+            identity: Entry(outputs=unpack(outputs), published=False)
+            for identity, outputs in rows
+            if identity.startswith(prefix)
+        }
+
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes published entries older than ``before``; returns how many."""
+        key = (_journal.agent, _journal.identity)
+        old = (
+            select(*key)
+            .where(_journal.agent == agent, _journal.at < before, _journal.published)
+            .limit(_PRUNED_TOGETHER)
+        )
+        pruned = 0
+        while True:
+            with self._database.connection(write=True) as connection:
+                count = connection.execute(delete(tables.journal).where(tuple_(*key).in_(old))).rowcount
+            pruned += count
+            if count < _PRUNED_TOGETHER:
+                return pruned
+
+
+class SqlInFlightMarks:
+    """Which offsets a worker has begun."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, agent: str) -> list[InFlight]:
+        """The marks of an agent, in the order of topics and partitions."""
+        columns = [column for column in _inflight if column.name != "agent"]
+        statement = select(*columns).where(_inflight.agent == agent).order_by(_inflight.topic, _inflight.partition)
+        with self._database.connection() as connection:
+            return [InFlight(**row) for row in connection.execute(statement).mappings()]
+
+    def write(self, agent: str, marks: Sequence[InFlight]) -> None:
+        """Replaces the marks of those partitions."""
+        if not marks:
+            return
+        rows = [{"agent": agent, **vars(mark)} for mark in sorted(marks, key=lambda mark: (mark.topic, mark.partition))]
+        with self._database.connection(write=True) as connection:
+            connection.execute(upsert(self._database.dialect, tables.inflight), rows)

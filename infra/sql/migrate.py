@@ -1,0 +1,98 @@
+"""Brings the SQL schema to the version of this code, and tells when it is at another one."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
+
+from agents.errors import ConfigurationError
+from infra.sql.database import Database, open_sqlite
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+SCRIPTS = Path(__file__).parent.parent / "migrations"
+
+
+def migrate(url: str) -> None:
+    """Creates the tables or upgrades them; harmless when there is nothing to do, and in several processes at once.
+
+    Raises ConfigurationError when the file cannot be created or the schema is newer than this code, Unavailable
+    when SQL cannot be reached.
+    """
+    database = Database(url)
+    if database.dialect == "sqlite":
+        _create_file(Path(str(database.url.database)))
+    from alembic import command
+
+    try:
+        # One transaction is the whole upgrade, and whoever comes second waits for it: on SQLite because a write
+        # transaction holds the database, on PostgreSQL because of this lock.
+        with database.connection(write=True) as connection:
+            database.lock(connection, ["everlearn schema"])
+            _refuse_newer(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.close()
+
+
+def check_migrated(database: Database) -> None:
+    """Raises ConfigurationError when the schema is missing, older or newer than this code."""
+    if database.dialect == "sqlite" and not Path(str(database.url.database)).is_file():
+        raise ConfigurationError(f"there is no database {database.url.database}: run 'everlearn up' to create it")
+    with database.connection() as connection:
+        _refuse_newer(connection)
+        if _revision(connection) != _scripts().get_current_head():
+            raise ConfigurationError("the SQL schema is older than this Everlearn: run 'everlearn up' to upgrade it")
+
+
+def _refuse_newer(connection: Connection) -> None:
+    revision = _revision(connection)
+    if revision is not None and revision not in {script.revision for script in _scripts().walk_revisions()}:
+        raise ConfigurationError(
+            f"the SQL schema is at version {revision}, which this Everlearn does not know: install the newer Everlearn "
+            "that made it, or choose another [sql] url"
+        )
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    # Alembic interpolates its settings, so a percent sign in the path is written twice.
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_config())
+
+
+def _create_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = open_sqlite(str(path), mode="rwc")
+        try:
+            connection.execute("PRAGMA user_version")
+        finally:
+            connection.close()
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(
+            f"the database {path} cannot be opened or created ({error}): "
+            "make its folder writable, or choose another home"
+        ) from error

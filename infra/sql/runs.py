@@ -1,0 +1,152 @@
+"""Runs and leases in SQL: what only one worker of a fleet may do at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Update, and_, or_, select, update
+
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.statements import insert, insert_once
+from schemas.delivery import Claim, Run
+
+_runs = tables.runs.c
+_leases = tables.leases.c
+
+
+class SqlRunStore:
+    """Long work: rows that one worker at a time holds by a lease that it must renew."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        agent: str,
+        run_id: str,
+        kind: str,
+        arguments: dict[str, Any],
+        context: dict[str, str],
+        at: datetime,
+    ) -> None:
+        """Inside a transaction; adding a run twice is adding it once."""
+        row = {
+            "agent": agent,
+            "run_id": run_id,
+            "kind": kind,
+            "arguments": arguments,
+            "context": context,
+            "state": "queued",
+            "attempt": 0,
+            "due_at": at,
+            "result": {},
+            "created_at": at,
+        }
+        with self._database.connection(write=True) as connection:
+            connection.execute(insert_once(self._database.dialect, tables.runs), row)
+
+    def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
+        """The oldest run that is due and whose lease is free or has expired, with its attempt counted."""
+        oldest = (
+            select(_runs.run_id, _runs.kind, _runs.arguments, _runs.context, _runs.attempt)
+            .where(_runs.agent == agent, _claimable(now))
+            .order_by(_runs.created_at, _runs.run_id)
+            .limit(1)
+        )
+        # Workers ask every second or so and seldom get anything: look first without anybody's lock.
+        with self._database.connection() as connection:
+            if connection.execute(oldest).first() is None:
+                return None
+        with self._database.connection(write=True) as connection:
+            # SQLite knows no such lock and needs none: its transaction holds the whole database.
+            row = connection.execute(oldest.with_for_update(skip_locked=True)).mappings().first()
+            if row is None:
+                return None
+            attempt = row["attempt"] + 1
+            connection.execute(
+                update(tables.runs)
+                .where(_runs.run_id == row["run_id"])
+                .values(state="running", worker=worker, attempt=attempt, lease_until=_after(now, lease_seconds))
+            )
+        return Claim(
+            run_id=row["run_id"],
+            kind=row["kind"],
+            arguments=row["arguments"],
+            context=row["context"],
+            attempt=attempt,
+        )
+
+    def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
+        """False when another worker holds the run by now."""
+        return self._changed(_held(run_id, worker).values(lease_until=_after(now, lease_seconds)))
+
+    def finish(self, run_id: str, worker: str, *, state: str, result: dict[str, Any], now: datetime) -> bool:
+        """Inside a transaction; ``state`` is done or failed. False when another worker holds the run by now."""
+        if state not in ("done", "failed"):
+            raise ValueError(f"a run ends as done or failed, not as {state!r}")
+        return self._changed(
+            _held(run_id, worker).values(state=state, result=result, finished_at=now, lease_until=None)
+        )
+
+    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None:
+        """Puts the run back, due after that time; nothing happens when another worker holds it by now."""
+        due = _after(now, retry_in_seconds)
+        self._changed(_held(run_id, worker).values(state="queued", worker=None, lease_until=None, due_at=due))
+
+    def show(self, run_id: str) -> Run | None:
+        """A run as it stands."""
+        columns = (_runs.run_id, _runs.agent, _runs.kind, _runs.state, _runs.attempt, _runs.worker, _runs.result)
+        with self._database.connection() as connection:
+            row = connection.execute(select(*columns).where(_runs.run_id == run_id)).mappings().first()
+        return None if row is None else Run(**row)
+
+    def _changed(self, statement: Update) -> bool:
+        with self._database.connection(write=True) as connection:
+            return connection.execute(statement).rowcount == 1
+
+
+class SqlLeases:
+    """Named leases for what one worker of a fleet does at a time, such as ticks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool:
+        """Takes a lease that is free or has expired, or renews the holder's own."""
+        statement = insert(self._database.dialect, tables.leases)
+        free = or_(_leases.holder.is_(None), _leases.holder == holder, _leases.until <= now)
+        wanted: Mapping[str, Any] = {"holder": holder, "until": _after(now, seconds)}
+        take = statement.values(name=name, **wanted).on_conflict_do_update(
+            index_elements=["name"], set_=wanted, where=free
+        )
+        # A count of rows is not to be had from an insert on PostgreSQL, so ask for the row.
+        with self._database.connection(write=True) as connection:
+            return connection.execute(take.returning(_leases.name)).first() is not None
+
+    def last(self, name: str) -> datetime | None:
+        """The scheduled time that was done last."""
+        with self._database.connection() as connection:
+            return connection.execute(select(_leases.last).where(_leases.name == name)).scalar()
+
+    def set_last(self, name: str, at: datetime) -> None:
+        """Inside a transaction. An earlier time than the one that is kept changes nothing."""
+        later = or_(_leases.last.is_(None), _leases.last < at)
+        statement = insert(self._database.dialect, tables.leases).values(name=name, last=at)
+        with self._database.connection(write=True) as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later))
+
+
+def _claimable(now: datetime) -> ColumnElement[bool]:
+    queued = and_(_runs.state == "queued", _runs.due_at <= now)
+    return or_(queued, and_(_runs.state == "running", _runs.lease_until <= now))
+
+
+def _held(run_id: str, worker: str) -> Update:
+    return update(tables.runs).where(_runs.run_id == run_id, _runs.worker == worker, _runs.state == "running")
+
+
+def _after(now: datetime, seconds: float) -> datetime:
+    return now + timedelta(seconds=seconds)

@@ -1,0 +1,42 @@
+"""Statements that SQLite and PostgreSQL share in all but their classes: inserts that meet a row which exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TypeVar
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+Insert = postgresql.Insert | sqlite.Insert
+T = TypeVar("T")
+
+MOST_PARAMETERS = 500
+"""Values in one IN clause: far below what either database takes."""
+
+
+def insert(dialect: str, table: Table) -> Insert:
+    """An insert that knows ON CONFLICT."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+@cache
+def upsert(dialect: str, table: Table) -> Insert:
+    """Writes a whole row, or overwrites the one with the same primary key."""
+    statement = insert(dialect, table)
+    key = [column.name for column in table.primary_key]
+    changed = {name: statement.excluded[name] for name in table.columns.keys() if name not in key}  # noqa: SIM118
+    return statement.on_conflict_do_update(index_elements=key, set_=changed)
+
+
+@cache
+def insert_once(dialect: str, table: Table) -> Insert:
+    """Writes a row unless there is one with the same primary key."""
+    return insert(dialect, table).on_conflict_do_nothing(index_elements=[column.name for column in table.primary_key])
+
+
+def slices(values: Sequence[T], size: int = MOST_PARAMETERS) -> Iterator[Sequence[T]]:
+    """The values in portions of at most ``size``."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

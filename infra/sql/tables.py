@@ -1,0 +1,152 @@
+"""Every table of Everlearn's SQL schema; ``infra/migrations`` creates them, and a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text, false
+
+from infra.sql.columns import Json, Moment
+
+METADATA = MetaData()
+
+journal = Table(
+    "journal",
+    METADATA,
+    Column("agent", Text, primary_key=True),
+    Column("identity", Text, primary_key=True),
+    Column("outputs", LargeBinary, nullable=False),
+    Column("published", Boolean, nullable=False),
+    Column("at", Moment, nullable=False),
+    Index("journal_by_age", "agent", "at"),
+)
+# nearly empty at any time, and looked through after every restart
+Index(
+    "journal_unpublished",
+    journal.c.agent,
+    journal.c.at,
+    sqlite_where=journal.c.published.is_(false()),
+    postgresql_where=journal.c.published.is_(false()),
+)
+
+inflight = Table(
+    "inflight",
+    METADATA,
+    Column("agent", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("suspects_to", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("alone", Boolean, nullable=False),
+    Column("life", Text, nullable=False),
+    Column("since", Moment, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    METADATA,
+    Column("run_id", Text, primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("arguments", Json, nullable=False),
+    Column("context", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", Text),
+    Column("lease_until", Moment),
+    Column("due_at", Moment, nullable=False),
+    Column("result", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Index("runs_by_state", "agent", "state", "due_at"),
+)
+
+leases = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("until", Moment),
+    Column("last", Moment),
+)
+
+documents = Table(
+    "documents",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+    Column("embedding_model", Text, nullable=False),
+    Column("title", Text),
+    Column("uri", Text),
+    Column("submitted_at", Moment, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("withdrawn", Boolean, nullable=False),
+)
+
+retired_versions = Table(
+    "retired_versions",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("retired_at", Moment, nullable=False),
+    Index("retired_versions_by_age", "retired_at"),
+)
+
+interactions = Table(
+    "interactions",
+    METADATA,
+    Column("answer_id", Text, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("task", Text),
+    Column("tenant", Text),
+    # "user" and "session" are taken in SQL
+    Column("user_id", Text),
+    Column("session_id", Text),
+    Column("question", Text),
+    Column("answer", Text),
+    Column("failure", Text),
+    Column("sources", Json, nullable=False),
+    Column("base_model", Text),
+    Column("engine", Text),
+    Column("adapter_id", Text),
+    Column("release_sequence", BigInteger),
+    Column("arm", Text),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("latency_ms", Double),
+    Column("finish_reason", Text),
+    Column("answered_at", Moment),
+    Column("answer_at", Moment),
+    Column("answer_event", Text),
+    Column("rating", Text),
+    Column("rating_at", Moment),
+    Column("rating_event", Text),
+    Column("correction", Text),
+    Column("correction_at", Moment),
+    Column("correction_event", Text),
+    Column("reason", Text),
+    Column("reason_at", Moment),
+    Column("reason_event", Text),
+    Column("first_event_at", Moment),
+    Column("last_event_at", Moment),
+    # windows are a task's answers of a stretch of time; the command line lists what happened last
+    Index("interactions_by_task", "task", "answered_at"),
+    Index("interactions_by_time", "last_event_at"),
+)
+
+examples = Table(
+    "examples",
+    METADATA,
+    Column("example_id", Text, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("origin", Text),
+    Column("submitted_at", Moment, nullable=False),
+    Index("examples_by_task", "task", "submitted_at"),
+)

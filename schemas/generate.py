@@ -1,0 +1,94 @@
+"""Writes the generated contracts: ``python -m schemas.generate [--check] [--allow-breaking]``.
+
+The committed files are what others rely on, so a change that a reader could not follow is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.asyncapi import asyncapi_document
+from schemas.compatibility import breaking_changes
+from schemas.jsonschema import event_schema
+from schemas.topics import EVENT_TYPES
+
+FOLDER = Path(__file__).parent
+JSON_FOLDER = "json"
+
+
+def generated_files() -> dict[str, str]:
+    """Each generated file's text by its path below ``schemas/``."""
+    documents: dict[str, Any] = {
+        f"{JSON_FOLDER}/{name}.json": event_schema(event) for name, event in EVENT_TYPES.items()
+    }
+    documents["asyncapi.json"] = asyncapi_document()
+    return {
+        path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in sorted(documents.items())
+    }
+
+
+def stale_files(folder: Path = FOLDER) -> list[str]:
+    """Paths below the folder that differ from what would be generated, are missing, or belong to no event."""
+    files = generated_files()
+    stale = [path for path, text in files.items() if _text(folder / path) != text]
+    return sorted(stale + _orphans(folder))
+
+
+def broken_contracts(folder: Path = FOLDER) -> list[str]:
+    """What the code's events break of the schemas in the folder, a line each."""
+    files = generated_files()
+    broken = [f"{Path(path).stem}: removed or renamed" for path in _orphans(folder)]
+    for path, text in files.items():
+        committed = _text(folder / path)
+        if path.startswith(JSON_FOLDER) and committed is not None:
+            changes = breaking_changes(json.loads(committed), json.loads(text))
+            broken += [f"{Path(path).stem}: {change}" for change in changes]
+    return broken
+
+
+def write_files(folder: Path = FOLDER) -> None:
+    """Brings the folder up to date."""
+    (folder / JSON_FOLDER).mkdir(parents=True, exist_ok=True)
+    for path, text in generated_files().items():
+        (folder / path).write_text(text, encoding="utf-8")
+    for path in _orphans(folder):
+        (folder / path).unlink()
+
+
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """The exit code: 1 when --check finds something stale, or when a breaking change is refused."""
+    parser = argparse.ArgumentParser(prog="python -m schemas.generate", description="Writes the generated contracts.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name what is stale")
+    parser.add_argument("--allow-breaking", action="store_true", help="write even what breaks readers")
+    options = parser.parse_args(arguments)
+    if options.check:
+        stale = stale_files(folder)
+        if stale:
+            sys.stderr.write(f"stale: {', '.join(stale)}; run 'python -m schemas.generate'\n")
+        return 1 if stale else 0
+    broken = broken_contracts(folder)
+    if broken and not options.allow_breaking:
+        sys.stderr.write("".join(f"{line}\n" for line in broken))
+        sys.stderr.write("refused: add an optional field or a v2 event instead, or give --allow-breaking\n")
+        return 1
+    write_files(folder)
+    return 0
+
+
+def _orphans(folder: Path) -> list[str]:
+    return [
+        f"{JSON_FOLDER}/{path.name}" for path in (folder / JSON_FOLDER).glob("*.json") if path.stem not in EVENT_TYPES
+    ]
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""A broker, a database and worker processes that are started again when they die, and the count of what came out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from infra.sql.migrate import migrate
+from schemas.envelope import Record, encode, new_context
+from schemas.interactions import FeedbackGiven
+from schemas.topics import dead_letter_topic
+from tests.flows.faults.worker import POISON, Plan
+
+ROOT = Path(__file__).parents[3]
+RESTART_SECONDS = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """What became of the events. All but the last three must be 0."""
+
+    lost_effects: int
+    doubled_effects: int
+    lost_outputs: int
+    differing_outputs: int
+    """Outputs that were published twice with different bytes."""
+    dead_letters: int
+    repeated_records: int
+    """Outputs published again with the same id and bytes, which at-least-once allows."""
+    deaths: int
+
+    @property
+    def lost(self) -> int:
+        return self.lost_effects + self.lost_outputs
+
+    @property
+    def doubled(self) -> int:
+        return self.doubled_effects + self.differing_outputs
+
+
+class Scene:
+    """One experiment: events in, workers that suffer, a count."""
+
+    def __init__(self, bootstrap: str, folder: Path) -> None:
+        self.config = KafkaClientConfig(bootstrap_servers=bootstrap)
+        self._folder = folder
+        self._url = f"sqlite:///{folder / 'scene.db'}"
+        migrate(self._url)
+        self.features = SqlFeatureTable(Database(self._url))
+        self._tag = uuid.uuid4().hex[:8]
+        self._events = 0
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._plans: dict[str, Plan] = {}
+        self.deaths = 0
+        topics = ["interactions.v1", dead_letter_topic("feedback.v1", "recorder")]
+        self._outputs = RecordReader(self.config, topics, from_end=True)
+
+    # -- events ------------------------------------------------------------------------------------------------------
+
+    def publish(self, count: int, *, malformed_every: int = 0, poison_at: int = -1) -> None:
+        """Publishes feedback, a fifth as many answers as events, and so many malformed records among them."""
+        with RecordPublisher(self.config) as publisher:
+            for number in range(self._events, self._events + count):
+                publisher.send(self._record(number, poison=number == poison_at))
+                if malformed_every and number % malformed_every == 0:
+                    record = self._record(number, poison=False)
+                    publisher.send(replace(record, value=b"\xff not JSON", headers=record.headers[:3]))
+            publisher.flush()
+        self._events += count
+
+    def _record(self, number: int, *, poison: bool) -> Record:
+        event = FeedbackGiven(answer_id=self._answer(number), rating="up", reason=POISON if poison else None)
+        return encode(event, new_context("/tests", now=datetime.now(UTC), event_id=f"{self._tag}-{number}"))
+
+    def _answer(self, number: int) -> str:
+        return f"{self._tag}-answer-{number // 5}"
+
+    # -- workers -----------------------------------------------------------------------------------------------------
+
+    def plan(self, **changes: object) -> Plan:
+        scratch = self._folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        plan = Plan(bootstrap=self.config.bootstrap_servers, sql_url=self._url, scratch=str(scratch))
+        return replace(plan, **changes)  # type: ignore[arg-type]  # the fields' own types are checked by Plan's users
+
+    def start(self, plan: Plan) -> None:
+        """Starts a worker that is started again whenever it dies."""
+        self._plans[plan.name] = plan
+        with (self._folder / f"{plan.name}.log").open("ab") as log:
+            self._workers[plan.name] = subprocess.Popen(
+                [sys.executable, "-m", "tests.flows.faults.worker", plan.to_json()], cwd=ROOT, stdout=log, stderr=log
+            )
+
+    def stop(self, name: str) -> None:
+        """Asks a worker to end, and shows that it does within its bound."""
+        process = self._workers.pop(name)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, self.log()
+
+    def kill(self, name: str) -> None:
+        self._workers[name].kill()
+
+    def run_until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Keeps the workers alive until ``done``; fails with their logs when that takes too long."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, f"not done in {seconds} s: {self.count(wait=False)}\n{self.log()}"
+            for name, process in list(self._workers.items()):
+                if process.poll() is not None:
+                    self.deaths += 1
+                    time.sleep(RESTART_SECONDS)
+                    self.start(self._plans[name])
+            time.sleep(0.1)
+
+    def effects(self) -> int:
+        """How many effects are there."""
+        return sum(self._revisions().values())
+
+    def finish(self, seconds: float = 60.0, *, dead_letters: int = 0, poisoned: int = 0) -> Count:
+        """Waits until every event's effect is there, lets what follows settle, ends the workers, and counts."""
+        self._letters: list[bytes] = []
+        self.run_until(lambda: self.effects() >= self._events - poisoned, seconds)
+        self._collected: list[tuple[str, bytes, tuple[object, ...]]] = []
+        self.run_until(lambda: self._collect(self._events - poisoned, dead_letters), seconds)
+        time.sleep(1.5)  # whatever would come twice has its chance
+        for name in list(self._workers):
+            self.stop(name)
+        self._collect(0, 0)
+        return self.count(poisoned=poisoned)
+
+    def _collect(self, outputs: int, letters: int) -> bool:
+        for record in self._outputs.until_end():
+            headers = dict(record.headers)
+            if not (record.key or b"").decode().startswith(self._tag):
+                continue
+            if record.position.topic == "interactions.v1":
+                content = (record.key, record.value, record.headers)
+                self._collected.append(((headers["ce_id"] or b"").decode(), record.value or b"", content))
+            else:
+                self._letters.append(f"{headers['dlq_partition']!r}/{headers['dlq_offset']!r}".encode())
+        return len({each[0] for each in self._collected}) >= outputs and len(set(self._letters)) >= letters
+
+    def _revisions(self) -> dict[str, int]:
+        answers = sorted({self._answer(number) for number in range(self._events)})
+        return {name: row.revision for name, row in self.features.interactions(answers).items()}
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+
+    def count(self, *, poisoned: int = 0, wait: bool = True) -> Count:
+        """Compares effects and outputs with what the events must lead to."""
+        expected = Counter(self._answer(number) for number in range(self._events))
+        found = Counter(self._revisions())
+        collected = self._collected if wait else []
+        contents: dict[str, set[object]] = {}
+        for event_id, _, content in collected:
+            contents.setdefault(event_id, set()).add(content)
+        return Count(
+            lost_effects=(expected - found).total() - poisoned,
+            doubled_effects=(found - expected).total(),
+            lost_outputs=self._events - poisoned - len(contents) if wait else 0,
+            differing_outputs=sum(len(each) - 1 for each in contents.values()),
+            dead_letters=len(set(self._letters)) if wait else 0,
+            repeated_records=len(collected) - len(contents),
+            deaths=self.deaths,
+        )
+
+    def log(self) -> str:
+        """The end of what the workers said."""
+        return "\n".join(path.read_text(errors="replace")[-3000:] for path in self._folder.glob("*.log"))
+
+    def close(self) -> None:
+        for process in self._workers.values():
+            process.kill()
+            process.wait()
+        self._outputs.close()
+        if os.environ.get("EVERLEARN_SHOW_LOGS"):
+            print(self.log())

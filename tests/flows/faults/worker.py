@@ -1,0 +1,140 @@
+"""A real worker process with a fault built in: ``python -m tests.flows.faults.worker PLAN_JSON``.
+
+Its agent counts feedback in the feature table: an effect that would show at once if it happened twice or never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from agents.delivery import RetryPolicy
+from agents.lifecycle import Parts, run_worker
+from agents.outcome import Outcome, Output
+from agents.stream import StreamSettings
+from agents.wiring.run import configure_logging
+from agents.worker import Worker, one_by_one
+from infra.kafka.aio import KafkaConnection, KafkaPublisher, KafkaTopicReader
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.runs import SqlLeases, SqlRunStore
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.features import Interaction
+from schemas.interactions import FeedbackGiven, InteractionRecorded
+
+POISON = "poison"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the worker stands on and what is to go wrong."""
+
+    bootstrap: str
+    sql_url: str
+    scratch: str
+    name: str = "recorder-0"
+    step: str | None = None
+    """The step of delivery at which the fault strikes, once."""
+    action: str = "kill"
+    """``kill``: SIGKILL to itself. ``raise``: an exception."""
+    strike: int = 3
+    """At which occurrence of the step."""
+    batch_size: int = 50
+    pause_seconds: float = 0.0
+    """How long each event takes."""
+    session_timeout_seconds: float = 6.0
+    max_poll_interval_seconds: float = 300.0
+    buffer: int = 1024
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class Fault:
+    """Strikes once in all lives of the worker: a file remembers that it did."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._seen = 0
+        self._struck = Path(plan.scratch) / "struck"
+
+    def __call__(self, step: str, identities: Sequence[str]) -> None:
+        if step != self._plan.step or self._struck.exists():
+            return
+        self._seen += 1
+        if self._seen < self._plan.strike:
+            return
+        self._struck.touch()
+        if self._plan.action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError(f"a fault at {step}")
+
+
+def counting(features: SqlFeatureTable, pause_seconds: float) -> Worker:
+    """An agent that adds one to an answer's revision for each feedback."""
+
+    async def count(received: Received[Event]) -> Outcome:
+        event = received.event
+        assert isinstance(event, FeedbackGiven)
+        if event.reason == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if pause_seconds:
+            await asyncio.sleep(pause_seconds)
+
+        def effect() -> list[Output]:
+            row = features.interactions([event.answer_id]).get(event.answer_id) or Interaction(
+                answer_id=event.answer_id
+            )
+            row = replace(row, revision=row.revision + 1)
+            features.put_interaction(row)
+            fact = InteractionRecorded(answer_id=row.answer_id, outcome="pending", revision=row.revision)
+            return [Output(event=fact, time=received.context.time)]
+
+        return Outcome(effect=effect)
+
+    return Worker(agent="recorder", topics=("feedback.v1",), handle=one_by_one(count))
+
+
+def main(plan: Plan) -> int:
+    configure_logging()
+    connection = KafkaConnection(bootstrap_servers=plan.bootstrap)
+    database = Database(plan.sql_url)
+    parts = Parts(
+        database=database,
+        journal=SqlJournal(database),
+        marks=SqlInFlightMarks(database),
+        runs=SqlRunStore(database),
+        leases=SqlLeases(database),
+        publisher=KafkaPublisher(connection),
+        reader=KafkaTopicReader(connection),
+        stream=StreamSettings(
+            bootstrap_servers=plan.bootstrap,
+            session_timeout_seconds=plan.session_timeout_seconds,
+            max_poll_interval_seconds=plan.max_poll_interval_seconds,
+            buffer=plan.buffer,
+        ),
+        scratch=Path(plan.scratch),
+        heartbeat_seconds=0.5,
+        stalled_after_seconds=30.0,
+        shutdown_seconds=5.0,
+        retry=RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=1.0, within_seconds=10.0),
+        on_step=Fault(plan),
+    )
+    worker = replace(counting(SqlFeatureTable(database), plan.pause_seconds), batch_size=plan.batch_size)
+    return asyncio.run(run_worker(worker, parts, plan.name, instance=plan.name))
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    code = main(Plan(**json.loads(sys.argv[1])))
+    sys.stderr.flush()
+    os._exit(code)

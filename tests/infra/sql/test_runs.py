@@ -1,0 +1,154 @@
+"""What every run store and every lease promises: one worker at a time, and nobody's death loses the work."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.delivery import Claim, Run
+from tests.fixtures.sql import Stores
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CONTEXT = {"id": "e1", "source": "/test", "time": NOW.isoformat()}
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def add(stores: Stores, run_id: str, at: datetime = NOW, **arguments: object) -> None:
+    stores.runs.add("trainer", run_id, "train", dict(arguments), CONTEXT, at)
+
+
+def claim(stores: Stores, worker: str = "w1", at: datetime = NOW) -> Claim | None:
+    return stores.runs.claim("trainer", worker, now=at, lease_seconds=10)
+
+
+def test_a_run_is_claimed_with_its_arguments_and_then_taken(stores: Stores):
+    add(stores, "r1", task="routing", rows=[1, 2.5, None], text="ä\x00\x1b")
+
+    assert claim(stores) == Claim(
+        run_id="r1",
+        kind="train",
+        arguments={"task": "routing", "rows": [1, 2.5, None], "text": "ä\x00\x1b"},
+        context=CONTEXT,
+        attempt=1,
+    )
+    assert claim(stores, "w2", later(9.9)) is None
+    assert stores.runs.show("r1") == Run(
+        run_id="r1", agent="trainer", kind="train", state="running", attempt=1, worker="w1"
+    )
+
+
+def test_runs_are_claimed_oldest_first_and_by_their_own_agent(stores: Stores):
+    add(stores, "b", at=later(1))
+    add(stores, "c", at=later(1))
+    add(stores, "z", at=NOW)
+
+    assert stores.runs.claim("validator", "w1", now=later(5), lease_seconds=10) is None
+    assert [found.run_id for _ in range(3) if (found := claim(stores, at=later(5)))] == ["z", "b", "c"]
+
+
+def test_adding_a_run_twice_is_adding_it_once(stores: Stores):
+    add(stores, "r1", task="a")
+    claim(stores)
+    add(stores, "r1", task="b")
+
+    found = stores.runs.show("r1")
+    assert found is not None
+    assert found.state == "running"
+    assert claim(stores, "w2") is None
+
+
+def test_a_dead_workers_run_is_taken_over_and_the_dead_one_learns_of_it(stores: Stores):
+    add(stores, "r1")
+    claim(stores, "w1")
+
+    taken = claim(stores, "w2", later(10))
+
+    assert taken is not None
+    assert taken.attempt == 2
+    assert not stores.runs.renew("r1", "w1", now=later(11), lease_seconds=10)
+    assert not stores.runs.finish("r1", "w1", state="done", result={}, now=later(11))
+    stores.runs.release("r1", "w1", now=later(11), retry_in_seconds=0)
+    assert stores.runs.finish("r1", "w2", state="done", result={"loss": 0.25}, now=later(12))
+
+
+def test_a_renewed_lease_keeps_the_run(stores: Stores):
+    add(stores, "r1")
+    claim(stores, "w1")
+
+    assert stores.runs.renew("r1", "w1", now=later(9), lease_seconds=10)
+    assert claim(stores, "w2", later(18)) is None
+    assert claim(stores, "w2", later(19)) is not None
+
+
+def test_a_finished_run_stays_finished_and_shows_its_result(stores: Stores):
+    add(stores, "r1")
+    claim(stores)
+
+    assert stores.runs.finish("r1", "w1", state="failed", result={"reason": "out of memory"}, now=later(1))
+
+    assert not stores.runs.finish("r1", "w1", state="done", result={}, now=later(2))
+    assert not stores.runs.renew("r1", "w1", now=later(2), lease_seconds=10)
+    assert claim(stores, "w2", later(1000)) is None
+    assert stores.runs.show("r1") == Run(
+        run_id="r1",
+        agent="trainer",
+        kind="train",
+        state="failed",
+        attempt=1,
+        worker="w1",
+        result={"reason": "out of memory"},
+    )
+
+
+def test_a_run_ends_as_done_or_failed_only(stores: Stores):
+    add(stores, "r1")
+    claim(stores)
+
+    with pytest.raises(ValueError, match="done or failed"):
+        stores.runs.finish("r1", "w1", state="queued", result={}, now=NOW)
+
+
+def test_a_released_run_is_due_after_its_pause_with_its_attempts_kept(stores: Stores):
+    add(stores, "r1")
+    claim(stores)
+
+    stores.runs.release("r1", "w1", now=later(1), retry_in_seconds=5)
+
+    released = stores.runs.show("r1")
+    assert released is not None
+    assert (released.state, released.worker) == ("queued", None)
+    assert claim(stores, "w2", later(5.9)) is None
+    again = claim(stores, "w2", later(6))
+    assert again is not None
+    assert again.attempt == 2
+
+
+def test_an_unknown_run_is_shown_as_none_and_held_by_nobody(stores: Stores):
+    assert stores.runs.show("r1") is None
+    assert not stores.runs.renew("r1", "w1", now=NOW, lease_seconds=1)
+
+
+def test_a_lease_is_held_until_it_expires_and_its_holder_renews_it(stores: Stores):
+    assert stores.leases.acquire("tick", "w1", now=NOW, seconds=10)
+    assert not stores.leases.acquire("tick", "w2", now=later(9.9), seconds=10)
+    assert stores.leases.acquire("tick", "w1", now=later(9.9), seconds=10)
+    assert not stores.leases.acquire("tick", "w2", now=later(19.8), seconds=10)
+    assert stores.leases.acquire("another", "w2", now=NOW, seconds=10)
+    assert stores.leases.acquire("tick", "w2", now=later(19.9), seconds=10)
+    assert not stores.leases.acquire("tick", "w1", now=later(20), seconds=10)
+
+
+def test_the_last_scheduled_time_is_kept_and_never_goes_back(stores: Stores):
+    assert stores.leases.last("tick") is None
+    stores.leases.set_last("tick", later(60))
+    stores.leases.set_last("tick", NOW)
+
+    assert stores.leases.last("tick") == later(60)
+    assert stores.leases.acquire("tick", "w1", now=NOW, seconds=10)
+    assert stores.leases.last("tick") == later(60)
+    stores.leases.set_last("tick", later(61))
+    assert not stores.leases.acquire("tick", "w2", now=later(1), seconds=10)

