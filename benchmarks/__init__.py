@@ -1,0 +1,1 @@
+"""Benchmarks: figures of one machine in one run, beside those of the bare parts on the same input. Not tests."""

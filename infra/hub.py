@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agents.errors import ModelMissing
 
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*/config.json"]
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched: weights as safetensors only, never pickles and never code."""
 _ANSWER_SECONDS = 5.0
 """How long the hub may take to answer before it counts as unreachable."""
@@ -29,8 +29,17 @@ def local_folder(name: str, setting: str) -> Path:
 
 
 def _checked(folder: Path, setting: str) -> Path:
-    if not (folder / "config.json").is_file():
-        raise ModelMissing(f"{setting}: {folder} has no config.json, so it is not a model; give a model's folder")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        known = bool(config.get("model_type"))
+    except (OSError, ValueError, AttributeError):
+        known = False
+    if not known:
+        # transformers would look through every architecture that it knows, for half a minute.
+        raise ModelMissing(
+            f"{setting}: {folder} has no config.json that names a model_type, so it is not a model; "
+            "give a model's folder"
+        )
     if not _has_weights(folder):
         raise ModelMissing(
             f"{setting}: {folder} lacks its weights as *.safetensors (pickled ones are refused); "

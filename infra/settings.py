@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from agents.errors import ConfigurationError, Unavailable
-from schemas.envelope import describe
+from schemas.faults import describe
 from schemas.tasks import Task
 
 EMBEDDED = "embedded"

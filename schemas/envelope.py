@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from schemas.event import Event
+from schemas.faults import describe, shown
 from schemas.topics import BY_NAME, EVENT_TYPES, TOPIC_OF, origin_topic
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -28,7 +29,6 @@ MAX_CLOCK_SKEW = timedelta(minutes=5)
 MAX_ATTRIBUTE_CHARACTERS = 256
 """The longest attribute that is kept: source and id together must fit into an index of PostgreSQL's, 2,704 bytes."""
 
-MAX_FAULTS_TOLD = 20
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:everlearn:events")
 
@@ -183,25 +183,6 @@ def decode(
     )
 
 
-def describe(error: ValidationError) -> str:
-    """One line that names the wrong fields and what each should be."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    told = [
-        f"{'.'.join(_shown(part) if isinstance(part, str) else str(part) for part in each['loc']) or 'value'}: "
-        f"{each['msg'].removeprefix('Value error, ')}"
-        for each in faults[:MAX_FAULTS_TOLD]
-    ]
-    if len(faults) > MAX_FAULTS_TOLD:
-        told.append(f"and {len(faults) - MAX_FAULTS_TOLD} more")
-    return "; ".join(told)
-
-
-def _shown(text: str) -> str:
-    """Foreign text for a message: on one line, and short."""
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, raw in headers:
@@ -209,7 +190,7 @@ def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
             try:
                 found[name.removeprefix("ce_")] = raw.decode()
             except UnicodeDecodeError as error:
-                raise MalformedRecord(f"the header {_shown(name)} is not UTF-8") from error
+                raise MalformedRecord(f"the header {shown(name)} is not UTF-8") from error
     for name in ("specversion", "id", "source", "type", "time"):
         if not found.get(name):
             raise MalformedRecord(f"the header ce_{name} is missing or empty")
@@ -219,9 +200,9 @@ def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
         if "\0" in found.get(name, ""):
             raise MalformedRecord(f"the header ce_{name} holds the character U+0000, which PostgreSQL cannot keep")
     if any(character.isspace() for character in found["source"]):
-        raise MalformedRecord(f"ce_source {_shown(found['source'])} holds white space, which a URI cannot")
+        raise MalformedRecord(f"ce_source {shown(found['source'])} holds white space, which a URI cannot")
     if found["specversion"] != "1.0":
-        raise MalformedRecord(f"CloudEvents version {_shown(found['specversion'])} is not 1.0")
+        raise MalformedRecord(f"CloudEvents version {shown(found['specversion'])} is not 1.0")
     return found
 
 
@@ -229,11 +210,11 @@ def _event_type(topic: str, attributes: dict[str, str]) -> type[Event]:
     try:
         expected = BY_NAME[origin_topic(topic)].events
     except KeyError:
-        raise MalformedRecord(f"{_shown(topic)} is not one of Everlearn's topics") from None
+        raise MalformedRecord(f"{shown(topic)} is not one of Everlearn's topics") from None
     event_type = EVENT_TYPES.get(attributes["type"])
     if event_type is None or event_type not in expected:
         names = ", ".join(each.type for each in expected)
-        raise MalformedRecord(f"type {_shown(attributes['type'])} does not belong on {topic}; it takes {names}")
+        raise MalformedRecord(f"type {shown(attributes['type'])} does not belong on {topic}; it takes {names}")
     return event_type
 
 
@@ -243,9 +224,9 @@ def _time(text: str, now: datetime) -> datetime:
         time = datetime.fromisoformat(text.upper())
         moment = time.astimezone(UTC) if time.tzinfo is not None else None
     except (ValueError, OverflowError) as error:
-        raise MalformedRecord(f"ce_time {_shown(text)} is not an RFC 3339 time") from error
+        raise MalformedRecord(f"ce_time {shown(text)} is not an RFC 3339 time") from error
     if moment is None:
-        raise MalformedRecord(f"ce_time {_shown(text)} names no time zone")
+        raise MalformedRecord(f"ce_time {shown(text)} names no time zone")
     _refuse_future("ce_time", moment, now)
     return moment
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from agents.commands.context import Context, json_option, pass_context
-from agents.commands.conversation import Answer, converse
+from agents.commands.conversation import converse
 from agents.commands.inputs import open_lines
 from agents.commands.jsonl import Faulty, parse
 from agents.commands.output import counted, emit, note, one_line, printable, progress
@@ -17,7 +17,7 @@ from agents.commands.sending import Tally, now
 from agents.errors import EverlearnError, Misuse
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from schemas.documents import DEFAULT_TENANT
-from schemas.questions import AnswerFailed, QuestionAsked
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 
 
 @click.command()
@@ -50,11 +50,12 @@ def ask(context: Context, /, text: str | None, questions: str | None, timeout: f
             asked = sort_out(parse(file, name, lines), tally.refuse)
         if not asked and not tally.refused:
             raise EverlearnError(f'{questions} holds no question: write lines like {{"text": "…"}}')
-    failed = _converse(context, asked, timeout) if asked else 0
-    if failed or tally.refused:
-        # One question's reason has been told already; more need a sum.
+    failed = _converse(context, asked, timeout) if asked else []
+    if failed and not tally.refused and len(asked) == 1:
+        raise EverlearnError(f"the question {failed[0].answer_id} was not answered: {failed[0].reason}")
+    if unanswered := len(failed) + tally.refused:
         total = len(asked) + tally.refused
-        raise EverlearnError(f"{counted(failed + tally.refused, 'question')} of {total:,} not answered, as said above")
+        raise EverlearnError(f"{counted(unanswered, 'question')} of {total:,} not answered, as said above")
 
 
 def _single(lines: QuestionLines, text: str) -> QuestionAsked:
@@ -69,10 +70,11 @@ def _with_deadline(question: QuestionAsked, seconds: float) -> QuestionAsked:
     return question.model_copy(update={"deadline": now() + timedelta(seconds=seconds)})
 
 
-def _converse(context: Context, asked: list[QuestionAsked], timeout: float) -> int:
-    """Prints each answer; gives how many questions failed."""
+def _converse(context: Context, asked: list[QuestionAsked], timeout: float) -> list[AnswerFailed]:
+    """Prints each answer; gives those that failed."""
     config = KafkaClientConfig.from_settings(context.settings)
-    failed = 0
+    failed = []
+    many = len(asked) > 1
     with (
         RecordReader(config, ["answers.v1"], from_end=True) as reader,
         RecordPublisher(config) as publisher,
@@ -80,24 +82,19 @@ def _converse(context: Context, asked: list[QuestionAsked], timeout: float) -> i
     ):
         for answer in converse(publisher, reader, asked, patience_seconds=timeout):
             advance(1)
-            failed += isinstance(answer, AnswerFailed)
-            _show(context, answer, many=len(asked) > 1)
+            if context.json:
+                emit(answer.model_dump(mode="json"))
+            if isinstance(answer, AnswerFailed):
+                failed.append(answer)
+                if many:
+                    note(f"{answer.answer_id}: {one_line(answer.reason, 500)}")
+            elif not context.json:
+                click.echo(render(answer, many=many))
     return failed
 
 
-def _show(context: Context, answer: Answer, *, many: bool) -> None:
-    if isinstance(answer, AnswerFailed):
-        note(f"{answer.answer_id}: {one_line(answer.reason, 500)}")
-    if context.json:
-        emit(answer.model_dump(mode="json"))
-    elif not isinstance(answer, AnswerFailed):
-        click.echo(render(answer, many=many))
-
-
-def render(answer: Answer, *, many: bool) -> str:
+def render(answer: AnswerProduced, *, many: bool) -> str:
     """An answer for people: its text, then where it comes from."""
-    if isinstance(answer, AnswerFailed):
-        return printable(answer.reason)
     lines = [f"? {one_line(answer.question)}"] if many else []
     lines += [printable(answer.text).strip(), ""]
     for place, source in enumerate(answer.sources, start=1):

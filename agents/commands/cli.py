@@ -120,6 +120,9 @@ def execute(arguments: Sequence[str]) -> int:
         return _fail(error, 2)
     except EverlearnError as error:
         return _fail(error, 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # whoever types half a command wants to see the other half
+        return error.exit_code
     except click.UsageError as error:
         return _fail(_with_hint(error), error.exit_code)
     except click.ClickException as error:

@@ -77,15 +77,15 @@ class Letter:
         return Record(
             topic=retry_topic(self.topic, self.agent),
             key=self.key,
-            value=self.value,
+            # Kafka's clients send no record without both; an agent takes an empty value for a missing one.
+            value=b"" if self.key is None and self.value is None else self.value,
             headers=original_headers(self.headers),
         )
 
     def marker(self, how: How) -> Record:
         """The record that marks it as handled."""
-        place = f"{self.position.partition}:{self.position.offset}"
-        headers = ((HANDLED, place.encode()), (HOW, how.encode()))
-        return Record(topic=self.position.topic, key=self.key, value=None, headers=headers)
+        place = f"{self.position.partition}:{self.position.offset}".encode()
+        return Record(topic=self.position.topic, key=place, value=None, headers=((HANDLED, place), (HOW, how.encode())))
 
 
 def collect(records: Iterable[StoredRecord]) -> list[Letter]:

@@ -55,9 +55,8 @@ def facts(pairs: Mapping[str, object]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 document``, ``2 documents``, ``2 lines of feedback``."""
-    first, space, rest = noun.partition(" ")
-    return f"{number:,} {first}{'' if number == 1 else 's'}{space}{rest}"
+    """``1 document``, ``2 documents``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _cell(value: object) -> str:

@@ -55,10 +55,10 @@ def documents(context: Context, /, path: str, wait: bool, timeout: float, tenant
         newest[event.key] = event.submitted_at
 
     with ExitStack() as stack:
-        items, folder = stack.enter_context(_documents(path, tenant))
         # Positioned before anything is sent, so that no word of the indexer is missed.
         reader = stack.enter_context(RecordReader(config, ["indexing.v1"], from_end=True)) if wait else None
-        tally = send_all(stack.enter_context(RecordPublisher(config)), items, remember)
+        with RecordPublisher(config) as publisher, _documents(path, tenant) as (items, folder):
+            tally = send_all(publisher, items, remember)
         _refuse_nothing(tally, path)
         missing: dict[str, datetime] = {}
         if reader is not None:
@@ -73,9 +73,7 @@ def documents(context: Context, /, path: str, wait: bool, timeout: float, tenant
     }
     if wait:
         report |= {"indexed": len(newest) - len(missing), "missing": [key.partition("/")[2] for key in missing]}
-    if folder is not None and folder.passed_over:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in folder.passed_over.most_common())
-        note(f"passed over {counted(folder.passed_over.total(), 'file')} that are neither .md nor .txt: {kinds}")
+    _note_passed_over(folder)
     _report(context, report, _sentence(report, wait))
     if missing:
         raise EverlearnError(describe_missing(missing, len(newest), timeout))
@@ -103,7 +101,7 @@ def feedback(context: Context, /, file: str) -> None:
 
     A rating is "up" or "down". Feedback may come before the answer that it is about.
     """
-    _publish_lines(context, file, "line of feedback", sources.feedback)
+    _publish_lines(context, file, "feedback line", sources.feedback)
 
 
 def _publish_lines(context: Context, file: str, noun: str, build: Callable[[dict[str, Any]], E]) -> None:
@@ -146,6 +144,13 @@ def _counting(lines: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
     for line in lines:
         yield line
         advance(len(line))
+
+
+def _note_passed_over(folder: sources.Folder | None) -> None:
+    if folder is not None and folder.passed_over:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in folder.passed_over.most_common())
+        total = folder.passed_over.total()
+        note(f"passed over {counted(total, 'file')} of other kinds than .md and .txt: {kinds}")
 
 
 def _refuse_nothing(tally: Tally, path: str) -> None:

@@ -16,7 +16,7 @@ from agents.commands.sending import Tally
 from agents.errors import EverlearnError, Misuse
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from schemas.documents import DEFAULT_TENANT
-from schemas.questions import AnswerFailed
+from schemas.questions import AnswerFailed, AnswerProduced
 
 
 @click.command()
@@ -42,11 +42,12 @@ def search(context: Context, /, text: str | None, queries: str | None, timeout: 
             asked = sort_out(parse(file, name, lines), tally.refuse)
         if not asked and not tally.refused:
             raise EverlearnError(f'{queries} holds no query: write lines like {{"text": "…"}}')
-    failed = _converse(context, asked, timeout) if asked else 0
-    if failed or tally.refused:
-        total = len(asked) + tally.refused
-        what = "query" if failed + tally.refused == 1 else "queries"
-        raise EverlearnError(f"{failed + tally.refused:,} {what} of {total:,} not searched, as said above")
+    failed = _converse(context, asked, timeout) if asked else []
+    if failed and not tally.refused and len(asked) == 1:
+        raise EverlearnError(f"the search failed: {failed[0].reason}")
+    if unanswered := len(failed) + tally.refused:
+        what = "query" if unanswered == 1 else "queries"
+        raise EverlearnError(f"{unanswered:,} {what} of {len(asked) + tally.refused:,} not searched, as said above")
 
 
 def _single(lines: QueryLines, text: str) -> Query:
@@ -56,30 +57,30 @@ def _single(lines: QueryLines, text: str) -> Query:
         raise Misuse(str(error)) from None
 
 
-def _converse(context: Context, asked: list[Query], timeout: float) -> int:
+def _converse(context: Context, asked: list[Query], timeout: float) -> list[AnswerFailed]:
+    """Prints each query's hits; gives the failures."""
     config = KafkaClientConfig.from_settings(context.settings)
     names = {query.question.question_id: query.query_id for query in asked}
-    failed = 0
+    questions = [query.question for query in asked]
+    failed = []
+    many = len(asked) > 1
     with (
         RecordReader(config, ["answers.v1"], from_end=True) as reader,
         RecordPublisher(config) as publisher,
         progress("searching", len(asked)) as advance,
     ):
-        questions = [query.question for query in asked]
         for answer in converse(publisher, reader, questions, patience_seconds=timeout):
             advance(1)
-            failed += isinstance(answer, AnswerFailed)
-            _show(context, names[answer.answer_id], answer, many=len(asked) > 1)
+            query_id = names[answer.answer_id]
+            if context.json:
+                emit(result(query_id, answer))
+            if isinstance(answer, AnswerFailed):
+                failed.append(answer)
+                if many:
+                    note(f"{query_id}: {one_line(answer.reason, 500)}")
+            elif not context.json:
+                click.echo(render(answer, many=many))
     return failed
-
-
-def _show(context: Context, query_id: str, answer: Answer, *, many: bool) -> None:
-    if isinstance(answer, AnswerFailed):
-        note(f"{query_id}: {one_line(answer.reason, 500)}")
-    if context.json:
-        emit(result(query_id, answer))
-    elif not isinstance(answer, AnswerFailed):
-        click.echo(render(answer, many=many))
 
 
 def result(query_id: str, answer: Answer) -> dict[str, Any]:
@@ -90,14 +91,13 @@ def result(query_id: str, answer: Answer) -> dict[str, Any]:
     return {"query_id": query_id, "hits": [source.model_dump(include=fields) for source in answer.sources]}
 
 
-def render(answer: Answer, *, many: bool) -> str:
+def render(answer: AnswerProduced, *, many: bool) -> str:
     """Hits for people: score, document, and how the chunk begins."""
     lines = [f"? {one_line(answer.question)}"] if many else []
-    sources = () if isinstance(answer, AnswerFailed) else answer.sources
-    for source in sources:
+    for source in answer.sources:
         title = f"{one_line(source.title)}  " if source.title else ""
         lines.append(f"{source.score:6.3f}  {title}({printable(source.document_id)})")
         lines.append(f"        {one_line(source.text, 110)}")
-    if not sources:
+    if not answer.sources:
         lines.append("no hits: has anything been published, and for this tenant?")
     return "\n".join([*lines, ""] if many else lines)

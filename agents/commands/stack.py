@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING
 
 import click
 
+from agents.commands.bars import share_bar
 from agents.commands.context import Context, pass_context
-from agents.commands.output import note, progress
+from agents.commands.output import note
+from agents.commands.signals import Stopped, stoppable
 from agents.commands.status import status
 from agents.commands.workers import known_agents, run
-from agents.errors import EverlearnError, Misuse, Unavailable
+from agents.errors import Misuse, Unavailable
 
 if TYPE_CHECKING:
     from infra.local.stack import Stack
     from infra.settings import Settings
 
 __all__ = ["down", "run", "status", "up"]
-
-LAST_LINES = 10
-
-
-class Stopped(BaseException):
-    """Somebody wants the stack to end: SIGINT, SIGTERM, or the terminal was closed."""
 
 
 @click.command()
@@ -43,27 +36,24 @@ def up(context: Context, /, detach: bool, workers: str) -> int:
     """Start the embedded stack and all agents; stop them with Ctrl-C, or with 'everlearn down'."""
     counts = parse_workers(workers)
     settings = _initialised(context)
-    from infra.local.stack import Stack, workers_of
+    from infra.local.stack import DidNotStart, Stack, workers_of
 
     stack = Stack(settings, workers_of(counts))
-    began = time.monotonic()
-    with stack.claim() as lock, _stoppable():
+    with stack.claim() as lock, stoppable():
         try:
-            _prepare(stack)
-            stack.start(lock, _stages(began))
-            # supervisord holds it from here on; were it held here too, it would seem alive when it was killed
-            lock.close()
-            stack.await_agents(_stages(began))
-            if detach:
-                stack.supervisor.release()
-            click.echo(f"ready in {time.monotonic() - began:.1f} s")
-            _show_endpoints(settings)
-            if detach:
-                return 0
-            click.echo("Ctrl-C stops everything.")
-            return _watch(stack)
-        except (Stopped, EverlearnError, Exception) as reason:
-            return _end(stack, reason)
+            return _bring_up(stack, lock, detach)
+        except Stopped:
+            _stop(stack, lock)
+            click.echo("stopped")
+            return 0
+        except DidNotStart as error:
+            _stop(stack, lock)
+            for line in error.last_lines:
+                note(f"  {error.process}: {line}")
+            raise
+        except BaseException:
+            _stop(stack, lock)
+            raise
 
 
 @click.command()
@@ -92,7 +82,7 @@ def parse_workers(text: str) -> dict[str, int]:
 
 
 def _initialised(context: Context) -> Settings:
-    from infra.home_template import initialise
+    from agents.commands.home_template import initialise
 
     settings = context.settings
     if settings.config is not None:
@@ -102,63 +92,32 @@ def _initialised(context: Context) -> Settings:
     return context.settings
 
 
-def _prepare(stack: Stack) -> None:
-    with progress("", 1000) as advance:
-        done = 0
-
-        def show(share: float, text: str) -> None:
-            nonlocal done
-            now = int(share * 1000)
-            advance(now - done, text)
-            done = now
-
+def _bring_up(stack: Stack, lock: IO[str], detach: bool) -> int:
+    began = time.monotonic()
+    stages = _stages(began)
+    with share_bar() as show:
         stack.prepare(show)
-
-
-def _stages(began: float) -> Callable[[str], None]:
-    return lambda what: note(f"{time.monotonic() - began:5.1f} s  {what}")
-
-
-def _show_endpoints(settings: Settings) -> None:
-    from infra.local.stack import read_endpoints
-
-    for name, place in read_endpoints(settings).items():
+    stages("downloads and conversions")
+    stack.start(lock, stages)
+    stack.await_agents(stages)
+    if detach:
+        stack.supervisor.release()
+    click.echo(f"ready in {time.monotonic() - began:.1f} s")
+    for name, place in stack.endpoints().items():
         click.echo(f"{name}: {place}")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turns the signals that mean 'end' into an exception, so that everything that was started is stopped."""
-
-    def raise_stopped(_number: int, _frame: FrameType | None) -> None:
-        raise Stopped
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, raise_stopped) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _watch(stack: Stack) -> int:
+    if detach:
+        return 0
+    click.echo("Ctrl-C stops everything.")
     if stack.supervisor.wait() != 0:
         raise Unavailable("the supervisor was killed, and its processes with it: start again with 'everlearn up'")
     click.echo("stopped by 'everlearn down'")
     return 0
 
 
-def _end(stack: Stack, reason: BaseException) -> int:
-    """Stops everything, whatever the reason; shows the end of the log that tells it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # stopping is bounded in time, so it need not be interrupted
-    culprit = getattr(reason, "process", None)
-    lines = stack.supervisor.last_lines(culprit, LAST_LINES) if culprit else []
+def _stages(began: float) -> Callable[[str], None]:
+    return lambda what: note(f"{time.monotonic() - began:5.1f} s  {what}")
+
+
+def _stop(stack: Stack, lock: IO[str]) -> None:
+    lock.close()
     stack.stop()
-    for line in lines:
-        note(f"  {culprit}: {line}")
-    if isinstance(reason, Stopped):
-        click.echo("stopped")
-        return 0
-    raise reason

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from agents.lifecycle import Parts
 from agents.stream import StreamSettings
+from agents.wiring.database import database_of
 from infra.kafka.aio import KafkaConnection, KafkaPublisher, KafkaTopicReader
 from infra.settings import Settings
-from infra.sql.database import Database
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
 from infra.sql.runs import SqlLeases, SqlRunStore
 
@@ -14,7 +14,7 @@ from infra.sql.runs import SqlLeases, SqlRunStore
 def parts(settings: Settings) -> Parts:
     """Connects nothing yet; the worker's life does, and waits where it must."""
     connection = KafkaConnection.from_settings(settings.kafka_bootstrap(), settings.kafka)
-    database = Database(settings.sql_url())
+    database = database_of(settings)
     scratch = settings.home / "work"
     scratch.mkdir(parents=True, exist_ok=True)
     worker = settings.worker

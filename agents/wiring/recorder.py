@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from agents.recorder.agent import Recorder
+from agents.wiring.database import database_of
 from agents.worker import Worker
 from infra.settings import Settings
-from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 
 
 def build(settings: Settings) -> Worker:
     """A worker over the configured database."""
-    recorder = Recorder(SqlFeatureTable(Database(settings.sql_url())))
+    recorder = Recorder(SqlFeatureTable(database_of(settings)))
     return Worker(agent="recorder", topics=("answers.v1", "feedback.v1", "examples.v1"), handle=recorder.record)

@@ -37,6 +37,16 @@ Stage = Callable[[str], None]
 """Told when a part of the start is done."""
 
 
+class DidNotStart(Unavailable):
+    """A process of the stack does not come up."""
+
+    def __init__(self, process: str, what: str, last_lines: list[str], log: Path) -> None:
+        said = last_lines[-1][-400:] if last_lines else "it says nothing"
+        super().__init__(f"{process} {what}: {said} (see {log})")
+        self.process = process
+        self.last_lines = last_lines
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerProcess:
     """A process of an agent to start. ``name`` is its own, in the fleet and in its consumer group."""
@@ -60,7 +70,7 @@ def agent_program(settings: Settings, worker: WorkerProcess) -> Program:
     place = ["--home", str(settings.home), *config]
     return Program(
         name=worker.name,
-        command=[sys.executable, "-m", "agents", *place, "run", worker.agent, "--worker", worker.name],
+        command=[sys.executable, "-m", "agents", *place, "run", worker.agent, "--worker", worker.name, "--no-setup"],
         stop_seconds=settings.worker.shutdown_seconds + 5.0,
     )
 
@@ -114,12 +124,13 @@ class Stack:
             self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
         create_topics(self._kafka(ports))
         stage("Kafka")
+        write_endpoints(self.settings, ports)
+        for program in agents:
+            # Milvus may still be loading: an agent that needs it waits for it.
+            self.supervisor.start(program)
         if "milvus" in services:
             self._await("milvus", lambda: milvus.ready(ports["milvus"], 0.0))
             stage("Milvus")
-        write_endpoints(self.settings, ports)
-        for program in agents:
-            self.supervisor.start(program)
 
     def await_agents(self, stage: Stage) -> None:
         """Returns when every worker has said since the start that it is ready."""
@@ -190,9 +201,12 @@ class Stack:
 
         yield check
 
-    def _failure(self, name: str, what: str) -> Unavailable:
-        said = " ".join(self.supervisor.last_lines(name, 1))[-400:]
-        return Unavailable(f"{name} {what}: {said or 'it says nothing'} (see {self.supervisor.log(name)})")
+    def _failure(self, name: str, what: str) -> DidNotStart:
+        return DidNotStart(name, what, self.supervisor.last_lines(name), self.supervisor.log(name))
+
+    def endpoints(self) -> dict[str, str]:
+        """Where Kafka and Milvus are."""
+        return read_endpoints(self.settings)
 
 
 def kafka_cache(settings: Settings) -> Path:

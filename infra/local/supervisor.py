@@ -60,10 +60,16 @@ class Supervisor:
     def launch(self, programs: Sequence[Program], lock: IO[str]) -> None:
         """Starts supervisord, and no program yet; it ends when this process ends, until ``release``.
 
-        ``lock`` is what ``try_lock(folder / "lock")`` gave; supervisord inherits it.
+        ``lock`` is what ``try_lock(folder / "lock")`` gave. supervisord inherits it, and here it is closed: were it
+        held here too, a supervisord that was killed would seem alive.
         """
-        self._end_leftovers()
-        write_configuration(self.folder, programs)
+        with lock:
+            self._end_leftovers()
+            write_configuration(self.folder, programs)
+            self._spawn(lock)
+        self._await_answer()
+
+    def _spawn(self, lock: IO[str]) -> None:
         arguments = [sys.executable, "-m", "supervisor.supervisord", "-c", CONFIGURATION]
         with (self.folder / "logs" / "supervisord-output.log").open("wb") as output:
             self._process = subprocess.Popen(
@@ -77,12 +83,14 @@ class Supervisor:
                 start_new_session=True,
                 env={**os.environ, PARENT: str(os.getpid())},
             )
+
+    def _await_answer(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(Unavailable):
                 self._call("supervisor.getState")
                 return
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 2))
                 raise Unavailable(f"supervisord does not start: {said or 'it says nothing'}")
             time.sleep(0.02)

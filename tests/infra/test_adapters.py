@@ -21,7 +21,7 @@ def test_an_adapter_is_found_by_its_id(adapters):
 
 
 def test_an_adapter_that_is_not_there_is_named(adapters):
-    with pytest.raises(AdapterMissing, match="b8 is not .*: train it again, or roll back"):
+    with pytest.raises(AdapterMissing, match=r"b8 is not .*: train it again, or roll back"):
         adapters.path("b8")
 
 

@@ -12,6 +12,8 @@ from infra.gguf_conversion import RECEIPT, is_converted
 from infra.models import PACKAGED, load_causal_lm, prepare
 from infra.settings import ModelSettings, Settings
 
+LLAMA = '{"model_type": "llama"}'
+
 
 def settings_for(base, home, folder=None):
     return Settings(home=home, model=ModelSettings(base=str(base), folder=folder))
@@ -119,7 +121,7 @@ def test_two_at_once_make_one_whole_model_of_a_damaged_one(copied, tmp_path):
 
 def test_a_models_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="models folder .* cannot be used: .*; make it writable"):
+    with pytest.raises(ConfigurationError, match=r"models folder .* cannot be used: .*; make it writable"):
         prepare(settings_for(PACKAGED, tmp_path, tmp_path / "file" / "models"))
 
 
@@ -148,12 +150,15 @@ def test_a_missing_model_is_named_in_one_line_and_soon(base, message, tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "has no config.json"),
-        ({"config.json": "{}"}, r"lacks its weights as \*.safetensors"),
-        ({"config.json": "{}", "pytorch_model.bin": "x"}, "pickled ones are refused"),
-        ({"config.json": "{}", "model.safetensors.index.json": '{"weight_map": {"a": "b.safetensors"}}'}, "lacks"),
-        ({"config.json": "{}", "model.safetensors": ""}, "does not load as a causal language model"),
-        ({"config.json": '{"model_type": "llama"}', "model.safetensors": "junk"}, "does not load as a causal"),
+        ({}, "has no config.json that names a model_type"),
+        ({"config.json": "{}", "model.safetensors": ""}, "has no config.json that names a model_type"),
+        ({"config.json": "[not json", "model.safetensors": ""}, "has no config.json that names a model_type"),
+        ({"config.json": LLAMA}, r"lacks its weights as \*.safetensors"),
+        ({"config.json": LLAMA, "pytorch_model.bin": "x"}, "pickled ones are refused"),
+        ({"config.json": LLAMA, "model.safetensors.index.json": '{"weight_map": {"a": "b.safetensors"}}'}, "lacks"),
+        ({"config.json": LLAMA, "model.safetensors": "junk"}, "does not load as a causal language model"),
+        ({"config.json": '{"model_type": "vit"}', "model.safetensors": ""}, "does not load as a causal language model"),
+        ({"config.json": '{"model_type": "none such"}', "model.safetensors": ""}, "does not load as a causal"),
     ],
 )
 def test_a_folder_that_is_no_model_is_named_in_one_line(files, message, tmp_path):

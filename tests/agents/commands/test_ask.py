@@ -93,6 +93,14 @@ def test_a_failed_question_is_told_on_stderr_and_stays_in_the_json(
     ]
 
 
+def test_one_failed_question_is_one_line(everlearn: Everlearn, answerer: Peer):
+    result = everlearn("ask", "fail")
+    [question] = asked(answerer)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == f"error: the question {question.question_id} was not answered: the engine is tired\n"
+    assert everlearn("search", "fail").err == "error: the search failed: the engine is tired\n"
+
+
 def test_an_unknown_task_is_misuse_that_names_the_tasks_there_are(everlearn: Everlearn, answerer: Peer):
     result = everlearn("ask", "Why?", "--task", "rooting")
     assert result.code == 2

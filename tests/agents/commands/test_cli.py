@@ -113,6 +113,14 @@ def test_misuse_ends_with_two(arguments: list[str], capsys):
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["tasks"], ["publish"]])
+def test_half_a_command_shows_the_other_half(arguments: list[str], capsys):
+    assert cli.execute(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Usage: everlearn")
+
+
 def test_help_is_quick_and_lists_every_command(tmp_path: Path):
     started = time.monotonic()
     result = subprocess.run([*PYTHON, "--help"], capture_output=True, text=True, cwd=Path.cwd(), check=True)

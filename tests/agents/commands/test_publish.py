@@ -98,7 +98,7 @@ def test_a_folder_is_published_and_other_files_are_counted(everlearn: Everlearn,
     (folder / "b.pdf").write_bytes(b"%PDF")
     result = everlearn("publish", "documents", folder, "--wait", "--tenant", "acme")
     assert result.code == 0
-    assert result.err == "passed over 1 file that are neither .md nor .txt: 1 .pdf\n"
+    assert result.err == "passed over 1 file of other kinds than .md and .txt: 1 .pdf\n"
     [event] = indexer.seen
     assert isinstance(event, DocumentSubmitted)
     assert (event.document_id, event.title, event.tenant) == ("a.md", "Alpha", "acme")

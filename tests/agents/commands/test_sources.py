@@ -87,7 +87,11 @@ def test_a_folder_gives_its_text_files_and_counts_the_others(tmp_path: Path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     folder = sources.Folder(path=tmp_path, clock=lambda: NOW)
     found = list(folder)
-    documents = {each.value.document_id: each.value for each in found if isinstance(each, Item)}
+    documents = {
+        each.value.document_id: each.value
+        for each in found
+        if isinstance(each, Item) and isinstance(each.value, DocumentSubmitted)
+    }
     assert set(documents) == {"b.txt", "sub/a.md"}
     assert documents["sub/a.md"].title == "The *title*"
     assert documents["b.txt"].title == "b.txt"

@@ -143,6 +143,12 @@ def test_a_file_that_cannot_be_extended_is_left_alone(home: Path, capsys):
     assert (home / "everlearn.toml").read_text() == text
 
 
+def test_a_file_that_is_a_folder_is_one_line(tmp_path: Path, capsys):
+    (tmp_path / "everlearn.toml").mkdir()
+    assert execute(["--home", str(tmp_path), "tasks", "check"]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/everlearn.toml cannot be read: Is a directory\n"
+
+
 @pytest.mark.parametrize(
     "value", ["a", 'q"uo\\te', "line\nbreak\ttab\x00\x1f\x7f", "é😀\u2028", True, 3, 0.25, ["a", "b"]]
 )

@@ -64,8 +64,8 @@ class Scene:
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._plans: dict[str, Plan] = {}
         self.deaths = 0
-        topics = ["interactions.v1", dead_letter_topic("feedback.v1", "recorder")]
-        self._outputs = RecordReader(self.config, topics, from_end=True)
+        self._collected: list[tuple[str, object]] = []
+        self._letters: set[tuple[object, object]] = set()
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class Scene:
         """Keeps the workers alive until ``done``; fails with their logs when that takes too long."""
         deadline = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < deadline, f"not done in {seconds} s: {self.count(wait=False)}\n{self.log()}"
+            assert time.monotonic() < deadline, f"not done in {seconds} s: {self.count()}\n{self.log()}"
             for name, process in list(self._workers.items()):
                 if process.poll() is not None:
                     self.deaths += 1
@@ -130,27 +130,28 @@ class Scene:
 
     def finish(self, seconds: float = 60.0, *, dead_letters: int = 0, poisoned: int = 0) -> Count:
         """Waits until every event's effect is there, lets what follows settle, ends the workers, and counts."""
-        self._letters: list[bytes] = []
         self.run_until(lambda: self.effects() >= self._events - poisoned, seconds)
-        self._collected: list[tuple[str, bytes, tuple[object, ...]]] = []
-        self.run_until(lambda: self._collect(self._events - poisoned, dead_letters), seconds)
-        time.sleep(1.5)  # whatever would come twice has its chance
-        for name in list(self._workers):
-            self.stop(name)
-        self._collect(0, 0)
+        # Opened only now: a reader that outlives its broker leaks a socket a second.
+        topics = ["interactions.v1", dead_letter_topic("feedback.v1", "recorder")]
+        with RecordReader(self.config, topics) as reader:
+            self.run_until(lambda: self._collect(reader, self._events - poisoned, dead_letters), seconds)
+            time.sleep(1.5)  # whatever would come twice has its chance
+            for name in list(self._workers):
+                self.stop(name)
+            self._collect(reader, 0, 0)
         return self.count(poisoned=poisoned)
 
-    def _collect(self, outputs: int, letters: int) -> bool:
-        for record in self._outputs.until_end():
-            headers = dict(record.headers)
+    def _collect(self, reader: RecordReader, outputs: int, letters: int) -> bool:
+        for record in reader.until_end():
             if not (record.key or b"").decode().startswith(self._tag):
                 continue
+            headers = dict(record.headers)
             if record.position.topic == "interactions.v1":
                 content = (record.key, record.value, record.headers)
-                self._collected.append(((headers["ce_id"] or b"").decode(), record.value or b"", content))
+                self._collected.append((headers["ce_id"].decode(), content))
             else:
-                self._letters.append(f"{headers['dlq_partition']!r}/{headers['dlq_offset']!r}".encode())
-        return len({each[0] for each in self._collected}) >= outputs and len(set(self._letters)) >= letters
+                self._letters.add((headers["dlq_partition"], headers["dlq_offset"]))
+        return len({event_id for event_id, _ in self._collected}) >= outputs and len(self._letters) >= letters
 
     def _revisions(self) -> dict[str, int]:
         answers = sorted({self._answer(number) for number in range(self._events)})
@@ -158,21 +159,20 @@ class Scene:
 
     # -- counting ----------------------------------------------------------------------------------------------------
 
-    def count(self, *, poisoned: int = 0, wait: bool = True) -> Count:
+    def count(self, *, poisoned: int = 0) -> Count:
         """Compares effects and outputs with what the events must lead to."""
         expected = Counter(self._answer(number) for number in range(self._events))
         found = Counter(self._revisions())
-        collected = self._collected if wait else []
         contents: dict[str, set[object]] = {}
-        for event_id, _, content in collected:
+        for event_id, content in self._collected:
             contents.setdefault(event_id, set()).add(content)
         return Count(
             lost_effects=(expected - found).total() - poisoned,
             doubled_effects=(found - expected).total(),
-            lost_outputs=self._events - poisoned - len(contents) if wait else 0,
+            lost_outputs=self._events - poisoned - len(contents),
             differing_outputs=sum(len(each) - 1 for each in contents.values()),
-            dead_letters=len(set(self._letters)) if wait else 0,
-            repeated_records=len(collected) - len(contents),
+            dead_letters=len(self._letters),
+            repeated_records=len(self._collected) - len(contents),
             deaths=self.deaths,
         )
 
@@ -184,6 +184,5 @@ class Scene:
         for process in self._workers.values():
             process.kill()
             process.wait()
-        self._outputs.close()
         if os.environ.get("EVERLEARN_SHOW_LOGS"):
             print(self.log())

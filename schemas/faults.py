@@ -1,0 +1,27 @@
+"""Says on one line what is wrong with a foreign value."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+MAX_FAULTS_TOLD = 20
+MAX_SHOWN_CHARACTERS = 80
+
+
+def describe(error: ValidationError) -> str:
+    """One line that names the wrong fields and what each should be."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    told = [
+        f"{'.'.join(shown(part) if isinstance(part, str) else str(part) for part in each['loc']) or 'value'}: "
+        f"{each['msg'].removeprefix('Value error, ')}"
+        for each in faults[:MAX_FAULTS_TOLD]
+    ]
+    if len(faults) > MAX_FAULTS_TOLD:
+        told.append(f"and {len(faults) - MAX_FAULTS_TOLD} more")
+    return "; ".join(told)
+
+
+def shown(text: str) -> str:
+    """Foreign text for a message: on one line, and short."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."

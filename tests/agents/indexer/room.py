@@ -1,0 +1,144 @@
+"""An indexer on memory twins, events for it, and a delivery in miniature that can crash where a process can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.errors import Unavailable
+from agents.indexer.agent import Indexer
+from agents.indexer.versions import Recipe
+from agents.outcome import Outcome, Output
+from agents.worker import BatchHandler
+from infra.memory.database import MemoryDatabase
+from infra.memory.documents import MemoryDocuments, MemoryRetiredVersions
+from infra.memory.embedder import MemoryEmbedder
+from infra.memory.journal import MemoryJournal
+from infra.memory.milvus import MemoryChunks
+from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
+from schemas.envelope import Context, Position, Received
+from schemas.event import Event
+from schemas.features import DocumentState
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RECIPE = Recipe(embedding_model="memory", chunk_tokens=16, overlap_tokens=4)
+
+
+class Crash(Exception):
+    """The process died here."""
+
+
+class CountingEmbedder(MemoryEmbedder):
+    """Remembers what it embedded; may be told to fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[list[str]] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls.append(list(texts))
+        return super().embed(texts)
+
+
+class Chunks(MemoryChunks):
+    """The twin, with a switch for being away."""
+
+    away = False
+
+    def upsert(self, chunks: Sequence[object], vectors: NDArray[np.float32]) -> None:
+        self._answer()
+        super().upsert(chunks, vectors)  # type: ignore[arg-type]  # the twin's own type
+
+    def delete(self, versions: Sequence[tuple[str, str, str]]) -> None:
+        self._answer()
+        super().delete(versions)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise Unavailable("Milvus does not answer: start it")
+
+
+class Room:
+    """An indexer, its stores, and deliveries to it."""
+
+    def __init__(self, recipe: Recipe = RECIPE) -> None:
+        self.database = MemoryDatabase()
+        self.documents = MemoryDocuments(self.database)
+        self.retired = MemoryRetiredVersions(self.database)
+        self.journal = MemoryJournal(self.database)
+        self.chunks = Chunks()
+        self.embedder = CountingEmbedder()
+        self.published: list[tuple[str, Output]] = []
+        self.indexer = Indexer(
+            embedder=self.embedder,
+            chunks=self.chunks,
+            documents=self.documents,
+            retired=self.retired,
+            recipe=recipe,
+        )
+
+    async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:
+        """One batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
+        known = self.journal.find("indexer", [each.identity for each in events])
+        fresh = [each for each in events if each.identity not in known]
+        handler: BatchHandler = self.indexer.index
+        outcomes = list(zip(fresh, await handler(fresh), strict=True))
+        if crash == "before commit":
+            raise Crash
+        self.commit(outcomes, crash_at=len(outcomes) - 1 if crash == "in commit" else None)
+        if crash == "after commit":
+            raise Crash
+        for _, outcome in outcomes:
+            if outcome.after is not None:
+                outcome.after()
+
+    def commit(self, outcomes: Sequence[tuple[Received[Event], Outcome]], crash_at: int | None = None) -> None:
+        outputs: list[tuple[str, Output]] = []
+        with self.database.transaction():
+            for number, (received, outcome) in enumerate(outcomes):
+                if number == crash_at:
+                    raise Crash
+                assert outcome.effect is not None
+                outputs += [(received.context.id, output) for output in outcome.effect()]
+                self.journal.add("indexer", received.identity, (), START)
+        self.published += outputs
+
+    def state(self, document_id: str = "d", tenant: str = "default") -> DocumentState | None:
+        return self.documents.current([(tenant, document_id)]).get((tenant, document_id))
+
+    def told(self, event_id: str) -> DocumentIndexed | DocumentUnindexed:
+        """The one fact that was published for an event."""
+        (output,) = [output for cause, output in self.published if cause == event_id]
+        assert isinstance(output.event, DocumentIndexed | DocumentUnindexed)
+        return output.event
+
+    def picture(self) -> tuple[object, ...]:
+        """Everything that must not depend on crashes, on batches or on the order of events."""
+        with self.database.table("documents") as documents, self.database.table("retired_versions") as retired:
+            return dict(documents), dict(retired), self.chunks.chunks
+
+
+def submitted(
+    event_id: str, minute: float, text: str, document_id: str = "d", tenant: str = "default", **others: object
+) -> Received[Event]:
+    event = DocumentSubmitted.model_validate(
+        {"document_id": document_id, "tenant": tenant, "text": text, "submitted_at": at(minute), **others}
+    )
+    return _received(event, event_id, minute)
+
+
+def withdrawn(event_id: str, minute: float, document_id: str = "d", tenant: str = "default") -> Received[Event]:
+    event = DocumentWithdrawn(document_id=document_id, tenant=tenant, submitted_at=at(minute))
+    return _received(event, event_id, minute)
+
+
+def at(minute: float) -> datetime:
+    return START + timedelta(minutes=minute)
+
+
+def _received(event: Event, event_id: str, minute: float) -> Received[Event]:
+    context = Context(id=event_id, source="/tests", time=at(minute))
+    return Received(event=event, context=context, position=Position("documents.v1", 0, int(minute)))

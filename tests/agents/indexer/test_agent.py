@@ -1,0 +1,305 @@
+"""The indexer keeps SQL and the vector store in step, whatever comes in whatever order, and whenever it dies."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+
+from agents.errors import InvalidEvent, Unavailable
+from agents.indexer.versions import Recipe
+from schemas.documents import DocumentIndexed, DocumentUnindexed
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.interactions import FeedbackGiven
+from tests.agents.indexer.room import START, Crash, Room, at, submitted, withdrawn
+
+LONG = "one two three four five six seven eight nine ten. " * 8
+STORY = (
+    submitted("a", 1, "first text"),
+    submitted("b", 2, LONG),
+    withdrawn("c", 3),
+    submitted("d", 4, "first text"),
+    submitted("e", 5, "last text", title="A title"),
+)
+
+
+def texts(room: Room) -> set[str]:
+    return {chunk.text for chunk in room.chunks.chunks.values()}
+
+
+async def test_a_document_becomes_chunks_a_row_and_a_fact() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, LONG, title="Numbers", uri="https://example.org"))
+    state, told = room.state(), room.told("a")
+    assert state is not None
+    assert isinstance(told, DocumentIndexed)
+    chunks = list(room.chunks.chunks.values())
+    assert (told.chunk_count, told.content_hash, told.embedding_model) == (len(chunks), state.content_hash, "memory")
+    assert len(chunks) > 3
+    assert {(chunk.version, chunk.title, chunk.uri) for chunk in chunks} == {
+        (state.version, "Numbers", "https://example.org")
+    }
+    assert sorted(chunk.ordinal for chunk in chunks) == list(range(len(chunks)))
+
+
+async def test_facts_carry_the_time_of_their_event_not_of_the_clock() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 7, "text"))
+    assert [output.time for _, output in room.published] == [at(7)]
+
+
+async def test_a_delivery_twice_is_a_delivery_once() -> None:
+    room = Room()
+    await room.deliver(*STORY)
+    once = room.picture()
+    await room.deliver(*STORY)
+    assert room.picture() == once
+    assert len(room.published) == len(STORY)
+
+
+async def test_a_journal_that_forgot_an_event_changes_nothing() -> None:
+    room = Room()
+    await room.deliver(*STORY)
+    once = room.picture()
+    with room.database.table("journal") as journal:
+        journal.clear()
+    for event in random.Random(1).sample(STORY, len(STORY)):
+        await room.deliver(event)
+    assert room.picture() == once
+
+
+async def test_a_new_version_replaces_the_old_one_and_its_chunks() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, LONG))
+    await room.deliver(submitted("b", 2, "short"))
+    assert texts(room) == {"short"}
+    assert room.retired.list(10) == []
+
+
+async def test_a_withdrawn_document_has_no_chunks_and_says_so() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, LONG))
+    await room.deliver(withdrawn("b", 2))
+    assert texts(room) == set()
+    assert isinstance(room.told("b"), DocumentUnindexed)
+
+
+async def test_a_document_that_was_never_there_can_be_withdrawn_and_stays_away() -> None:
+    room = Room()
+    await room.deliver(withdrawn("b", 2))
+    await room.deliver(submitted("a", 1, "older than the withdrawal"))
+    assert texts(room) == set()
+    assert isinstance(room.told("a"), DocumentUnindexed)
+
+
+async def test_the_same_text_again_is_not_embedded_but_keeps_older_events_out() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "text"))
+    await room.deliver(submitted("c", 3, "text"))
+    await room.deliver(submitted("b", 2, "older"))
+    assert len(room.embedder.calls) == 1
+    assert texts(room) == {"text"}
+    assert room.told("c").submitted_at == at(3)
+
+
+@pytest.mark.parametrize("change", [{"title": "T"}, {"uri": "https://example.org"}, {"metadata": {"a": 1}}])
+async def test_another_title_uri_or_metadata_is_another_version(change: dict[str, object]) -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "text"))
+    await room.deliver(submitted("b", 2, "text", **change))
+    assert len(room.embedder.calls) == 2
+    assert len(room.chunks.chunks) == 1
+
+
+async def test_a_text_that_comes_back_is_searchable_while_its_first_version_waits_for_deletion() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "text"))
+    with pytest.raises(Crash):
+        await room.deliver(submitted("b", 2, "other"), crash="after commit")
+    with pytest.raises(Crash):
+        await room.deliver(submitted("c", 3, "text"), crash="after commit")
+    await room.indexer.sweep(START)
+    state = room.state()
+    assert state is not None
+    assert room.chunks.versions("default", "d") == {state.version: 1}
+
+
+async def test_every_order_of_a_documents_events_ends_in_the_same_state() -> None:
+    pictures = []
+    for order in itertools.permutations(STORY):
+        room = Room()
+        for event in order:
+            await room.deliver(event)
+        pictures.append(room.picture())
+    assert all(picture == pictures[0] for picture in pictures)
+    assert {chunk.text for chunk in pictures[0][2].values()} == {"last text"}  # type: ignore[attr-defined]
+
+
+async def test_every_division_into_batches_ends_in_the_same_state() -> None:
+    pictures = []
+    for cuts in itertools.product((False, True), repeat=len(STORY) - 1):
+        room = Room()
+        batch: list[Received[Event]] = []
+        for event, cut in zip(STORY, (*cuts, True), strict=True):
+            batch.append(event)
+            if cut:
+                await room.deliver(*batch)
+                batch = []
+        pictures.append(room.picture())
+    assert all(picture == pictures[0] for picture in pictures)
+
+
+async def test_of_two_submissions_at_one_moment_the_same_one_wins_in_any_order() -> None:
+    pictures = []
+    for order in itertools.permutations([submitted("a", 1, "left"), submitted("b", 1, "right")]):
+        room = Room()
+        await room.deliver(*order)
+        pictures.append(room.picture())
+    assert pictures[0] == pictures[1]
+
+
+async def test_only_the_newest_text_of_a_batch_is_embedded_and_each_event_is_answered_with_it() -> None:
+    room = Room()
+    await room.deliver(*STORY[:2], submitted("other", 1, "another document", document_id="x"), *STORY[2:])
+    assert [sorted(call) for call in room.embedder.calls] == [["A title\nlast text", "another document"]]
+    answers = [room.told(event_id) for event_id in "abcde"]
+    assert all(isinstance(answer, DocumentIndexed) for answer in answers)
+    assert {answer.submitted_at for answer in answers} == {at(5)}
+
+
+async def test_an_older_event_alone_commits_what_its_batch_decided() -> None:
+    room = Room()
+    older, newer = submitted("a", 1, "old"), submitted("b", 2, "new")
+    first, _ = await room.indexer.index([older, newer])
+    room.commit([(older, first)])  # the newer one's transaction never comes
+    state = room.state()
+    assert state is not None
+    assert (state.submitted_at, texts(room)) == (at(2), {"new"})
+
+
+async def test_documents_of_the_same_id_in_two_tenants_are_two() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "mine"), submitted("b", 1, "theirs", tenant="other"))
+    await room.deliver(withdrawn("c", 2))
+    assert texts(room) == {"theirs"}
+
+
+@pytest.mark.parametrize("crash", ["before commit", "in commit", "after commit"])
+@pytest.mark.parametrize("at_event", range(len(STORY)))
+async def test_a_crash_anywhere_ends_in_the_state_of_an_undisturbed_run(crash: str, at_event: int) -> None:
+    calm = Room()
+    for event in STORY:
+        await calm.deliver(event)
+    room = Room()
+    for number, event in enumerate(STORY):
+        if number == at_event:
+            with pytest.raises(Crash):
+                await room.deliver(event, crash=crash)
+        await room.deliver(event)
+    await room.indexer.sweep(START)
+    assert room.picture() == calm.picture()
+
+
+async def test_what_a_crash_left_of_a_batch_is_gone_when_the_events_come_in_other_batches() -> None:
+    calm = Room()
+    await calm.deliver(*STORY)
+    for first, second in itertools.product(range(1, len(STORY) + 1), repeat=2):
+        room = Room()
+        with pytest.raises(Crash):
+            await room.deliver(*STORY[:first], crash="before commit")
+        with pytest.raises(Crash):
+            await room.deliver(*STORY[:second], crash="in commit")
+        await room.deliver(*STORY)
+        assert room.picture() == calm.picture()
+
+
+async def test_chunks_of_a_crashed_attempt_are_retired_when_a_newer_version_was_faster() -> None:
+    room = Room()
+    slow = submitted("a", 1, "slow")
+    with pytest.raises(Crash):
+        await room.deliver(slow, crash="before commit")
+    await room.deliver(submitted("b", 2, "fast"))
+    await room.deliver(slow)
+    assert texts(room) == {"fast"}
+    assert room.told("a").submitted_at == at(2)
+
+
+async def test_a_worker_that_was_overtaken_between_upsert_and_commit_retires_its_own_version() -> None:
+    room = Room()
+    slow = submitted("a", 1, "slow")
+    outcomes = await room.indexer.index([slow])
+    await room.deliver(submitted("b", 2, "fast"))
+    room.commit([(slow, outcomes[0])])
+    await room.indexer.sweep(START)
+    assert texts(room) == {"fast"}
+
+
+async def test_an_unchanged_text_that_another_worker_replaced_meanwhile_is_tried_again() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "text"))
+    again = submitted("c", 3, "text")
+    outcomes = await room.indexer.index([again])
+    await room.deliver(submitted("b", 2, "other"))
+    with pytest.raises(Unavailable, match="meanwhile"):
+        room.commit([(again, outcomes[0])])
+    await room.deliver(again)
+    assert texts(room) == {"text"}
+
+
+async def test_another_recipe_embeds_an_unchanged_text_again_only_for_another_model() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "text"))
+    state = room.state()
+    assert state is not None
+    room.documents.put(replace(state, embedding_model="older model"))
+    await room.deliver(submitted("b", 2, "text"))
+    assert len(room.embedder.calls) == 2
+
+
+async def test_a_vector_store_that_is_away_stops_the_batch_and_loses_nothing() -> None:
+    room = Room()
+    room.chunks.away = True
+    with pytest.raises(Unavailable):
+        await room.deliver(submitted("a", 1, "text"))
+    room.chunks.away = False
+    await room.deliver(submitted("a", 1, "text"))
+    assert texts(room) == {"text"}
+
+
+async def test_what_could_not_be_deleted_is_deleted_by_a_later_sweep() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "text"))
+    with pytest.raises(Crash):
+        await room.deliver(withdrawn("b", 2), crash="after commit")
+    room.chunks.away = True
+    with pytest.raises(Unavailable):
+        await room.indexer.sweep(START)
+    room.chunks.away = False
+    outcome = await room.indexer.sweep(START)
+    assert (texts(room), room.retired.list(10), outcome.outputs) == (set(), [], ())
+
+
+async def test_hundreds_of_retired_versions_are_swept_in_one_go() -> None:
+    room = Room()
+    for number in range(1300):
+        room.retired.add("default", f"d{number}", f"v{number}", START)
+    await room.indexer.sweep(START)
+    assert room.retired.list(10) == []
+
+
+async def test_an_event_of_another_topic_is_invalid() -> None:
+    received = submitted("a", 1, "text")
+    feedback = Received(
+        event=FeedbackGiven(answer_id="x", rating="up"), context=received.context, position=received.position
+    )
+    with pytest.raises(InvalidEvent, match="does not read"):
+        await Room().indexer.index([feedback])
+
+
+async def test_a_long_text_of_one_word_is_indexed_whole() -> None:
+    room = Room(Recipe(embedding_model="memory", chunk_tokens=220, overlap_tokens=30))
+    await room.deliver(submitted("a", 1, "x" * 50_000))
+    assert sum(len(text) for text in (chunk.text for chunk in room.chunks.chunks.values())) == 50_000
