@@ -37,19 +37,27 @@ class Heartbeat:
         publisher: Publisher,
         delivery: Delivery,
         lag: Callable[[], Awaitable[int | None]],
+        idle_seconds: Callable[[], float],
         *,
         clock: Callable[[], datetime],
         every_seconds: float,
         stalled_after_seconds: float,
+        starved_after_seconds: float,
     ) -> None:
+        """``stalled_after_seconds``: how long one step of a batch may take. ``starved_after_seconds``: how long no
+        message may arrive although messages wait; a consumer that fell out of its group with full buffers ends so.
+        """
         self._worker = worker
         self._name = name
         self._publisher = publisher
         self._delivery = delivery
         self._lag = lag
+        self._idle_seconds = idle_seconds
         self._clock = clock
         self._every_seconds = every_seconds
         self._stalled_after_seconds = stalled_after_seconds
+        self._starved_after_seconds = starved_after_seconds
+        self._starving_since: float | None = None
         self.state: WorkerState = "starting"
 
     async def run(self) -> None:
@@ -92,6 +100,18 @@ class Heartbeat:
             return None
 
     def _watch(self, lag: int | None) -> None:
-        still = time.monotonic() - self._delivery.progressed_at
-        if lag and not self._delivery.waiting and still > self._stalled_after_seconds:
-            raise Stalled(f"{lag} messages wait and nothing has moved for {still:.0f} s")
+        if not lag or self._delivery.waiting:
+            self._starving_since = None
+            return
+        now = time.monotonic()
+        still = now - self._delivery.progressed_at
+        if self._idle_seconds() == 0:
+            self._starving_since = None
+            if still > self._stalled_after_seconds:
+                raise Stalled(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
+            return
+        # Counted from when the lag was first seen: a message that has only just come starves nobody.
+        self._starving_since = self._starving_since or now
+        starved = min(now - self._starving_since, self._idle_seconds())
+        if starved > self._starved_after_seconds:
+            raise Stalled(f"{lag} messages wait and none has arrived for {starved:.0f} s")

@@ -45,7 +45,7 @@ class Parts:
     scratch: Path
     """An existing folder for runs and for Faust."""
     heartbeat_seconds: float = 2.0
-    stalled_after_seconds: float = 300.0
+    stalled_after_seconds: float = 900.0
     shutdown_seconds: float = 10.0
     journal_days: float = 30.0
     """Journal entries are kept longer than any topic keeps its messages, so that no replay finds them gone."""
@@ -96,8 +96,10 @@ class _Life:
             scratch=parts.scratch / "faust", instance=instance, on_assigned=suspects.forget, on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
-            worker, name, parts.publisher, self._delivery, self._stream.lag, clock=parts.clock,
-            every_seconds=parts.heartbeat_seconds, stalled_after_seconds=parts.stalled_after_seconds,
+            worker, name, parts.publisher, self._delivery, self._stream.lag, self._stream.idle_seconds,
+            clock=parts.clock, every_seconds=parts.heartbeat_seconds,
+            stalled_after_seconds=parts.stalled_after_seconds,
+            starved_after_seconds=2 * parts.stream.session_timeout_seconds,
         )  # fmt: skip
         self._name = name
 

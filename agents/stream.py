@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ class Stream:
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
         self._positions: dict[TP, int] = {}
+        self._idle_since: float | None = None
         self.assigned = asyncio.Event()
         """Set once Kafka has given this member its partitions, be it none."""
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -138,19 +140,26 @@ class Stream:
             for tp, end in ((faust.types.TP(*tp), end) for tp, end in ends.items())
         )
 
+    def idle_seconds(self) -> float:
+        """For how long no message has arrived; 0 while a batch is being handled."""
+        return 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
+
     def ended(self) -> bool:
         """Whether Faust itself has given up."""
         return bool(self._app.should_stop or self._app.crashed)
 
     async def _consume(self, stream: Any) -> None:
         try:
+            self._idle_since = time.monotonic()
             async for batch in _batches(stream.noack(), self._batch_size, self._stopping):
+                self._idle_since = None
                 messages = [_message(event) for event in batch]
                 await self._deliver(messages)
                 for event, message in zip(batch, messages, strict=True):
                     event.ack()
                     self._positions[event.message.tp] = message.position.offset + 1
                 self._on_acked(messages)
+                self._idle_since = time.monotonic()
         except Exception as error:
             log.exception("stream stopped", error=str(error))
             if not self.crashed.done():

@@ -94,8 +94,8 @@ class WorkerSettings(Table):
     """After this long without a sign of life Kafka gives a worker's partitions to another."""
     max_poll_interval_seconds: float = Field(default=300.0, gt=0)
     """After this long without reading, likewise."""
-    stalled_after_seconds: float = Field(default=300.0, gt=0)
-    """A worker whose lag stands still this long, without waiting for anything, ends itself to be restarted."""
+    stalled_after_seconds: float = Field(default=900.0, gt=0)
+    """A worker that is at one batch for this long, without waiting for anything, ends itself to be restarted."""
     shutdown_seconds: float = Field(default=10.0, gt=0)
     """How long a stopping worker may take to end the batch it is at."""
     heartbeat_seconds: float = Field(default=2.0, gt=0)

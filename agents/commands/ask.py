@@ -11,6 +11,7 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.conversation import converse
 from agents.commands.inputs import open_lines
 from agents.commands.jsonl import Faulty, parse
+from agents.commands.options import timeout_option
 from agents.commands.output import counted, emit, note, one_line, printable, progress
 from agents.commands.questions import QuestionLines, choose_task, sort_out
 from agents.commands.sending import Tally, now
@@ -29,7 +30,7 @@ from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to answer from.")
 @click.option("--max-tokens", type=int, help="Longest answer.  [default: the task's]")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 gives the likeliest answer.")
-@click.option("--timeout", default=120.0, show_default=True, help="Give up after so many seconds without an answer.")
+@timeout_option(120.0, "Give up after so long without an answer.")
 @json_option
 @pass_context
 def ask(context: Context, /, text: str | None, questions: str | None, timeout: float, **given: Any) -> None:

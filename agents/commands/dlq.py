@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -61,8 +62,10 @@ def show_letter(context: Context, /, id: str) -> None:
         emit(full)
         return
     headers = full.pop("headers")
-    origin = full.pop("origin")
-    click.echo(facts({**full, "origin": "/".join(str(part) for part in origin.values())}))
+    origin = "/".join(str(part) for part in full.pop("origin").values())
+    value = full.pop("value")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    click.echo(facts({**full, "origin": origin, "value": text}))
     click.echo("\nheaders\n" + facts({f"  {name}": value for name, value in headers.items()}))
 
 

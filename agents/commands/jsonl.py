@@ -53,7 +53,7 @@ def parse(lines: Iterable[bytes], name: str, build: Callable[[dict[str, Any]], T
 def read_object(line: bytes) -> dict[str, Any]:
     """The object of a line. Raises Faulty."""
     try:
-        text = line.decode("utf-8")
+        text = line.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError as error:
         raise Faulty(f"byte {error.start + 1} of the line is not UTF-8") from None
     try:

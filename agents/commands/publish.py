@@ -16,6 +16,7 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.indexing import describe_missing, wait_until_indexed
 from agents.commands.inputs import STANDARD_INPUT, open_lines
 from agents.commands.jsonl import Item, Refusal, parse
+from agents.commands.options import timeout_option
 from agents.commands.output import Advance, counted, emit, note, progress
 from agents.commands.sending import Tally, now, send_all
 from agents.errors import EverlearnError
@@ -37,7 +38,7 @@ def publish() -> None:
 @publish.command()
 @click.argument("path")
 @click.option("--wait", is_flag=True, help="Return when all of them are searchable.")
-@click.option("--timeout", default=120.0, show_default=True, help="With --wait: give up after so long without news.")
+@timeout_option(120.0, "With --wait: give up after so long without news of the indexer.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenant where a line names none.")
 @json_option
 @pass_context
@@ -59,6 +60,7 @@ def documents(context: Context, /, path: str, wait: bool, timeout: float, tenant
         reader = stack.enter_context(RecordReader(config, ["indexing.v1"], from_end=True)) if wait else None
         with RecordPublisher(config) as publisher, _documents(path, tenant) as (items, folder):
             tally = send_all(publisher, items, remember)
+        _note_passed_over(folder)
         _refuse_nothing(tally, path)
         missing: dict[str, datetime] = {}
         if reader is not None:
@@ -73,7 +75,6 @@ def documents(context: Context, /, path: str, wait: bool, timeout: float, tenant
     }
     if wait:
         report |= {"indexed": len(newest) - len(missing), "missing": [key.partition("/")[2] for key in missing]}
-    _note_passed_over(folder)
     _report(context, report, _sentence(report, wait))
     if missing:
         raise EverlearnError(describe_missing(missing, len(newest), timeout))

@@ -10,6 +10,7 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.conversation import Answer, converse
 from agents.commands.inputs import open_lines
 from agents.commands.jsonl import Faulty, parse
+from agents.commands.options import timeout_option
 from agents.commands.output import emit, note, one_line, printable, progress
 from agents.commands.questions import Query, QueryLines, choose_task, sort_out
 from agents.commands.sending import Tally
@@ -25,7 +26,7 @@ from schemas.questions import AnswerFailed, AnswerProduced
 @click.option("-k", "top_k", type=click.IntRange(1, 100), default=5, show_default=True, help="Hits for each text.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to search.")
 @click.option("--task", help="The task whose answerers search.  [default: the first one with retrieval]")
-@click.option("--timeout", default=60.0, show_default=True, help="Give up after so many seconds without a result.")
+@timeout_option(60.0, "Give up after so long without a result.")
 @json_option
 @pass_context
 def search(context: Context, /, text: str | None, queries: str | None, timeout: float, **given: Any) -> None:

@@ -60,7 +60,7 @@ def split_document(text: str, token_spans: Sequence[Span], *, max_tokens: int, o
     """
     if not 0 <= overlap_tokens < max_tokens:
         raise ValueError(f"an overlap of {overlap_tokens} tokens does not fit in chunks of {max_tokens}")
-    spans = list(_bounded(token_spans))
+    spans = list(_bounded(text, token_spans))
     if not spans:
         return list(_pieces(text, 0, len(text)))
     breaks = [_NONE] + [_strength(text, left, right) for left, right in pairwise(spans)]
@@ -77,9 +77,14 @@ def split_document(text: str, token_spans: Sequence[Span], *, max_tokens: int, o
         start = spans[first][0]
 
 
-def _bounded(token_spans: Sequence[Span]) -> Iterator[Span]:
-    """The spans, those without characters left out, giant ones (a token may be a line without a space) cut."""
-    for start, end in token_spans:
+def _bounded(text: str, token_spans: Sequence[Span]) -> Iterator[Span]:
+    """The spans without white space, which some tokenizers count in; giant ones (a line without a space) cut."""
+    for first, last in token_spans:
+        start, end = first, last
+        while start < end and text[start].isspace():
+            start += 1
+        while end > start and text[end - 1].isspace():
+            end -= 1
         for at in range(start, end, MAX_CHARACTERS):
             yield at, min(at + MAX_CHARACTERS, end)
 

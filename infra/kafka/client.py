@@ -54,6 +54,8 @@ class KafkaClientConfig:
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers.split(","),
             "security_protocol": self.security_protocol,
+            # The library waits up to half a minute between attempts; a broker that restarts is back in two seconds.
+            "reconnect_backoff_max_ms": 1000,
         }
         if self.security_protocol.startswith("SASL_"):
             options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"

@@ -54,7 +54,6 @@ class RecordReader:
             allow_auto_create_topics=False,
             max_partition_fetch_bytes=MAX_BATCH_BYTES,
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
-            reconnect_backoff_max_ms=1000,
         )
         self._heard = time.monotonic()
         try:

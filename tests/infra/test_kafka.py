@@ -13,6 +13,7 @@ from infra.kafka import (
     KafkaClientConfig,
     RecordPublisher,
     RecordReader,
+    StoredRecord,
     answers,
     create_topics,
     read_all,
@@ -26,6 +27,11 @@ from schemas.topics import MAX_RECORD_BYTES, TopicSettings, all_topics
 
 def record(topic: str, value: bytes | None = b"v", key: bytes | None = b"k", headers=()) -> Record:
     return Record(topic=topic, key=key, value=value, headers=headers)
+
+
+def listen(reader: RecordReader, seconds: int) -> None:
+    for _ in range(seconds):
+        reader.poll(1.0)
 
 
 def nowhere() -> KafkaClientConfig:
@@ -128,7 +134,7 @@ def test_a_reader_from_the_end_sees_all_that_is_written_after_it_was_made(kafka_
         publisher.publish([record(topic, b"before", b"%d" % number) for topic in topics for number in range(10)])
         with RecordReader(kafka_config, topics, from_end=True) as reader:
             publisher.publish([record(topic, b"after", b"%d" % number) for topic in topics for number in range(10)])
-            found = []
+            found: list[StoredRecord] = []
             while len(found) < 20:
                 found += reader.poll(5.0)
             assert {each.value for each in found} == {b"after"}
@@ -204,8 +210,7 @@ def test_a_broker_that_dies_under_a_publisher_and_a_reader_gives_one_line(kafka_
         with pytest.raises(Unavailable, match="does not answer"):
             delivery.wait()
         with pytest.raises(Unavailable, match="does not answer"):
-            for _ in range(30):
-                reader.poll(1.0)
+            listen(reader, seconds=30)
 
 
 def test_a_broker_that_comes_back_finishes_what_was_under_way(kafka_broker):

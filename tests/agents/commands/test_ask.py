@@ -118,6 +118,8 @@ def test_an_unknown_task_is_misuse_that_names_the_tasks_there_are(everlearn: Eve
         (["a", "--temperature", "9"], "temperature: "),
         (["a", "--tenant", "a/b"], "tenant: takes 1 to 64"),
         (["a", "--questions"], "requires an argument"),
+        (["a", "--timeout", "nan"], "give seconds above 0"),
+        (["a", "--timeout", "-1"], "give seconds above 0"),
     ],
 )
 def test_a_wrong_question_is_misuse_and_nothing_is_sent(everlearn: Everlearn, arguments: list[str], reason: str):

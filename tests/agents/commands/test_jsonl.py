@@ -39,6 +39,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line():
         (b'{"a": 1e999}', "too large for a number"),
         (b'{"a": 1, "a": 2}', "names 'a' twice"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"a": 1\n', "is not JSON: Expecting ',' delimiter at column 8"),
         (b'{"a": 1} {"b": 2}', "is not JSON: Extra data at column 10"),
     ],
 )

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents.commands.decoded import describe_record, sentence
-from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord
+from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, create_topics
 from schemas.envelope import Position, Record, encode, new_context
 from schemas.interactions import ExampleSubmitted
 from schemas.questions import QuestionAsked
 from schemas.topics import TOPICS
-from tests.agents.commands.conftest import Everlearn
+from tests.agents.commands.conftest import Everlearn, command_line
+from tests.fixtures.kafka import PrivateBroker
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -149,6 +155,31 @@ def test_an_unknown_topic_is_misuse_with_near_matches(without_kafka: Everlearn, 
     result = without_kafka("tail", name)
     assert result.code == 2
     assert hint in result.err
+
+
+def test_ctrl_c_ends_a_tail_without_a_word(home: Path):
+    command = [sys.executable, "-m", "agents", "--home", str(home), "tail", "fleet", "--json", "--from-beginning"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (130, b"")
+
+
+def test_tail_says_in_one_line_that_its_broker_died(
+    kafka_broker: Callable[[], PrivateBroker], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    broker = kafka_broker()
+    create_topics(broker.config)
+    (tmp_path / "everlearn.toml").write_text(f'[kafka]\nbootstrap_servers = "{broker.bootstrap}"\n')
+    death = threading.Timer(2.0, broker.kill)
+    death.start()
+    result = command_line(tmp_path, capsys)("tail", "answers")
+    death.join()
+    assert result.code == 1
+    assert result.err.startswith(f"error: Kafka at {broker.bootstrap} does not answer")
+    assert result.err.count("\n") == 1
 
 
 def test_tail_without_kafka_is_one_line(without_kafka: Everlearn):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ async def test_the_same_text_again_is_not_embedded_but_keeps_older_events_out() 
 
 
 @pytest.mark.parametrize("change", [{"title": "T"}, {"uri": "https://example.org"}, {"metadata": {"a": 1}}])
-async def test_another_title_uri_or_metadata_is_another_version(change: dict[str, object]) -> None:
+async def test_another_title_uri_or_metadata_is_another_version(change: dict[str, Any]) -> None:
     room = Room()
     await room.deliver(submitted("a", 1, "text"))
     await room.deliver(submitted("b", 2, "text", **change))

@@ -1,0 +1,174 @@
+"""A search gives current chunks of one tenant, k of them where there are k."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agents.answerer.ports import Retriever
+from infra.memory.database import MemoryDatabase
+from infra.memory.documents import MemoryDocuments
+from infra.memory.embedder import MemoryEmbedder
+from infra.memory.milvus import MemoryChunks
+from infra.milvus import MilvusChunks
+from infra.retriever import MAX_DEPTH, MilvusRetriever
+from schemas.envelope import derived_id
+from schemas.features import DocumentState
+from schemas.retrieval import Chunk, Hit
+from tests.agents.indexer.room import START
+
+Store = MilvusChunks | MemoryChunks
+
+
+class World:
+    """Chunks, documents and a retriever over them."""
+
+    def __init__(self, chunks: Store) -> None:
+        self.chunks = chunks
+        self.embedder = MemoryEmbedder()
+        self.documents = MemoryDocuments(MemoryDatabase())
+        self.retriever: Retriever = MilvusRetriever(chunks, self.embedder, self.documents)
+
+    def write(self, document_id: str, version: str, *texts: str, tenant: str = "default") -> None:
+        made = [
+            Chunk(
+                chunk_id=derived_id(tenant, document_id, version, ordinal),
+                tenant=tenant,
+                document_id=document_id,
+                version=version,
+                ordinal=ordinal,
+                text=text,
+            )
+            for ordinal, text in enumerate(texts)
+        ]
+        self.chunks.upsert(made, self.embedder.embed(texts))
+
+    def make_current(self, document_id: str, version: str, tenant: str = "default", *, withdrawn: bool = False) -> None:
+        self.documents.put(
+            DocumentState(
+                tenant=tenant,
+                document_id=document_id,
+                version=version,
+                content_hash="h",
+                chunk_count=1,
+                embedding_model="memory",
+                title=None,
+                uri=None,
+                submitted_at=START,
+                event_id="e",
+                withdrawn=withdrawn,
+            )
+        )
+
+    def found(self, text: str, k: int = 3, tenant: str = "default") -> list[str]:
+        return [hit.chunk.text for hit in self.retriever.search([text], tenant=tenant, k=k)[0]]
+
+
+@pytest.fixture(params=["memory", "milvus"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "memory":
+        yield World(MemoryChunks())
+        return
+    store = MilvusChunks(
+        request.getfixturevalue("milvus_uri"), None, request.getfixturevalue("unique_model"), MemoryEmbedder().dimension
+    )
+    yield World(store)
+    store.close()
+
+
+def test_the_nearest_current_chunks_come_best_first(world: World) -> None:
+    world.write("d", "v1", "red apple", "green pear", "red apple pie")
+    world.make_current("d", "v1")
+    assert world.found("red apple", k=2) == ["red apple", "red apple pie"]
+
+
+def test_a_replaced_version_is_not_found_though_its_chunks_are_still_there(world: World) -> None:
+    world.write("d", "v1", "red apple")
+    world.write("d", "v2", "green pear")
+    world.make_current("d", "v2")
+    assert world.found("red apple") == ["green pear"]
+
+
+def test_a_withdrawn_or_unknown_document_is_not_found(world: World) -> None:
+    world.write("d", "v1", "red apple")
+    world.write("unknown", "v2", "red apple")
+    world.make_current("d", "v1", withdrawn=True)
+    assert world.found("red apple") == []
+
+
+def test_hits_that_old_versions_pushed_out_are_found_by_searching_deeper(world: World) -> None:
+    world.write("d", "v1", *[f"red apple {number}" for number in range(200)])
+    world.write("e", "v2", "red", "apple", "pear")
+    world.make_current("d", "none of these")
+    world.make_current("e", "v2")
+    assert sorted(world.found("red apple", k=2)) == ["apple", "red"]
+    assert len(world.found("red apple", k=9)) == 3
+
+
+def test_texts_that_have_enough_keep_what_they_have_while_others_go_deeper(world: World) -> None:
+    world.write("d", "v1", *["red apple"] * 50)
+    world.write("e", "v2", "red sky", "green pear", "blue sea")
+    world.make_current("e", "v2")
+    red, pear = world.retriever.search(["red apple", "green pear"], tenant="default", k=1)
+    assert [hit.chunk.text for hit in (*red, *pear)] == ["red sky", "green pear"]
+
+
+def test_a_tenant_never_sees_another_tenants_chunks(world: World) -> None:
+    world.write("d", "v1", "red apple", tenant="theirs")
+    world.make_current("d", "v1", "theirs")
+    world.make_current("d", "v1", "mine")
+    assert world.found("red apple", tenant="mine") == []
+    assert world.found("red apple", tenant="theirs") == ["red apple"]
+
+
+def test_no_texts_and_no_hits_wanted_are_no_search(world: World) -> None:
+    assert world.retriever.search([], tenant="default", k=3) == []
+    assert world.retriever.search(["a", "b"], tenant="default", k=0) == [[], []]
+
+
+def test_k_counts_chunks_not_documents(world: World) -> None:
+    world.write("d", "v1", "red apple one", "red apple two", "red apple three")
+    world.make_current("d", "v1")
+    assert len(world.found("red apple", k=2)) == 2
+
+
+class CountingChunks(MemoryChunks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.depths: list[tuple[int, int]] = []
+
+    def search(self, vectors: NDArray[np.float32], *, tenant: str, k: int) -> list[list[Hit]]:
+        self.depths.append((len(vectors), k))
+        return super().search(vectors, tenant=tenant, k=k)
+
+
+class CountingEmbedder(MemoryEmbedder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.sizes.append(len(texts))
+        return super().embed(texts)
+
+
+def test_many_texts_are_one_embedding_and_one_search() -> None:
+    chunks = CountingChunks()
+    world = World(chunks)
+    embedder = CountingEmbedder()
+    world.write("d", "v1", *[f"text {number}" for number in range(20)])
+    world.make_current("d", "v1")
+    MilvusRetriever(chunks, embedder, world.documents).search([f"text {n}" for n in range(9)], tenant="default", k=4)
+    assert (embedder.sizes, len(chunks.depths)) == ([9], 1)
+
+
+def test_a_search_that_finds_nothing_current_ends_at_the_bound() -> None:
+    chunks = CountingChunks()
+    world = World(chunks)
+    world.write("d", "v1", *["red"] * (MAX_DEPTH + 10))
+    assert world.found("red") == []
+    assert chunks.depths[-1] == (1, MAX_DEPTH)
+    assert len(chunks.depths) < 8
