@@ -38,7 +38,12 @@ def dead_letter(message: Message, agent: str, failure: Failure) -> Record:
     }
     headers = original_headers(message.headers)
     headers += tuple((f"{PREFIX}{name}", str(value).encode()) for name, value in circumstances.items())
-    return Record(topic=dead_letter_topic(origin, agent), key=message.key, value=message.value, headers=headers)
+    return Record(topic=dead_letter_topic(origin, agent), key=message.key, value=_value(message), headers=headers)
+
+
+def _value(message: Message) -> bytes | None:
+    """Kafka's clients refuse to send a record that has neither key nor value, though others may have."""
+    return b"" if message.key is None and message.value is None else message.value
 
 
 def dead_letter_identity(position: Position) -> str:

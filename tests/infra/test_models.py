@@ -12,7 +12,7 @@ from infra.gguf_conversion import RECEIPT, is_converted
 from infra.models import PACKAGED, load_causal_lm, prepare
 from infra.settings import ModelSettings, Settings
 
-LLAMA = '{"model_type": "llama"}'
+LLAMA = '{"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 9}'
 
 
 def settings_for(base, home, folder=None):

@@ -142,3 +142,17 @@ def at(minute: float) -> datetime:
 def _received(event: Event, event_id: str, minute: float) -> Received[Event]:
     context = Context(id=event_id, source="/tests", time=at(minute))
     return Received(event=event, context=context, position=Position("documents.v1", 0, int(minute)))
+
+
+def texts(room: Room) -> set[str]:
+    return {chunk.text for chunk in room.chunks.chunks.values()}
+
+
+LONG = "one two three four five six seven eight nine ten. " * 8
+STORY = (
+    submitted("a", 1, "first text"),
+    submitted("b", 2, LONG),
+    withdrawn("c", 3),
+    submitted("d", 4, "first text"),
+    submitted("e", 5, "last text", title="A title"),
+)

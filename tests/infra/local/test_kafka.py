@@ -20,7 +20,7 @@ from infra.local import jars, kafka
 from infra.local.ports import free_port
 from schemas.envelope import Record
 from schemas.topics import TopicSettings
-from tests.fixtures.kafka import CACHE, PrivateBroker
+from tests.fixtures.kafka import CACHE, PrivateBroker, prepared
 
 Brokers = Callable[[], PrivateBroker]
 TOPIC = TopicSettings(name="t", partitions=1, compacted=False, retention_days=1)
@@ -72,7 +72,7 @@ def test_it_listens_on_loopback_only(kafka_broker: Brokers):
 
 @pytest.mark.parametrize("name", ["with space ;and #marks", "größe", "back\\slash", "per%cent"])
 def test_a_data_folder_of_any_name_will_do(tmp_path: Path, name: str):
-    _ready()
+    prepared()
     broker = PrivateBroker(tmp_path / name)
     try:
         broker.start()
@@ -120,7 +120,7 @@ def test_an_intact_archive_is_used(tmp_path: Path):
 
 
 def test_two_processes_may_prepare_the_same_cache_at_once(tmp_path: Path):
-    _ready()
+    prepared()
     cache = tmp_path / "cache"
     cache.mkdir()
     shutil.copytree(CACHE / f"kafka-{jars.KAFKA_VERSION}", cache / f"kafka-{jars.KAFKA_VERSION}")
@@ -159,7 +159,7 @@ def test_the_digest_notices_any_change(tmp_path: Path):
 
 
 def test_it_dies_with_whoever_started_it(tmp_path: Path):
-    _ready()
+    prepared()
     code = (
         "import sys; from pathlib import Path; from tests.fixtures.kafka import PrivateBroker;"
         "b = PrivateBroker(Path(sys.argv[1])); b.start(); print(b.broker.port, flush=True); input()"
@@ -178,16 +178,9 @@ def test_it_dies_with_whoever_started_it(tmp_path: Path):
     assert not kafka.accepts(port, 0.5)
 
 
-def _ready() -> None:
-    try:
-        kafka.prepare(CACHE)
-    except Unavailable as error:
-        pytest.skip(str(error))
-
-
 def _copied(cache: Path) -> Path:
     """A cache whose archive claims to be made for it: its name is that of the folder's own archive."""
-    _ready()
+    prepared()
     shutil.copytree(CACHE, cache, ignore=shutil.ignore_patterns("*.aot", "*.sha256"))
     source = next(CACHE.glob("*.aot"))
     named = kafka.archive_path(cache)

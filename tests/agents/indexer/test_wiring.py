@@ -1,0 +1,55 @@
+"""The indexer that a worker gets: real parts, loaded when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.errors import ConfigurationError, Unavailable
+from agents.wiring.database import database_of
+from agents.wiring.indexer import build
+from infra.settings import IndexerSettings, MilvusSettings, Settings, SqlSettings
+from infra.sql.documents import SqlDocuments
+from tests.agents.indexer.room import submitted
+
+
+async def test_a_worker_indexes_into_the_database_that_its_journal_uses(
+    milvus_uri: str, migrated_sqlite_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, milvus=MilvusSettings(uri=milvus_uri), sql=SqlSettings(url=migrated_sqlite_url))
+    worker = build(settings)
+    assert worker.start is not None
+    assert worker.close is not None
+    worker.start()
+    event = submitted("a", 1, "A text about apples.", document_id="wired")
+    (outcome,) = await worker.handle([event])
+    assert outcome.effect is not None
+    database = database_of(settings)
+    with database.transaction():
+        outcome.effect()
+    assert ("default", "wired") in SqlDocuments(database).current([("default", "wired")])
+    assert [tick.name for tick in worker.ticks] == ["sweep"]
+    await worker.ticks[0].handle(event.context.time)
+    worker.close()
+    database.close()
+
+
+def test_without_an_embedded_milvus_the_start_says_how_to_get_one_and_can_be_repeated(tmp_path: Path) -> None:
+    worker = build(Settings(home=tmp_path))
+    assert worker.start is not None
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="everlearn up"):
+            worker.start()
+
+
+def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        milvus=MilvusSettings(uri="http://127.0.0.1:1"),
+        indexer=IndexerSettings(chunk_tokens=16, overlap_tokens=16),
+    )
+    worker = build(settings)
+    assert worker.start is not None
+    with pytest.raises(ConfigurationError, match="overlap_tokens"):
+        worker.start()
