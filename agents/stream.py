@@ -76,6 +76,7 @@ class Stream:
         deliver: Deliver,
         *,
         batch_size: int,
+        batch_bytes: int,
         settings: StreamSettings,
         scratch: Path,
         instance: str | None = None,
@@ -88,6 +89,7 @@ class Stream:
         """
         self._deliver = deliver
         self._batch_size = batch_size
+        self._batch_bytes = batch_bytes
         self._on_acked = on_acked
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
@@ -151,7 +153,7 @@ class Stream:
     async def _consume(self, stream: Any) -> None:
         try:
             self._idle_since = time.monotonic()
-            async for batch in _batches(stream.noack(), self._batch_size, self._stopping):
+            async for batch in _batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
                 self._idle_since = None
                 messages = [_message(event) for event in batch]
                 await self._deliver(messages)
@@ -169,8 +171,8 @@ class Stream:
             self._drained.set()
 
 
-async def _batches(stream: Any, size: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:
-    """What has arrived, at most ``size`` events together; never waits for company."""
+async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:
+    """What has arrived, at most ``size`` events or about ``most_bytes`` together; never waits for company."""
     events = stream.events()
     queue = stream.channel.queue
     stop = asyncio.ensure_future(stopping.wait())
@@ -181,8 +183,10 @@ async def _batches(stream: Any, size: int, stopping: asyncio.Event) -> AsyncIter
             if stop.done():
                 return
             batch: list[Any] = []
-            while arriving.done() and len(batch) < size:
+            weight = 0
+            while arriving.done() and len(batch) < size and weight < most_bytes:
                 batch.append(arriving.result())
+                weight += len(batch[-1].message.value or b"")
                 arriving = asyncio.ensure_future(anext(events))
                 while not arriving.done() and not queue.empty():  # noqa: ASYNC110  # a queue has no such event
                     await asyncio.sleep(0)

@@ -58,6 +58,8 @@ class Worker:
     topics: tuple[str, ...]
     handle: BatchHandler
     batch_size: int = 64
+    batch_bytes: int = 2_000_000
+    """About the most that is handled together, bytes of values; one larger event is handled alone."""
     ticks: tuple[Tick, ...] = ()
     runs: tuple[RunKind, ...] = ()
     followers: tuple[Follower, ...] = ()

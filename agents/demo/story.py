@@ -86,8 +86,8 @@ class Story:
         )
 
     def _ask(self, question: str) -> dict[str, Any]:
-        answer = self._json("ask", question, "--task", "support", "--user", "ada", "--tenant", TENANT)
-        self._tell(f"    {answer.get('text') or answer.get('reason')}")
+        answer: dict[str, Any] = self._json("ask", question, "--task", "support", "--user", "ada", "--tenant", TENANT)
+        self._tell(f"    {' '.join(str(answer.get('text') or answer.get('reason')).split())}")
         for source in answer.get("sources", ())[:2]:
             self._tell(f"      from “{source['title']}” ({source['score']:.2f})")
         return answer

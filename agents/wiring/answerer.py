@@ -12,6 +12,7 @@ from agents.answerer.agent import Answerer
 from agents.answerer.ports import AdapterStore, Engine, Retriever
 from agents.errors import Unavailable
 from agents.outcome import Outcome
+from agents.wiring.database import database_of
 from agents.worker import Follower, Worker
 from infra.settings import Settings
 from schemas.envelope import Received
@@ -91,7 +92,6 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None]]:
     from infra.embedder import SentenceTransformerEmbedder
     from infra.milvus import MilvusChunks
     from infra.retriever import MilvusRetriever
-    from infra.sql.database import Database
     from infra.sql.documents import SqlDocuments
 
     token = settings.milvus.token.get_secret_value() if settings.milvus.token else None
@@ -99,7 +99,7 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None]]:
     embedder = SentenceTransformerEmbedder(settings)
     chunks = MilvusChunks(uri, token, embedder.model, embedder.dimension)
     chunks.prepare()
-    return MilvusRetriever(chunks, embedder, SqlDocuments(Database(settings.sql_url()))), chunks.close
+    return MilvusRetriever(chunks, embedder, SqlDocuments(database_of(settings))), chunks.close
 
 
 def _engine(settings: Settings) -> Engine:

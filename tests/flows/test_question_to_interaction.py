@@ -53,6 +53,12 @@ def _until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
+def _row(home: RunningHome, answer_id: str) -> dict[str, Any] | None:
+    """The feature table's row, None while there is none."""
+    rows = home.json("interactions", "show", answer_id, check=False)
+    return rows[0] if rows else None
+
+
 def _send(settings: Settings, *records: Record) -> None:
     with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
         publisher.publish(records)
@@ -199,7 +205,7 @@ def test_bad_events_become_dead_letters_that_say_why(home: RunningHome, settings
 def test_an_unknown_task_on_the_topic_is_answered_with_the_reason(home: RunningHome, settings: Settings) -> None:
     question = QuestionAsked(question_id="stray-1", task="cooking", text="How long do eggs boil?")
     _send(settings, _event(question))
-    row = _until(lambda: (home.json("interactions", "show", "stray-1", check=False) or [None])[0])
+    row = _until(lambda: _row(home, "stray-1"))
     assert row["outcome"] == "failed"
     assert "support" in row["failure"]
 
@@ -207,7 +213,7 @@ def test_an_unknown_task_on_the_topic_is_answered_with_the_reason(home: RunningH
 def test_feedback_before_its_answer_and_examples_are_kept(home: RunningHome, settings: Settings) -> None:
     early = FeedbackGiven(answer_id="early-1", rating="up")
     _send(settings, _event(early), _event(ExampleSubmitted(task="routing", input="Where is it?", output="delivery")))
-    row = _until(lambda: (home.json("interactions", "show", "early-1", check=False) or [None])[0])
+    row = _until(lambda: _row(home, "early-1"))
     assert (row["outcome"], row["revision"]) == ("pending", 1)
     answer = AnswerProduced(answer_id="early-1", task="support", question="q", text="a")
     _send(settings, _event(answer))

@@ -1,0 +1,218 @@
+"""The stack as a person meets it: 'everlearn up', 'status' and 'down', with real services and real agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.kafka import CACHE, prepared
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+START_SECONDS = 300.0
+RECORDER_ONLY = ("--workers", "indexer=0,answerer=0")
+
+
+class Home:
+    """A home folder, its commands and its processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+        self.environ = {**os.environ, "EVERLEARN_MODEL_FOLDER": str(CACHE.parent)}
+
+    def everlearn(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "agents", "--home", str(self.folder), *arguments],
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+
+    def up(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts 'up' in the foreground and returns when it says that it is ready."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agents", "--home", str(self.folder), "up", *arguments],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=(self.folder.parent / "up.log").open("w"),
+            text=True,
+        )
+        self.started.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready in "), (line, (self.folder.parent / "up.log").read_text())
+        return process
+
+    def status(self) -> dict:
+        return json.loads(self.everlearn("status", "--json").stdout)
+
+    def processes(self) -> dict[int, str]:
+        """Everything alive whose command line names this home."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                except OSError:
+                    continue
+                if str(self.folder) in command and int(entry.name) != os.getpid():
+                    found[int(entry.name)] = command
+        return found
+
+    def until_nothing_runs(self, seconds: float) -> None:
+        until(lambda: not self.processes(), seconds)
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    prepared()
+    made = Home(tmp_path / "home")
+    yield made
+    made.everlearn("down")
+    for process in made.started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    assert made.processes() == {}
+
+
+def test_up_brings_everything_up_and_down_leaves_nothing(home: Home):
+    done = home.everlearn("up", "--detach")
+    assert done.returncode == 0, done.stderr
+    assert "ready in " in done.stdout
+
+    status = home.status()
+    assert status["ready"] is True
+    assert sorted(worker["agent"] for worker in status["workers"]) == ["answerer", "indexer", "recorder"]
+    assert status["endpoints"].keys() == {"kafka", "milvus"}
+    resident = sum(_resident_mb(each) for each in home.processes())
+    assert resident < 4096, f"the idle stack takes {resident} MB"
+
+    second = home.everlearn("up")
+    assert second.returncode == 1
+    assert second.stderr.splitlines() == [
+        f"error: a stack runs in {home.folder} already: 'everlearn status' shows it, 'everlearn down' stops it"
+    ]
+
+    recorder = next(worker["pid"] for worker in status["workers"] if worker["agent"] == "recorder")
+    os.kill(recorder, signal.SIGKILL)
+    until(lambda: recorder not in [worker["pid"] for worker in home.status()["workers"]], 30)
+    until(lambda: home.status()["ready"], 60)
+
+    assert home.everlearn("down").returncode == 0
+    assert home.processes() == {}
+    assert home.everlearn("status").returncode == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_stop_the_foreground_stack_in_order(home: Home, how: signal.Signals):
+    process = home.up(*RECORDER_ONLY)
+    assert home.status()["ready"] is True
+    process.send_signal(how)
+    assert process.wait(40) == 0
+    assert home.processes() == {}
+    assert not (home.folder / "run" / "endpoints.json").exists()
+
+
+def test_down_ends_the_foreground_stack(home: Home):
+    process = home.up(*RECORDER_ONLY)
+    assert home.everlearn("down").stdout == "stopped\n"
+    assert process.wait(20) == 0
+    assert home.processes() == {}
+
+
+@pytest.mark.parametrize("victim", ["up", "supervisord"])
+def test_sigkill_leaves_no_process_and_the_next_up_works(home: Home, victim: str):
+    process = home.up(*RECORDER_ONLY)
+    kafka_before = home.status()["endpoints"]["kafka"]
+    if victim == "up":
+        process.kill()
+        process.wait()
+    else:
+        os.kill(int((home.folder / "run" / "supervisord.pid").read_text()), signal.SIGKILL)
+        assert process.wait(30) == 1
+        assert "the supervisor was killed" in (home.folder.parent / "up.log").read_text()
+    home.until_nothing_runs(20)
+    assert home.everlearn("status").returncode == 1
+    home.up(*RECORDER_ONLY)
+    assert home.status()["ready"] is True
+    assert kafka_before
+
+
+def test_taken_ports_are_replaced_by_free_ones(home: Home):
+    taken = []
+    for port in (9092, 19530):
+        server = socket.socket()
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError:
+            server.close()  # somebody else has it, which is just as good
+        else:
+            server.listen()
+            taken.append(server)
+    home.up(*RECORDER_ONLY)
+    endpoints = home.status()["endpoints"]
+    assert not endpoints["kafka"].endswith(":9092")
+    assert not endpoints["milvus"].endswith(":19530")
+    for server in taken:
+        server.close()
+
+
+def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(home: Home):
+    done = home.everlearn("up", "--workers", "answerer=0,recorder=0", EVERLEARN_EMBEDDING_MODEL="/no/such/model")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "/no/such/model" in done.stderr
+    assert "Traceback" not in last
+    assert home.processes() == {}
+
+
+def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home):
+    home.up("--workers", "indexer=0,answerer=0,recorder=0")
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "agents", "--home", str(home.folder), "run", "recorder", "recorder"],
+        env=home.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: sum(worker["ready"] for worker in home.status()["workers"]) == 2, 60)
+    runner.send_signal(signal.SIGTERM)
+    assert runner.wait(40) == 0
+    assert not [each for each in home.processes().values() if " run recorder" in each]
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    home = Home(tmp_path / "file" / "home")
+    done = home.everlearn("up")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "cannot be written" in done.stderr
+
+
+def _resident_mb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)
