@@ -17,7 +17,7 @@ setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn work
 	.uv/bin/pip install --quiet uv
 
 .venv/ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --frozen
+	$(UV) sync --frozen --compile-bytecode # the workers import torch: without bytecode each start takes twice as long
 	@touch $@
 
 demo: setup ## Publish documents, ask, correct, and see the interaction, on the embedded stack

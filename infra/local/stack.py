@@ -30,8 +30,8 @@ KAFKA_PORT = 9092
 MILVUS_PORT = 19530
 SERVICE_SECONDS = 90.0
 READY_SECONDS = 300.0
-ATTEMPTS = 3
-"""An agent that has died this often while the stack starts will not come up by itself."""
+DEATHS = 2
+"""What has died this often while the stack starts will not come up by itself."""
 
 Stage = Callable[[str], None]
 """Told when a part of the start is done."""
@@ -192,12 +192,8 @@ class Stack:
             for process in self.supervisor.processes():
                 if process.name in names and process.pid is not None:
                     lives.setdefault(process.name, set()).add(process.pid)
-                if (
-                    process.name in names
-                    and process.state == "BACKOFF"
-                    and len(lives.get(process.name, ())) >= ATTEMPTS
-                ):
-                    raise self._failure(process.name, "does not come up")
+                    if len(lives[process.name]) > DEATHS:
+                        raise self._failure(process.name, "does not come up")
 
         yield check
 

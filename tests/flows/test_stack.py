@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,21 +42,22 @@ class Home:
 
     def up(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts 'up' in the foreground and returns when it says that it is ready."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agents", "--home", str(self.folder), "up", *arguments],
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=(self.folder.parent / "up.log").open("w"),
-            text=True,
-        )
+        with (self.folder.parent / "up.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "agents", "--home", str(self.folder), "up", *arguments],
+                env=self.environ,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self.started.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("ready in "), (line, (self.folder.parent / "up.log").read_text())
         return process
 
-    def status(self) -> dict:
-        return json.loads(self.everlearn("status", "--json").stdout)
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.everlearn("status", "--json").stdout))
 
     def processes(self) -> dict[int, str]:
         """Everything alive whose command line names this home."""
