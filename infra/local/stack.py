@@ -22,6 +22,7 @@ from infra.local import kafka, milvus
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
 from infra.local.ports import free_port
+from infra.local.space import require_space
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import SERVICES, Program
 from infra.settings import EMBEDDED, Settings
@@ -41,7 +42,7 @@ class DidNotStart(Unavailable):
     """A process of the stack does not come up."""
 
     def __init__(self, process: str, what: str, last_lines: list[str], log: Path) -> None:
-        said = last_lines[-1][-400:] if last_lines else "it says nothing"
+        said = last_lines[-1].removeprefix("error: ")[:400] if last_lines else "it says nothing"
         super().__init__(f"{process} {what}: {said} (see {log})")
         self.process = process
         self.last_lines = last_lines
@@ -94,6 +95,7 @@ class Stack:
         for _ in range(5):
             # Somebody who only asks whether a stack runs holds the lock for a moment.
             if (lock := try_lock(self.settings.run_folder / "lock")) is not None:
+                require_space(self.settings.home)
                 return lock
             time.sleep(0.02)
         raise ConfigurationError(

@@ -143,6 +143,9 @@ class Supervisor:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         path = socket_path(self.folder)
+        if self._process is not None and self._process.poll() is not None:
+            said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 1)) or "it was killed"
+            raise Unavailable(f"supervisord has ended ({said}): start again with 'everlearn up'")
         if not path.exists():
             raise Unavailable(f"no supervisord runs in {self.folder}: start it with 'everlearn up'")
         # The library's transport for Unix sockets; imported here because few commands need it.

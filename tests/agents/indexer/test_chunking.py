@@ -129,15 +129,6 @@ def test_a_long_gap_between_two_tokens_makes_no_chunk_too_long() -> None:
     assert "".join(chunks) == text
 
 
-def test_two_million_characters_take_seconds() -> None:
-    text = (SENTENCE * 6 + "\n\n") * 6500
-    tokens = spans(text)
-    began = time.perf_counter()
-    chunks = split_document(text, tokens, max_tokens=220, overlap_tokens=30)
-    assert time.perf_counter() - began < 10
-    assert len(chunks) > 2000
-
-
 def test_the_time_grows_with_the_length_not_with_its_square() -> None:
     def seconds(repeats: int) -> float:
         text = SENTENCE * repeats

@@ -192,6 +192,7 @@ def test_killing_who_started_it_ends_everything_unless_it_was_released(how, tmp_
 
 def test_only_one_at_a_time_may_hold_a_folder(launch):
     supervisor = launch(program("one", SLEEPER))
+    until(lambda: supervisor.last_lines("one"))
     assert supervisor.running
     assert try_lock(supervisor.folder / "lock") is None
     supervisor.stop(10.0)

@@ -1,0 +1,80 @@
+"""An answerer on memory twins, with a clock of its own, and questions to ask it."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from agents.answerer.agent import Answerer
+from infra.memory.adapters import MemoryAdapters
+from infra.memory.engine import MemoryEngine
+from infra.memory.retriever import MemoryRetriever
+from schemas.envelope import Position, Received, new_context
+from schemas.questions import QuestionAsked
+from schemas.release import AdapterPromoted, CanaryStarted
+from schemas.retrieval import Chunk
+from schemas.tasks import Task
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TASKS = {
+    "support": Task(name="support", instruction="Help.", retrieval=True, top_k=2, max_tokens=6),
+    "routing": Task(name="routing", instruction="Name the team.", max_tokens=3),
+}
+offsets = count()
+
+
+def chunk(name, text, tenant="default"):
+    return Chunk(chunk_id=name, tenant=tenant, document_id=f"d-{name}", version="1", ordinal=0, text=text, title="T")
+
+
+CHUNKS = [
+    chunk("parcel", "your parcel is late because of snow"),
+    chunk("refund", "a refund takes five days"),
+    chunk("bill", "the bill is sent by mail"),
+    chunk("theirs", "your parcel is late at acme", tenant="acme"),
+]
+
+
+def received(event, asked_at=NOW - timedelta(milliseconds=250)):
+    return Received(
+        event=event, context=new_context("/test", now=asked_at), position=Position("questions.v1", 0, next(offsets))
+    )
+
+
+def question(text="why is my parcel late", task="support", **fields):
+    return QuestionAsked(**{"question_id": f"q{next(offsets)}", "task": task, "text": text, **fields})
+
+
+class Clock:
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+
+class Room:
+    """An answerer and the twins around it."""
+
+    def __init__(self, folder, engine=None, tasks=TASKS):
+        self.folder = folder
+        self.engine, self.retriever = engine or MemoryEngine(), MemoryRetriever(CHUNKS)
+        self.adapters, self.clock = MemoryAdapters(), Clock()
+        self.answerer = Answerer(
+            tasks=tasks, retriever=self.retriever, engine=self.engine, adapters=self.adapters, context_tokens=60,
+            now=self.clock,
+        )  # fmt: skip
+
+    def train(self, *names):
+        for name in names:
+            self.adapters.folders[name] = self.folder / name
+            self.adapters.folders[name].mkdir()
+            (self.adapters.folders[name] / "adapter_config.json").write_text("{}")
+
+    async def ask(self, *questions):
+        outcomes = await self.answerer.answer([received(each) for each in questions])
+        return [outcome.outputs[0].event for outcome in outcomes]
+
+    async def release(self, sequence, champion=None, **state):
+        kind = CanaryStarted if "challenger" in state else AdapterPromoted
+        await self.answerer.follow(
+            received(kind(**{"task": "support", "sequence": sequence, "champion": champion, **state}))
+        )
