@@ -24,7 +24,7 @@ demo: setup ## Publish documents, ask, correct, and see the interaction, on the 
 	.venv/bin/everlearn demo
 
 test: setup ## The whole suite: pure tests first, then contracts, then whole flows
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-fast: setup ## Pure modules and memory twins alone, in under a minute
 	$(PYTHON) -m pytest -m fast

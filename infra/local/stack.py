@@ -95,7 +95,6 @@ class Stack:
         for _ in range(5):
             # Somebody who only asks whether a stack runs holds the lock for a moment.
             if (lock := try_lock(self.settings.run_folder / "lock")) is not None:
-                require_space(self.settings.home)
                 return lock
             time.sleep(0.02)
         raise ConfigurationError(
@@ -104,6 +103,7 @@ class Stack:
 
     def prepare(self, progress: Progress) -> None:
         """Fetches and converts what is made once: Kafka's jars and the base model."""
+        require_space(self.settings.home)
         if self.settings.kafka.bootstrap_servers == EMBEDDED:
             kafka.prepare(kafka_cache(self.settings), progress)
         from infra.models import prepare

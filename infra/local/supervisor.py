@@ -143,11 +143,8 @@ class Supervisor:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         path = socket_path(self.folder)
-        if self._process is not None and self._process.poll() is not None:
-            said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 1)) or "it was killed"
-            raise Unavailable(f"supervisord has ended ({said}): start again with 'everlearn up'")
         if not path.exists():
-            raise Unavailable(f"no supervisord runs in {self.folder}: start it with 'everlearn up'")
+            raise Unavailable(self._absence())
         # The library's transport for Unix sockets; imported here because few commands need it.
         from supervisor.xmlrpc import SupervisorTransport
 
@@ -159,9 +156,15 @@ class Supervisor:
                 call = getattr(call, part)
             return call(*arguments)
         except (OSError, RemoteError) as error:
-            raise Unavailable(f"supervisord in {self.folder} does not answer: {error}") from error
+            raise Unavailable(f"supervisord in {self.folder} does not answer ({error}): {self._absence()}") from error
         finally:
             transport.close()
+
+    def _absence(self) -> str:
+        if self._process is not None and self._process.poll() is not None:
+            said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 1)) or "it was killed"
+            return f"supervisord has ended ({said}): start again with 'everlearn up'"
+        return f"no supervisord runs in {self.folder}: start it with 'everlearn up'"
 
     def _end_leftovers(self, patience_seconds: float = 8.0) -> None:
         """Waits for what a killed supervisord's processes still do, such as Kafka closing its files; then kills."""
