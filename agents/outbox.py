@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from agents.errors import InvalidEvent
-from agents.outcome import Outcome, Output
+from agents.outcome import Outcome, Output, RunRequest
 from agents.ports import Database, Journal, Publisher, RunStore
 from schemas.delivery import Entry
 from schemas.envelope import Context, Record, derived_id, encode, output_context
@@ -107,9 +107,11 @@ class Outbox:
         committed: dict[str, list[Record]] = {}
         with self._database.transaction():
             for cause, outcome in zip(causes, outcomes, strict=True):
-                outputs = [*outcome.outputs, *(outcome.effect() if outcome.effect is not None else ())]
+                more = outcome.effect() if outcome.effect is not None else ()
+                outputs = [*outcome.outputs, *(each for each in more if isinstance(each, Output))]
+                runs = [*outcome.runs, *(each for each in more if isinstance(each, RunRequest))]
                 committed[cause.identity] = [self._encode(cause, i, output, now) for i, output in enumerate(outputs)]
-                for ordinal, run in enumerate(outcome.runs):
+                for ordinal, run in enumerate(runs):
                     run_id = derived_id(cause.context.source, cause.context.id, self.agent, "run", ordinal)
                     self._runs.add(self.agent, run_id, run.kind, run.arguments, context=_as_json(cause.context), at=now)
             self._journal.add_many(self.agent, list(committed.items()), now)

@@ -30,14 +30,14 @@ class RunRequest:
 class Outcome:
     """The result of handling one event.
 
-    ``effect`` runs inside the journal's SQL transaction, after the handler, and may return more outputs, for facts
-    that are only known there. It may run more than once, so it reads what it needs inside the transaction.
+    ``effect`` runs inside the journal's SQL transaction, after the handler, and may return more outputs and runs, for
+    what is only known there. It may run more than once, so it reads what it needs inside the transaction.
     ``after`` runs once the transaction is committed; it may be lost in a crash, so it only hastens what a
     tick does too.
     """
 
     outputs: Sequence[Output] = ()
-    effect: Callable[[], Sequence[Output]] | None = None
+    effect: Callable[[], Sequence[Output | RunRequest]] | None = None
     runs: Sequence[RunRequest] = ()
     after: Callable[[], None] | None = None
 

@@ -105,6 +105,14 @@ class RunStore(Protocol):
 
     def show(self, run_id: str) -> Run | None: ...
 
+    def unfinished(self, agent: str) -> list[Run]:
+        """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
+        ...
+
+    def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
+        """Writes down how far a run is; nothing happens when another worker holds it by now."""
+        ...
+
 
 class Leases(Protocol):
     """Named leases for what one worker of a fleet does at a time, such as ticks."""

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +23,7 @@ import structlog
 
 from agents.errors import AlreadyJournaled, Unavailable
 from agents.outbox import Cause, Outbox, context_of
-from agents.outcome import Outcome, Output
+from agents.outcome import Outcome, Output, RunRequest
 from agents.ports import RunStore
 from agents.worker import RunKind
 from schemas.delivery import Claim
@@ -30,6 +31,7 @@ from schemas.envelope import Context, derived_id, identity
 
 log = structlog.get_logger()
 
+PROGRESS_SECONDS = 1.0
 _TAIL_BYTES = 2000
 
 
@@ -117,21 +119,29 @@ class Runner:
             command = [sys.executable, "-m", "agents.child", kind.entry, str(folder), str(os.getpid())]
             child = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
         try:
-            await self._watch(child, claim)
+            await self._watch(child, claim, folder)
         finally:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
         return _result(folder, child.returncode)
 
-    async def _watch(self, child: asyncio.subprocess.Process, claim: Claim) -> None:
-        """Renews the lease until the child ends."""
+    async def _watch(self, child: asyncio.subprocess.Process, claim: Claim, folder: Path) -> None:
+        """Renews the lease and writes down the progress until the child ends."""
+        renew_at = time.monotonic() + self._lease_seconds / 3
+        told: dict[str, Any] = {}
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(child.wait(), self._lease_seconds / 3)
+                await asyncio.wait_for(child.wait(), min(PROGRESS_SECONDS, self._lease_seconds / 3))
                 return
             try:
+                if (progress := read_progress(folder)) != told:
+                    await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
+                    told = progress
+                if time.monotonic() < renew_at:
+                    continue
                 held = await asyncio.to_thread(self._renew, claim)
+                renew_at = time.monotonic() + self._lease_seconds / 3
             except Unavailable as error:
                 log.warning("waiting", run=claim.run_id, reason=str(error))
                 continue  # if SQL stays away longer than the lease, the next renewal tells whether we lost it
@@ -143,7 +153,7 @@ class Runner:
         return self._runs.renew(claim.run_id, self._worker, now=now, lease_seconds=self._lease_seconds)
 
     async def _finish(self, claim: Claim, state: str, result: dict[str, Any], outcome: Outcome) -> None:
-        def effect() -> list[Output]:
+        def effect() -> list[Output | RunRequest]:
             if not self._runs.finish(claim.run_id, self._worker, state=state, result=result, now=self._clock()):
                 raise RunLost(claim.run_id)
             return list(outcome.effect()) if outcome.effect is not None else []
@@ -167,6 +177,22 @@ class Runner:
 def runs_source(agent: str) -> str:
     """The CloudEvents source of what an agent's runs lead to."""
     return f"/everlearn/{agent}/runs"
+
+
+def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
+    """For the child: how far it is, from 0 to 1, and in words; the worker writes it down for whoever waits."""
+    unfinished = folder / "progress.json.part"
+    unfinished.write_text(json.dumps({"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}))
+    unfinished.replace(folder / "progress.json")
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What the child last said; empty before it has said anything."""
+    try:
+        progress = json.loads((folder / "progress.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return progress if isinstance(progress, dict) else {}
 
 
 def _result(folder: Path, code: int | None) -> dict[str, Any]:

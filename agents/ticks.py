@@ -11,7 +11,7 @@ import structlog
 
 from agents.errors import AlreadyJournaled, Unavailable
 from agents.outbox import Cause, Outbox
-from agents.outcome import Output
+from agents.outcome import Output, RunRequest
 from agents.ports import Leases
 from agents.worker import Tick
 from schemas.envelope import Context, derived_id, identity
@@ -64,7 +64,7 @@ class Ticker:
             return False
         outcome = await tick.handle(scheduled)
 
-        def effect() -> Sequence[Output]:
+        def effect() -> Sequence[Output | RunRequest]:
             self._leases.set_last(name, scheduled)
             return outcome.effect() if outcome.effect is not None else ()
 

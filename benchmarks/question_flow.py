@@ -89,8 +89,8 @@ def through_the_topics(folder: Path, documents: list[dict[str, Any]], asked: lis
 def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[str, Any]], tokens: int) -> Any:
     """The same chunks through ``encode`` alone, the same prompts through the engine alone."""
     os.environ["EVERLEARN_MODEL_FOLDER"] = str(CACHE / "models")
-    from agents.answerer.prompt import build_prompt
     from agents.indexer.chunking import split_document
+    from agents.prompt import build_prompt
     from infra.embedder import SentenceTransformerEmbedder
     from infra.engines.transformers import TransformersEngine
     from infra.models import load_causal_lm

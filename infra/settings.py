@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -89,6 +89,92 @@ class AnswererSettings(Table):
     """Most tokens of a prompt; the least similar sources and the oldest turns are left out first."""
 
 
+class RegistrySettings(Table):
+    url: str = EMBEDDED
+    """An SQLAlchemy URL of MLflow's tables; ``embedded`` for SQLite in the home folder."""
+
+
+class MonitorSettings(Table):
+    reference_rows: int = Field(default=400, ge=20)
+    """Answers after a promotion that say what is normal."""
+    current_rows: int = Field(default=200, ge=20)
+    """The latest answers, which are held against those."""
+    every_rows: int = Field(default=50, ge=1)
+    """A check is made after so many new answers."""
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """How often one check may flag by chance, over all of its tests together."""
+    flags: int = Field(default=2, ge=1)
+    """So many of the last ``of`` checks must flag the same kind before it is drift."""
+    of: int = Field(default=3, ge=1)
+    """See ``flags``."""
+    cool_down_seconds: float = Field(default=3600.0, ge=0)
+    """After drift was told, the same task's drift is not told again for so long, unless an adapter was promoted."""
+    tick_seconds: float = Field(default=30.0, gt=0)
+    """How often the monitor looks for checks that are due."""
+
+
+class TrainerSettings(Table):
+    window_rows: int = Field(default=2000, ge=1)
+    """The latest rated answers that a training is about, at most."""
+    replay_share: float = Field(default=0.25, ge=0, lt=1)
+    """At least this part of the training rows repeats what was learned before, as far as there is such."""
+    holdout_share: float = Field(default=0.15, gt=0, lt=0.9)
+    """The part of the rows that is kept from training and judged on."""
+    minimum_rows: int = Field(default=40, ge=2)
+    """Fewer rows than this are not trained on."""
+    epochs: float = Field(default=2.0, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    batch_rows: int = Field(default=8, ge=1)
+    rank: int = Field(default=8, ge=1, le=320)
+    """Of the LoRA matrices, on all linear layers."""
+    alpha: float = Field(default=16.0, gt=0)
+    """LoRA's scale is alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4`` trains on the base model in 4 bits (QLoRA)."""
+    checkpoint_steps: int = Field(default=10, ge=1)
+    """A killed training goes on from its last checkpoint."""
+    max_tokens: int = Field(default=1024, ge=32)
+    """Longer rows are left out."""
+    seed: int = 0
+
+
+class ValidatorSettings(Table):
+    min_gain: float = Field(default=0.02, ge=0)
+    """The metric must rise by this over the champion, or over the base model where there is none."""
+    max_drop: float = Field(default=0.03, ge=0)
+    """The metric may fall by this on what earlier adapters were judged on."""
+    max_general_loss: float = Field(default=0.25, ge=0)
+    """The loss on general text may rise by this over the base model's, nats per token."""
+    max_adapter_bytes: int = Field(default=500_000_000, ge=1)
+    current_rows: int = Field(default=200, ge=1)
+    """Held-out rows that are generated, at most."""
+    retention_rows: int = Field(default=200, ge=0)
+    """Rows of earlier held-out sets that are generated, at most."""
+
+
+class PromoterSettings(Table):
+    shares: tuple[float, ...] = (0.1, 0.5)
+    """The parts of the users that a canary answers, one after the other."""
+    judged: int = Field(default=30, ge=1)
+    """Rated or corrected answers of the challenger, at each share, before it is judged."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """How certain it must be that the challenger is worse, to roll it back early."""
+    margin: float = Field(default=0.05, ge=0, lt=1)
+    """The challenger's rate of bad answers may be this much above the champion's."""
+    max_failed: float = Field(default=0.1, ge=0, lt=1)
+    """The challenger's rate of failed answers may be this much above the champion's."""
+    watch_seconds: float = Field(default=86_400.0, gt=0)
+    """A canary that was not judged by then, for want of ratings, is rolled back."""
+    tick_seconds: float = Field(default=5.0, gt=0)
+    """How often the promoter looks at canaries without traffic."""
+
+
+class QuantizerSettings(Table):
+    schemes: tuple[str, ...] = ("int8", "nf4")
+    """What a registered model is quantized to, unless the request says."""
+
+
 class WorkerSettings(Table):
     session_timeout_seconds: float = Field(default=10.0, gt=0)
     """After this long without a sign of life Kafka gives a worker's partitions to another."""
@@ -114,6 +200,12 @@ class Settings(Table):
     model: ModelSettings = ModelSettings()
     indexer: IndexerSettings = IndexerSettings()
     answerer: AnswererSettings = AnswererSettings()
+    registry: RegistrySettings = RegistrySettings()
+    monitor: MonitorSettings = MonitorSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    validator: ValidatorSettings = ValidatorSettings()
+    promoter: PromoterSettings = PromoterSettings()
+    quantizer: QuantizerSettings = QuantizerSettings()
     worker: WorkerSettings = WorkerSettings()
     tasks: dict[str, Task] = Field(default_factory=dict)
 
@@ -130,6 +222,19 @@ class Settings(Table):
     def adapters_folder(self) -> Path:
         return self.home / "adapters"
 
+    @property
+    def datasets_folder(self) -> Path:
+        return self.home / "datasets"
+
+    @property
+    def reports_folder(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def registry_folder(self) -> Path:
+        """What MLflow keeps beside its tables, and quantized models."""
+        return self.home / "registry"
+
     def kafka_bootstrap(self) -> str:
         """Raises Unavailable when the embedded broker is not running."""
         if self.kafka.bootstrap_servers != EMBEDDED:
@@ -142,6 +247,9 @@ class Settings(Table):
 
     def sql_url(self) -> str:
         return self.sql.url if self.sql.url != EMBEDDED else f"sqlite:///{self.home / 'everlearn.db'}"
+
+    def registry_url(self) -> str:
+        return self.registry.url if self.registry.url != EMBEDDED else f"sqlite:///{self.home / 'registry.db'}"
 
     def _endpoint(self, name: str) -> str:
         path = self.run_folder / "endpoints.json"

@@ -71,4 +71,8 @@ class Run:
     state: RunState
     attempt: int
     worker: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    """What the child last said of itself: ``done`` from 0 to 1, ``text``, ``eta_seconds``."""
+    created_at: datetime | None = None
     result: dict[str, Any] = field(default_factory=dict)

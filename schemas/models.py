@@ -17,6 +17,8 @@ class ModelRegistered(Event):
     version: str
     scheme: str | None = None
     size_bytes: int | None = Field(default=None, ge=0)
+    quantize: tuple[str, ...] | None = None
+    """Schemes that are wanted of it, int8 or nf4; None for those that the quantizer is configured with."""
 
     @property
     def key(self) -> str:

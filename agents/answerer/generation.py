@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agents.answerer.ports import Engine
-from agents.answerer.prompt import build_prompt
 from agents.answerer.replies import failed, produced
 from agents.answerer.routing import Choice, choose_arm, subject_of
+from agents.prompt import build_prompt
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.generation import GenerationRequest

@@ -49,8 +49,8 @@ class MemoryRunStore:
         at: datetime,
     ) -> None:
         """Inside a transaction; adding a run twice is adding it once."""
-        run = Run(run_id=run_id, agent=agent, kind=kind, state="queued", attempt=0)
-        at = in_utc(at)
+        at, kept = in_utc(at), json.loads(json.dumps(arguments))
+        run = Run(run_id=run_id, agent=agent, kind=kind, state="queued", attempt=0, arguments=kept, created_at=at)
         row = _Row(run=run, arguments=json.dumps(arguments), context=dict(context), created_at=at, due_at=at)
         with self._database.table("runs") as runs:
             runs.setdefault(run_id, row)
@@ -110,6 +110,26 @@ class MemoryRunStore:
         with self._database.table("runs") as runs:
             row = runs.get(run_id)
         return None if row is None else row.run
+
+    def unfinished(self, agent: str) -> list[Run]:
+        """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
+        return [run for run in self._by_age(agent) if run.state in ("queued", "running")]
+
+    def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
+        """An agent's runs whose arguments name the task, newest first."""
+        return [run for run in reversed(self._by_age(agent)) if run.arguments.get("task") == task][:limit]
+
+    def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
+        """Writes down how far a run is; nothing happens when another worker holds it by now."""
+        with self._database.table("runs") as runs:
+            row = _held(runs, run_id, worker)
+            if row is not None:
+                runs[run_id] = replace(row, run=replace(row.run, progress=json.loads(json.dumps(progress))))
+
+    def _by_age(self, agent: str) -> list[Run]:
+        with self._database.table("runs") as runs:
+            rows = sorted(runs.values(), key=lambda row: (row.created_at, row.run.run_id))
+        return [row.run for row in rows if row.run.agent == agent]
 
 
 class MemoryLeases:

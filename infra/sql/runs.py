@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, or_, select, update
@@ -15,6 +16,18 @@ from schemas.delivery import Claim, Run
 
 _runs = tables.runs.c
 _leases = tables.leases.c
+_SHOWN = (
+    _runs.run_id,
+    _runs.agent,
+    _runs.kind,
+    _runs.state,
+    _runs.attempt,
+    _runs.worker,
+    _runs.arguments,
+    _runs.progress,
+    _runs.created_at,
+    _runs.result,
+)
 
 
 class SqlRunStore:
@@ -98,10 +111,29 @@ class SqlRunStore:
 
     def show(self, run_id: str) -> Run | None:
         """A run as it stands."""
-        columns = (_runs.run_id, _runs.agent, _runs.kind, _runs.state, _runs.attempt, _runs.worker, _runs.result)
         with self._database.connection() as connection:
-            row = connection.execute(select(*columns).where(_runs.run_id == run_id)).mappings().first()
-        return None if row is None else Run(**row)
+            row = connection.execute(select(*_SHOWN).where(_runs.run_id == run_id)).mappings().first()
+        return None if row is None else _run(row)
+
+    def unfinished(self, agent: str) -> list[Run]:
+        """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
+        unfinished = select(*_SHOWN).where(_runs.agent == agent, _runs.state.in_(("queued", "running")))
+        with self._database.connection() as connection:
+            if self._database.current is not None:
+                self._database.lock(connection, [f"runs of {agent}"])
+            rows = connection.execute(unfinished.order_by(_runs.created_at, _runs.run_id)).mappings().all()
+        return [_run(row) for row in rows]
+
+    def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
+        """An agent's runs whose arguments name the task, newest first."""
+        newest = select(*_SHOWN).where(_runs.agent == agent).order_by(_runs.created_at.desc(), _runs.run_id)
+        with self._database.connection() as connection:
+            rows = (_run(row) for row in connection.execute(newest).mappings())
+            return list(islice((run for run in rows if run.arguments.get("task") == task), limit))
+
+    def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
+        """Writes down how far a run is; nothing happens when another worker holds it by now."""
+        self._changed(_held(run_id, worker).values(progress=progress))
 
     def _changed(self, statement: Update) -> bool:
         with self._database.connection(write=True) as connection:
@@ -137,6 +169,10 @@ class SqlLeases:
         statement = insert(self._database.dialect, tables.leases).values(name=name, last=at)
         with self._database.connection(write=True) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later))
+
+
+def _run(row: Mapping[Any, Any]) -> Run:
+    return Run(**{**row, "progress": row["progress"] or {}})
 
 
 def _claimable(now: datetime) -> ColumnElement[bool]:

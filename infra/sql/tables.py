@@ -58,6 +58,7 @@ runs = Table(
     Column("result", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
+    Column("progress", Json),
     Index("runs_by_state", "agent", "state", "due_at"),
 )
 
@@ -149,4 +150,57 @@ examples = Table(
     Column("origin", Text),
     Column("submitted_at", Moment, nullable=False),
     Index("examples_by_task", "task", "submitted_at"),
+)
+
+datasets = Table(
+    "datasets",
+    METADATA,
+    Column("dataset_id", Text, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("manifest", Json, nullable=False),
+    Index("datasets_by_task", "task", "created_at"),
+)
+
+retention_rows = Table(
+    "retention_rows",
+    METADATA,
+    Column("task", Text, primary_key=True),
+    Column("row_id", Text, primary_key=True),
+    Column("dataset_id", Text, nullable=False),
+    Column("added_at", Moment, nullable=False),
+    Column("row", Json, nullable=False),
+)
+
+drift_checks = Table(
+    "drift_checks",
+    METADATA,
+    Column("check_id", Text, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("checked_at", Moment, nullable=False),
+    Column("baseline", BigInteger, nullable=False),
+    Column("verdict", Text),
+    Column("report_uri", Text),
+    Column("details", Json, nullable=False),
+    Index("drift_checks_by_task", "task", "checked_at"),
+)
+
+releases = Table(
+    "releases",
+    METADATA,
+    Column("task", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("state", Json, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+)
+
+release_history = Table(
+    "release_history",
+    METADATA,
+    Column("task", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("event_type", Text, nullable=False),
+    Column("cause", Text),
+    Column("at", Moment, nullable=False),
+    Column("state", Json, nullable=False),
 )

@@ -102,7 +102,7 @@ class Room:
                 if number == crash_at:
                     raise Crash
                 assert outcome.effect is not None
-                outputs += [(received.context.id, output) for output in outcome.effect()]
+                outputs += [(received.context.id, each) for each in outcome.effect() if isinstance(each, Output)]
                 self.journal.add("indexer", received.identity, (), START)
         self.published += outputs
 

@@ -39,6 +39,6 @@ class Delivery:
                 before_each(number)
                 outputs += outcome.outputs
                 if outcome.effect is not None:
-                    outputs += outcome.effect()
+                    outputs += [each for each in outcome.effect() if isinstance(each, Output)]
                 self.journal.add("recorder", received.identity, (), START)
         self.published += outputs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.answerer.prompt import build_prompt
+from agents.prompt import build_prompt
 from schemas.generation import Message
 from schemas.questions import Turn
 from schemas.retrieval import Chunk, Hit

@@ -1,0 +1,5 @@
+"""The monitor: holds the latest answers against what is normal, and says when they differ for certain.
+
+Reads interactions.v1 and requests.v1, follows promotions.v1; writes drift.v1; keeps drift checks and their reports.
+Decides whether a difference is drift and what would help. Never trains.
+"""
