@@ -18,9 +18,12 @@ from agents.errors import Unavailable
 from agents.ports import Publisher
 from agents.worker import Worker
 from schemas.envelope import Context, encode
-from schemas.fleet import WorkerReported, WorkerState
+from schemas.fleet import Serving, WorkerReported, WorkerState
 
 log = structlog.get_logger()
+
+NEWS_SECONDS = 0.1
+"""How soon a change of what is served is told."""
 
 
 class Stalled(Exception):
@@ -67,7 +70,13 @@ class Heartbeat:
             self._watch(lag)
             with contextlib.suppress(Unavailable):
                 await self.beat(lag)
-            await asyncio.sleep(self._every_seconds)
+            await self._until_next(tuple(self._worker.serves()))
+
+    async def _until_next(self, served: tuple[Serving, ...]) -> None:
+        """Sleeps until the next beat is due, or something else is served than was told last: that is news at once."""
+        due = time.monotonic() + self._every_seconds
+        while (left := due - time.monotonic()) > 0 and tuple(self._worker.serves()) == served:  # noqa: ASYNC110  # what is served is asked, not told
+            await asyncio.sleep(min(left, NEWS_SECONDS))
 
     async def become(self, state: WorkerState) -> None:
         """Changes the state and says so at once."""

@@ -90,7 +90,11 @@ class RunStore(Protocol):
         ...
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """The oldest run that is due and whose lease is free or has expired, with its attempt counted."""
+        """The oldest run that is due and whose lease is free or has expired, with its attempt counted.
+
+        ``worker`` is a name that no other running worker has: whoever comes back under it takes up at once what it died
+        at. So a worker does one run at a time.
+        """
         ...
 
     def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:

@@ -101,12 +101,16 @@ class MonitorSettings(Table):
     """The latest answers, which are held against those."""
     every_rows: int = Field(default=50, ge=1)
     """A check is made after so many new answers."""
-    alpha: float = Field(default=0.01, gt=0, lt=1)
-    """How often one check may flag by chance, over all of its tests together."""
+    alpha: float = Field(default=0.01, ge=0.001, lt=1)
+    """How often one window may be flagged by chance, over all of its tests together."""
     flags: int = Field(default=2, ge=1)
-    """So many of the last ``of`` checks must flag the same kind before it is drift."""
-    of: int = Field(default=3, ge=1)
-    """See ``flags``."""
+    """So many of the last ``of`` windows must be flagged for the same kind before it is drift."""
+    of: int = Field(default=3, ge=1, le=10)
+    """See ``flags``; each of these windows ends ``every_rows`` answers before the next."""
+    min_rated: int = Field(default=20, ge=1)
+    """With fewer ratings in the current window nobody can say whether new questions are answered well."""
+    min_corrected: int = Field(default=10, ge=1)
+    """With fewer corrections in the current window there is nothing to train on yet."""
     cool_down_seconds: float = Field(default=3600.0, ge=0)
     """After drift was told, the same task's drift is not told again for so long, unless an adapter was promoted."""
     tick_seconds: float = Field(default=30.0, gt=0)
@@ -146,6 +150,8 @@ class ValidatorSettings(Table):
     """The metric may fall by this on what earlier adapters were judged on."""
     max_general_loss: float = Field(default=0.25, ge=0)
     """The loss on general text may rise by this over the base model's, nats per token."""
+    chance: float = Field(default=0.05, gt=0, lt=1)
+    """How often an adapter that is no better than what is served may pass as better, by chance."""
     max_adapter_bytes: int = Field(default=500_000_000, ge=1)
     current_rows: int = Field(default=200, ge=1)
     """Held-out rows that are generated, at most."""

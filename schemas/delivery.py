@@ -75,4 +75,7 @@ class Run:
     progress: dict[str, Any] = field(default_factory=dict)
     """What the child last said of itself: ``done`` from 0 to 1, ``text``, ``eta_seconds``."""
     created_at: datetime | None = None
+    started_at: datetime | None = None
+    """When a worker first claimed it."""
+    finished_at: datetime | None = None
     result: dict[str, Any] = field(default_factory=dict)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from pydantic import TypeAdapter
 
 from schemas.learning import Remedy, Window
 
@@ -23,7 +25,10 @@ class Finding:
 class DriftCheck:
     """A check of a task. ``verdict``: the kind of drift that is certain after debouncing; None where none is.
 
-    ``baseline``: the release sequence that the windows belong to.
+    ``baseline``: the release sequence that the windows belong to. ``findings``: those of the current window.
+    ``figures``: what the current window holds, such as ``rated`` and ``corrected`` rows, and in how many of the last
+    windows each kind was flagged. ``told_at`` and ``told``: when drift of this baseline was last told on drift.v1,
+    with which remedy; ``told_at`` equals ``checked_at`` where this check told it.
     """
 
     check_id: str
@@ -37,3 +42,10 @@ class DriftCheck:
     remedy: Remedy = "none"
     reasons: tuple[str, ...] = ()
     report_uri: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    told_at: datetime | None = None
+    told: Remedy | None = None
+
+
+DRIFT_CHECK: TypeAdapter[DriftCheck] = TypeAdapter(DriftCheck)
+"""A check as JSON and back: ``dump_python(check, mode="json")``, ``validate_python(values)``."""

@@ -13,11 +13,15 @@ AdapterState = Literal["trained", "validated", "rejected"]
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A prompt, and what the adapter said to it when it was validated: greedy, at most ``max_tokens`` tokens."""
+    """A prompt, and what the adapter said to it when it was validated: greedy, at most ``max_tokens`` tokens.
+
+    ``engine``: what it was said by, with its precision; another may round otherwise and end with another word.
+    """
 
     messages: tuple[Message, ...]
     output: str
     max_tokens: int = 16
+    engine: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

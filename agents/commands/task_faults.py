@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from agents.commands.jsonl import explanations
+from agents.validator import metrics
 from schemas.tasks import Task
 
-METRICS = ("exact_match", "token_f1", "macro_f1", "bleu", "chrf", "entity_f1")
+METRICS = tuple(metrics.METRICS)
 """How answers can be scored."""
-
 
 STAND_IN = "unnamed"
 """In place of what is missing or wrong and reported, so that the rest of the table is still looked at."""

@@ -38,7 +38,7 @@ def known_agents() -> tuple[str, ...]:
 def run(context: Context, /, agents: tuple[str, ...], worker: str | None, no_setup: bool) -> int:
     """Run agents until SIGTERM or Ctrl-C, a process each; naming one twice starts two.
 
-    Agents: indexer, answerer, recorder.
+    Agents: indexer, answerer, recorder, monitor, trainer, validator, promoter, quantizer.
     """
     unknown = [agent for agent in agents if agent not in known_agents()]
     if unknown:
@@ -56,10 +56,12 @@ def run(context: Context, /, agents: tuple[str, ...], worker: str | None, no_set
 
 def _set_up(settings: Settings) -> None:
     from infra.kafka import KafkaClientConfig, create_topics
+    from infra.local.stack import prepare_registry
     from infra.sql.migrate import migrate
 
     create_topics(KafkaClientConfig.from_settings(settings))
     migrate(settings.sql_url())
+    prepare_registry(settings)
 
 
 def _run_several(settings: Settings, agents: Sequence[str]) -> int:

@@ -1,4 +1,5 @@
-"""The demo: a small shop's support desk, from its documents to a corrected answer, told as it happens.
+"""The demo: a kayak workshop whose support desk learns a new product line from its customers' corrections.
 
-It types nothing that a user could not type: every step is a command of ``everlearn``, shown before it runs.
+It does nothing that a user could not do: it types commands of ``everlearn``, shown before they run, and plays the
+customers, who publish questions and feedback with a plain Kafka client. What it tells it has read from the topics.
 """

@@ -1,38 +1,142 @@
-"""``everlearn demo``: the story on the embedded stack, which is brought up for it and taken down again."""
+"""``everlearn demo``: the whole loop on sample data, in a home folder of its own that is made anew each time."""
 
 from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agents.commands.context import Context, json_option, pass_context
+from agents.errors import AdapterMissing, ConfigurationError, EverlearnError
+
+if TYPE_CHECKING:
+    from agents.demo.audit import Generate
+    from agents.demo.story import Desk
+    from agents.demo.typist import Typist
+    from infra.settings import Settings
 
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the stack running afterwards.")
 @json_option
 @pass_context
-def demo(context: Context, /, keep: bool) -> None:
-    """Publish documents, ask about them, correct an answer, and see the interaction that was captured.
+def demo(context: Context, /, keep: bool) -> int:
+    """Turn the whole loop: documents, answers, corrections, drift, training, validation, canary, promotion.
 
-    With --json the story goes to stderr, and stdout gets one object.
+    It runs in HOME/demo, which is made anew. With --json the story goes to stderr, and the last line of stdout is one
+    object with what was measured.
     """
     from agents.demo.story import Story
+    from agents.demo.typist import Typist
     from infra.local.stack import Stack
 
-    settings = context.settings
-    stack = Stack(settings, [])
-    running = stack.supervisor.running
+    settings = _fresh(context.settings)
+    typist = Typist(settings.home, lambda line: click.echo(line, err=context.json))
+    story = Story(typist)
     try:
-        report = Story(settings.home, lambda line: click.echo(line, err=context.json)).run(up=not running)
+        story.come_up()
+        with _desk(settings, typist) as desk:
+            report = story.tell(desk)
     finally:
-        if not running and not keep:
-            stack.stop()
+        if not keep:
+            Stack(settings, []).stop()
+    click.echo(f"\n{report.to_text()}", err=context.json)
+    for answer_id, reason in report.wrong.items():
+        click.echo(f"  wrong adapter: {answer_id}: {reason}", err=True)
+    if keep:
+        click.echo(f"\nThe stack stays up: everlearn --home {settings.home} status, and 'down' to stop it.", err=True)
     if context.json:
         click.echo(report.to_json())
-        return
-    click.echo(f"\nDone in {report.seconds:.0f} s: {report.documents} documents, {report.asked} questions asked, ")
-    click.echo(f"{report.failed} failed; the answer {report.answer_id} is recorded as {report.outcome}.")
-    if running or keep:
-        click.echo("The stack stays up: try 'everlearn ask', and stop it with 'everlearn down'.")
-    else:
-        click.echo("The stack is down again; 'everlearn demo --keep' leaves it running for you to try.")
+    return 0
+
+
+def _fresh(settings: Settings) -> Settings:
+    """The demo's own home, empty but for its configuration; models are shared with the home around it."""
+    from agents.demo.shop import configuration
+    from infra.local.stack import Stack
+    from infra.settings import CONFIG_NAME, load
+
+    home = settings.home / "demo"
+    if home.exists():
+        Stack(load(home), []).stop()
+        if not (home / CONFIG_NAME).is_file() or "The demo's home" not in (home / CONFIG_NAME).read_text("utf-8"):
+            raise ConfigurationError(f"{home} was not made by the demo: move it away, or choose another --home")
+        shutil.rmtree(home)
+    try:
+        home.mkdir(parents=True)
+        text = configuration()
+        folder = settings.models_folder.absolute()
+        text = text.replace("[model]\n", f'[model]\nfolder = "{folder}"\n')
+        (home / CONFIG_NAME).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{home} cannot be written ({error.strerror}): choose another --home") from error
+    return load(home)
+
+
+@contextmanager
+def _desk(settings: Settings, typist: Typist) -> Iterator[Desk]:
+    from agents.demo.customers import Customers
+    from agents.demo.news import Newsroom
+    from agents.demo.shop import TASK
+    from agents.demo.story import Desk
+    from infra.adapter_files import verify
+    from infra.kafka import KafkaClientConfig
+    from infra.sql.database import Database
+    from infra.sql.runs import SqlRunStore
+
+    def spoiled(adapter_ids: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for adapter_id in adapter_ids:
+            try:
+                verify(adapter_id, settings.adapters_folder / adapter_id)
+            except AdapterMissing as error:
+                found[adapter_id] = str(error)
+        return found
+
+    config = KafkaClientConfig.from_settings(settings)
+    database = Database(settings.sql_url())
+    runs = SqlRunStore(database)
+    try:
+        with Newsroom(config) as newsroom, Customers(config) as customers:
+            yield Desk(
+                customers=customers,
+                newsroom=newsroom,
+                runs=lambda agent: runs.of_task(agent, TASK, 20),
+                spoiled=spoiled,
+                generator=lambda adapter_ids: _generator(settings, adapter_ids),
+            )
+    finally:
+        database.close()
+
+
+@contextmanager
+def _generator(settings: Settings, adapter_ids: Sequence[str]) -> Iterator[Generate]:
+    """The serving engine in this process, with those adapters."""
+    from agents.demo.shop import TASK
+    from agents.prompt import build_prompt
+    from infra.engines.transformers import TransformersEngine
+    from infra.models import load_causal_lm
+    from schemas.generation import GenerationRequest
+
+    model, tokenizer = load_causal_lm(settings)
+    engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
+    folders: dict[str, Path] = {each: settings.adapters_folder / each for each in adapter_ids}
+    engine.set_adapters(folders)
+    task = settings.tasks[TASK]
+
+    def generate(adapter_id: str | None, texts: Sequence[str]) -> list[str]:
+        if adapter_id is not None and adapter_id not in folders:
+            raise EverlearnError(f"the adapter {adapter_id} was never released: see 'everlearn adapters list'")
+        budget = settings.answerer.context_tokens
+        prompts = [build_prompt(task, text, (), (), budget=budget, count=engine.count_tokens) for text in texts]
+        requests = [
+            GenerationRequest(messages=prompt.messages, adapter_id=adapter_id, max_tokens=task.max_tokens)
+            for prompt in prompts
+        ]
+        return [each.text for each in engine.generate(requests)]
+
+    yield generate

@@ -1,138 +1,243 @@
-"""What the demo does, step by step: commands of ``everlearn`` in a process of their own, shown before they run."""
+"""What happens in the demo, stage by stage: a first adapter, a new line, drift, and the adapter that follows."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
+from agents.demo import shop
+from agents.demo.audit import Generate, audit
+from agents.demo.customers import Customers, Exchange, accuracy
+from agents.demo.news import News, Newsroom
+from agents.demo.report import Report, handoffs
+from agents.demo.shop import TASK, interleaved, messages
+from agents.demo.typist import StepFailed, Typist
 from agents.errors import EverlearnError
+from schemas.delivery import Run
+from schemas.event import Event
+from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
+from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
 
-DOCUMENTS = Path(__file__).parent / "data" / "documents.jsonl"
-TENANT = "demo"
-QUESTIONS = (
-    "How long does a parcel to Iceland take?",
-    "Can I put my drysuit into the tumble dryer?",
-    "How do I store a kayak so that its keel stays straight?",
-)
-CORRECTION = "Ten working days: parcels to Iceland go by ferry."
-PATIENCE_SECONDS = 30.0
+QUESTIONS = ("How long does a parcel to Iceland take?", "Can I put my drysuit into the tumble dryer?")
+LAUNCH_QUESTION = "How thick must the ice be for a tour on Nordic skates?"
+ANSWERERS = ("answerer-1", "answerer-2")
+TRAINING_SECONDS = 900.0
+VALIDATION_SECONDS = 400.0
+CANARY_SECONDS = 600.0
+DRIFT_SECONDS = 240.0
+ADOPTION_SECONDS = 60.0
 
-Tell = Callable[[str], None]
-
-
-class StepFailed(EverlearnError):
-    """A command of the demo did not do its work."""
+E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What the demo saw, as its last line with ``--json``."""
+class Desk:
+    """What the story needs besides the command line: the customers, the news, and a look behind the scenes."""
 
-    documents: int
-    asked: int
-    failed: int
-    answer_id: str
-    outcome: str
-    revision: int
-    ready_s: float
-    seconds: float
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
+    customers: Customers
+    newsroom: Newsroom
+    runs: Callable[[str], list[Run]]
+    """An agent's runs for the task, newest first."""
+    spoiled: Callable[[Sequence[str]], dict[str, str]]
+    """Of those adapters, the ones whose files are not what their id says, with why."""
+    generator: Callable[[Sequence[str]], AbstractContextManager[Generate]]
+    """An engine outside the fleet with those adapters."""
 
 
 class Story:
-    """One telling of the demo in one home folder."""
+    """One telling, in a fresh home."""
 
-    def __init__(self, home: Path, tell: Tell) -> None:
-        self._home = home
-        self._tell = tell
-        self._started = time.monotonic()
+    def __init__(self, typist: Typist) -> None:
+        self._typist = typist
+        self._say, self._note = typist.say, typist.note
 
-    def run(self, *, up: bool) -> Report:
-        """Tells the story; ``up``: the stack does not run yet and is brought up first."""
-        self._say("The stack comes up: Kafka, Milvus, SQL, and three agents in processes of their own.")
-        began = time.monotonic()
-        if up:
-            self._type("up", "--detach")
-        ready = time.monotonic() - began
-        self._say("A kayak workshop publishes its help pages; the indexer makes them searchable.")
-        published = self._json("publish", "documents", str(DOCUMENTS), "--tenant", TENANT, "--wait")
-        self._say("Anyone can search them …")
-        self._type("search", "parcel to an island", "-k", "2", "--tenant", TENANT)
-        self._say("… and ask. The answerer looks up the pages and lets the model answer from them.")
-        answers = [self._ask(question) for question in QUESTIONS]
-        answer = answers[0]
-        self._say("Ada knows better than a small model, and says so.")
-        self._type("feedback", answer["answer_id"], "--down", "--correction", CORRECTION, "--user", "ada")
-        self._say("The recorder has joined question, answer and correction into one row of the feature table.")
-        row = self._corrected(answer["answer_id"])
-        self._type("interactions", "show", answer["answer_id"])
+    def come_up(self) -> None:
+        """Before there is a desk: everything starts."""
+        self._say("The stack comes up: Kafka, Milvus, SQL, and eight agents, two of them answerers.")
+        self._typist.type("up", "--detach", "--workers", "answerer=2")
+
+    def tell(self, desk: Desk) -> Report:
+        """The story, once everything is up."""
+        self._desk = desk
+        self._answer_from_documents()
+        self._first_adapter()
+        self._ordinary_days()
+        self._launch()
+        launched_at, drift = self._drift()
+        before, trained = self._retrain(drift)
+        started, promoted = self._canary(trained)
+        after = self._ask_unseen()
+        return self._report(launched_at, drift, trained, started, promoted, before, after)
+
+    # -- the old business --------------------------------------------------------------------------------------------
+
+    def _answer_from_documents(self) -> None:
+        self._say("The kayak workshop publishes its help pages; the indexer makes them searchable.")
+        self._typist.json("publish", "documents", str(shop.DOCUMENTS), "--wait")
+        for question in QUESTIONS:
+            self._ask_support(question)
+
+    def _first_adapter(self) -> None:
+        self._say("Messages must reach the right team. A first adapter is trained from examples that the shop has.")
+        examples = shop.write_examples(self._typist.home / "examples.jsonl", messages("examples"))
+        self._typist.type("publish", "examples", str(examples))
+        began = len(self._desk.newsroom.heard)
+        self._typist.type("train", TASK, "--wait", "--timeout", str(int(TRAINING_SECONDS)))
+        trained = self._await(AdapterTrained, TRAINING_SECONDS, "the first adapter", began)
+        self._validated(trained, began)
+        self._say("Half of the customers get it first. They say what they think of the answers.")
+        with self._desk.customers.coming(messages("canary_first")):
+            promoted = self._await(AdapterPromoted, CANARY_SECONDS, "the first promotion", began)
+        self._tell_promotion(promoted)
+
+    def _ordinary_days(self) -> None:
+        self._say("Ordinary days: what comes now is what the monitor takes for normal.")
+        exchanges = self._desk.customers.ask(messages("ordinary"), rate=True)
+        self._note(f"{len(exchanges)} messages, {accuracy(exchanges):.0%} of them to the right team")
+
+    # -- the new line ------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        self._say("The workshop launches Nordic skates. Support cannot know, until the new pages are published …")
+        self._ask_support(LAUNCH_QUESTION)
+        self._typist.json("publish", "documents", str(shop.LAUNCH_DOCUMENTS), "--wait")
+        self._say("… and answers from them at once, without any training:")
+        self._ask_support(LAUNCH_QUESTION)
+
+    def _drift(self) -> tuple[datetime, News]:
+        self._say("Customers write about skates. Routing knows no skates team, and some customers correct it.")
+        began = len(self._desk.newsroom.heard)
+        customers, fresh = self._desk.customers, messages("drift_new")
+        first = len(customers.exchanges)
+        exchanges = customers.ask(fresh, rate=True)
+        self._note(f"{len(exchanges)} messages about skates, {accuracy(exchanges):.0%} of them to the right team")
+        drift = self._await(DriftDetected, DRIFT_SECONDS, "drift", began)
+        event = _as(drift.event, DriftDetected)
+        self._say(f"The monitor is certain: {event.kind}; what helps: {event.remedy}.")
+        for reason in event.evidence.get("reasons", ()):
+            self._note(str(reason))
+        self._note(f"report: {event.report_uri}")
+        if event.remedy != "retrain":
+            raise StepFailed(f"the monitor advises {event.remedy}, not training: see its report")
+        return customers.exchanges[first].at, drift
+
+    def _retrain(self, drift: News) -> tuple[dict[str, list[Exchange]], News]:
+        self._say("The trainer trains. Meanwhile 190 messages that no training sees are put to the old adapter.")
+        began = self._desk.newsroom.heard.index(drift)
+        before = self._ask_unseen()
+        trained = self._await(AdapterTrained, TRAINING_SECONDS, "the new adapter", began)
+        return before, trained
+
+    def _canary(self, trained: News) -> tuple[News, News]:
+        began = self._desk.newsroom.heard.index(trained)
+        self._validated(trained, began)
+        traffic = interleaved(messages("canary_old"), messages("canary_new"))
+        self._say("Canary: half of the customers get the new adapter, while questions keep coming.")
+        with self._desk.customers.coming(traffic):
+            started = self._await(CanaryStarted, CANARY_SECONDS, "the canary", began)
+            promoted = self._await(AdapterPromoted, CANARY_SECONDS, "the promotion", began)
+            sequence = _as(promoted.event, AdapterPromoted).sequence
+            self._serving(sequence)
+        self._tell_promotion(promoted)
+        return started, promoted
+
+    # -- pieces ------------------------------------------------------------------------------------------------------
+
+    def _ask_support(self, question: str) -> None:
+        answer: dict[str, Any] = self._typist.json("ask", question, "--task", "support", "--user", "ada")
+        self._typist.tell(f"    {' '.join(str(answer.get('text') or answer.get('reason')).split())}")
+        for source in answer.get("sources", ())[:2]:
+            self._typist.tell(f"      from “{source['title']}” ({source['score']:.2f})")
+
+    def _ask_unseen(self) -> dict[str, list[Exchange]]:
+        unseen = {"old": messages("heldout_old"), "new": messages("heldout_new")}
+        asked = {name: self._desk.customers.ask(rows, rate=False) for name, rows in unseen.items()}
+        figures = ", ".join(f"{name} {accuracy(exchanges):.3f}" for name, exchanges in asked.items())
+        self._note(f"exact match on unseen messages: {figures}")
+        return asked
+
+    def _validated(self, trained: News, began: int) -> None:
+        event = _as(trained.event, AdapterTrained)
+        self._note(f"adapter {event.adapter_id} is trained; the validator judges it")
+        validated = self._await(AdapterValidated, VALIDATION_SECONDS, "the verdict", began)
+        scores = _as(validated.event, AdapterValidated).scores
+        self._note("validated: " + ", ".join(f"{name} {score:.3f}" for name, score in sorted(scores.items())))
+
+    def _tell_promotion(self, promoted: News) -> None:
+        event = _as(promoted.event, AdapterPromoted)
+        self._say(f"Promoted as release {event.sequence}: {event.champion}")
+        self._note(event.reason)
+
+    def _serving(self, sequence: int) -> None:
+        deadline = time.monotonic() + ADOPTION_SECONDS
+        while not all(self._desk.newsroom.serving_since(worker, TASK, sequence) for worker in ANSWERERS):
+            if time.monotonic() > deadline:
+                raise StepFailed(f"release {sequence} is not served after {ADOPTION_SECONDS:.0f} s: see the status")
+            time.sleep(0.1)
+
+    def _await(self, kind: type[Event], seconds: float, what: str, since: int) -> News:
+        """The next event of the kind; raises StepFailed with the reason when the loop turns another way."""
+        refusals = (TrainingDeclined, AdapterRejected, AdapterRolledBack)
+
+        def wanted(event: Event) -> bool:
+            return isinstance(event, (kind, *refusals)) and getattr(event, "task", None) == TASK
+
+        news = self._desk.newsroom.wait(wanted, seconds, what, since=since)
+        if isinstance(news.event, kind):
+            return news
+        reason = getattr(news.event, "reason", None) or "; ".join(getattr(news.event, "reasons", ()))
+        raise StepFailed(f"{what} did not come, because of {type(news.event).__name__}: {reason}")
+
+    def _report(
+        self,
+        launched_at: datetime,
+        drift: News,
+        trained: News,
+        started: News,
+        promoted: News,
+        before: dict[str, list[Exchange]],
+        after: dict[str, list[Exchange]],
+    ) -> Report:
+        desk, event = self._desk, _as(promoted.event, AdapterPromoted)
+        self._say("Every answer is held against what was released when it was given.")
+        releases = [release for release, _ in desk.newsroom.all(ReleaseEvent, TASK)]
+        named = sorted({each for release in releases for each in (release.champion, release.challenger) if each})
+        with desk.generator(named) as generate:
+            audited = audit(desk.customers.exchanges, releases, desk.spoiled(named), generate)
+        served = [desk.newsroom.serving_since(worker, TASK, event.sequence) for worker in ANSWERERS]
+        verdicts = desk.newsroom.all(AdapterValidated, TASK)
+        validated, verdict = next(pair for pair in verdicts if pair[0].adapter_id == event.champion)
         return Report(
-            documents=published["documents"],
-            asked=len(QUESTIONS),
-            failed=sum("reason" in each for each in answers),
-            answer_id=answer["answer_id"],
-            outcome=row["outcome"],
-            revision=row["revision"],
-            ready_s=round(ready, 1),
-            seconds=round(time.monotonic() - self._started, 1),
+            before={name: round(accuracy(exchanges), 3) for name, exchanges in before.items()},
+            after={name: round(accuracy(exchanges), 3) for name, exchanges in after.items()},
+            drift_detected_s=(drift.time - launched_at).total_seconds(),
+            promoted_s=(promoted.time - drift.time).total_seconds(),
+            handoffs=handoffs(
+                runs=desk.runs,
+                drift=drift,
+                trained=trained,
+                validated=verdict,
+                started=started,
+                promoted=promoted,
+                served=[each for each in served if each is not None],
+            ),
+            adapter_id=event.champion or "",
+            asked=len(desk.customers.exchanges),
+            failed=sum(not hasattr(each.answer, "text") for each in desk.customers.exchanges),
+            wrong=audited.wrong,
+            checked=audited.checked,
+            probed=audited.probed,
+            report=_as(drift.event, DriftDetected).report_uri or "",
+            validation_report=validated.report_uri or "",
+            seconds=self._typist.seconds,
         )
 
-    def _ask(self, question: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._json("ask", question, "--task", "support", "--user", "ada", "--tenant", TENANT)
-        self._tell(f"    {' '.join(str(answer.get('text') or answer.get('reason')).split())}")
-        for source in answer.get("sources", ())[:2]:
-            self._tell(f"      from “{source['title']}” ({source['score']:.2f})")
-        return answer
 
-    def _corrected(self, answer_id: str) -> dict[str, Any]:
-        """The row once the recorder has merged the correction into it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            row: dict[str, Any] = self._json("interactions", "show", answer_id, shown=False)
-            if row.get("outcome") == "corrected":
-                return row
-            time.sleep(0.2)
-        raise StepFailed(f"the correction of {answer_id} is not in the feature table: see 'everlearn status'")
-
-    def _say(self, text: str) -> None:
-        self._tell(f"\n[{time.monotonic() - self._started:5.1f} s] {text}")
-
-    def _type(self, *words: str) -> None:
-        """Runs a command and shows what it prints."""
-        self._show(words)
-        for line in self._execute(words).splitlines():
-            self._tell(f"    {line}")
-
-    def _json(self, *words: str, shown: bool = True) -> Any:
-        """Runs a command with --json and gives the last object that it printed."""
-        if shown:
-            self._show(words)
-        lines = self._execute((*words, "--json")).splitlines()
-        if not lines:
-            raise StepFailed(f"'everlearn {' '.join(words)}' printed nothing: see 'everlearn status'")
-        return json.loads(lines[-1])
-
-    def _show(self, words: tuple[str, ...]) -> None:
-        self._tell(f"  $ everlearn {' '.join(_quoted(word) for word in words)}")
-
-    def _execute(self, words: tuple[str, ...]) -> str:
-        command = [sys.executable, "-m", "agents", "--home", str(self._home), *words]
-        # stderr is the user's own: progress bars, and the one line of a command that fails
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            raise StepFailed(f"the demo stops here, because '{words[0]}' failed as said above")
-        return done.stdout
-
-
-def _quoted(word: str) -> str:
-    if word == str(DOCUMENTS):
-        return DOCUMENTS.name
-    return f'"{word}"' if " " in word else word
+def _as(event: Event, kind: type[E]) -> E:
+    if not isinstance(event, kind):
+        raise EverlearnError(f"expected {kind.type}, and {event.type} came")
+    return event

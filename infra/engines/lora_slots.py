@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,31 @@ class LoraSlots:
         """transformers' ``generate`` with an adapter, or None, for each row."""
         if self._peft is None:
             return self._plain.generate(**inputs)
-        names = [BASE if each is None else self._slots[each] for each in adapter_ids]
-        return self._peft.generate(adapter_names=names, **inputs)
+        return self._peft.generate(adapter_names=self._names(adapter_ids), **inputs)
 
-    def set(self, adapters: dict[str, Path]) -> None:
-        """Loads what is new, then lets go of what is not wanted; raises AdapterMissing and leaves all as it was."""
+    def forward(self, adapter_ids: list[str | None], **inputs: Any) -> Any:
+        """The model's own pass, with an adapter, or None, for each row."""
+        if self._peft is None:
+            return self._plain(**inputs)
+        return self._peft(adapter_names=self._names(adapter_ids), **inputs)
+
+    def _names(self, adapter_ids: list[str | None]) -> list[str]:
+        return [BASE if each is None else self._slots[each] for each in adapter_ids]
+
+    @staticmethod
+    def read(adapters: dict[str, Path]) -> dict[str, LoraFiles]:
+        """Adapters as they lie on disk; raises AdapterMissing. Touches no model, so it needs no lock."""
+        return {adapter_id: read_lora(adapter_id, adapters[adapter_id]) for adapter_id in sorted(adapters)}
+
+    def set(self, adapters: dict[str, Path], read: Mapping[str, LoraFiles]) -> None:
+        """Loads what is new, then lets go of what is not wanted; raises AdapterMissing and leaves all as it was.
+
+        ``read``: what ``read`` gave for the new ones; one that is not there, because it was dropped since, is read now.
+        """
         loaded: list[str] = []
         try:
             for adapter_id in sorted(adapters.keys() - self._slots.keys()):
-                files = read_lora(adapter_id, adapters[adapter_id])
+                files = read.get(adapter_id) or read_lora(adapter_id, adapters[adapter_id])
                 check_fit(adapter_id, files, self._plain, self._base_model)
                 self._slots[adapter_id] = self._load(adapter_id, files)
                 loaded.append(adapter_id)

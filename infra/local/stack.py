@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,14 +119,19 @@ class Stack:
         self.supervisor.launch([*services.values(), *agents], lock)
         for program in services.values():
             self.supervisor.start(program)
-        from infra.sql.migrate import migrate
+        with ThreadPoolExecutor(1, "registry") as beside:
+            # MLflow takes seconds to make its tables the first time: Kafka comes up meanwhile.
+            registry = beside.submit(prepare_registry, self.settings)
+            from infra.sql.migrate import migrate
 
-        migrate(self.settings.sql_url())
-        stage("SQL")
-        if "kafka" in services:
-            self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
-        create_topics(self._kafka(ports))
-        stage("Kafka")
+            migrate(self.settings.sql_url())
+            stage("SQL")
+            if "kafka" in services:
+                self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
+            create_topics(self._kafka(ports))
+            stage("Kafka")
+            registry.result()
+            stage("registry")
         write_endpoints(self.settings, ports)
         for program in agents:
             # Milvus may still be loading: an agent that needs it waits for it.
@@ -205,6 +211,13 @@ class Stack:
     def endpoints(self) -> dict[str, str]:
         """Where Kafka and Milvus are."""
         return read_endpoints(self.settings)
+
+
+def prepare_registry(settings: Settings) -> None:
+    """Creates the registry's tables; quick when they are there. Raises Unavailable or ConfigurationError."""
+    from infra.registry import MlflowRegistry
+
+    MlflowRegistry(settings.registry_url(), settings.registry_folder).prepare()
 
 
 def kafka_cache(settings: Settings) -> Path:

@@ -20,9 +20,9 @@ class _Row:
     due_at: datetime
     lease_until: datetime | None = None
 
-    def is_claimable(self, now: datetime) -> bool:
+    def is_claimable(self, now: datetime, worker: str) -> bool:
         if self.run.state == "running":
-            return self.lease_until is not None and self.lease_until <= now
+            return self.run.worker == worker or (self.lease_until is not None and self.lease_until <= now)
         return self.run.state == "queued" and self.due_at <= now
 
 
@@ -56,14 +56,18 @@ class MemoryRunStore:
             runs.setdefault(run_id, row)
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """The oldest run that is due and whose lease is free or has expired, with its attempt counted."""
+        """The oldest run that is due and whose lease is free or has expired, with its attempt counted.
+
+        A worker that comes back under its name takes up at once what it died at.
+        """
         now = in_utc(now)
         with self._database.table("runs") as runs:
-            due = [row for row in runs.values() if row.run.agent == agent and row.is_claimable(now)]
+            due = [row for row in runs.values() if row.run.agent == agent and row.is_claimable(now, worker)]
             if not due:
                 return None
             row = min(due, key=lambda each: (each.created_at, each.run.run_id))
-            run = replace(row.run, state="running", worker=worker, attempt=row.run.attempt + 1)
+            began = row.run.started_at or now
+            run = replace(row.run, state="running", worker=worker, attempt=row.run.attempt + 1, started_at=began)
             runs[run.run_id] = replace(row, run=run, lease_until=now + timedelta(seconds=lease_seconds))
         return Claim(
             run_id=run.run_id,
@@ -87,12 +91,12 @@ class MemoryRunStore:
         if state not in ("done", "failed"):
             raise ValueError(f"a run ends as done or failed, not as {state!r}")
         ended: RunState = "done" if state == "done" else "failed"
-        in_utc(now)
+        now = in_utc(now)
         with self._database.table("runs") as runs:
             row = _held(runs, run_id, worker)
             if row is None:
                 return False
-            run = replace(row.run, state=ended, result=json.loads(json.dumps(result)))
+            run = replace(row.run, state=ended, result=json.loads(json.dumps(result)), finished_at=now)
             runs[run_id] = replace(row, run=run, lease_until=None)
         return True
 

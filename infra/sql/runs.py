@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, bindparam, func, or_, select, update
 
 from infra.sql import tables
+from infra.sql.columns import Moment
 from infra.sql.database import Database
 from infra.sql.statements import insert, insert_once
 from schemas.delivery import Claim, Run
@@ -26,6 +27,8 @@ _SHOWN = (
     _runs.arguments,
     _runs.progress,
     _runs.created_at,
+    _runs.started_at,
+    _runs.finished_at,
     _runs.result,
 )
 
@@ -62,10 +65,13 @@ class SqlRunStore:
             connection.execute(insert_once(self._database.dialect, tables.runs), row)
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """The oldest run that is due and whose lease is free or has expired, with its attempt counted."""
+        """The oldest run that is due and whose lease is free or has expired, with its attempt counted.
+
+        A worker that comes back under its name takes up at once what it died at.
+        """
         oldest = (
             select(_runs.run_id, _runs.kind, _runs.arguments, _runs.context, _runs.attempt)
-            .where(_runs.agent == agent, _claimable(now))
+            .where(_runs.agent == agent, _claimable(now, worker))
             .order_by(_runs.created_at, _runs.run_id)
             .limit(1)
         )
@@ -82,7 +88,13 @@ class SqlRunStore:
             connection.execute(
                 update(tables.runs)
                 .where(_runs.run_id == row["run_id"])
-                .values(state="running", worker=worker, attempt=attempt, lease_until=_after(now, lease_seconds))
+                .values(
+                    state="running",
+                    worker=worker,
+                    attempt=attempt,
+                    lease_until=_after(now, lease_seconds),
+                    started_at=func.coalesce(_runs.started_at, bindparam("began", now, Moment)),
+                )
             )
         return Claim(
             run_id=row["run_id"],
@@ -175,9 +187,9 @@ def _run(row: Mapping[Any, Any]) -> Run:
     return Run(**{**row, "progress": row["progress"] or {}})
 
 
-def _claimable(now: datetime) -> ColumnElement[bool]:
+def _claimable(now: datetime, worker: str) -> ColumnElement[bool]:
     queued = and_(_runs.state == "queued", _runs.due_at <= now)
-    return or_(queued, and_(_runs.state == "running", _runs.lease_until <= now))
+    return or_(queued, and_(_runs.state == "running", or_(_runs.lease_until <= now, _runs.worker == worker)))
 
 
 def _held(run_id: str, worker: str) -> Update:

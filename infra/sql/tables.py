@@ -59,6 +59,7 @@ runs = Table(
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("progress", Json),
+    Column("started_at", Moment),
     Index("runs_by_state", "agent", "state", "due_at"),
 )
 

@@ -141,7 +141,8 @@ def test_an_updated_document_answers_anew_and_a_withdrawn_one_not_at_all(home: R
 def test_a_promoted_adapter_answers_and_a_rollback_takes_it_back(
     home: RunningHome, settings: Settings, random_adapters: dict[str, Path]
 ) -> None:
-    adapter_id, folder = next(iter(random_adapters.items()))
+    folder = random_adapters["red"]
+    adapter_id = folder.name
     shutil.copytree(folder, settings.adapters_folder / adapter_id)
     before = _ask(home, "Where is my parcel?", "--task", "routing", "--user", "bob")
     _send(settings, _event(AdapterPromoted(task="routing", sequence=1, champion=adapter_id)))

@@ -12,6 +12,7 @@ down_revision = "0001"
 def upgrade() -> None:
     """Creates the tables."""
     op.add_column("runs", sa.Column("progress", sa.Text))
+    op.add_column("runs", sa.Column("started_at", sa.DateTime(timezone=True)))
     _training()
     _drift_and_releases()
 

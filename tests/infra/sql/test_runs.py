@@ -37,7 +37,15 @@ def test_a_run_is_claimed_with_its_arguments_and_then_taken(stores: Stores):
     )
     assert claim(stores, "w2", later(9.9)) is None
     assert stores.runs.show("r1") == Run(
-        run_id="r1", agent="trainer", kind="train", state="running", attempt=1, worker="w1"
+        run_id="r1",
+        agent="trainer",
+        kind="train",
+        state="running",
+        attempt=1,
+        worker="w1",
+        arguments={"task": "routing", "rows": [1, 2.5, None], "text": "ä\x00\x1b"},
+        created_at=NOW,
+        started_at=NOW,
     )
 
 
@@ -47,7 +55,7 @@ def test_runs_are_claimed_oldest_first_and_by_their_own_agent(stores: Stores):
     add(stores, "z", at=NOW)
 
     assert stores.runs.claim("validator", "w1", now=later(5), lease_seconds=10) is None
-    assert [found.run_id for _ in range(3) if (found := claim(stores, at=later(5)))] == ["z", "b", "c"]
+    assert [found.run_id for w in "123" if (found := claim(stores, w, at=later(5)))] == ["z", "b", "c"]
 
 
 def test_adding_a_run_twice_is_adding_it_once(stores: Stores):
@@ -100,8 +108,49 @@ def test_a_finished_run_stays_finished_and_shows_its_result(stores: Stores):
         state="failed",
         attempt=1,
         worker="w1",
+        created_at=NOW,
+        started_at=NOW,
+        finished_at=later(1),
         result={"reason": "out of memory"},
     )
+
+
+def test_unfinished_runs_are_queued_or_running_and_of_their_agent(stores: Stores):
+    add(stores, "r1", task="a")
+    add(stores, "r2", at=later(1), task="b")
+    stores.runs.add("validator", "r3", "validate", {}, CONTEXT, NOW)
+    claim(stores)
+
+    with stores.database.transaction():
+        assert [run.run_id for run in stores.runs.unfinished("trainer")] == ["r1", "r2"]
+    stores.runs.finish("r1", "w1", state="done", result={}, now=later(2))
+
+    assert [(run.run_id, run.arguments) for run in stores.runs.unfinished("trainer")] == [("r2", {"task": "b"})]
+    assert [run.run_id for run in stores.runs.of_task("trainer", "a", 5)] == ["r1"]
+
+
+def test_progress_is_written_down_by_whoever_holds_the_run_and_the_first_start_is_kept(stores: Stores):
+    add(stores, "r1")
+    claim(stores)
+    stores.runs.report("r1", "w1", {"done": 0.5, "text": "training"})
+    stores.runs.report("r1", "w2", {"done": 0.9, "text": "not mine"})
+    assert claim(stores, "w2", later(10)) is not None
+
+    run = stores.runs.show("r1")
+
+    assert run is not None
+    assert (run.progress, run.started_at, run.worker) == ({"done": 0.5, "text": "training"}, NOW, "w2")
+
+
+def test_a_worker_that_comes_back_under_its_name_takes_up_its_run_at_once(stores: Stores):
+    add(stores, "r1")
+    claim(stores, "w1")
+
+    assert claim(stores, "w2", later(1)) is None
+    again = claim(stores, "w1", later(1))
+
+    assert again is not None
+    assert (again.run_id, again.attempt) == ("r1", 2)
 
 
 def test_a_run_ends_as_done_or_failed_only(stores: Stores):

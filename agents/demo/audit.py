@@ -1,0 +1,89 @@
+"""Checks, after the fact, that every answer came from the adapter that was released for it.
+
+An answer names its release and its adapter. The release states on promotions.v1 say which adapter that should have
+been; the adapters' hashes say whether their files are what was validated; and where two adapters answer one message
+differently, the message is given to both once more, outside the fleet, and the text tells which of them spoke.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agents.answerer.routing import choose_arm
+from agents.demo.customers import Exchange
+from schemas.questions import AnswerProduced
+from schemas.release import ReleaseEvent
+
+Generate = Callable[[str | None, Sequence[str]], list[str]]
+"""An adapter's greedy answers to messages of the task."""
+
+
+@dataclass
+class Audit:
+    """``wrong``: answer ids with why. ``checked``: answers held against the release. ``probed``: answers whose text
+    was held against what each adapter says.
+    """
+
+    wrong: dict[str, str] = field(default_factory=dict)
+    checked: int = 0
+    probed: int = 0
+
+
+def audit(
+    exchanges: Sequence[Exchange],
+    releases: Sequence[ReleaseEvent],
+    spoiled: Mapping[str, str],
+    generate: Generate,
+    *,
+    most_probes: int = 48,
+) -> Audit:
+    """``spoiled``: adapters whose files are not what their id says, with why."""
+    answers = [each.answer for each in exchanges if isinstance(each.answer, AnswerProduced)]
+    found = Audit(checked=len(answers))
+    by_sequence = {release.sequence: release for release in releases}
+    for answer in answers:
+        reason = _against_release(answer, by_sequence, spoiled)
+        if reason is not None:
+            found.wrong[answer.answer_id] = reason
+    _probe(found, _telling(answers)[:most_probes], generate)
+    return found
+
+
+def _against_release(
+    answer: AnswerProduced, by_sequence: Mapping[int, ReleaseEvent], spoiled: Mapping[str, str]
+) -> str | None:
+    release = by_sequence.get(answer.release_sequence)
+    if release is None and answer.release_sequence > 0:
+        return f"release {answer.release_sequence} was never announced"
+    choice = choose_arm(release, answer.user or answer.answer_id)
+    if (choice.adapter_id, choice.arm) != (answer.adapter_id, answer.arm):
+        return f"release {answer.release_sequence} gives this user {choice.adapter_id or 'the base model'}"
+    return spoiled.get(answer.adapter_id or "")
+
+
+def _telling(answers: Sequence[AnswerProduced]) -> list[AnswerProduced]:
+    """Answers to messages that were answered by several adapters, and not all alike."""
+    by_message: dict[str, list[AnswerProduced]] = defaultdict(list)
+    for answer in answers:
+        by_message[answer.question].append(answer)
+    telling = [
+        alike
+        for alike in by_message.values()
+        if len({each.adapter_id for each in alike}) > 1 and len({each.text for each in alike}) > 1
+    ]
+    return [answer for alike in telling for answer in alike]
+
+
+def _probe(found: Audit, answers: Sequence[AnswerProduced], generate: Generate) -> None:
+    adapters = sorted({answer.adapter_id for answer in answers}, key=str)
+    questions = list(dict.fromkeys(answer.question for answer in answers))
+    said = {adapter: dict(zip(questions, generate(adapter, questions), strict=True)) for adapter in adapters}
+    found.probed = len(answers)
+    for answer in answers:
+        # A text that no adapter gives is a rounding of the batch that it stood in; one that another gives is theirs.
+        others = {each: said[each][answer.question] for each in adapters if each != answer.adapter_id}
+        if answer.text != said[answer.adapter_id][answer.question] and answer.text in others.values():
+            theirs = next(each for each, text in others.items() if text == answer.text)
+            found.wrong.setdefault(answer.answer_id, f"its text is that of {theirs or 'the base model'}")

@@ -1,0 +1,186 @@
+"""The demo's customers: they ask, read the answer, and some of them say whether it was right."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from agents.demo.shop import TASK, TEAMS, Message, is_right
+from agents.errors import EverlearnError, Unavailable
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from schemas.envelope import MalformedRecord, decode, encode, new_context
+from schemas.event import Event
+from schemas.interactions import FeedbackGiven
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
+
+SOURCE = "/everlearn/demo/customers"
+RATING_SHARE = 0.8
+"""The part of the customers who say whether an answer was right."""
+AT_ONCE = 16
+"""Questions that wait for their answers at the same time."""
+PATIENCE_SECONDS = 180.0
+
+Corrections = Literal["right", "none", "shuffled"]
+
+
+class Silence(EverlearnError):
+    """Customers wait and nobody answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """A message and what came back for it."""
+
+    message: Message
+    answer: AnswerProduced | AnswerFailed
+    at: datetime
+
+    @property
+    def right(self) -> bool:
+        return isinstance(self.answer, AnswerProduced) and is_right(self.answer.text, self.message)
+
+
+@dataclass
+class Customers:
+    """Asks through Kafka and rates what comes back. Use it as a context manager; it may be used from several threads.
+
+    ``corrections``: what those say who got a wrong answer: the right one; nothing but that it was wrong; or another
+    team's name, as if their corrections had been shuffled.
+    """
+
+    config: KafkaClientConfig
+    corrections: Corrections = "right"
+    exchanges: list[Exchange] = field(default_factory=list)
+    _waiting: dict[str, tuple[Message, bool]] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _closing: threading.Event = field(default_factory=threading.Event)
+    _count: int = 0
+
+    def __enter__(self) -> Customers:
+        self._publisher = RecordPublisher(self.config)
+        self._reader = RecordReader(self.config, ["answers.v1"], from_end=True)
+        self._reading = threading.Thread(target=self._read, name="customers", daemon=True)
+        self._reading.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._reading.join(10)
+        self._reader.close()
+        self._publisher.close()
+
+    def ask(
+        self, messages: Sequence[Message], *, rate: bool, enough: Callable[[], bool] = lambda: False
+    ) -> list[Exchange]:
+        """Asks them, a few at a time, and gives the exchanges; stops asking once it is ``enough``. Raises Silence."""
+        asked: set[str] = set()
+        for message in messages:
+            if enough():
+                break
+            self._await(lambda: len(self._waiting) < AT_ONCE)
+            asked.add(self._send(message, rate))
+        self._await(lambda: asked.isdisjoint(self._waiting))
+        return [each for each in self.exchanges if each.answer.answer_id in asked]
+
+    @contextmanager
+    def coming(self, messages: Sequence[Message], *, rate: bool = True) -> Iterator[None]:
+        """Messages keep coming, over and over, while the block runs; raises what went wrong with them."""
+        over = threading.Event()
+        failures: list[Exception] = []
+
+        def keep_asking() -> None:
+            try:
+                while not over.is_set():
+                    self.ask(messages, rate=rate, enough=over.is_set)
+            except Exception as error:  # noqa: BLE001  # told in the thread that waits
+                failures.append(error)
+
+        thread = threading.Thread(target=keep_asking, name="traffic", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(PATIENCE_SECONDS + 10)
+        if failures:
+            raise failures[0]
+
+    def _send(self, message: Message, rate: bool) -> str:
+        with self._changed:
+            self._count += 1
+            question_id = f"{message.id}-{self._count:05d}"
+            self._waiting[question_id] = (message, rate)
+        question = QuestionAsked(question_id=question_id, task=TASK, text=message.text, user=message.user)
+        self._publish(question)
+        return question_id
+
+    def _publish(self, event: Event) -> None:
+        self._publisher.publish([encode(event, new_context(SOURCE, now=datetime.now(UTC)))])
+
+    def _read(self) -> None:
+        while not self._closing.is_set():
+            try:
+                records = self._reader.poll(0.2)
+            except Unavailable:
+                continue  # whoever waits for an answer says that none came
+            for record in records:
+                try:
+                    event, context = decode("answers.v1", record.value, record.headers, now=datetime.now(UTC))
+                except MalformedRecord:
+                    continue
+                if isinstance(event, AnswerProduced | AnswerFailed):
+                    self._hear(event, context.time)
+
+    def _hear(self, answer: AnswerProduced | AnswerFailed, at: datetime) -> None:
+        with self._changed:
+            message, rate = self._waiting.pop(answer.answer_id, (None, False))
+            if message is None:
+                return
+            exchange = Exchange(message=message, answer=answer, at=at)
+            self.exchanges.append(exchange)
+            self._changed.notify_all()
+        feedback = self._feedback(exchange) if rate else None
+        if feedback is not None:
+            self._publish(feedback)
+
+    def _feedback(self, exchange: Exchange) -> FeedbackGiven | None:
+        message, answer = exchange.message, exchange.answer
+        if _share_of(message.id) >= RATING_SHARE or isinstance(answer, AnswerFailed):
+            return None
+        if exchange.right:
+            return FeedbackGiven(answer_id=answer.answer_id, rating="up", user=message.user)
+        correction: str | None = message.label
+        if self.corrections == "none":
+            correction = None
+        elif self.corrections == "shuffled":
+            others = [team for team in TEAMS if team != message.label]
+            correction = others[int(_share_of(f"{message.id} shuffled") * len(others))]
+        return FeedbackGiven(answer_id=answer.answer_id, rating="down", correction=correction, user=message.user)
+
+    def _await(self, happened: Callable[[], bool]) -> None:
+        """Patience counts from the last answer that came."""
+        with self._changed:
+            heard, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
+            while not happened():
+                if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                    raise Silence(
+                        f"{len(self._waiting)} questions are not answered, and nothing came for "
+                        f"{PATIENCE_SECONDS:.0f} s: see 'everlearn status' and 'everlearn dlq list'"
+                    )
+                if len(self.exchanges) > heard:
+                    heard, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
+
+
+def accuracy(exchanges: Sequence[Exchange]) -> float:
+    """The part that was right, 0 to 1."""
+    return sum(each.right for each in exchanges) / len(exchanges) if exchanges else 0.0
+
+
+def _share_of(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,100 @@
+"""What the agents say on their topics, read along as it happens, so that the demo tells facts and not hopes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from agents.errors import EverlearnError, Unavailable
+from infra.kafka import KafkaClientConfig, RecordReader
+from schemas.envelope import Context, MalformedRecord, decode
+from schemas.event import Event
+from schemas.fleet import WorkerReported
+
+TOPICS = ("drift.v1", "adapters.v1", "validations.v1", "promotions.v1", "fleet.v1")
+E = TypeVar("E", bound=Event)
+
+
+class NothingHappened(EverlearnError):
+    """What the story waits for has not come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """An event and when it says that it happened."""
+
+    event: Event
+    context: Context
+
+    @property
+    def time(self) -> datetime:
+        return self.context.time
+
+
+@dataclass
+class Newsroom:
+    """Reads the loop's topics from their beginning. Use it as a context manager."""
+
+    config: KafkaClientConfig
+    heard: list[News] = field(default_factory=list)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Newsroom:
+        self._reader = RecordReader(self.config, TOPICS)
+        self._reading = threading.Thread(target=self._read, name="news", daemon=True)
+        self._reading.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._reading.join(10)
+        self._reader.close()
+
+    def all(self, kind: type[E], task: str | None = None) -> list[tuple[E, News]]:
+        """The events of a kind so far, in the order in which they were read."""
+        return [
+            (each.event, each)
+            for each in list(self.heard)
+            if isinstance(each.event, kind) and (task is None or getattr(each.event, "task", None) == task)
+        ]
+
+    def wait(self, wanted: Callable[[Event], bool], seconds: float, what: str, *, since: int = 0) -> News:
+        """The first event from the ``since``-th on that is wanted; raises NothingHappened."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                for news in self.heard[since:]:
+                    if wanted(news.event):
+                        return news
+                since = len(self.heard)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NothingHappened(f"{what} did not come within {seconds:.0f} s: see 'everlearn status'")
+                self._changed.wait(left)
+
+    def serving_since(self, worker: str, task: str, sequence: int) -> datetime | None:
+        """When a worker first said that it serves this release or a later one."""
+        for event, news in self.all(WorkerReported):
+            if event.worker == worker and any(s.task == task and s.sequence >= sequence for s in event.serves):
+                return news.time
+        return None
+
+    def _read(self) -> None:
+        while not self._closing.is_set():
+            try:
+                records = self._reader.poll(0.2)
+            except Unavailable:
+                continue  # whoever waits says that nothing came
+            for record in records:
+                try:
+                    event, context = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
+                except MalformedRecord:
+                    continue
+                with self._changed:
+                    self.heard.append(News(event=event, context=context))
+                    self._changed.notify_all()

@@ -1,0 +1,175 @@
+"""Tests of whether two windows differ, each with an error rate that holds exactly, at any size of the windows.
+
+The usual drift scores with fixed thresholds alarm on nothing when windows are small. These are permutation tests and
+Fisher's exact test: without drift, P(p <= a) <= a for every a, provided that a window's rows are independent of each
+other. The permutations are drawn from a fixed seed, so that the same rows always give the same p-values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact, rankdata
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+MOST_ROWS = 1000
+"""More rows of a window than this are thinned out evenly where a test's work grows with their square."""
+_SEED = 20_240_229
+_FEWEST_SPLITS = 1999
+_MOST_SPLITS = 19_999
+_BANDWIDTH = 0.25
+_PORTION_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """``p_value``: how likely such a difference is without drift. ``effect``: how large it is, in the test's unit."""
+
+    p_value: float
+    effect: float
+
+
+def splits_for(alpha: float) -> int:
+    """How many random splits resolve p-values well below ``alpha``, also when that is shared out over five tests."""
+    return min(_MOST_SPLITS, max(_FEWEST_SPLITS, ceil(20 / alpha) - 1))
+
+
+def questions_differ(reference: Floats, current: Floats, splits: int) -> Difference:
+    """Whether embeddings, shape (rows, dimension), come from different distributions.
+
+    Maximum mean discrepancy with a Gaussian kernel of a quarter of the median squared distance (Gretton et al., A Kernel
+    Two-Sample Test, JMLR 13, 2012), calibrated by permutation. Effect: the part of the current questions that is
+    further from every reference question than 95 % of those are from each other.
+    """
+    before, now = _thinned(reference), _thinned(current)
+    both = np.vstack([before, now])
+    similarity = both @ both.T
+    lengths = np.diag(similarity)
+    squared = np.maximum(lengths[:, None] + lengths[None, :] - 2 * similarity, 0)
+    scale = _BANDWIDTH * float(np.median(squared[np.triu_indices(len(both), 1)])) or 1.0
+    kernel = np.exp(-squared / scale)
+    m, n = len(before), len(now)
+
+    def discrepancy(in_reference: Floats) -> Floats:
+        weights = in_reference / m - (1 - in_reference) / n
+        found: Floats = np.einsum("si,si->s", weights @ kernel, weights)
+        return found
+
+    return Difference(p_value=_permutation_p(discrepancy, m, n, splits), effect=float(_is_new(squared, m).mean()))
+
+
+def nearest(reference: Floats, current: Floats) -> Floats:
+    """Each current question's similarity to the reference question that is most like it; unit vectors."""
+    found: Floats = (current @ reference.T).max(axis=1)
+    return found
+
+
+def rate_rose(before: tuple[int, int], now: tuple[int, int]) -> Difference:
+    """Whether a rate rose: (cases, all) before and now. Fisher's exact test, one-sided. Effect: by how much."""
+    (cases_before, all_before), (cases_now, all_now) = before, now
+    if not all_before or not all_now:
+        return Difference(p_value=1.0, effect=0.0)
+    table = [[cases_now, all_now - cases_now], [cases_before, all_before - cases_before]]
+    p_value = float(fisher_exact(table, alternative="greater").pvalue)
+    return Difference(p_value=min(1.0, p_value), effect=cases_now / all_now - cases_before / all_before)
+
+
+def kinds_differ(before: Sequence[str], now: Sequence[str], splits: int) -> Difference:
+    """Whether the mix of kinds changed: the chi-squared statistic, calibrated by permutation, since the expected
+    counts of rare kinds are too small for its own distribution. Effect: total variation distance, 0 to 1."""
+    if not before or not now:
+        return Difference(p_value=1.0, effect=0.0)
+    _, codes = np.unique(np.array([*before, *now]), return_inverse=True)
+    totals = np.bincount(codes)
+    counts = np.bincount(codes[: len(before)], minlength=len(totals))
+    expected = totals * (len(before) / len(codes))
+
+    def chi_squared(reference_counts: Integers) -> NDArray[np.float64]:
+        # With the margins fixed, one window's deviations determine the other's, so one row of the table will do.
+        found: NDArray[np.float64] = ((reference_counts - expected) ** 2 / totals).sum(axis=-1)
+        return found
+
+    # how often each kind falls into the reference when rows are split at random
+    split = np.random.default_rng(_SEED).multivariate_hypergeometric(totals, len(before), size=splits)
+    p_value = _part_as_large(float(chi_squared(counts)), [chi_squared(split)], splits)
+    shares = counts / len(before) - (totals - counts) / len(now)
+    return Difference(p_value=p_value, effect=float(np.abs(shares).sum() / 2))
+
+
+def values_fell(before: Sequence[float], now: Sequence[float], splits: int) -> Difference:
+    """Whether values became lower: the rank sum, calibrated by permutation, one-sided. Effect: by how much the median
+    fell."""
+    if not before or not now:
+        return Difference(p_value=1.0, effect=0.0)
+    before, now = _thinned(np.asarray(before)), _thinned(np.asarray(now))
+    ranks = rankdata(np.concatenate([before, now])).astype(np.float32)
+
+    def rank_sum(in_reference: Floats) -> Floats:
+        found: Floats = in_reference @ ranks
+        return found
+
+    effect = float(np.median(before) - np.median(now))
+    return Difference(p_value=_permutation_p(rank_sum, len(before), len(now), splits), effect=effect)
+
+
+def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which hypotheses Holm's method rejects: with probability at most ``alpha`` any true one (Holm 1979)."""
+    flags = [False] * len(p_values)
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    for number, place in enumerate(order):
+        if p_values[place] > alpha / (len(p_values) - number):
+            break
+        flags[place] = True
+    return flags
+
+
+def _permutation_p(statistic: Callable[[Floats], Floats], m: int, n: int, splits: int) -> float:
+    """``statistic``: of splits, shape (splits, m + n), ones where a row is in the reference; large means different."""
+    real = np.zeros((1, m + n), dtype=np.float32)
+    real[0, :m] = 1
+    drawn = (statistic(some) for some in _random_splits(m, n, splits))
+    return _part_as_large(float(statistic(real)[0]), drawn, splits)
+
+
+def _part_as_large(observed: float, drawn: Iterable[NDArray[Any]], splits: int) -> float:
+    """The part of the splits, the real one among them, whose statistic is as large: an exact p-value."""
+    slack = 1e-5 * abs(observed)  # equal splits must count as equal, whatever order their terms were added in
+    return (1 + sum(int((some >= observed - slack).sum()) for some in drawn)) / (1 + splits)
+
+
+@lru_cache(maxsize=1)
+def _random_splits(m: int, n: int, splits: int) -> tuple[Floats, ...]:
+    """In portions, so that no more than one is held in double precision."""
+    random = np.random.default_rng(_SEED)
+    size = max(1, _PORTION_CELLS // (m + n))
+    portions = []
+    for start in range(0, splits, size):
+        shape = (min(size, splits - start), m + n)
+        chosen = np.argpartition(random.random(shape), m - 1, axis=1)[:, :m]
+        portion = np.zeros(shape, dtype=np.float32)
+        np.put_along_axis(portion, chosen, 1, axis=1)
+        portions.append(portion)
+    return tuple(portions)
+
+
+def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
+    """Which of the rows after the first m are further from each of those than 95 % of those are from each other."""
+    among = squared[:m, :m].copy()
+    np.fill_diagonal(among, np.inf)
+    found: NDArray[np.bool_] = squared[m:, :m].min(axis=1) > np.quantile(among.min(axis=1), 0.95)
+    return found
+
+
+def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
+    """At most ``MOST_ROWS`` rows, evenly spaced."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)]

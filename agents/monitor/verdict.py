@@ -1,0 +1,178 @@
+"""Whether the current windows differ from the reference for certain, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.monitor import windows
+from agents.monitor.differences import (
+    Difference,
+    Floats,
+    kinds_differ,
+    questions_differ,
+    rate_rose,
+    rejected,
+    splits_for,
+    values_fell,
+)
+from schemas.drift import Finding
+from schemas.features import Interaction
+from schemas.learning import Remedy
+from schemas.tasks import Task
+
+KINDS = ("sources", "outcomes", "failures", "questions", "answers")
+"""What is tested; where several kinds drift, the first of these is named."""
+
+Embeddings = Mapping[str, Floats]
+"""Each answer's question as a vector of length 1, by answer id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictPolicy:
+    """``alpha``: how often one window is flagged by chance, over all tests. ``flags`` of ``of`` windows make drift.
+
+    ``min_rated``: with fewer ratings nobody can say how new questions are answered. ``min_corrected``: with fewer
+    corrections there is nothing to train on.
+    """
+
+    alpha: float
+    flags: int
+    of: int
+    min_rated: int
+    min_corrected: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """``kind``: what drifted, None if nothing did. ``flags``: in how many windows each tested kind was flagged."""
+
+    kind: str | None
+    remedy: Remedy
+    reasons: tuple[str, ...]
+    flags: dict[str, int]
+
+
+def examine(
+    reference: Sequence[Interaction],
+    current: Sequence[Interaction],
+    embeddings: Embeddings,
+    task: Task,
+    alpha: float,
+) -> tuple[Finding, ...]:
+    """All tests that make sense for the task, with Holm's correction: by chance any is flagged with at most alpha."""
+    tested = _differences(reference, current, embeddings, task, splits_for(alpha))
+    flags = rejected([difference.p_value for difference, _ in tested.values()], alpha)
+    return tuple(
+        Finding(kind=kind, p_value=difference.p_value, effect=difference.effect, flagged=flagged, detail=detail)
+        for flagged, (kind, (difference, detail)) in zip(flags, tested.items(), strict=True)
+    )
+
+
+def decide(
+    findings: Sequence[Sequence[Finding]], figures: Mapping[str, float], task: Task, policy: VerdictPolicy
+) -> Verdict:
+    """The debounced verdict. ``findings``: of each window, the newest first. ``figures``: of the newest window.
+
+    A kind is drift when ``flags`` of the last ``of`` windows are flagged for it. Error rate: without drift a window is
+    flagged with probability at most ``alpha`` (``examine``), so that by Markov's inequality one check says drift with
+    probability at most ``alpha * of / flags``, however strongly the windows depend on each other by their overlap and
+    their common reference: 1.5 % by default. Independent windows would make it 3 alpha², 0.03 %; the truth lies
+    between, and tests/agents/monitor/test_error_rate.py measures it.
+    """
+    recent = findings[: policy.of]
+    kinds = [kind for kind in KINDS if any(each.kind == kind for window in recent for each in window)]
+    flags = {kind: sum(each.flagged for window in recent for each in window if each.kind == kind) for kind in kinds}
+    drifted = [kind for kind in kinds if flags[kind] >= policy.flags]
+    if not drifted:
+        return Verdict(kind=None, remedy="none", reasons=_calm(flags, policy), flags=flags)
+    newest = {each.kind: each for each in findings[0]}
+    reasons = [
+        f"{kind}: {newest[kind].detail} (flagged in {flags[kind]} of the last {len(recent)} windows)"
+        for kind in drifted
+    ]
+    remedy, why = _remedy(drifted, figures, task, policy)
+    return Verdict(kind=drifted[0], remedy=remedy, reasons=(*reasons, why), flags=flags)
+
+
+def _remedy(
+    drifted: Sequence[str], figures: Mapping[str, float], task: Task, policy: VerdictPolicy
+) -> tuple[Remedy, str]:
+    """What would help, and why."""
+    rated, corrected = int(figures["rated"]), int(figures["corrected"])
+    if "sources" in drifted and task.retrieval:
+        return "index", "index: fewer questions find a fitting document; publish documents on what is asked now"
+    if "outcomes" in drifted:
+        if corrected >= policy.min_corrected:
+            return "retrain", f"retrain: answers got worse, and {corrected} of them were corrected by users"
+        return "label", (
+            f"label: answers got worse, but only {corrected} corrections say what they should have been; "
+            f"{policy.min_corrected} are needed to train"
+        )
+    if "failures" in drifted:
+        return "none", "none: failed answers are not mended by training; see 'everlearn interactions list' for why"
+    if rated < policy.min_rated:
+        return "label", (
+            f"label: what is asked changed, but only {rated} answers were rated, too few to say whether they are good; "
+            f"rate {policy.min_rated}"
+        )
+    return "none", f"none: what is asked changed, and {rated} rated answers are as good as before"
+
+
+def _calm(flags: Mapping[str, int], policy: VerdictPolicy) -> tuple[str, ...]:
+    flagged = [f"{kind} were flagged in {count} of the last windows" for kind, count in flags.items() if count]
+    if not flagged:
+        return ("no test tells the current windows from the reference",)
+    return (f"not certain yet: {'; '.join(flagged)}, and {policy.flags} of {policy.of} are needed",)
+
+
+def _differences(
+    reference: Sequence[Interaction],
+    current: Sequence[Interaction],
+    embeddings: Embeddings,
+    task: Task,
+    splits: int,
+) -> dict[str, tuple[Difference, str]]:
+    """Each test's result by its kind, and in words."""
+    pair = (reference, current)
+    found = {
+        "questions": _questions(pair, embeddings, splits),
+        "outcomes": _rates(pair, windows.is_bad, windows.is_rated, "bad answers among rated ones"),
+        "failures": _rates(pair, windows.is_failed, lambda row: True, "failed answers"),
+    }
+    answered = tuple([row for row in window if not windows.is_failed(row)] for window in pair)
+    if task.labels:
+        before, now = ([windows.label_of(row, task) for row in window] for window in answered)
+        difference = kinds_differ(before, now, splits)
+        words = f"{difference.effect:.0%} of the answers went to other labels"
+        found["answers"] = difference, words
+    if task.retrieval:
+        scores = tuple([windows.top_score(row) for row in window] for window in answered)
+        difference = values_fell(scores[0], scores[1], splits)
+        found["sources"] = difference, f"the median best source is {difference.effect:+.2f} less similar (cosine)"
+    return found
+
+
+def _questions(
+    pair: tuple[Sequence[Interaction], Sequence[Interaction]], embeddings: Embeddings, splits: int
+) -> tuple[Difference, str]:
+    before, now = (np.vstack([embeddings[row.answer_id] for row in window]) for window in pair)
+    difference = questions_differ(before, now, splits)
+    return difference, f"{difference.effect:.0%} of the questions are unlike any in the reference (5 % is normal)"
+
+
+def _rates(
+    pair: tuple[Sequence[Interaction], Sequence[Interaction]],
+    is_case: Callable[[Interaction], bool],
+    counts: Callable[[Interaction], bool],
+    name: str,
+) -> tuple[Difference, str]:
+    (before, all_before), (now, all_now) = (
+        (sum(map(is_case, window)), sum(map(counts, window))) for window in pair
+    )
+    if not all_before or not all_now:
+        return rate_rose((before, all_before), (now, all_now)), f"{name}: none to compare"
+    words = f"{name} went from {before / all_before:.0%} ({before} of {all_before}) to {now / all_now:.0%}"
+    return rate_rose((before, all_before), (now, all_now)), f"{words} ({now} of {all_now})"

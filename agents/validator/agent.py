@@ -1,0 +1,129 @@
+"""The validator's handler: a trained adapter becomes a validation run, and the run's end a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
+
+from agents.errors import InvalidEvent
+from agents.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.validator.metrics import METRICS
+from agents.validator.ports import Judge, Retention, Runs
+from schemas.datasets import DatasetRow
+from schemas.delivery import Claim
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, TrainingDeclined
+from schemas.release import ReleaseEvent
+from schemas.tasks import Task
+
+AGENT: Final = "validator"
+KIND: Final = "validate"
+REMEMBERED: Final = 1000
+"""Runs of a task that are looked through for an earlier verdict."""
+
+
+class Validator:
+    """Asks for a run for each adapter that was trained, and tells what came of it."""
+
+    def __init__(
+        self, *, tasks: Mapping[str, Task], runs: Runs, retention: Retention, judge: Judge, where: Mapping[str, Any]
+    ) -> None:
+        """``where``: what the run's process needs to find the same settings; goes along with every run."""
+        self._tasks, self._runs, self._retention, self._judge = tasks, runs, retention, judge
+        self._where = dict(where)
+        self._releases: dict[str, ReleaseEvent] = {}
+
+    async def follow(self, received: Received[Event]) -> None:
+        """A release: its champion is what the next candidate of the task is held against."""
+        event = received.event
+        if isinstance(event, ReleaseEvent):
+            known = self._releases.get(event.task)
+            if known is None or event.sequence > known.sequence:
+                self._releases[event.task] = event
+
+    async def validate(self, received: Received[Event]) -> Outcome:
+        event = received.event
+        if isinstance(event, TrainingDeclined):
+            return NOTHING
+        if not isinstance(event, AdapterTrained):
+            raise InvalidEvent(f"the validator does not read {event.type}: send it to the topic it belongs to")
+        reason = unanswerable(event, self._tasks)
+        if reason is not None:
+            return Outcome(outputs=(_rejected(event.task, event.adapter_id, (reason,)),))
+        return Outcome(effect=lambda: self._request(event))
+
+    def _request(self, event: AdapterTrained) -> Sequence[Output | RunRequest]:
+        """One run an adapter: an id is its content, so that the verdict on it stands and is told again."""
+        for run in self._runs.of_task(AGENT, event.task, REMEMBERED):
+            if run.arguments.get("adapter_id") != event.adapter_id or run.state == "failed":
+                continue
+            return () if run.state != "done" else (verdict_event(run.arguments, run.result),)
+        release = self._releases.get(event.task)
+        champion = release.champion if release is not None else None
+        if champion == event.adapter_id:
+            return (_rejected(event.task, event.adapter_id, ("it is the champion already",)),)
+        arguments = {
+            **self._where,
+            "task": event.task,
+            "adapter_id": event.adapter_id,
+            "dataset_id": event.dataset_id,
+            "champion": champion,
+        }
+        return (RunRequest(kind=KIND, arguments=arguments),)
+
+    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+        """The verdict as an event; what an accepted adapter was judged on joins the retention suite with it."""
+
+        def effect() -> Sequence[Output | RunRequest]:
+            if result["accepted"]:
+                rows = [row_of(values) for values in result["rows"]]
+                at = datetime.fromisoformat(result["at"])
+                self._retention.add(claim.arguments["task"], rows, claim.arguments["dataset_id"], at)
+            return ()
+
+        return Outcome(outputs=(verdict_event(claim.arguments, result),), effect=effect)
+
+    def failed(self, claim: Claim, reason: str) -> Outcome:
+        task, adapter_id = claim.arguments["task"], claim.arguments["adapter_id"]
+        reasons = (f"could not be validated: {reason}",)
+        return Outcome(outputs=(_rejected(task, adapter_id, reasons),), after=lambda: self._judge(adapter_id, reasons))
+
+
+def unanswerable(event: AdapterTrained, tasks: Mapping[str, Task]) -> str | None:
+    """Why an adapter cannot even be examined; None when it can."""
+    task = tasks.get(event.task)
+    if task is None:
+        return f"there is no task {event.task}: configured are {', '.join(sorted(tasks)) or 'none'}"
+    if task.metric not in METRICS:
+        known = ", ".join(METRICS)
+        said = "names no metric" if task.metric is None else f"names the metric {task.metric}, which is unknown"
+        return f"the task {task.name} {said}: set metric in [tasks.{task.name}] to one of {known}"
+    return None
+
+
+def verdict_event(arguments: Mapping[str, Any], result: Mapping[str, Any]) -> Output:
+    """What a finished run found, as the event that tells of it."""
+    task, adapter_id, scores, uri = arguments["task"], arguments["adapter_id"], result["scores"], result["report_uri"]
+    if not result["accepted"]:
+        return _rejected(task, adapter_id, tuple(result["reasons"]), scores, uri)
+    return Output(event=AdapterValidated(task=task, adapter_id=adapter_id, scores=scores, report_uri=uri))
+
+
+def row_values(row: DatasetRow) -> dict[str, Any]:
+    """A row as a run's result holds it."""
+    return {**asdict(row), "at": row.at.isoformat(), "sources": list(row.sources)}
+
+
+def row_of(values: Mapping[str, Any]) -> DatasetRow:
+    """The row in such values."""
+    return DatasetRow(**{**values, "at": datetime.fromisoformat(values["at"]), "sources": tuple(values["sources"])})
+
+
+def _rejected(
+    task: str, adapter_id: str, reasons: tuple[str, ...], scores: dict[str, float] | None = None, uri: str | None = None
+) -> Output:
+    event = AdapterRejected(task=task, adapter_id=adapter_id, scores=scores or {}, reasons=reasons, report_uri=uri)
+    return Output(event=event)

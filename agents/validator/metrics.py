@@ -1,0 +1,42 @@
+"""Scores one answer against the right one, from 0 to 1; a task names the metric it is judged by."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def exact_match(answer: str, right: str) -> float:
+    """1 when they are the same but for surrounding white space and case."""
+    return float(answer.strip().casefold() == right.strip().casefold())
+
+
+def token_f1(answer: str, right: str) -> float:
+    """The harmonic mean of precision and recall of words, as SQuAD counts it (Rajpurkar et al. 2016, evaluate-v1.1).
+
+    Case, punctuation and English articles do not count. Two empty answers agree; an empty one agrees with no other.
+    """
+    said, wanted = _words(answer), _words(right)
+    if not said or not wanted:
+        return float(said == wanted)
+    shared = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * shared / (len(said) + len(wanted))
+
+
+METRICS: Mapping[str, Callable[[str, str], float]] = MappingProxyType(
+    {"exact_match": exact_match, "accuracy": exact_match, "token_f1": token_f1}
+)
+"""By the name that a task gives as its ``metric``."""
+
+WHOLE = frozenset({"exact_match", "accuracy"})
+"""Metrics by which an answer that is longer than the right one is simply wrong."""
+
+
+def _words(text: str) -> list[str]:
+    kept = "".join(each for each in text.casefold() if not unicodedata.category(each).startswith("P"))
+    return _ARTICLES.sub(" ", kept).split()

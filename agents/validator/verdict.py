@@ -1,0 +1,174 @@
+"""Decides whether an adapter may be released: better on what it was trained for, and not by chance; no worse elsewhere.
+
+Each check gives a sentence with its figures; the adapter is accepted when all of them pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agents.validator.chance import shuffle_test, sign_test
+
+HARM_CHANCE = 0.2
+"""A fall on the retention suite counts unless as much would come about by chance more often than this.
+
+Laxer than what a gain must show: what was learned is to be kept, and a few rows already speak of harm.
+"""
+CLEAR = 0.005
+"""The shuffle test is asked only where perfect answers would reach this: on fewer rows it could say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationPolicy:
+    """``min_gain`` and ``max_drop``: of the metric's mean, 0 to 1. ``max_general_loss``: nats per token.
+
+    ``chance``: how often an adapter that is no better may pass as better.
+    """
+
+    min_gain: float = 0.02
+    max_drop: float = 0.03
+    max_general_loss: float = 0.25
+    chance: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Scores of the same rows, 0 to 1 each: the candidate's, and those of the champion or of the base model."""
+
+    candidate: tuple[float, ...]
+    reference: tuple[float, ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.candidate)
+
+    @property
+    def gain(self) -> float:
+        """Of the mean; 0 without rows."""
+        return mean(self.candidate) - mean(self.reference)
+
+    @property
+    def better(self) -> int:
+        return sum(new > old for new, old in zip(self.candidate, self.reference, strict=True))
+
+    @property
+    def worse(self) -> int:
+        return sum(new < old for new, old in zip(self.candidate, self.reference, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """What the candidate said to fresh held-out rows of one origin, and what is right there."""
+
+    origin: str
+    answers: tuple[str, ...]
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was measured. ``reference``: "the champion" or "the base model". ``general_*``: nats per token."""
+
+    metric: str
+    reference: str
+    current: Compared
+    retention: Compared
+    taught: tuple[Taught, ...]
+    general_candidate: float
+    general_base: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check, and what it found in one sentence."""
+
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """All checks; ``reasons`` are those that failed."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def accepted(self) -> bool:
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(finding.sentence for finding in self.findings if not finding.passed)
+
+
+def decide(evidence: Evidence, policy: ValidationPolicy) -> Verdict:
+    """The verdict on what was measured."""
+    if not evidence.current.rows:
+        return rejected("the dataset has no held-out rows: nothing says that the adapter is better")
+    gain, fit = _gain(evidence, policy), _fit(evidence, policy)
+    return Verdict(findings=(gain, *fit, _retention(evidence, policy), _general(evidence, policy)))
+
+
+def rejected(*sentences: str) -> Verdict:
+    """The verdict on an adapter that could not be measured."""
+    return Verdict(findings=tuple(Finding(passed=False, sentence=sentence) for sentence in sentences))
+
+
+def mean(scores: Sequence[float]) -> float:
+    """0 without scores."""
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def _gain(evidence: Evidence, policy: ValidationPolicy) -> Finding:
+    current = evidence.current
+    by_chance = sign_test(current.better, current.worse)
+    large = current.gain >= policy.min_gain - 1e-9
+    sentence = (
+        f"{evidence.metric} is {mean(current.candidate):.3f} on {_rows(current.rows)} held out, against "
+        f"{mean(current.reference):.3f} of {evidence.reference}: {current.gain:+.3f}, where {policy.min_gain:+.3f} is "
+        f"needed; better on {current.better} and worse on {current.worse}, which chance alone does in "
+        f"{by_chance:.2%} of cases, where {policy.chance:.0%} are allowed"
+    )
+    return Finding(passed=large and by_chance <= policy.chance, sentence=sentence)
+
+
+def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[Finding]:
+    """Whether the answers follow from the inputs: labels that belong to other rows teach a distribution, no task."""
+    for taught in evidence.taught:
+        if shuffle_test(evidence.metric, taught.right, taught.right) > CLEAR:
+            continue
+        by_chance = shuffle_test(evidence.metric, taught.answers, taught.right)
+        sentence = (
+            f"on {_rows(len(taught.right))} that come from {taught.origin}s, right answers dealt out at random would "
+            f"fit as well in {by_chance:.2%} of cases, where {policy.chance:.0%} are allowed"
+        )
+        yield Finding(passed=by_chance <= policy.chance, sentence=sentence)
+
+
+def _retention(evidence: Evidence, policy: ValidationPolicy) -> Finding:
+    kept = evidence.retention
+    if not kept.rows:
+        return Finding(passed=True, sentence="there is no retention suite yet: no earlier adapter was validated")
+    by_chance = sign_test(kept.worse, kept.better)
+    fell = -kept.gain > policy.max_drop + 1e-9
+    sentence = (
+        f"{evidence.metric} is {mean(kept.candidate):.3f} on {_rows(kept.rows)} of the retention suite, against "
+        f"{mean(kept.reference):.3f} of {evidence.reference}: {kept.gain:+.3f}, where {-policy.max_drop:+.3f} is "
+        f"allowed; worse on {kept.worse} and better on {kept.better}, which chance alone does in {by_chance:.2%} of "
+        f"cases, and a larger fall counts below {HARM_CHANCE:.0%}"
+    )
+    return Finding(passed=not (fell and by_chance <= HARM_CHANCE), sentence=sentence)
+
+
+def _general(evidence: Evidence, policy: ValidationPolicy) -> Finding:
+    rise = evidence.general_candidate - evidence.general_base
+    sentence = (
+        f"the loss on general text is {evidence.general_candidate:.3f} nats per token, against "
+        f"{evidence.general_base:.3f} of the base model: {rise:+.3f}, where {policy.max_general_loss:+.3f} is allowed"
+    )
+    return Finding(passed=rise <= policy.max_general_loss + 1e-9, sentence=sentence)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"

@@ -1,0 +1,254 @@
+"""A validation, in a child process: integrity first, then what the adapter says beside champion and base model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from agents.errors import AdapterMissing, EngineCrashed, Unavailable
+from agents.runs import write_progress
+from agents.validator.agent import row_values
+from agents.validator.examination import Case, Examination, examine, held_out, suite_without
+from agents.validator.ports import Engine
+from agents.validator.probes import make_probes
+from agents.validator.report import build_report, refusal_report
+from agents.validator.report import scores as scores_of
+from agents.validator.verdict import Finding, ValidationPolicy, Verdict, decide, rejected
+from infra.adapter_files import write_probes
+from infra.adapter_integrity import check_integrity
+from infra.adapters import FolderAdapters
+from infra.settings import Settings, load
+from infra.validation_report import write_report
+from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.registry import AdapterRecord, AdapterState
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+PAUSE_SECONDS = 5.0
+"""Between two attempts at what cannot be reached."""
+
+
+class Registry(Protocol):
+    """Where adapters come from, and where the verdict goes."""
+
+    def find(self, adapter_id: str) -> AdapterRecord | None: ...
+
+    def judge(
+        self, adapter_id: str, *, state: AdapterState, scores: dict[str, float], reasons: tuple[str, ...],
+        report_uri: str | None,
+    ) -> None: ...  # fmt: skip
+
+
+class Datasets(Protocol):
+    """The snapshots that adapters are trained and judged on."""
+
+    def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
+
+    def rows(self, dataset_id: str) -> list[DatasetRow]: ...
+
+
+class Suite(Protocol):
+    """The held-out rows of validated adapters."""
+
+    def rows(self, task: str, limit: int) -> list[DatasetRow]: ...
+
+
+class ServingEngine(Engine, Protocol):
+    """An engine that adapters can be loaded into."""
+
+    def set_adapters(self, adapters: dict[str, Path]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a validation stands on; ``engine`` loads the serving base model."""
+
+    registry: Registry
+    datasets: Datasets
+    suite: Suite
+    engine: Callable[[], ServingEngine]
+
+
+def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The run's entry. ``arguments``: home, config, task, adapter_id, dataset_id, champion."""
+    config = arguments.get("config")
+    settings = load(Path(arguments["home"]), Path(config) if config else None)
+    return Validation(settings, arguments, folder, _parts(settings)).run()
+
+
+class Validation:
+    """One adapter's validation."""
+
+    def __init__(self, settings: Settings, arguments: dict[str, Any], folder: Path, parts: Parts) -> None:
+        self._settings, self._folder, self._parts = settings, folder, parts
+        self._task = settings.tasks[arguments["task"]]
+        self._adapter_id: str = arguments["adapter_id"]
+        self._dataset_id: str = arguments["dataset_id"]
+        self._champion: str | None = arguments.get("champion")
+        wanted = settings.validator
+        self._policy = ValidationPolicy(
+            min_gain=wanted.min_gain,
+            max_drop=wanted.max_drop,
+            max_general_loss=wanted.max_general_loss,
+            chance=wanted.chance,
+        )
+        self._lineage: dict[str, Any] = {"dataset": self._dataset_id}
+
+    def run(self) -> dict[str, Any]:
+        """The verdict, written down in the registry and in a report. Bad adapters are refused, never a crash."""
+        write_progress(self._folder, 0.0, "checking the adapter's files")
+        rows: tuple[DatasetRow, ...] = ()
+        scores: dict[str, float] = {}
+        try:
+            case, engine = self._case()
+        except AdapterMissing as error:
+            verdict = rejected(str(error))
+            report = refusal_report(self._task.name, self._adapter_id, verdict, self._lineage)
+        else:
+            examined = examine(case, engine, _Clock(self._folder).tell)
+            verdict = self._probed(decide(examined.evidence, self._policy), examined, engine)
+            report = build_report(case, examined, verdict, self._policy, self._lineage)
+            rows, scores = case.rows, scores_of(examined, champion=self._champion is not None)
+        at = datetime.now(UTC)
+        write_progress(self._folder, 0.98, "writing the report")
+        target = self._settings.reports_folder / "validation" / self._task.name
+        uri = _patiently(lambda: write_report(target, {**report, "at": at.isoformat()})).absolute().as_uri()
+        self._judge(verdict, scores, uri)
+        return {
+            "accepted": verdict.accepted,
+            "reasons": list(verdict.reasons),
+            "scores": scores,
+            "report_uri": uri,
+            "at": at.isoformat(),
+            "rows": [row_values(row) for row in rows] if verdict.accepted else [],
+        }
+
+    def _case(self) -> tuple[Case, ServingEngine]:
+        """What to examine, and the engine with its adapters; raises AdapterMissing with the reason to refuse."""
+        record = _patiently(lambda: self._parts.registry.find(self._adapter_id))
+        if record is None:
+            raise AdapterMissing(f"{self._adapter_id} is not in the registry: train it again")
+        self._lineage |= {
+            name: getattr(record, name)
+            for name in ("base_model", "version", "run_id", "cause", "size_bytes", "metrics")
+        } | {"trained": record.created_at.isoformat()}
+        store = FolderAdapters(self._settings.adapters_folder)
+        path = store.path(self._adapter_id)
+        check_integrity(
+            self._adapter_id,
+            path,
+            task=self._task.name,
+            base_model=self._settings.model.base,
+            max_bytes=self._settings.validator.max_adapter_bytes,
+        )
+        rows, suite = self._rows()
+        engine = self._parts.engine()
+        engine.set_adapters({self._adapter_id: path})
+        if self._champion is not None:
+            try:
+                engine.set_adapters({self._adapter_id: path, self._champion: store.path(self._champion)})
+            except AdapterMissing as error:
+                raise AdapterMissing(f"there is no champion to hold it against: {error}") from error
+        text = files("agents.validator").joinpath("general.txt").read_text(encoding="utf-8")
+        case = Case(
+            task=self._task,
+            adapter_id=self._adapter_id,
+            champion=self._champion,
+            rows=held_out(rows, self._settings.validator.current_rows),
+            suite=suite_without(suite, rows, self._settings.validator.retention_rows),
+            general=tuple(each.strip() for each in text.split("\n\n") if each.strip()),
+            context_tokens=self._settings.answerer.context_tokens,
+        )
+        return case, engine
+
+    def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow]]:
+        """The dataset's, and of the retention suite as many as may be left when the dataset's are taken out."""
+        manifest = _patiently(lambda: self._parts.datasets.manifest(self._dataset_id))
+        if manifest is None:
+            raise AdapterMissing(f"the dataset {self._dataset_id} is not here: train the adapter again")
+        self._lineage["dataset_rows"] = {
+            "training": manifest.train_rows, "held out": manifest.holdout_rows, "fresh": manifest.fresh_rows,
+            **manifest.counts,
+        }  # fmt: skip
+        rows = _patiently(lambda: self._parts.datasets.rows(self._dataset_id))
+        most = self._settings.validator.retention_rows
+        return rows, _patiently(lambda: self._parts.suite.rows(self._task.name, most + len(rows))) if most else []
+
+    def _probed(self, verdict: Verdict, examined: Examination, engine: Engine) -> Verdict:
+        """The verdict, once an accepted adapter's probes lie beside it; an answerer serves none without."""
+        if not verdict.accepted:
+            return verdict
+        write_progress(self._folder, 0.95, "making the probes")
+        probes = make_probes(examined.current, self._adapter_id, engine)
+        if not probes:
+            unsteady = "no prompt gets the same answer alone and in company: nothing to recognise the adapter by"
+            return Verdict(findings=(*verdict.findings, Finding(passed=False, sentence=unsteady)))
+        _patiently(lambda: write_probes(self._settings.adapters_folder / self._adapter_id, probes))
+        return verdict
+
+    def _judge(self, verdict: Verdict, scores: dict[str, float], uri: str) -> None:
+        state: AdapterState = "validated" if verdict.accepted else "rejected"
+        try:
+            _patiently(
+                lambda: self._parts.registry.judge(
+                    self._adapter_id, state=state, scores=scores, reasons=verdict.reasons, report_uri=uri
+                )
+            )
+        except AdapterMissing as error:  # it was never registered; the event tells the reason all the same
+            log.warning("not judged in the registry", adapter=self._adapter_id, reason=str(error))
+
+
+class _Clock:
+    """Turns answered requests into progress with the time left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._began = time.monotonic()
+        write_progress(folder, 0.05, "asking the held-out rows")
+
+    def tell(self, done: int, of: int) -> None:
+        left = (time.monotonic() - self._began) / done * (of - done)
+        write_progress(self._folder, 0.05 + 0.9 * done / of, f"{done} of {of} answers", eta_seconds=round(left, 1))
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Waits for SQL, the registry or room on the disk for as long as it takes."""
+    while True:
+        try:
+            return action()
+        except EngineCrashed:
+            raise
+        except Unavailable as error:
+            log.warning("waiting", reason=str(error))
+            time.sleep(PAUSE_SECONDS)
+
+
+def _parts(settings: Settings) -> Parts:
+    from agents.wiring.database import database_of
+    from infra.datasets import FolderDatasets
+    from infra.registry import MlflowRegistry
+    from infra.sql.retention import SqlRetention
+
+    database = database_of(settings)
+    return Parts(
+        registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
+        datasets=FolderDatasets(settings.datasets_folder, database),
+        suite=SqlRetention(database),
+        engine=lambda: _engine(settings),
+    )
+
+
+def _engine(settings: Settings) -> ServingEngine:
+    from infra.engines.transformers import TransformersEngine
+    from infra.models import load_causal_lm
+
+    model, tokenizer = load_causal_lm(settings)
+    return TransformersEngine(model, tokenizer, base_model=settings.model.base)

@@ -1,0 +1,39 @@
+"""The validator's parts: runs and retention suite in SQL; models and the registry only in its runs' processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.validator.agent import KIND, Validator
+from agents.wiring.database import database_of
+from agents.worker import Follower, RunKind, Worker, one_by_one
+from infra.settings import Settings
+from infra.sql.retention import SqlRetention
+from infra.sql.runs import SqlRunStore
+
+
+def build(settings: Settings) -> Worker:
+    """A worker over the configured database; loads no model."""
+    database = database_of(settings)
+    where = {"home": str(settings.home), "config": str(settings.config) if settings.config else None}
+
+    def judge(adapter_id: str, reasons: Sequence[str]) -> None:
+        from infra.registry import MlflowRegistry  # MLflow takes seconds to import, and this seldom happens
+
+        registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
+        registry.judge(adapter_id, state="rejected", scores={}, reasons=reasons, report_uri=None)
+
+    validator = Validator(
+        tasks=settings.tasks,
+        runs=SqlRunStore(database),
+        retention=SqlRetention(database),
+        judge=judge,
+        where=where,
+    )
+    return Worker(
+        agent="validator",
+        topics=("adapters.v1",),
+        handle=one_by_one(validator.validate),
+        runs=(RunKind(name=KIND, entry="agents.wiring.validation:run", done=validator.done, failed=validator.failed),),
+        followers=(Follower(topic="promotions.v1", apply=validator.follow),),
+    )

@@ -1,0 +1,123 @@
+"""The in-memory twin of ``infra.registry``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from agents.errors import AdapterMissing, Unavailable
+from schemas.registry import AdapterRecord, AdapterState, ModelRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedTraining:
+    """What was logged of a training run."""
+
+    adapter_id: str
+    params: dict[str, Any]
+    metrics: dict[str, float]
+
+
+class MemoryRegistry:
+    """Records in dictionaries. While ``away`` is true nothing can be reached."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.trainings: dict[str, LoggedTraining] = {}
+        self._adapters: dict[str, AdapterRecord] = {}
+        self._models: list[ModelRecord] = []
+        self._lock = Lock()
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+        self._reach()
+
+    def register(self, record: AdapterRecord) -> AdapterRecord:
+        """The record with its version, counted from 1 in its task; the one that is there already, if there is one."""
+        self._reach()
+        with self._lock:
+            versions = [each.version for each in self._adapters.values() if each.task == record.task]
+            numbered = replace(record, version=max(versions, default=0) + 1, aliases=())
+            return self._adapters.setdefault(record.adapter_id, numbered)
+
+    def find(self, adapter_id: str) -> AdapterRecord | None:
+        """The record of an adapter."""
+        self._reach()
+        return self._adapters.get(adapter_id)
+
+    def adapters(self, task: str | None = None) -> list[AdapterRecord]:
+        """Of a task or of all, newest first."""
+        self._reach()
+        records = [each for each in self._adapters.values() if task in (None, each.task)]
+        return sorted(records, key=lambda each: (each.created_at, each.version), reverse=True)
+
+    def judge(
+        self,
+        adapter_id: str,
+        *,
+        state: AdapterState,
+        scores: dict[str, float],
+        reasons: Sequence[str],
+        report_uri: str | None,
+    ) -> None:
+        """Writes down what the validator found. Raises AdapterMissing when the adapter is not registered."""
+        self._reach()
+        with self._lock:
+            self._adapters[adapter_id] = replace(
+                self._required(adapter_id),
+                state=state,
+                scores=dict(scores),
+                reasons=tuple(reasons),
+                report_uri=report_uri,
+            )
+
+    def set_aliases(self, task: str, *, champion: str | None, challenger: str | None) -> None:
+        """Makes the aliases follow the release state, by adapter ids; an alias of nobody is removed.
+
+        Raises AdapterMissing, and changes nothing, when one of them is not registered.
+        """
+        self._reach()
+        with self._lock:
+            wanted = {"challenger": challenger, "champion": champion}
+            for adapter_id in filter(None, wanted.values()):
+                self._required(adapter_id)
+            for adapter_id, record in self._adapters.items():
+                if record.task == task:
+                    aliases = tuple(alias for alias, holder in wanted.items() if holder == adapter_id)
+                    self._adapters[adapter_id] = replace(record, aliases=aliases)
+
+    def register_model(self, record: ModelRecord) -> ModelRecord:
+        """The record with its version; the one of the same name, scheme and location, if there is one."""
+        self._reach()
+        with self._lock:
+            same = [each for each in self._models if each.name == record.name]
+            for each in same:
+                if (each.scheme, each.location) == (record.scheme, record.location):
+                    return each
+            numbered = replace(record, version=len(same) + 1)
+            self._models.append(numbered)
+            return numbered
+
+    def models(self, name: str | None = None) -> list[ModelRecord]:
+        """Versions of a model or of all, newest first."""
+        self._reach()
+        records = [each for each in self._models if name in (None, each.name)]
+        return sorted(records, key=lambda each: (each.created_at, each.version), reverse=True)
+
+    def log_training(self, record: AdapterRecord, params: dict[str, Any], metrics: dict[str, float]) -> None:
+        """What a training was done with and what it came to; the first time counts."""
+        self._reach()
+        logged = LoggedTraining(adapter_id=record.adapter_id, params=dict(params), metrics=dict(metrics))
+        self.trainings.setdefault(record.run_id, logged)
+
+    def _required(self, adapter_id: str) -> AdapterRecord:
+        try:
+            return self._adapters[adapter_id]
+        except KeyError:
+            raise AdapterMissing(f"{adapter_id} is not in the registry: train it again, or choose another") from None
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Unavailable("the registry in memory is away: bring it back")

@@ -1,0 +1,105 @@
+"""How the registry's records become tags of MLflow's model versions, and records again."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from schemas.registry import AdapterRecord, ModelRecord
+
+ADAPTERS, MODELS = "everlearn.", "everlearn-model."
+"""What the names of MLflow's registered models begin with; a task's or a model's name follows."""
+JUDGEMENT = "judgement"
+"""One tag, so that a judgement is written whole: state, scores, reasons, report."""
+
+
+class Version(Protocol):
+    """What is read of MLflow's ``ModelVersion``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def tags(self) -> dict[str, str]: ...
+
+
+def adapter_tags(record: AdapterRecord) -> dict[str, str]:
+    return {
+        "adapter_id": record.adapter_id,
+        "task": record.task,
+        "base_model": record.base_model,
+        "dataset_id": record.dataset_id,
+        "run_id": record.run_id,
+        "size_bytes": str(record.size_bytes),
+        "created_at": record.created_at.isoformat(),
+        "metrics": json.dumps(record.metrics),
+        **({"cause": record.cause} if record.cause is not None else {}),
+        **judgement_tags(record.state, record.scores, list(record.reasons), record.report_uri),
+    }
+
+
+def judgement_tags(state: str, scores: dict[str, float], reasons: list[str], report_uri: str | None) -> dict[str, str]:
+    """``state`` repeats what the judgement says, for people who look into MLflow; nothing reads it."""
+    judgement = {"state": state, "scores": scores, "reasons": reasons, "report_uri": report_uri}
+    return {JUDGEMENT: json.dumps(judgement), "state": state}
+
+
+def adapter_of(version: Version, aliases: tuple[str, ...]) -> AdapterRecord:
+    tags = version.tags
+    judgement: dict[str, Any] = json.loads(tags[JUDGEMENT])
+    return AdapterRecord(
+        adapter_id=tags["adapter_id"],
+        task=tags["task"],
+        base_model=tags["base_model"],
+        dataset_id=tags["dataset_id"],
+        run_id=tags["run_id"],
+        size_bytes=int(tags["size_bytes"]),
+        created_at=datetime.fromisoformat(tags["created_at"]),
+        version=int(version.version),
+        cause=tags.get("cause"),
+        state=judgement["state"],
+        scores=judgement["scores"],
+        reasons=tuple(judgement["reasons"]),
+        report_uri=judgement["report_uri"],
+        aliases=aliases,
+        metrics=json.loads(tags["metrics"]),
+    )
+
+
+def model_tags(record: ModelRecord) -> dict[str, str]:
+    optional = {
+        "scheme": record.scheme,
+        "loss": None if record.loss is None else repr(record.loss),
+        "source_version": None if record.source_version is None else str(record.source_version),
+    }
+    return {
+        "model": record.name,
+        "location": record.location,
+        "size_bytes": str(record.size_bytes),
+        "created_at": record.created_at.isoformat(),
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def model_of(version: Version) -> ModelRecord:
+    tags = version.tags
+    return ModelRecord(
+        name=tags["model"],
+        location=tags["location"],
+        size_bytes=int(tags["size_bytes"]),
+        created_at=datetime.fromisoformat(tags["created_at"]),
+        version=int(version.version),
+        scheme=tags.get("scheme"),
+        loss=float(tags["loss"]) if "loss" in tags else None,
+        source_version=int(tags["source_version"]) if "source_version" in tags else None,
+    )
+
+
+def model_source(location: str) -> str:
+    """A folder as a URI; the name by which the model was added as it is."""
+    return Path(location).as_uri() if Path(location).is_absolute() else f"everlearn:{location}"

@@ -1,0 +1,55 @@
+"""The retention suite in SQL: the rows that validated adapters were judged on, which later ones must not forget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.statements import insert_once, slices
+from schemas.datasets import DatasetRow, lot_of
+
+_rows = tables.retention_rows.c
+
+
+class SqlRetention:
+    """Held-out rows by task; a row stays as it was when it came."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, task: str, rows: Sequence[DatasetRow], dataset_id: str, at: datetime) -> None:
+        """Inside a transaction. Adding a row twice is adding it once."""
+        if not rows:
+            return
+        values = [
+            {"task": task, "row_id": row.row_id, "dataset_id": dataset_id, "added_at": at, "row": _values(row)}
+            for row in sorted(rows, key=lambda row: row.row_id)
+        ]
+        with self._database.connection(write=True) as connection:
+            connection.execute(insert_once(self._database.dialect, tables.retention_rows), values)
+
+    def rows(self, task: str, limit: int) -> list[DatasetRow]:
+        """At most so many rows of a task, those with the least lots, so that every earlier adapter has its part."""
+        found = []
+        with self._database.connection() as connection:
+            ids = connection.execute(select(_rows.row_id).where(_rows.task == task)).scalars()
+            chosen = sorted(ids, key=lot_of)[:limit]
+            for some in slices(chosen):
+                wanted = select(_rows.row).where(_rows.task == task, _rows.row_id.in_(some))
+                found += [_row(values) for values in connection.execute(wanted).scalars()]
+        return sorted(found, key=lambda row: row.lot)
+
+
+def _values(row: DatasetRow) -> dict[str, Any]:
+    return {**asdict(row), "at": row.at.isoformat(), "sources": list(row.sources)}
+
+
+def _row(values: Mapping[str, Any]) -> DatasetRow:
+    row = DatasetRow(**{**values, "sources": tuple(values["sources"])})
+    return replace(row, at=datetime.fromisoformat(values["at"]))

@@ -1,0 +1,83 @@
+"""The demo's figures: hand-offs from runs and events, and the object that programs read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from agents.demo.news import News
+from agents.demo.report import Report, handoffs
+from schemas.delivery import Run
+from schemas.envelope import new_context
+from schemas.learning import DriftDetected
+from schemas.release import AdapterPromoted
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def news(seconds: float) -> News:
+    event = DriftDetected(task="routing", kind="outcomes", remedy="retrain")
+    return News(event=event, context=new_context("/test", now=at(seconds)))
+
+
+def run(agent: str, created: float, started: float, finished: float) -> Run:
+    return Run(
+        run_id=f"{agent}-{created}",
+        agent=agent,
+        kind="x",
+        state="done",
+        attempt=1,
+        created_at=at(created),
+        started_at=at(started),
+        finished_at=at(finished),
+    )
+
+
+def test_hand_offs_are_the_gaps_between_an_event_and_the_next_start():
+    runs = {
+        "monitor": [run("monitor", 20, 21, 30), run("monitor", 5, 5.25, 10), run("monitor", 0, 3, 4)],
+        "trainer": [run("trainer", 10, 10.5, 100)],
+        "validator": [run("validator", 100, 101, 150)],
+    }
+
+    gaps = handoffs(
+        runs=lambda agent: runs[agent],
+        drift=news(10),
+        trained=news(100),
+        validated=news(150),
+        started=news(150.5),
+        promoted=News(event=AdapterPromoted(task="routing", sequence=4), context=new_context("/test", now=at(200))),
+        served=[at(200.25), at(200.75)],
+    )
+
+    assert list(gaps.values()) == [0.25, 0.5, 1.0, 0.5, 0.75]
+
+
+def test_the_report_is_one_object_with_the_promised_fields():
+    report = Report(
+        before={"old": 0.8, "new": 0.0},
+        after={"old": 0.8, "new": 0.9},
+        drift_detected_s=30.0,
+        promoted_s=200.0,
+        handoffs={"a": 1.0, "b": 0.5},
+        adapter_id="a7",
+        asked=10,
+        failed=0,
+        wrong={},
+        checked=10,
+        probed=4,
+        report="file:///r.html",
+        validation_report="file:///v.html",
+        seconds=500.0,
+    )
+
+    shown = json.loads(report.to_json())
+
+    promised = "before after drift_detected_s promoted_s handoff_s adapter_id asked failed wrong_adapter report seconds"
+    assert set(promised.split()) <= set(shown)
+    assert (shown["handoff_s"], shown["wrong_adapter"]) == (1.5, 0)
+    assert "+0.900" in report.to_text()
