@@ -7,7 +7,23 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
+from schemas.interactions import Outcome
 from schemas.learning import Remedy, Window
+
+
+RATED: tuple[Outcome, ...] = ("approved", "disapproved", "corrected")
+"""Outcomes of answers that a user has judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Since when answers are compared with each other.
+
+    ``sequence``: the release that made ``champion`` the champion; 0 and None where nothing was ever released.
+    """
+
+    sequence: int = 0
+    champion: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from enum import Enum
 from pathlib import Path, PurePath
@@ -113,6 +114,8 @@ def _default(field: FieldInfo) -> str:
             return f'"{value.value}"'
         case str() | PurePath():
             return f'"{value}"'
+        case tuple():
+            return json.dumps(list(value))
         case _:
             return repr(value)
 

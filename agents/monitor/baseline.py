@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.drift import Baseline
 from schemas.release import AdapterPromoted, AdapterRolledBack, ReleaseEvent
-
-
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """``sequence``: the release that made ``champion`` the champion; 0 and None where nothing was ever released."""
-
-    sequence: int = 0
-    champion: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from agents.monitor.baseline import Baseline
 from schemas.delivery import Run
-from schemas.drift import DriftCheck
+from schemas.drift import Baseline, DriftCheck
 from schemas.features import Interaction
 
 

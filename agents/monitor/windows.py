@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from schemas.drift import RATED
 from schemas.features import Interaction
 from schemas.learning import Window
 from schemas.tasks import Task
 
-GOOD = "approved"
 BAD = frozenset({"disapproved", "corrected"})
 OTHER = "(other)"
 NOTHING_FOUND = -1.0
@@ -69,7 +69,7 @@ def is_failed(row: Interaction) -> bool:
 def is_rated(row: Interaction) -> bool:
     """Whether a user has said of the answer that it was good or bad. A failure is told at once and ratings come
     late, so that a failure among ratings would make every fresh window look bad: failures are counted by themselves."""
-    return row.outcome == GOOD or row.outcome in BAD
+    return row.outcome in RATED
 
 
 def is_bad(row: Interaction) -> bool:

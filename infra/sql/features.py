@@ -42,7 +42,7 @@ class SqlFeatureTable:
                 self._database.lock(connection, (f"interaction {answer_id}" for answer_id in answer_ids))
             for some in slices(answer_ids):
                 rows = connection.execute(select(tables.interactions).where(_interactions.answer_id.in_(some)))
-                found.update((row["answer_id"], _interaction(row)) for row in rows.mappings())
+                found.update((row["answer_id"], interaction_of(row)) for row in rows.mappings())
         return found
 
     def put_interaction(self, row: Interaction) -> None:
@@ -60,7 +60,7 @@ class SqlFeatureTable:
         statement = select(tables.interactions).where(_interactions.answer_id == answer_id)
         with self._database.connection() as connection:
             row = connection.execute(statement).mappings().first()
-        return None if row is None else _interaction(row)
+        return None if row is None else interaction_of(row)
 
     def recent(self, task: str | None, limit: int) -> list[Interaction]:
         """The rows of a task, or of all, in which something happened last, newest first."""
@@ -70,7 +70,7 @@ class SqlFeatureTable:
         if task is not None:
             newest = newest.where(_interactions.task == task)
         with self._database.connection() as connection:
-            return [_interaction(row) for row in connection.execute(newest.limit(limit)).mappings()]
+            return [interaction_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
     def answered(
         self,
@@ -93,7 +93,7 @@ class SqlFeatureTable:
         order = (_interactions.answered_at, _interactions.answer_id)
         wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
         with self._database.connection() as connection:
-            rows = [_interaction(row) for row in connection.execute(wanted.limit(limit)).mappings()]
+            rows = [interaction_of(row) for row in connection.execute(wanted.limit(limit)).mappings()]
         return rows[::-1] if newest else rows
 
     def count(self) -> int:
@@ -119,7 +119,8 @@ def _values(row: Interaction) -> dict[str, Any]:
     return {**values, "sources": list(row.sources)}
 
 
-def _interaction(row: Mapping[Any, Any]) -> Interaction:
+def interaction_of(row: Mapping[Any, Any]) -> Interaction:
+    """A row of the table, all of its columns, as a value."""
     values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
     for name in _STAMPS:
         time: datetime | None = row[f"{name}_at"]

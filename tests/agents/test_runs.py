@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from agents.outcome import Outcome, Output, RunRequest
-from agents.runs import Runner, runs_source
+from agents.runs import Runner, runs_source, write_progress
 from agents.worker import RunKind
 from schemas.delivery import Claim
 from schemas.envelope import Received
@@ -151,3 +152,36 @@ async def test_a_result_that_could_not_be_written_down_is_not_worked_out_again(r
     rig.clock.now += timedelta(seconds=60)
     assert await rig.outbox().relay(runs_source("recorder")) == 1
     assert json.loads(_results(rig)[0])["attempts"] == 1
+
+
+def dawdle(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A run that says how far it is."""
+    write_progress(folder, 0.25, "dawdling", eta_seconds=3.0)
+    time.sleep(2.5)
+    return {}
+
+
+async def test_what_a_child_says_of_its_progress_is_written_down_while_it_works(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    kind = replace(KIND, entry="tests.agents.test_runs:dawdle")
+    runner = Runner(rig.outbox(), rig.runs, {"add": kind}, worker="one", folder=tmp_path, clock=rig.clock)
+    assert await runner.work()
+    with rig.database.table("runs") as runs:
+        run = rig.runs.show(next(iter(runs)))
+    assert run is not None
+    assert run.progress == {"done": 0.25, "text": "dawdling", "eta_seconds": 3.0}
+
+
+async def test_an_effect_may_start_a_run_and_sees_those_that_are_unfinished(rig: Rig) -> None:
+    def outcome() -> Outcome:
+        def effect() -> Sequence[Output | RunRequest]:
+            return [] if rig.runs.unfinished("recorder") else [RunRequest(kind="add", arguments={"a": 1, "b": 1})]
+
+        return Outcome(effect=effect)
+
+    async def handle(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        return [outcome() for _ in batch]
+
+    await rig.delivery(handle).deliver([feedback(1)])
+    await rig.delivery(handle).deliver([feedback(2)])
+    assert [run.kind for run in rig.runs.unfinished("recorder")] == ["add"]

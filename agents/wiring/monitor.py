@@ -1,0 +1,48 @@
+"""The monitor's parts: answers and checks in SQL; whatever takes long happens in a child process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from agents.errors import ConfigurationError
+from agents.monitor.agent import Monitor
+from agents.monitor.checking import AGENT, CHECK, Checking
+from agents.monitor.schedule import SchedulePolicy
+from agents.wiring.database import database_of
+from agents.worker import Follower, RunKind, Tick, Worker
+from infra.settings import Settings
+from infra.sql.drift import SqlAnswers, SqlDriftChecks
+from infra.sql.runs import SqlRunStore
+
+
+def build(settings: Settings) -> Worker:
+    """A worker over the configured database. Raises ConfigurationError when no check could ever find drift."""
+    policy = settings.monitor
+    if policy.flags > policy.of:
+        raise ConfigurationError(
+            f"[monitor] flags = {policy.flags} of {policy.of} windows can never be: set flags to {policy.of} or less"
+        )
+    database = database_of(settings)
+    checking = Checking(
+        answers=SqlAnswers(database),
+        checks=SqlDriftChecks(database),
+        runs=SqlRunStore(database),
+        policy=SchedulePolicy(
+            reference_rows=policy.reference_rows,
+            current_rows=policy.current_rows,
+            every_rows=policy.every_rows,
+            cool_down_seconds=policy.cool_down_seconds,
+        ),
+        arguments={"config": str(settings.config) if settings.config is not None else None},
+    )
+    monitor = Monitor(tasks=settings.tasks, checking=checking, now=lambda: datetime.now(UTC))
+    return Worker(
+        agent=AGENT,
+        topics=("interactions.v1", "requests.v1"),
+        handle=monitor.handle,
+        followers=(Follower(topic="promotions.v1", apply=monitor.follow),),
+        ticks=(Tick(name="look", every_seconds=policy.tick_seconds, handle=monitor.tick),),
+        runs=(
+            RunKind(name=CHECK, entry="agents.wiring.drift_check:run", done=monitor.done, failed=monitor.failed),
+        ),
+    )

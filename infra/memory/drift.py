@@ -1,0 +1,73 @@
+"""The in-memory twin of ``infra.sql.drift``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from infra.memory.database import MemoryDatabase
+from schemas.drift import DRIFT_CHECK, RATED, Baseline, DriftCheck
+from schemas.features import Interaction
+
+
+class MemoryDriftChecks:
+    """A row a check."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def add(self, check: DriftCheck) -> None:
+        """Inside a transaction; adding a check twice is adding it once."""
+        kept = DRIFT_CHECK.validate_python(DRIFT_CHECK.dump_python(check, mode="json"))
+        with self._database.table("drift_checks") as checks:
+            checks.setdefault(check.check_id, kept)
+
+    def recent(self, task: str | None, limit: int) -> list[DriftCheck]:
+        """The checks of a task, or of all, newest first."""
+        with self._database.table("drift_checks") as checks:
+            found = [check for check in checks.values() if task in (None, check.task)]
+        found.sort(key=lambda check: check.check_id)
+        return sorted(found, key=lambda check: check.checked_at, reverse=True)[:limit]
+
+
+class MemoryAnswers:
+    """The answers that belong to a baseline: the champion's since then, and its own from when it was the challenger."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def count(
+        self, task: str, baseline: Baseline, *, since: datetime | None = None, rated: bool = False, limit: int
+    ) -> int:
+        """How many there are, counted up to ``limit``: only those after ``since``, only those that users rated."""
+        rows = self._belonging(task, baseline)
+        if since is not None:
+            rows = [row for row in rows if row.answered_at is not None and row.answered_at > since]
+        return min(limit, sum(not rated or row.outcome in RATED for row in rows))
+
+    def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:
+        """The first ones, or the newest, oldest first."""
+        rows = self._belonging(task, baseline)
+        return rows[max(0, len(rows) - limit) :] if newest else rows[:limit]
+
+    def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
+        """The highest release sequence, up to ``sequence``, by which another champion answered; None if none did."""
+        with self._database.table("interactions") as table:
+            others = [
+                row.release_sequence
+                for row in table.values()
+                if row.task == task and row.arm == "champion" and row.failure is None and row.adapter_id != champion
+            ]
+        return max((each for each in others if each is not None and each <= sequence), default=None)
+
+    def _belonging(self, task: str, baseline: Baseline) -> list[Interaction]:
+        with self._database.table("interactions") as table:
+            rows = [row for row in table.values() if row.task == task and _belongs(row, baseline)]
+        return sorted(rows, key=lambda row: (row.answered_at, row.answer_id))
+
+
+def _belongs(row: Interaction, baseline: Baseline) -> bool:
+    if row.answered_at is None or row.finish_reason == "retrieve_only":
+        return False
+    if row.arm == "challenger":
+        return baseline.champion is not None and row.adapter_id == baseline.champion
+    return row.arm == "champion" and row.release_sequence is not None and row.release_sequence >= baseline.sequence

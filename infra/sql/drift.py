@@ -1,0 +1,98 @@
+"""Drift checks in SQL, and the answers that a check is about, selected from the feature table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.features import interaction_of
+from infra.sql.statements import insert_once
+from schemas.drift import DRIFT_CHECK, RATED, Baseline, DriftCheck
+from schemas.features import Interaction
+
+_checks = tables.drift_checks.c
+_rows = tables.interactions.c
+
+
+class SqlDriftChecks:
+    """A row a check."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, check: DriftCheck) -> None:
+        """Inside a transaction; adding a check twice is adding it once."""
+        row = {
+            "check_id": check.check_id,
+            "task": check.task,
+            "checked_at": check.checked_at,
+            "baseline": check.baseline,
+            "verdict": check.verdict,
+            "report_uri": check.report_uri,
+            "details": DRIFT_CHECK.dump_python(check, mode="json"),
+        }
+        with self._database.connection(write=True) as connection:
+            connection.execute(insert_once(self._database.dialect, tables.drift_checks), row)
+
+    def recent(self, task: str | None, limit: int) -> list[DriftCheck]:
+        """The checks of a task, or of all, newest first."""
+        newest = select(_checks.details).order_by(_checks.checked_at.desc(), _checks.check_id)
+        if task is not None:
+            newest = newest.where(_checks.task == task)
+        with self._database.connection() as connection:
+            return [DRIFT_CHECK.validate_python(each) for each in connection.execute(newest.limit(limit)).scalars()]
+
+
+class SqlAnswers:
+    """The answers that belong to a baseline: the champion's since then, and its own from when it was the challenger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def count(
+        self, task: str, baseline: Baseline, *, since: datetime | None = None, rated: bool = False, limit: int
+    ) -> int:
+        """How many there are, counted up to ``limit``: only those after ``since``, only those that users rated."""
+        wanted = select(_rows.answer_id).where(_belongs(task, baseline))
+        if since is not None:
+            wanted = wanted.where(_rows.answered_at > since)
+        if rated:
+            wanted = wanted.where(_rows.outcome.in_(RATED))
+        with self._database.connection() as connection:
+            counted = select(func.count()).select_from(wanted.limit(limit).subquery())
+            return connection.execute(counted).scalar_one()
+
+    def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:
+        """The first ones, or the newest, oldest first."""
+        order = (_rows.answered_at, _rows.answer_id)
+        wanted = select(tables.interactions).where(_belongs(task, baseline)).limit(limit)
+        wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
+        with self._database.connection() as connection:
+            rows = [interaction_of(row) for row in connection.execute(wanted).mappings()]
+        return rows[::-1] if newest else rows
+
+    def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
+        """The highest release sequence, up to ``sequence``, by which another champion answered; None if none did."""
+        other = and_(
+            _rows.task == task,
+            _rows.arm == "champion",
+            _rows.release_sequence <= sequence,
+            _rows.failure.is_(None),  # a failure before an adapter was chosen names none
+            _rows.adapter_id.is_distinct_from(champion),
+        )
+        with self._database.connection() as connection:
+            return connection.execute(select(func.max(_rows.release_sequence)).where(other)).scalar()
+
+
+def _belongs(task: str, baseline: Baseline) -> ColumnElement[bool]:
+    since = and_(_rows.arm == "champion", _rows.release_sequence >= baseline.sequence)
+    before = and_(_rows.arm == "challenger", _rows.adapter_id == baseline.champion)
+    return and_(
+        _rows.task == task,
+        _rows.answered_at.is_not(None),
+        or_(_rows.finish_reason.is_(None), _rows.finish_reason != "retrieve_only"),
+        or_(since, before) if baseline.champion is not None else since,
+    )

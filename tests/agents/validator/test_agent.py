@@ -1,0 +1,172 @@
+"""The validator: one run for each adapter, told once, and what it was judged on remembered with its acceptance."""
+
+import json
+from itertools import count
+
+import pytest
+
+from agents.errors import InvalidEvent
+from agents.outbox import Cause, Outbox
+from agents.outcome import NOTHING
+from agents.validator.agent import KIND, Validator, row_of, row_values
+from infra.memory.retention import MemoryRetention
+from schemas.envelope import Position, Received, decode, new_context
+from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
+from schemas.release import AdapterPromoted, AdapterRolledBack
+from tests.agents.rig import Rig
+from tests.agents.validator.room import NOW, ROUTING, row, rows
+
+offsets = count()
+
+
+def received(event, topic="adapters.v1"):
+    number = next(offsets)
+    context = new_context("/tests", now=NOW, event_id=f"e{number}")
+    return Received(event=event, context=context, position=Position(topic, 0, number))
+
+
+def trained(adapter_id="a1", task="routing"):
+    return AdapterTrained(task=task, adapter_id=adapter_id, base_model="memory", dataset_id="d1", run_id="t1")
+
+
+class Room:
+    def __init__(self, tasks=(ROUTING,)):
+        self.rig, self.judged = Rig(), []
+        self.retention = MemoryRetention(self.rig.database)
+        self.validator = Validator(
+            tasks={task.name: task for task in tasks},
+            runs=self.rig.runs,
+            retention=self.retention,
+            judge=lambda adapter_id, reasons: self.judged.append((adapter_id, *reasons)),
+            where={"home": "/home", "config": None},
+        )
+        self.outbox = Outbox(
+            "validator", database=self.rig.database, journal=self.rig.journal, runs=self.rig.runs,
+            publisher=self.rig.kafka, clock=self.rig.clock,
+        )  # fmt: skip
+
+    async def send(self, event):
+        got = received(event)
+        outcome = await self.validator.validate(got)
+        await self.outbox.settle([Cause(identity=got.identity, context=got.context)], [outcome], {})
+
+    async def end(self, **result):
+        """The run that is due ends so; with a text as its end, it failed."""
+        claim = self.rig.runs.claim("validator", "w", now=self.rig.clock(), lease_seconds=30)
+        values = {"accepted": True, "reasons": [], "scores": {"current.candidate": 0.9}, "report_uri": "file:///r",
+                  "at": NOW.isoformat(), "rows": []}  # fmt: skip
+        outcome = self.validator.done(claim, json.loads(json.dumps({**values, **result})))
+        await self._finish(claim, "done", {**values, **result}, outcome)
+
+    async def fail(self, reason):
+        claim = self.rig.runs.claim("validator", "w", now=self.rig.clock(), lease_seconds=30)
+        await self._finish(claim, "failed", {}, self.validator.failed(claim, reason))
+
+    async def _finish(self, claim, state, result, outcome):
+        self.rig.runs.finish(claim.run_id, "w", state=state, result=result, now=self.rig.clock())
+        context = new_context("/everlearn/validator/runs", now=NOW, event_id=f"end-{claim.run_id}")
+        await self.outbox.settle([Cause(identity=context.id, context=context)], [outcome], {})
+
+    def requested(self):
+        return [run.arguments for run in self.rig.runs.unfinished("validator")]
+
+    def said(self):
+        return [
+            decode("validations.v1", record.value, record.headers, now=NOW)[0]
+            for record in self.rig.kafka.topic("validations.v1")
+        ]
+
+
+@pytest.fixture
+def room():
+    return Room()
+
+
+async def test_a_trained_adapter_is_validated_against_the_champion_of_its_task(room):
+    await room.validator.follow(received(AdapterPromoted(task="routing", sequence=3, champion="a0")))
+    await room.validator.follow(received(AdapterRolledBack(task="routing", sequence=2, champion="older")))
+    await room.validator.follow(received(AdapterPromoted(task="support", sequence=9, champion="other")))
+    await room.send(trained())
+    assert room.requested() == [
+        {"home": "/home", "config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0"}
+    ]
+    assert room.said() == []
+
+
+async def test_a_declined_training_needs_no_reaction(room):
+    declined = received(TrainingDeclined(task="routing", reason="too few rows"))
+    assert await room.validator.validate(declined) is NOTHING
+
+
+async def test_an_event_of_another_topic_is_a_dead_letter(room):
+    with pytest.raises(InvalidEvent, match="does not read"):
+        await room.validator.validate(received(DriftDetected(task="routing", kind="quality", remedy="none")))
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (ROUTING.model_copy(update={"name": "other"}), "there is no task routing: configured are other"),
+        (ROUTING.model_copy(update={"metric": None}), "the task routing names no metric: set metric in"),
+        (ROUTING.model_copy(update={"metric": "bleu"}), "names the metric bleu, which is unknown"),
+    ],
+)
+async def test_what_cannot_be_examined_is_rejected_at_once(task, reason):
+    room = Room([task])
+    await room.send(trained())
+    (event,) = room.said()
+    assert isinstance(event, AdapterRejected)
+    assert reason in event.reasons[0]
+    assert room.requested() == []
+
+
+async def test_an_accepted_adapter_is_told_and_its_rows_join_the_retention_suite(room):
+    await room.send(trained())
+    await room.end(rows=[row_values(each) for each in rows(4)])
+    (event,) = room.said()
+    assert event == AdapterValidated(
+        task="routing", adapter_id="a1", scores={"current.candidate": 0.9}, report_uri="file:///r"
+    )
+    assert sorted(each.row_id for each in room.retention.rows("routing", 9)) == ["r0", "r1", "r2", "r3"]
+
+
+async def test_a_rejected_adapter_is_told_with_its_reasons_and_leaves_no_rows(room):
+    await room.send(trained())
+    await room.end(accepted=False, reasons=["no better", "worse elsewhere"], rows=[row_values(row(1))])
+    (event,) = room.said()
+    assert isinstance(event, AdapterRejected)
+    assert (event.reasons, event.report_uri) == (("no better", "worse elsewhere"), "file:///r")
+    assert room.retention.rows("routing", 9) == []
+
+
+async def test_a_run_that_failed_rejects_the_adapter_and_the_next_training_of_it_is_examined_again(room):
+    await room.send(trained())
+    await room.fail("exit code -9")
+    (event,) = room.said()
+    assert event.reasons == ("could not be validated: exit code -9",)
+    assert room.judged == [("a1", "could not be validated: exit code -9")]
+    await room.send(trained())
+    assert len(room.requested()) == 1
+
+
+async def test_an_adapter_is_examined_once_however_often_it_is_trained(room):
+    await room.send(trained())
+    await room.send(trained())
+    assert len(room.requested()) == 1
+    await room.end()
+    await room.send(trained())
+    assert room.requested() == []
+    assert [type(event) for event in room.said()] == [AdapterValidated] * 2
+    assert room.said()[0] == room.said()[1]
+
+
+async def test_the_champion_itself_is_no_candidate(room):
+    await room.validator.follow(received(AdapterPromoted(task="routing", sequence=3, champion="a1")))
+    await room.send(trained())
+    assert room.said()[0].reasons == ("it is the champion already",)
+    assert room.requested() == []
+
+
+def test_a_row_survives_the_way_through_a_runs_result():
+    each = row(1, sources=({"text": "t", "score": 0.5},), fresh=False)
+    assert row_of(json.loads(json.dumps(row_values(each)))) == each

@@ -1,0 +1,149 @@
+"""The examination: the answerer's own prompts, each row asked of every arm, and answers no longer than needed."""
+
+from dataclasses import replace
+
+import pytest
+
+from agents.prompt import build_prompt
+from agents.validator.examination import BASE_ROWS, Case, examine, held_out, hit_of, suite_without
+from agents.validator.probes import choose, make_probes
+from agents.validator.report import build_report, scores
+from agents.validator.verdict import ValidationPolicy, decide
+from infra.memory.engine import MemoryEngine
+from tests.agents.validator.room import ROUTING, SUPPORT, ScriptedEngine, knows, row, rows
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    return tmp_path
+
+
+def case(**changes):
+    values = {
+        "task": ROUTING, "adapter_id": "new", "champion": "old", "rows": tuple(rows()), "suite": (),
+        "general": ("Some text.",), "context_tokens": 500,
+    }  # fmt: skip
+    return Case(**{**values, **changes})
+
+
+def examined(folder, engine, told=None, **changes):
+    engine.set_adapters({"new": folder, "old": folder})
+    return examine(case(**changes), engine, lambda done, of: (told if told is not None else []).append((done, of)))
+
+
+def test_every_row_is_asked_of_candidate_and_champion_and_some_of_the_base_model(folder):
+    engine, told = ScriptedEngine(knows("new")), []
+    found = examined(folder, engine, told, rows=tuple(rows(50)), suite=tuple(row(n) for n in range(100, 110)))
+    asked = [request.adapter_id for call in engine.calls for request in call]
+    assert (asked.count("new"), asked.count("old"), asked.count(None)) == (60, 60, BASE_ROWS)
+    assert told[-1] == (160, 160)
+    assert found.evidence.reference == "the champion"
+    assert found.evidence.current.gain == 1.0
+    assert scores(found, champion=True)["current.base"] == 0.0
+
+
+def test_without_a_champion_the_base_model_is_the_reference(folder):
+    engine = ScriptedEngine(knows("new"), {"new": 3.2})
+    found = examined(folder, engine, champion=None)
+    assert {request.adapter_id for call in engine.calls for request in call} == {"new", None}
+    assert scores(found, champion=False) == {
+        "current.candidate": 1.0,
+        "current.base": 0.0,
+        "current.rows": 30.0,
+        "general_loss.candidate": 3.2,
+        "general_loss.base": 3.0,
+    }
+
+
+def test_the_prompt_is_the_answerers_with_the_sources_that_the_row_kept(folder):
+    source = {"document_id": "d1", "chunk_id": "c1", "score": 0.9, "text": "Five days.", "title": "Refunds"}
+    engine = ScriptedEngine(lambda adapter, text: "five days")
+    examined(folder, engine, task=SUPPORT, rows=(row(1, "five days", sources=(source,)),))
+    count = engine.count_tokens
+    prompt = build_prompt(SUPPORT, "message 1", [hit_of(source)], (), budget=500, count=count)
+    assert engine.calls[0][0].messages == prompt.messages
+    assert "Refunds\nFive days." in prompt.messages[-1].content
+
+
+def test_a_row_that_the_answerer_would_refuse_as_too_long_is_left_out(folder):
+    found = examined(folder, ScriptedEngine(knows("new")), rows=(row(1), row(2, input="word " * 3000)))
+    assert (len(found.current), found.left_out) == (1, 1)
+
+
+def test_an_answer_much_longer_than_any_right_one_is_cut_and_wrong(folder):
+    engine = ScriptedEngine(lambda adapter, text: "orders " * 20)
+    found = examined(folder, engine, rows=(row(1, "orders"), row(2, "orders " * 9 + "x")))
+    assert {request.max_tokens for call in engine.calls for request in call} == {18}
+    assert found.current[0].said["candidate"].endswith(" …")
+    assert found.evidence.current.candidate == (0.0, 0.0)
+
+
+def test_other_metrics_let_answers_reach_the_tasks_limit(folder):
+    engine = ScriptedEngine(lambda adapter, text: "orders")
+    examined(folder, engine, task=SUPPORT)
+    assert {request.max_tokens for call in engine.calls for request in call} == {24}
+
+
+def test_only_fresh_rows_that_people_wrote_must_fit_their_inputs(folder):
+    mixed = (*rows(6), row(6, "orders", origin="approved"), row(7, "courses", fresh=False), row(8, origin="example"))
+    (correction, example) = examined(folder, ScriptedEngine(knows("new")), rows=mixed).evidence.taught
+    assert (correction.origin, len(correction.right), correction.answers) == ("correction", 6, correction.right)
+    assert (example.origin, example.right) == ("example", ("orders",))
+
+
+def test_the_held_out_rows_are_always_the_same_part():
+    many = [*rows(40), *(row(100 + number, split="train") for number in range(10))]
+    some = held_out(many[::-1], 12)
+    assert some == held_out(many, 12)
+    assert set(some) <= set(held_out(many, 20))
+    assert {each.split for each in held_out(many, 100)} == {"holdout"}
+
+
+def test_the_retention_suite_leaves_out_what_the_dataset_holds():
+    dataset = [row(1, split="train"), row(2)]
+    suite = [row(1), row(2), row(3), row(50, input=" Message 1")]
+    assert suite_without(suite, dataset, 10) == (row(3),)
+    assert suite_without(rows(9), [], 4) == held_out(rows(9), 4)
+
+
+def test_probes_prefer_answers_that_differ_from_the_champions_and_from_each_other(folder):
+    engine = ScriptedEngine(lambda adapter, text: knows("new" if int(text.split()[-1]) % 2 else "old")("new", text))
+    found = examined(folder, engine, champion="old")
+    chosen = choose(found.current)
+    assert {each.said["candidate"] for each in chosen} >= {"orders", "courses", "repairs"}
+    probes = make_probes(found.current, "new", engine)
+    assert [probe.output for probe in probes] == [each.said["candidate"] for each in chosen]
+    assert {probe.engine for probe in probes} == {"memory"}
+    assert all(probe.max_tokens <= 16 for probe in probes)
+
+
+class MoodyEngine(MemoryEngine):
+    """Says something else in company, to every second prompt."""
+
+    def generate(self, requests):
+        made = super().generate(requests)
+        if len(requests) == 1:
+            return made
+        return [replace(each, text=f"{each.text}!") if place % 2 else each for place, each in enumerate(made)]
+
+
+def test_an_answer_that_depends_on_its_company_is_no_probe(folder):
+    engine = MoodyEngine()
+    found = examined(folder, engine)
+    assert len(make_probes(found.current, "new", engine)) == 2
+
+
+def test_the_report_shows_confusion_and_what_changed(folder):
+    found = examined(folder, ScriptedEngine(knows("new")))
+    verdict = decide(found.evidence, ValidationPolicy())
+    assert verdict.accepted
+    report = build_report(case(), found, verdict, ValidationPolicy(), {"dataset": "d1"})
+    assert {(each["right"], each["said"], each["rows"]) for each in report["confusion"]["candidate"]} == {
+        ("orders", "orders", 10),
+        ("courses", "courses", 10),
+        ("repairs", "repairs", 10),
+    }
+    assert {each["said"] for each in report["confusion"]["reference"]} == {"(something else)"}
+    assert (len(report["better"]), report["worse"]) == (12, [])
+    assert report["better"][0]["reference"] == "I am not sure about that"
