@@ -94,7 +94,7 @@ class Heartbeat:
             state="waiting" if waiting and self.state == "ready" else self.state,
             lag=lag,
             serves=tuple(self._worker.serves()),
-            detail=waiting,
+            detail=waiting or self._worker.problem(),
         )
         context = Context(id=str(uuid.uuid4()), source=f"/everlearn/{self._worker.agent}", time=self._clock())
         await self._publisher.publish([encode(event, context)])

@@ -67,6 +67,8 @@ class Worker:
     """Slow preparation such as loading a model; called in a thread before the first event. May raise Unavailable."""
     close: Callable[[], None] | None = None
     serves: Callable[[], Sequence[Serving]] = tuple
+    problem: Callable[[], str | None] = lambda: None
+    """What is wrong though the worker works, in one line; goes out with each heartbeat."""
 
 
 def one_by_one(handle: Handler) -> BatchHandler:

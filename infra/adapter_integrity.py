@@ -10,12 +10,7 @@ from infra.adapter_files import read_card, size_of, verify
 
 def check_integrity(adapter_id: str, folder: Path, *, task: str, base_model: str, max_bytes: int) -> None:
     """Raises AdapterMissing with the first thing that is wrong. Whether it fits the model's layers shows on loading."""
-    size = size_of(folder)  # before anything is read: what is too big might not fit into memory
-    if size > max_bytes:
-        raise AdapterMissing(
-            f"{adapter_id} has {size} bytes, and {max_bytes} are allowed: train a smaller one, or raise [validator] "
-            "max_adapter_bytes"
-        )
+    check_size(adapter_id, folder, max_bytes)
     verify(adapter_id, folder)
     card = read_card(folder)
     if card.task != task:
@@ -27,3 +22,13 @@ def check_integrity(adapter_id: str, folder: Path, *, task: str, base_model: str
     from infra.engines.lora_files import read_lora  # torch takes seconds to import
 
     read_lora(adapter_id, folder)
+
+
+def check_size(adapter_id: str, folder: Path, max_bytes: int) -> None:
+    """Raises AdapterMissing for an adapter that is too big. Reads no file, for it might not fit into memory."""
+    size = size_of(folder)
+    if size > max_bytes:
+        raise AdapterMissing(
+            f"{adapter_id} has {size} bytes, and {max_bytes} are allowed: train a smaller one, or raise [validator] "
+            "max_adapter_bytes"
+        )

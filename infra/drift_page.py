@@ -41,7 +41,7 @@ _MEANING = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestedWindow:
+class CheckedWindow:
     """A current window and what the tests found in it."""
 
     window: Window
@@ -54,7 +54,7 @@ class Page:
     window and its greatest cosine similarity to one of the reference."""
 
     check: DriftCheck
-    windows: Sequence[TestedWindow] = ()
+    windows: Sequence[CheckedWindow] = ()
     novel: Sequence[tuple[str, float]] = ()
     alpha: float
     flags: int
@@ -92,7 +92,13 @@ def _verdict(check: DriftCheck) -> str:
 def _windows(check: DriftCheck) -> str:
     current = ", ".join(f"{value:g} {name}" for name, value in check.figures.items() if "." not in name)
     rows = [
-        ["reference", str(check.reference.rows), _time(check.reference.start), _time(check.reference.end), "what is normal"],
+        [
+            "reference",
+            str(check.reference.rows),
+            _time(check.reference.start),
+            _time(check.reference.end),
+            "what is normal",
+        ],
         ["current", str(check.current.rows), _time(check.current.start), _time(check.current.end), current],
     ]
     return "<h2>Windows</h2>" + _table(("window", "answers", "from", "to", ""), (map(escape, row) for row in rows))
@@ -109,10 +115,10 @@ def _tests(page: Page) -> str:
         name = f"<b>{escape(finding.kind)}</b><br><span class='el-quiet'>{_MEANING.get(finding.kind, '')}</span>"
         rows.append([name, escape(finding.detail), *(_p(each) for each in same)])
     note = (
-        f"A window is flagged when a test's p-value is so low that, over all tests together, chance would do it in at "
-        f"most {page.alpha:.1%} of windows (Holm). It is drift when {page.flags} of the last {page.of} windows are flagged "
-        f"for the same thing; without drift a check says so with probability {page.alpha * page.of / page.flags:.2%} at "
-        "most, and far less often in practice."
+        "A window is flagged when a test's p-value is so low that, over all tests together, chance would do it in "
+        f"at most {page.alpha:.1%} of windows (Holm). It is drift when {page.flags} of the last {page.of} windows are "
+        "flagged for the same thing; without drift a check says so with a probability of "
+        f"{page.alpha * page.of / page.flags:.2%} at most."
     )
     return f"<h2>Tests</h2>{_table(heads, rows)}<p class='el-quiet'>{note}</p>"
 

@@ -21,8 +21,9 @@ _PAGE = """<!DOCTYPE html>
 </body></html>
 """
 _BELOW = (
-    '<div class="el-drift"><h2>Columns, side by side</h2><p class="el-quiet">By Evidently; a description, no verdict: '
-    "its marks are those of single columns, each at the threshold that is shown.</p></div>"
+    '<div class="el-drift"><h2>Columns, side by side</h2><p class="el-quiet">By Evidently, a description. Its own '
+    "&ldquo;dataset drift&rdquo; only says whether any one of these columns is marked; chance does that in at most "
+    "{alpha:.1%} of windows, and nothing follows from it.</p></div>"
 )
 _FAILED = (
     '<div class="el-drift"><h2>Columns, side by side</h2><div class="el-verdict el-unknown">'
@@ -48,7 +49,9 @@ class Written:
     problem: str | None
 
 
-def write_report(folder: Path, name: str, *, head: str, facts: Mapping[str, Any], columns: Columns, alpha: float) -> Written:
+def write_report(
+    folder: Path, name: str, *, head: str, facts: Mapping[str, Any], columns: Columns, alpha: float
+) -> Written:
     """``<folder>/<name>.html`` and ``.json``. ``head``: HTML for the top. ``facts``: JSON beside Evidently's.
 
     ``alpha``: how often Evidently may mark any column without a difference. Raises OSError when the disk is full.
@@ -58,7 +61,7 @@ def write_report(folder: Path, name: str, *, head: str, facts: Mapping[str, Any]
     problem: str | None = None
     try:
         page, found = _evidently(columns, alpha, folder / f"{name}.evidently.part")
-        html = page.replace("<body>", f'<body style="margin: 0">\n{head}\n{_BELOW}', 1)
+        html = page.replace("<body>", f'<body style="margin: 0">\n{head}\n{_BELOW.format(alpha=alpha)}', 1)
         html = html.replace("<head>", f"<head>\n<title>{escape(name)}</title>", 1)
     except Exception as error:  # noqa: BLE001  # another's report must not cost us ours
         problem = f"{type(error).__name__}: {error}"
@@ -88,9 +91,13 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
             for part in (frame.iloc[: columns.reference_rows], frame.iloc[columns.reference_rows :])
         )
         # Its default scores and thresholds mark anything at small sizes; these are tests, shared out over the columns.
-        threshold = alpha / max(1, len(measured) + len(named))
+        count = max(1, len(measured) + len(named))
         drift = DataDriftPreset(
-            num_method="ks", cat_method="chisquare", num_threshold=threshold, cat_threshold=threshold
+            num_method="ks",
+            cat_method="chisquare",
+            num_threshold=alpha / count,
+            cat_threshold=alpha / count,
+            drift_share=int(1000 / count) / 1000,  # any one column
         )
         snapshot = Report([drift, DataSummaryPreset()]).run(current, reference)
         try:

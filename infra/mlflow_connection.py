@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ Action = Callable[[Any], T]
 _ATTEMPTS = 5
 _LOCK_SECONDS = 60.0
 _TABLE = "model_versions"
+_OUT_OF_DATE = "out-of-date database schema"
 
 
 class MlflowConnection:
@@ -67,6 +69,7 @@ class MlflowConnection:
             with ExitStack() as stack:
                 if self.url.get_backend_name() == "postgresql":
                     database = Database(url)
+                    stack.callback(database.close)
                     connection = stack.enter_context(database.connection(write=True))
                     database.lock(connection, ["everlearn registry"])  # other machines prepare as well
                 _translated(self.url, lambda: _create_tables(url, self.artifacts))
@@ -80,6 +83,13 @@ class MlflowConnection:
         """Like ``read``, while no other process of this machine writes."""
         with self._locked():
             return self._repeated(action)
+
+    def close(self) -> None:
+        """Closes idle connections; they open again when they are needed."""
+        with self._starting:
+            if self._client is not None:
+                for part in (self._client._tracking_client, self._client._get_registry_client()):
+                    part.store.engine.dispose()
 
     def _repeated(self, action: Action[T]) -> T:
         client = self._connected()
@@ -142,6 +152,7 @@ class MlflowConnection:
             ) from error
 
 
+@cache
 def _mlflow() -> None:
     """Imports MLflow, without its telemetry, its chatter, and warnings that are not for us."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -164,11 +175,19 @@ def _new_client(url: str) -> Any:
 def _create_tables(url: str, artifacts: str) -> None:
     _mlflow()
     from mlflow.db import upgrade
+    from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    upgrade.callback(url)  # the function of the command ``mlflow db upgrade``; it creates what is missing as well
-    # MLflow's first experiment would otherwise keep its files in whatever folder this process happens to be in.
-    SqlAlchemyStore(url, artifacts)
+    # Made here rather than by the first client, whose first experiment would keep its files in whatever folder
+    # its process happens to be in.
+    try:
+        store = SqlAlchemyStore(url, artifacts)
+    except MlflowException as error:
+        if _OUT_OF_DATE not in str(error):
+            raise
+        upgrade.callback(url)  # the function of the command ``mlflow db upgrade``
+        store = SqlAlchemyStore(url, artifacts)
+    store.engine.dispose()
 
 
 def _translated(url: URL, action: Callable[[], T]) -> T:
@@ -182,7 +201,7 @@ def _translated(url: URL, action: Callable[[], T]) -> T:
     except DBAPIError as error:
         cause: BaseException = error
     except MlflowException as error:
-        if "out-of-date database schema" in str(error):
+        if _OUT_OF_DATE in str(error):
             raise Unavailable(
                 f"the registry at {place(url)} is of another version of MLflow: run 'everlearn up' to upgrade it"
             ) from error

@@ -58,6 +58,21 @@ def prepare(settings: Settings, progress: Progress = _silent) -> Path:
     return folder
 
 
+def other_model(settings: Settings, base: str, *, load: bool = False) -> Path:
+    """The folder of a model that is not the configured one, by name or path; loaded once, where that is to be tried.
+
+    Raises ModelMissing.
+    """
+    wanted = settings.model_copy(update={"model": settings.model.model_copy(update={"base": base})})
+    try:
+        folder = prepare(wanted)
+        if load:
+            load_causal_lm(wanted)
+    except ModelMissing as error:
+        raise ModelMissing(str(error).replace(_SETTING, "the model")) from error
+    return folder
+
+
 def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The base model in evaluation mode and its tokenizer; the same code for every process that needs them.
 

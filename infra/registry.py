@@ -45,6 +45,10 @@ class MlflowRegistry:
         """Creates or upgrades MLflow's tables; quick when there is nothing to do, harmless in two processes at once."""
         self._mlflow.prepare()
 
+    def close(self) -> None:
+        """Closes idle connections; they open again when they are needed."""
+        self._mlflow.close()
+
     def register(self, record: AdapterRecord) -> AdapterRecord:
         """The record with its version, counted from 1 in its task; the one that is there already, if there is one."""
         source = (self._adapters_folder / record.adapter_id).as_uri()
@@ -132,6 +136,8 @@ class MlflowRegistry:
 
     def models(self, name: str | None = None) -> list[ModelRecord]:
         """Versions of a model or of all, newest first."""
+        if name is not None and not _PLAIN.fullmatch(name):
+            return []
         records = self._mlflow.read(lambda client: list(self._models(client, name)))
         return sorted(records, key=lambda each: (each.created_at, each.version), reverse=True)
 

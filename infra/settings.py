@@ -87,6 +87,8 @@ class AnswererSettings(Table):
     """Most questions that are generated together."""
     context_tokens: int = Field(default=1400, ge=128)
     """Most tokens of a prompt; the least similar sources and the oldest turns are left out first."""
+    unprobed: bool = False
+    """Whether an adapter is served that no validator has probed, such as one that was installed by hand."""
 
 
 class RegistrySettings(Table):
@@ -140,6 +142,8 @@ class TrainerSettings(Table):
     """A killed training goes on from its last checkpoint."""
     max_tokens: int = Field(default=1024, ge=32)
     """Longer rows are left out."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads of a training; one a core where absent."""
     seed: int = 0
 
 
@@ -171,7 +175,7 @@ class PromoterSettings(Table):
     max_failed: float = Field(default=0.1, ge=0, lt=1)
     """The challenger's rate of failed answers may be this much above the champion's."""
     watch_seconds: float = Field(default=86_400.0, gt=0)
-    """A canary that was not judged by then, for want of ratings, is rolled back."""
+    """A canary that was not judged by then at one share, for want of ratings, is rolled back."""
     tick_seconds: float = Field(default=5.0, gt=0)
     """How often the promoter looks at canaries without traffic."""
 
@@ -179,6 +183,8 @@ class PromoterSettings(Table):
 class QuantizerSettings(Table):
     schemes: tuple[str, ...] = ("int8", "nf4")
     """What a registered model is quantized to, unless the request says."""
+    max_loss_rise: float = Field(default=1.0, gt=0)
+    """The loss on general text may rise by this over the source model's, nats per token."""
 
 
 class WorkerSettings(Table):

@@ -24,7 +24,8 @@ li b { display: inline-block; width: 1.6rem; text-indent: 0; }
 table { border-collapse: collapse; width: 100%; } .fit { width: auto; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align: left; vertical-align: top; }
 th { font-weight: 600; color: var(--quiet); font-size: 13px; } td.number, th.number { text-align: right; }
-td.number { font-variant-numeric: tabular-nums; } td.text { white-space: pre-wrap; overflow-wrap: anywhere; }
+td.number { font-variant-numeric: tabular-nums; }
+td.text { white-space: pre-wrap; overflow-wrap: break-word; }
 .scroll { overflow-x: auto; } .same { background: #e5f3ea; } .other { background: #fbe9e9; } .none { color: #b8c0ca; }
 """
 

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 from schemas.interactions import Outcome
 from schemas.learning import Remedy, Window
 
-
 RATED: tuple[Outcome, ...] = ("approved", "disapproved", "corrected")
 """Outcomes of answers that a user has judged."""
 

@@ -14,8 +14,10 @@ pytest_plugins = [
     "tests.fixtures.kafka",
     "tests.fixtures.milvus",
     "tests.fixtures.models",
+    "tests.fixtures.registry",
     "tests.fixtures.sql",
     "tests.fixtures.stack",
+    "tests.fixtures.tiny_model",
 ]
 
 REAL_PARTS = frozenset(
@@ -26,9 +28,11 @@ REAL_PARTS = frozenset(
         "milvus_server",
         "milvus_uri",
         "postgres_url",
+        "registry_template",
         "running_home",
         "sentence_embedder",
         "session_engine",
+        "tiny_model",
     }
 )
 """Fixtures that start or load something real; a test that needs one of them is not fast."""

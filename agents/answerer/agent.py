@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from agents.answerer.generation import Job, generate
+from agents.answerer.loading import LoadedAdapters
 from agents.answerer.ports import AdapterStore, Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
 from agents.answerer.replies import failed, refusal, retrieved
@@ -36,16 +37,19 @@ class Answerer:
         adapters: AdapterStore,
         context_tokens: int,
         now: Callable[[], datetime],
+        unprobed: bool = False,
     ) -> None:
         self._tasks, self._retriever, self._engine = tasks, retriever, engine
         self._context_tokens, self._now = context_tokens, now
-        self._releases = ServedReleases(engine, adapters)
+        self._releases = ServedReleases(LoadedAdapters(engine, adapters, unprobed=unprobed))
         self._retry_at: datetime | None = None
-        # A batch is answered by one release state from its first choice to its last token.
+        self._adopting = asyncio.Lock()
+        # While a batch holds it, no adapter that the batch may ask for is dropped.
         self._engine_turn = asyncio.Lock()
 
     async def answer(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        await self.catch_up()
+        if not self._adopting.locked():  # else somebody is at it already, and what serves goes on serving
+            await self.catch_up()
         asked = {place: cast("Received[QuestionAsked]", received) for place, received in enumerate(batch)}
         replies: dict[int, Event] = {}
         for place, each in asked.items():
@@ -71,6 +75,7 @@ class Answerer:
 
     async def _generate(self, jobs: Mapping[int, Job]) -> dict[int, Event]:
         async with self._engine_turn:
+            # One state for the whole batch, from its first choice to its last token: a swap is seen by the next one.
             states, tokens = self._releases.served, self._context_tokens
             return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
 
@@ -82,11 +87,19 @@ class Answerer:
 
     async def catch_up(self) -> None:
         """Serves what was released and is not served yet; does nothing while a failed attempt is fresh."""
-        if not self._releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
-            return
-        async with self._engine_turn:
+        async with self._adopting:
+            if not self._releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
+                return
             await asyncio.to_thread(self._releases.adopt)
-        self._retry_at = self._now() + RETRY_ADOPTION
+            self._retry_at = self._now() + RETRY_ADOPTION
+            if self._releases.has_unused:
+                async with self._engine_turn:
+                    await asyncio.to_thread(self._releases.drop_unused)
+
+    @property
+    def behind(self) -> bool:
+        """Whether something was released that this worker does not serve yet."""
+        return self._releases.behind
 
     @property
     def problem(self) -> str | None:

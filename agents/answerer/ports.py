@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from schemas.generation import Generation, GenerationRequest, Message
+from schemas.registry import Probe
 from schemas.retrieval import Hit
 
 
@@ -23,6 +24,11 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def signature(self) -> str:
+        """What must be the same for the same request to give the same text for certain."""
+        ...
 
     @property
     def base_model(self) -> str: ...
@@ -50,4 +56,12 @@ class AdapterStore(Protocol):
 
     def path(self, adapter_id: str) -> Path:
         """The folder of an adapter in PEFT's format; raises AdapterMissing."""
+        ...
+
+    def verify(self, adapter_id: str) -> None:
+        """Raises AdapterMissing unless the folder holds exactly what the id was made from."""
+        ...
+
+    def probes(self, adapter_id: str) -> tuple[Probe, ...]:
+        """What the adapter said when it was validated; empty when it never was. Raises AdapterMissing."""
         ...

@@ -58,7 +58,7 @@ class Monitor:
             if asked not in self._tasks:
                 raise InvalidEvent(f"there is no task {asked}: add it to everlearn.toml and retry this letter")
             return Outcome(effect=lambda: self._checking.look(asked, self._now(), requested=True))
-        if isinstance(event, InteractionRecorded) and event.task in self._tasks and received.identity in looking:
-            task = event.task
-            return Outcome(effect=lambda: self._checking.look(task, self._now()))
-        return NOTHING
+        task = event.task if isinstance(event, InteractionRecorded) else None
+        if task is None or task not in self._tasks or received.identity not in looking:
+            return NOTHING
+        return Outcome(effect=lambda: self._checking.look(task, self._now()))

@@ -24,11 +24,12 @@ def follow(known: Followed | None, event: ReleaseEvent) -> Followed:
     """What is known after one more event; an event that is not newer changes nothing."""
     if known is not None and event.sequence <= known.sequence:
         return known
-    since = known.since if known is not None and known.champion == event.champion else None
-    if isinstance(event, AdapterPromoted):
-        since = event.sequence
-    elif isinstance(event, AdapterRolledBack) and known is not None and known.champion != event.champion:
-        since = event.sequence
+    if known is not None and known.champion == event.champion and not isinstance(event, AdapterPromoted):
+        since = known.since
+    else:
+        # a rollback that comes first may be one of a challenger, and then the champion is older
+        is_change = isinstance(event, AdapterPromoted) or (known is not None and isinstance(event, AdapterRolledBack))
+        since = event.sequence if is_change else None
     return Followed(sequence=event.sequence, champion=event.champion, since=since)
 
 

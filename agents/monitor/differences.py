@@ -45,9 +45,9 @@ def splits_for(alpha: float) -> int:
 def questions_differ(reference: Floats, current: Floats, splits: int) -> Difference:
     """Whether embeddings, shape (rows, dimension), come from different distributions.
 
-    Maximum mean discrepancy with a Gaussian kernel of a quarter of the median squared distance (Gretton et al., A Kernel
-    Two-Sample Test, JMLR 13, 2012), calibrated by permutation. Effect: the part of the current questions that is
-    further from every reference question than 95 % of those are from each other.
+    Maximum mean discrepancy with a Gaussian kernel of a quarter of the median squared distance (Gretton et al., A
+    Kernel Two-Sample Test, JMLR 13, 2012), calibrated by permutation. Effect: the part of the current questions that
+    is further from every reference question than 95 % of those are from each other.
     """
     before, now = _thinned(reference), _thinned(current)
     both = np.vstack([before, now])
@@ -109,15 +109,15 @@ def values_fell(before: Sequence[float], now: Sequence[float], splits: int) -> D
     fell."""
     if not before or not now:
         return Difference(p_value=1.0, effect=0.0)
-    before, now = _thinned(np.asarray(before)), _thinned(np.asarray(now))
-    ranks = rankdata(np.concatenate([before, now])).astype(np.float32)
+    thin = _thinned(np.asarray(before)), _thinned(np.asarray(now))
+    ranks = rankdata(np.concatenate(thin)).astype(np.float32)
 
     def rank_sum(in_reference: Floats) -> Floats:
         found: Floats = in_reference @ ranks
         return found
 
     effect = float(np.median(before) - np.median(now))
-    return Difference(p_value=_permutation_p(rank_sum, len(before), len(now), splits), effect=effect)
+    return Difference(p_value=_permutation_p(rank_sum, len(thin[0]), len(thin[1]), splits), effect=effect)
 
 
 def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
@@ -141,7 +141,8 @@ def _permutation_p(statistic: Callable[[Floats], Floats], m: int, n: int, splits
 
 def _part_as_large(observed: float, drawn: Iterable[NDArray[Any]], splits: int) -> float:
     """The part of the splits, the real one among them, whose statistic is as large: an exact p-value."""
-    slack = 1e-5 * abs(observed)  # equal splits must count as equal, whatever order their terms were added in
+    # equal splits must count as equal, whatever order their terms were added in
+    slack = 1e-5 * abs(observed) + 1e-7
     return (1 + sum(int((some >= observed - slack).sum()) for some in drawn)) / (1 + splits)
 
 
@@ -172,4 +173,5 @@ def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
     """At most ``MOST_ROWS`` rows, evenly spaced."""
     if len(rows) <= MOST_ROWS:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)]
+    places = np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)
+    return np.take(rows, places, axis=0)

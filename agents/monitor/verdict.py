@@ -26,6 +26,9 @@ from schemas.tasks import Task
 KINDS = ("sources", "outcomes", "failures", "questions", "answers")
 """What is tested; where several kinds drift, the first of these is named."""
 
+_SIGN = 0.05
+"""A p-value of outcomes that speaks for worse answers where something else drifted."""
+
 Embeddings = Mapping[str, Floats]
 """Each answer's question as a vector of length 1, by answer id."""
 
@@ -53,6 +56,22 @@ class Verdict:
     remedy: Remedy
     reasons: tuple[str, ...]
     flags: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """``findings``: of each current window, the newest first. ``figures``: what the newest one holds."""
+
+    findings: tuple[tuple[Finding, ...], ...]
+    figures: dict[str, float]
+    verdict: Verdict
+
+
+def judge(found: windows.Windows, embeddings: Embeddings, task: Task, policy: VerdictPolicy) -> Judged:
+    """All tests on all current windows, and what they amount to. There is at least one current window."""
+    findings = tuple(examine(found.reference, rows, embeddings, task, policy.alpha) for rows in found.currents)
+    figures = windows.figures(found.currents[0])
+    return Judged(findings=findings, figures=figures, verdict=decide(findings, figures, task, policy))
 
 
 def examine(
@@ -93,18 +112,20 @@ def decide(
         f"{kind}: {newest[kind].detail} (flagged in {flags[kind]} of the last {len(recent)} windows)"
         for kind in drifted
     ]
-    remedy, why = _remedy(drifted, figures, task, policy)
+    # That something drifted is certain by now, so a weaker sign will do for choosing what would help.
+    got_worse = "outcomes" in drifted or ("outcomes" in newest and newest["outcomes"].p_value <= _SIGN)
+    remedy, why = _remedy(drifted, got_worse, figures, task, policy)
     return Verdict(kind=drifted[0], remedy=remedy, reasons=(*reasons, why), flags=flags)
 
 
 def _remedy(
-    drifted: Sequence[str], figures: Mapping[str, float], task: Task, policy: VerdictPolicy
+    drifted: Sequence[str], got_worse: bool, figures: Mapping[str, float], task: Task, policy: VerdictPolicy
 ) -> tuple[Remedy, str]:
     """What would help, and why."""
     rated, corrected = int(figures["rated"]), int(figures["corrected"])
     if "sources" in drifted and task.retrieval:
         return "index", "index: fewer questions find a fitting document; publish documents on what is asked now"
-    if "outcomes" in drifted:
+    if got_worse:
         if corrected >= policy.min_corrected:
             return "retrain", f"retrain: answers got worse, and {corrected} of them were corrected by users"
         return "label", (
@@ -115,10 +136,10 @@ def _remedy(
         return "none", "none: failed answers are not mended by training; see 'everlearn interactions list' for why"
     if rated < policy.min_rated:
         return "label", (
-            f"label: what is asked changed, but only {rated} answers were rated, too few to say whether they are good; "
+            f"label: something changed, but only {rated} answers were rated, too few to say whether they are good; "
             f"rate {policy.min_rated}"
         )
-    return "none", f"none: what is asked changed, and {rated} rated answers are as good as before"
+    return "none", f"none: something changed, but {rated} rated answers do not look worse than before"
 
 
 def _calm(flags: Mapping[str, int], policy: VerdictPolicy) -> tuple[str, ...]:
@@ -169,9 +190,7 @@ def _rates(
     counts: Callable[[Interaction], bool],
     name: str,
 ) -> tuple[Difference, str]:
-    (before, all_before), (now, all_now) = (
-        (sum(map(is_case, window)), sum(map(counts, window))) for window in pair
-    )
+    (before, all_before), (now, all_now) = ((sum(map(is_case, window)), sum(map(counts, window))) for window in pair)
     if not all_before or not all_now:
         return rate_rose((before, all_before), (now, all_now)), f"{name}: none to compare"
     words = f"{name} went from {before / all_before:.0%} ({before} of {all_before}) to {now / all_now:.0%}"

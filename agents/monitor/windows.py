@@ -39,10 +39,14 @@ class WindowPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """``currents``: newest first, each oldest first within. Empty as long as there are too few answers."""
+    """``currents``: newest first, each oldest first within. Empty as long as there are too few answers.
+
+    ``rest_rows``: answers after the reference, as far as the current windows reach back.
+    """
 
     reference: Sequence[Interaction]
     currents: tuple[Sequence[Interaction], ...]
+    rest_rows: int
 
 
 def cut(first: Sequence[Interaction], newest: Sequence[Interaction], policy: WindowPolicy) -> Windows:
@@ -53,7 +57,7 @@ def cut(first: Sequence[Interaction], newest: Sequence[Interaction], policy: Win
     rest = [row for row in newest if row.answer_id not in known]
     ends = [len(rest) - number * policy.every_rows for number in range(policy.of)]
     currents = tuple(rest[end - policy.current_rows : end] for end in ends if end >= policy.current_rows)
-    return Windows(reference=reference, currents=currents if len(reference) == policy.reference_rows else ())
+    return Windows(reference=reference, currents=currents, rest_rows=len(rest))
 
 
 def span(rows: Sequence[Interaction], at: datetime) -> Window:
@@ -112,7 +116,7 @@ def columns(
     }
     if task.retrieval:
         measured["best source, cosine"] = [top_score(row) for row in rows]
-    named = {
+    named: dict[str, list[str]] = {
         "answer": [label_of(row, task) for row in rows] if task.labels else _openings(rows),
         "outcome": [str(row.outcome) for row in rows],
         "rating": [row.rating or "none" for row in rows],

@@ -1,16 +1,18 @@
-"""What two counts say of two rates: how likely one is higher, and evidence for it that may be looked at all the time."""
+"""What counts say of two rates: how likely one is higher, and evidence for it that may be looked at all the time."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, betaln, xlogy
 
 _PRIOR = 0.5
 """Of both parameters of the Beta prior (Jeffreys'): it decides little, also near rates of 0 and 1."""
-_POINTS = (np.arange(400) + 0.5) / 400
+_POINTS = (np.arange(128) + 0.5) / 128
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,8 @@ class Rate:
 
 
 def chance_higher(ours: Rate, theirs: Rate, by: float = 0.0) -> float:
-    """The posterior probability that our rate is more than ``by`` above theirs; to about 0.001."""
-    quantiles = betaincinv(ours.hits + _PRIOR, ours.of - ours.hits + _PRIOR, _POINTS)
-    below = betainc(theirs.hits + _PRIOR, theirs.of - theirs.hits + _PRIOR, np.clip(quantiles - by, 0.0, 1.0))
+    """The posterior probability that our rate is more than ``by`` above theirs; to about 0.002."""
+    below = betainc(theirs.hits + _PRIOR, theirs.of - theirs.hits + _PRIOR, np.clip(_quantiles(ours) - by, 0.0, 1.0))
     return float(below.mean())
 
 
@@ -48,6 +49,12 @@ def evidence_higher(ours: Rate, theirs: Rate) -> float:
     together = Rate(ours.hits + theirs.hits, ours.of + theirs.of)
     mixed = _log_mixture(ours) + _log_mixture(theirs) + math.log(2 * max(chance_higher(ours, theirs), 1e-12))
     return math.exp(min(mixed - _log_best(together), 700.0))
+
+
+@lru_cache(maxsize=256)
+def _quantiles(rate: Rate) -> NDArray[np.float64]:
+    """Of the posterior, evenly spaced; several comparisons ask for the same."""
+    return np.asarray(betaincinv(rate.hits + _PRIOR, rate.of - rate.hits + _PRIOR, _POINTS))
 
 
 def _log_mixture(rate: Rate) -> float:

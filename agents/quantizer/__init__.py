@@ -1,5 +1,5 @@
-"""The quantizer: makes smaller forms of a registered base model and says what they lose.
+"""The quantizer: makes a registered base model smaller, and tells what that costs.
 
-Reads models.v1; writes quantizations.v1; keeps quantized models in the registry.
-Decides nothing but which schemes are still missing. Never serves.
+Reads models.v1; writes quantizations.v1; keeps quantized models in the registry, each with its size and its loss.
+Decides which schemes are wanted, and whether a quantized model is sound. Never chooses what is served.
 """

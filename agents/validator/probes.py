@@ -43,6 +43,6 @@ def make_probes(asked: Sequence[Asked], adapter_id: str, engine: Engine) -> tupl
             max_tokens=request.max_tokens,
             engine=engine.signature,
         )
-        for request, one, other in zip(requests, together, alone, strict=True)
+        for request, one, other in zip(requests, alone, together, strict=True)
         if one.text == other.text
     )

@@ -5,6 +5,7 @@ Each check gives a sentence with its figures; the adapter is accepted when all o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ Laxer than what a gain must show: what was learned is to be kept, and a few rows
 """
 CLEAR = 0.005
 """The shuffle test is asked only where perfect answers would reach this: on fewer rows it could say nothing."""
+MOSTLY_KEPT = 0.6
+"""Nor is it asked where a shuffle would leave more than this part of the right answers as they are: where nearly all
+rows have one answer, a shuffle does little harm, and what it does shows elsewhere.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +133,7 @@ def _gain(evidence: Evidence, policy: ValidationPolicy) -> Finding:
         f"{evidence.metric} is {mean(current.candidate):.3f} on {_rows(current.rows)} held out, against "
         f"{mean(current.reference):.3f} of {evidence.reference}: {current.gain:+.3f}, where {policy.min_gain:+.3f} is "
         f"needed; better on {current.better} and worse on {current.worse}, which chance alone does in "
-        f"{by_chance:.2%} of cases, where {policy.chance:.0%} are allowed"
+        f"{_often(by_chance)} of cases, where {policy.chance:.0%} are allowed"
     )
     return Finding(passed=large and by_chance <= policy.chance, sentence=sentence)
 
@@ -136,12 +141,14 @@ def _gain(evidence: Evidence, policy: ValidationPolicy) -> Finding:
 def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[Finding]:
     """Whether the answers follow from the inputs: labels that belong to other rows teach a distribution, no task."""
     for taught in evidence.taught:
-        if shuffle_test(evidence.metric, taught.right, taught.right) > CLEAR:
+        counts = Counter(text.strip().casefold() for text in taught.right)
+        kept = sum((count / len(taught.right)) ** 2 for count in counts.values())
+        if kept > MOSTLY_KEPT or shuffle_test(evidence.metric, taught.right, taught.right) > CLEAR:
             continue
         by_chance = shuffle_test(evidence.metric, taught.answers, taught.right)
         sentence = (
             f"on {_rows(len(taught.right))} that come from {taught.origin}s, right answers dealt out at random would "
-            f"fit as well in {by_chance:.2%} of cases, where {policy.chance:.0%} are allowed"
+            f"fit as well in {_often(by_chance)} of cases, where {policy.chance:.0%} are allowed"
         )
         yield Finding(passed=by_chance <= policy.chance, sentence=sentence)
 
@@ -155,8 +162,8 @@ def _retention(evidence: Evidence, policy: ValidationPolicy) -> Finding:
     sentence = (
         f"{evidence.metric} is {mean(kept.candidate):.3f} on {_rows(kept.rows)} of the retention suite, against "
         f"{mean(kept.reference):.3f} of {evidence.reference}: {kept.gain:+.3f}, where {-policy.max_drop:+.3f} is "
-        f"allowed; worse on {kept.worse} and better on {kept.better}, which chance alone does in {by_chance:.2%} of "
-        f"cases, and a larger fall counts below {HARM_CHANCE:.0%}"
+        f"allowed; worse on {kept.worse} and better on {kept.better}, which chance alone does in {_often(by_chance)} "
+        f"of cases, and a larger fall counts below {HARM_CHANCE:.0%}"
     )
     return Finding(passed=not (fell and by_chance <= HARM_CHANCE), sentence=sentence)
 
@@ -172,3 +179,7 @@ def _general(evidence: Evidence, policy: ValidationPolicy) -> Finding:
 
 def _rows(count: int) -> str:
     return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _often(chance: float) -> str:
+    return f"{chance:.2%}" if chance >= 0.0001 else "less than 0.01%"

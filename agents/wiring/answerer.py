@@ -34,6 +34,7 @@ def build(settings: Settings) -> Worker:
         start=starting.start,
         close=starting.close,
         serves=starting.serves,
+        problem=starting.problem,
     )
 
 
@@ -56,6 +57,7 @@ class _Starting:
             engine=_engine(settings),
             adapters=_adapters(settings),
             context_tokens=settings.answerer.context_tokens,
+            unprobed=settings.answerer.unprobed,
             now=lambda: datetime.now(UTC),
         )
 
@@ -75,9 +77,12 @@ class _Starting:
         """Called with every heartbeat, which is also when a missing adapter is looked for again without traffic."""
         if self._answerer is None:
             return ()
-        if self._answerer.problem and (self._catching_up is None or self._catching_up.done()):
+        if self._answerer.behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.ensure_future(self._answerer.catch_up())
         return self._answerer.serves()
+
+    def problem(self) -> str | None:
+        return None if self._answerer is None else self._answerer.problem
 
     def _started(self) -> Answerer:
         if self._answerer is None:
@@ -113,4 +118,4 @@ def _engine(settings: Settings) -> Engine:
 def _adapters(settings: Settings) -> AdapterStore:
     from infra.adapters import FolderAdapters
 
-    return FolderAdapters(settings.adapters_folder)
+    return FolderAdapters(settings.adapters_folder, max_bytes=settings.validator.max_adapter_bytes)

@@ -42,7 +42,5 @@ def build(settings: Settings) -> Worker:
         handle=monitor.handle,
         followers=(Follower(topic="promotions.v1", apply=monitor.follow),),
         ticks=(Tick(name="look", every_seconds=policy.tick_seconds, handle=monitor.tick),),
-        runs=(
-            RunKind(name=CHECK, entry="agents.wiring.drift_check:run", done=monitor.done, failed=monitor.failed),
-        ),
+        runs=(RunKind(name=CHECK, entry="agents.wiring.drift_check:run", done=monitor.done, failed=monitor.failed),),
     )

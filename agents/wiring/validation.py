@@ -69,18 +69,22 @@ class ServingEngine(Engine, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a validation stands on; ``engine`` loads the serving base model."""
+    """What a validation stands on; ``engine`` loads the serving base model, ``sleep`` waits so many seconds."""
 
     registry: Registry
     datasets: Datasets
     suite: Suite
     engine: Callable[[], ServingEngine]
+    sleep: Callable[[float], None] = time.sleep
 
 
 def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The run's entry. ``arguments``: home, config, task, adapter_id, dataset_id, champion."""
+    """``arguments``: config, task, adapter_id, dataset_id, champion. ``folder``: ``<home>/work/runs/<run id>``.
+
+    Gives accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
+    """
     config = arguments.get("config")
-    settings = load(Path(arguments["home"]), Path(config) if config else None)
+    settings = load(folder.absolute().parents[2], Path(config) if config else None)
     return Validation(settings, arguments, folder, _parts(settings)).run()
 
 
@@ -120,7 +124,7 @@ class Validation:
         at = datetime.now(UTC)
         write_progress(self._folder, 0.98, "writing the report")
         target = self._settings.reports_folder / "validation" / self._task.name
-        uri = _patiently(lambda: write_report(target, {**report, "at": at.isoformat()})).absolute().as_uri()
+        uri = self._patiently(lambda: write_report(target, {**report, "at": at.isoformat()})).absolute().as_uri()
         self._judge(verdict, scores, uri)
         return {
             "accepted": verdict.accepted,
@@ -133,7 +137,7 @@ class Validation:
 
     def _case(self) -> tuple[Case, ServingEngine]:
         """What to examine, and the engine with its adapters; raises AdapterMissing with the reason to refuse."""
-        record = _patiently(lambda: self._parts.registry.find(self._adapter_id))
+        record = self._patiently(lambda: self._parts.registry.find(self._adapter_id))
         if record is None:
             raise AdapterMissing(f"{self._adapter_id} is not in the registry: train it again")
         self._lineage |= {
@@ -171,16 +175,16 @@ class Validation:
 
     def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow]]:
         """The dataset's, and of the retention suite as many as may be left when the dataset's are taken out."""
-        manifest = _patiently(lambda: self._parts.datasets.manifest(self._dataset_id))
+        manifest = self._patiently(lambda: self._parts.datasets.manifest(self._dataset_id))
         if manifest is None:
             raise AdapterMissing(f"the dataset {self._dataset_id} is not here: train the adapter again")
         self._lineage["dataset_rows"] = {
             "training": manifest.train_rows, "held out": manifest.holdout_rows, "fresh": manifest.fresh_rows,
             **manifest.counts,
         }  # fmt: skip
-        rows = _patiently(lambda: self._parts.datasets.rows(self._dataset_id))
+        rows = self._patiently(lambda: self._parts.datasets.rows(self._dataset_id))
         most = self._settings.validator.retention_rows
-        return rows, _patiently(lambda: self._parts.suite.rows(self._task.name, most + len(rows))) if most else []
+        return rows, self._patiently(lambda: self._parts.suite.rows(self._task.name, most + len(rows))) if most else []
 
     def _probed(self, verdict: Verdict, examined: Examination, engine: Engine) -> Verdict:
         """The verdict, once an accepted adapter's probes lie beside it; an answerer serves none without."""
@@ -191,19 +195,30 @@ class Validation:
         if not probes:
             unsteady = "no prompt gets the same answer alone and in company: nothing to recognise the adapter by"
             return Verdict(findings=(*verdict.findings, Finding(passed=False, sentence=unsteady)))
-        _patiently(lambda: write_probes(self._settings.adapters_folder / self._adapter_id, probes))
+        self._patiently(lambda: write_probes(self._settings.adapters_folder / self._adapter_id, probes))
         return verdict
 
     def _judge(self, verdict: Verdict, scores: dict[str, float], uri: str) -> None:
         state: AdapterState = "validated" if verdict.accepted else "rejected"
         try:
-            _patiently(
+            self._patiently(
                 lambda: self._parts.registry.judge(
                     self._adapter_id, state=state, scores=scores, reasons=verdict.reasons, report_uri=uri
                 )
             )
         except AdapterMissing as error:  # it was never registered; the event tells the reason all the same
             log.warning("not judged in the registry", adapter=self._adapter_id, reason=str(error))
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Waits for SQL, the registry or room on the disk for as long as it takes."""
+        while True:
+            try:
+                return action()
+            except EngineCrashed:
+                raise
+            except Unavailable as error:
+                log.warning("waiting", reason=str(error))
+                self._parts.sleep(PAUSE_SECONDS)
 
 
 class _Clock:
@@ -217,18 +232,6 @@ class _Clock:
     def tell(self, done: int, of: int) -> None:
         left = (time.monotonic() - self._began) / done * (of - done)
         write_progress(self._folder, 0.05 + 0.9 * done / of, f"{done} of {of} answers", eta_seconds=round(left, 1))
-
-
-def _patiently(action: Callable[[], T]) -> T:
-    """Waits for SQL, the registry or room on the disk for as long as it takes."""
-    while True:
-        try:
-            return action()
-        except EngineCrashed:
-            raise
-        except Unavailable as error:
-            log.warning("waiting", reason=str(error))
-            time.sleep(PAUSE_SECONDS)
 
 
 def _parts(settings: Settings) -> Parts:

@@ -15,7 +15,7 @@ from infra.sql.runs import SqlRunStore
 def build(settings: Settings) -> Worker:
     """A worker over the configured database; loads no model."""
     database = database_of(settings)
-    where = {"home": str(settings.home), "config": str(settings.config) if settings.config else None}
+    where = {"config": str(settings.config) if settings.config is not None else None}
 
     def judge(adapter_id: str, reasons: Sequence[str]) -> None:
         from infra.registry import MlflowRegistry  # MLflow takes seconds to import, and this seldom happens

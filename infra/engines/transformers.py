@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,8 +12,10 @@ import torch
 from transformers import GenerationConfig
 
 from agents.errors import AdapterMissing, EngineCrashed
+from infra.chat import ChatFormat
 from infra.engines.lora_slots import LoraSlots
 from infra.engines.sampling import RowLengths, RowSampler
+from infra.engines.turns import Turns
 from infra.scoring import text_loss
 from schemas.generation import Generation, GenerationRequest, Message
 
@@ -32,7 +33,7 @@ class _Prompt:
 
 
 class TransformersEngine:
-    """One copy of a model; safe between threads, one call at a time.
+    """One copy of a model; safe between threads, one call at a time, in the order of asking.
 
     ``max_batch_tokens`` bounds the memory of a batch: prompts and answers padded to the longest; more are generated
     in several batches. Greedy at temperature 0. The same request gives the same text alone and among others.
@@ -55,11 +56,11 @@ class TransformersEngine:
             do_sample=False, eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id
         )
         self._tokenizer: Any = tokenizer
-        self._special = sorted({str(token) for token in tokenizer.added_tokens_decoder.values() if token.special})
+        self._chat = ChatFormat(tokenizer)
         self._slots = LoraSlots(model, base_model)
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
-        self._lock = threading.Lock()
+        self._turns = Turns()
 
     @property
     def name(self) -> str:
@@ -84,7 +85,7 @@ class TransformersEngine:
         return self._slots.adapters
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(self._encode(messages))
+        return len(self._chat.encode(messages))
 
     def set_adapters(self, adapters: dict[str, Path]) -> None:
         """Makes exactly these adapters available; raises AdapterMissing, and then keeps what it had.
@@ -92,12 +93,12 @@ class TransformersEngine:
         Files are read beforehand, so that a batch waits only while weights are put into the model: about 0.3 s.
         """
         read = self._slots.read({each: adapters[each] for each in adapters.keys() - self.adapters})
-        with self._lock:
+        with self._turns:
             self._slots.set(adapters, read)
 
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
         """Mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
-        with self._lock:
+        with self._turns:
             self._check_loaded(adapter_id)
             with _crashes_named(len(texts)):
                 return text_loss(
@@ -107,7 +108,7 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """One generation a request, in order. Raises EngineCrashed, or AdapterMissing before anything is done."""
-        with self._lock:
+        with self._turns:
             for request in requests:
                 self._check_loaded(request.adapter_id)
             prompts = [self._prompt(place, request) for place, request in enumerate(requests)]
@@ -121,21 +122,10 @@ class TransformersEngine:
         if adapter_id is not None and adapter_id not in self._slots.adapters:
             raise AdapterMissing(f"{adapter_id} is not loaded: release it, or roll back")
 
-    def _encode(self, messages: Sequence[Message]) -> list[int]:
-        chat = [{"role": each.role, "content": self._harmless(each.content)} for each in messages]
-        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _harmless(self, text: str) -> str:
-        """The text without the tokens that structure a chat: a user must not speak as the system."""
-        for token in self._special:
-            text = text.replace(token, " ")
-        return text
-
     def _prompt(self, place: int, request: GenerationRequest) -> _Prompt:
         """Cut to the model's window at the last resort; a caller that counts tokens never gets here."""
         request = replace(request, max_tokens=min(request.max_tokens, self._window - 1))
-        tokens = self._encode(request.messages)
+        tokens = self._chat.encode(request.messages)
         return _Prompt(place, request, tokens[-(self._window - request.max_tokens) :])
 
     def _run(self, batch: Sequence[_Prompt]) -> Iterator[tuple[int, Generation]]:

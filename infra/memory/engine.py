@@ -18,6 +18,7 @@ class MemoryEngine:
     """Says ``<base model or adapter> <digest>`` and some words that follow from the prompt.
 
     ``crash_on``: a text that brings the engine down when a prompt holds it. ``calls``: the requests of each call.
+    ``loads``: how many adapters were taken in.
     """
 
     def __init__(self, *, base_model: str = "memory", window: int = 2048, crash_on: str | None = None) -> None:
@@ -26,6 +27,7 @@ class MemoryEngine:
         self._lock = threading.Lock()
         self.crash_on = crash_on
         self.calls: list[tuple[GenerationRequest, ...]] = []
+        self.loads = 0
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ class MemoryEngine:
             for adapter_id in sorted(adapters.keys() - self._adapters):
                 if not (adapters[adapter_id] / "adapter_config.json").is_file():
                     raise AdapterMissing(f"{adapter_id} has no adapter_config.json: train it again")
+            self.loads += len(adapters.keys() - self._adapters)
             self._adapters = frozenset(adapters)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -91,3 +92,17 @@ async def test_a_heartbeat_says_who_it_is_and_why_it_waits(situation: Situation)
         7,
         "Milvus does not answer",
     )
+
+
+async def test_what_is_wrong_though_the_worker_works_goes_out_with_the_heartbeat(situation: Situation) -> None:
+    worker = replace(situation.heartbeat._worker, problem=lambda: "support: a7 is not here")
+    situation.heartbeat._worker = worker
+    await situation.heartbeat.beat(0)
+    situation.delivery.waiting = "Kafka does not answer"
+    await situation.heartbeat.beat(0)
+    records = situation.rig.kafka.topic("fleet.v1")
+    reports = [decode("fleet.v1", record.value, record.headers, now=START)[0] for record in records]
+    assert [(report.state, report.detail) for report in reports if isinstance(report, WorkerReported)] == [
+        ("ready", "support: a7 is not here"),
+        ("waiting", "Kafka does not answer"),
+    ]

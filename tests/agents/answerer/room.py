@@ -8,7 +8,9 @@ from infra.memory.adapters import MemoryAdapters
 from infra.memory.engine import MemoryEngine
 from infra.memory.retriever import MemoryRetriever
 from schemas.envelope import Position, Received, new_context
+from schemas.generation import GenerationRequest, Message
 from schemas.questions import QuestionAsked
+from schemas.registry import Probe
 from schemas.release import AdapterPromoted, CanaryStarted
 from schemas.retrieval import Chunk
 from schemas.tasks import Task
@@ -54,13 +56,13 @@ class Clock:
 class Room:
     """An answerer and the twins around it."""
 
-    def __init__(self, folder, engine=None, tasks=TASKS):
+    def __init__(self, folder, engine=None, tasks=TASKS, **options):
         self.folder = folder
         self.engine, self.retriever = engine or MemoryEngine(), MemoryRetriever(CHUNKS)
         self.adapters, self.clock = MemoryAdapters(), Clock()
         self.answerer = Answerer(
             tasks=tasks, retriever=self.retriever, engine=self.engine, adapters=self.adapters, context_tokens=60,
-            now=self.clock,
+            now=self.clock, **options,
         )  # fmt: skip
 
     def train(self, *names):
@@ -68,6 +70,18 @@ class Room:
             self.adapters.folders[name] = self.folder / name
             self.adapters.folders[name].mkdir()
             (self.adapters.folders[name] / "adapter_config.json").write_text("{}")
+            self.adapters.probed[name] = self.probes(name)
+
+    def probes(self, name):
+        """What a validator would have written down of an adapter."""
+        engine = MemoryEngine()
+        engine.set_adapters({name: self.adapters.folders[name]})
+        prompts = [(Message("user", text),) for text in ("one", "two", "three", "four")]
+        said = engine.generate([GenerationRequest(messages=each, adapter_id=name, max_tokens=6) for each in prompts])
+        return tuple(
+            Probe(messages=prompt, output=each.text, max_tokens=6, engine=engine.signature)
+            for prompt, each in zip(prompts, said, strict=True)
+        )
 
     async def ask(self, *questions):
         outcomes = await self.answerer.answer([received(each) for each in questions])

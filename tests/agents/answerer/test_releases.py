@@ -81,20 +81,108 @@ async def test_a_loaded_adapter_whose_folder_is_gone_goes_on_serving(room):
     assert room.answerer.problem is None
 
 
+async def test_the_promotion_of_a_canary_loads_nothing_and_the_way_back_is_a_swap_too(room):
+    room.train("a1", "a2")
+    await room.release(1, "a1")
+    await room.release(2, "a1", challenger="a2", stage="canary", share=0.0, salt="x")
+    loads = room.engine.loads
+    room.adapters.folders.clear()
+    await room.release(3, "a2", previous="a1")
+    assert (await room.ask(question()))[0].adapter_id == "a2"
+    await room.release(4, "a1", previous="a2")
+    assert (await room.ask(question()))[0].adapter_id == "a1"
+    assert room.engine.loads == loads
+    assert room.answerer.problem is None
+
+
+async def test_at_most_three_adapters_of_a_task_are_loaded(room):
+    names = [f"a{number}" for number in range(8)]
+    room.train(*names)
+    for number, (previous, champion, challenger) in enumerate(zip(names, names[1:], names[2:], strict=False)):
+        await room.release(2 * number + 1, champion, previous=previous)
+        canary = {"challenger": challenger, "stage": "canary", "share": 0.5, "salt": "x"}
+        await room.release(2 * number + 2, champion, previous=previous, **canary)
+        assert room.engine.adapters == {previous, champion, challenger}
+
+
+async def test_a_lost_way_back_is_told_and_hinders_nothing(room):
+    room.train("a2")
+    await room.release(3, "a2", previous="a1")
+    assert (await room.ask(question()))[0].adapter_id == "a2"
+    assert room.answerer.problem == "support: there is no way back, for a1 is not here: train it again, or roll back"
+
+
+BROKEN = {
+    "changed": (lambda room: room.adapters.changed.add("a2"), "a2: its files were changed"),
+    "never validated": (lambda room: room.adapters.probed.pop("a2"), "a2 was never validated"),
+    "another one": (
+        lambda room: room.adapters.probed.update(a2=room.adapters.probed["a1"]),
+        "a2 does not answer as it did when it was validated, 4 of 4 probes differ, such as 'a2 ",
+    ),
+    "crashing": (lambda room: setattr(room.engine, "crash_on", "three"), "a2 cannot be probed"),
+    "unreadable": (lambda room: (room.folder / "a2" / "adapter_config.json").unlink(), "a2 has no adapter_config"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_an_adapter_that_is_not_the_validated_one_leaves_the_old_release_serving(room, kind):
+    breaks, reason = BROKEN[kind]
+    room.train("a1", "a2")
+    await room.release(1, "a1")
+    breaks(room)
+    await room.release(2, "a2", previous="a1")
+    (answer,) = await room.ask(question())
+    assert (answer.adapter_id, answer.release_sequence) == ("a1", 1)
+    assert room.answerer.problem.startswith(f"support: {reason}")
+    assert "\n" not in room.answerer.problem
+    assert room.engine.adapters == {"a1"}
+    assert room.answerer.behind
+
+
+async def test_an_adapter_that_was_installed_by_hand_is_served_where_that_is_allowed(tmp_path):
+    room = Room(tmp_path, unprobed=True)
+    room.train("a1")
+    room.adapters.probed.clear()
+    await room.release(1, "a1")
+    assert (await room.ask(question()))[0].adapter_id == "a1"
+
+
 class SlowEngine(MemoryEngine):
-    """Generates only once it is let."""
+    """Generates answers only once it is let; probes it answers at once."""
 
     def __init__(self):
         super().__init__()
         self.entered, self.leave = threading.Event(), threading.Event()
 
     def generate(self, requests):
-        self.entered.set()
-        assert self.leave.wait(10)
+        if any(len(request.messages) > 1 for request in requests):
+            self.entered.set()
+            assert self.leave.wait(10)
         return super().generate(requests)
 
 
-async def test_a_release_waits_for_the_batch_that_is_being_answered(tmp_path):
+async def test_a_swap_during_a_batch_is_seen_by_the_next_batch_and_by_no_answer_of_this_one(tmp_path):
+    engine = SlowEngine()
+    room = Room(tmp_path, engine)
+    room.train("a1", "a2")
+    await room.release(1, "a1")
+    answering = asyncio.create_task(room.ask(*(question(user=f"u{number}") for number in range(6))))
+    await asyncio.to_thread(engine.entered.wait, 10)
+    canary = {"challenger": "a2", "stage": "canary", "share": 1.0, "salt": "x"}
+    following = asyncio.create_task(room.release(2, "a1", **canary))
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if room.answerer.serves()[1].sequence == 2:
+            break
+    assert room.answerer.serves()[1].adapters == ("a1", "a2"), "the swap waits for no batch"
+    engine.leave.set()
+    answers = await answering
+    await following
+    assert {_traced(answer) for answer in answers} == {("a1", "champion", 1, "a1")}
+    assert {_traced(answer) for answer in await room.ask(question(), question())} == {("a2", "challenger", 2, "a2")}
+
+
+async def test_what_a_batch_under_way_may_ask_for_is_dropped_after_it(tmp_path):
     engine = SlowEngine()
     room = Room(tmp_path, engine)
     room.train("a1", "a2")
@@ -102,12 +190,35 @@ async def test_a_release_waits_for_the_batch_that_is_being_answered(tmp_path):
     answering = asyncio.create_task(room.ask(question(), question()))
     await asyncio.to_thread(engine.entered.wait, 10)
     following = asyncio.create_task(room.release(2, "a2"))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
+    assert engine.adapters == {"a1", "a2"}
     assert not following.done()
     engine.leave.set()
-    answers = await answering
+    assert {_traced(answer) for answer in await answering} == {("a1", "champion", 1, "a1")}
     await following
-    assert {(answer.adapter_id, answer.release_sequence, answer.text.split()[0]) for answer in answers} == {
-        ("a1", 1, "a1")
-    }
-    assert room.engine.adapters == {"a2"}
+    assert engine.adapters == {"a2"}
+
+
+async def test_answers_under_many_swaps_are_each_of_one_release_whole(tmp_path):
+    """Sequence n serves adapter a(n % 4): whatever an answer says of itself must fit together, and its text too."""
+    room = Room(tmp_path)
+    room.train("a0", "a1", "a2", "a3")
+    answers = []
+
+    async def release():
+        for sequence in range(1, 41):
+            await room.release(sequence, f"a{sequence % 4}", previous=f"a{(sequence - 1) % 4}")
+            await asyncio.sleep(0.001)
+
+    releasing = asyncio.create_task(release())
+    while not releasing.done():
+        answers += await room.ask(question(), question())
+        await asyncio.sleep(0)
+    assert len({answer.release_sequence for answer in answers}) > 5
+    for answer in answers:
+        wanted = f"a{answer.release_sequence % 4}" if answer.release_sequence else None
+        assert (answer.adapter_id, answer.text.split()[0]) == (wanted, wanted or "memory")
+
+
+def _traced(answer):
+    return answer.adapter_id, answer.arm, answer.release_sequence, answer.text.split()[0]

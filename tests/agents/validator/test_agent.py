@@ -8,7 +8,7 @@ import pytest
 from agents.errors import InvalidEvent
 from agents.outbox import Cause, Outbox
 from agents.outcome import NOTHING
-from agents.validator.agent import KIND, Validator, row_of, row_values
+from agents.validator.agent import Validator, row_of, row_values
 from infra.memory.retention import MemoryRetention
 from schemas.envelope import Position, Received, decode, new_context
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
@@ -31,14 +31,15 @@ def trained(adapter_id="a1", task="routing"):
 
 class Room:
     def __init__(self, tasks=(ROUTING,)):
-        self.rig, self.judged = Rig(), []
+        self.rig = Rig()
+        self.judged: list[tuple[str, ...]] = []
         self.retention = MemoryRetention(self.rig.database)
         self.validator = Validator(
             tasks={task.name: task for task in tasks},
             runs=self.rig.runs,
             retention=self.retention,
             judge=lambda adapter_id, reasons: self.judged.append((adapter_id, *reasons)),
-            where={"home": "/home", "config": None},
+            where={"config": None},
         )
         self.outbox = Outbox(
             "validator", database=self.rig.database, journal=self.rig.journal, runs=self.rig.runs,
@@ -51,16 +52,21 @@ class Room:
         await self.outbox.settle([Cause(identity=got.identity, context=got.context)], [outcome], {})
 
     async def end(self, **result):
-        """The run that is due ends so; with a text as its end, it failed."""
-        claim = self.rig.runs.claim("validator", "w", now=self.rig.clock(), lease_seconds=30)
+        """The run that is due ends so; see ``fail`` for the other end."""
+        claim = self._claim()
         values = {"accepted": True, "reasons": [], "scores": {"current.candidate": 0.9}, "report_uri": "file:///r",
                   "at": NOW.isoformat(), "rows": []}  # fmt: skip
         outcome = self.validator.done(claim, json.loads(json.dumps({**values, **result})))
         await self._finish(claim, "done", {**values, **result}, outcome)
 
     async def fail(self, reason):
-        claim = self.rig.runs.claim("validator", "w", now=self.rig.clock(), lease_seconds=30)
+        claim = self._claim()
         await self._finish(claim, "failed", {}, self.validator.failed(claim, reason))
+
+    def _claim(self):
+        claim = self.rig.runs.claim("validator", "w", now=self.rig.clock(), lease_seconds=30)
+        assert claim is not None
+        return claim
 
     async def _finish(self, claim, state, result, outcome):
         self.rig.runs.finish(claim.run_id, "w", state=state, result=result, now=self.rig.clock())
@@ -88,7 +94,7 @@ async def test_a_trained_adapter_is_validated_against_the_champion_of_its_task(r
     await room.validator.follow(received(AdapterPromoted(task="support", sequence=9, champion="other")))
     await room.send(trained())
     assert room.requested() == [
-        {"home": "/home", "config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0"}
+        {"config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0"}
     ]
     assert room.said() == []
 

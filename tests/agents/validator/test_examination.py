@@ -33,7 +33,8 @@ def examined(folder, engine, told=None, **changes):
 
 
 def test_every_row_is_asked_of_candidate_and_champion_and_some_of_the_base_model(folder):
-    engine, told = ScriptedEngine(knows("new")), []
+    engine = ScriptedEngine(knows("new"))
+    told: list[tuple[int, int]] = []
     found = examined(folder, engine, told, rows=tuple(rows(50)), suite=tuple(row(n) for n in range(100, 110)))
     asked = [request.adapter_id for call in engine.calls for request in call]
     assert (asked.count("new"), asked.count("old"), asked.count(None)) == (60, 60, BASE_ROWS)

@@ -133,7 +133,15 @@ def test_answers_that_follow_from_their_rows_pass_the_shuffle_test():
     assert judged(compared(better=22, neither=8), taught=taught(answers, right)).accepted
 
 
-@pytest.mark.parametrize("right", [["paddles"] * 30, ["paddles", "sails", "wetsuits"], ["paddles"] * 19 + ["sails"]])
+@pytest.mark.parametrize(
+    "right",
+    [
+        ["paddles"] * 30,
+        ["paddles", "sails", "wetsuits"],
+        ["paddles"] * 19 + ["sails"],
+        ["paddles"] * 80 + ["sails", "wetsuits"] * 6,
+    ],
+)
 def test_rows_on_which_a_shuffle_would_hardly_show_are_not_asked(right):
     verdict = judged(compared(better=30), taught=taught(["paddles"] * len(right), right))
     assert verdict.accepted
@@ -145,12 +153,6 @@ def test_the_sign_test_is_the_binomial_tail(better, worse):
     total = better + worse
     tail = sum(comb(total, each) for each in range(better, total + 1)) / 2**total
     assert sign_test(better, worse) == pytest.approx(tail)
-
-
-def test_the_sign_test_agrees_with_scipy():
-    from scipy.stats import binomtest
-
-    assert sign_test(14, 6) == pytest.approx(binomtest(14, 20, alternative="greater").pvalue)
 
 
 def test_the_shuffle_test_is_near_the_exact_probability():

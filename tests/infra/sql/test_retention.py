@@ -20,8 +20,8 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, 999999, tzinfo=UTC)
 @pytest.fixture(params=TECHNOLOGIES)
 def suite(request):
     if request.param == "memory":
-        database = MemoryDatabase()
-        yield database, MemoryRetention(database)
+        memory = MemoryDatabase()
+        yield memory, MemoryRetention(memory)
         return
     name = {"sqlite": "migrated_sqlite_url", "postgresql": "migrated_postgres_url"}[request.param]
     database = Database(request.getfixturevalue(name))

@@ -1,0 +1,99 @@
+"""The promoter's handlers: validated adapters, requests by hand and what users say become releases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+
+from agents.errors import InvalidEvent
+from agents.outcome import NOTHING, Outcome, Output
+from agents.promoter.aliases import ReleaseAliases
+from agents.promoter.desk import ReleaseDesk
+from agents.promoter.ports import AdapterLookup, Log
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.interactions import InteractionRecorded
+from schemas.learning import (
+    AdapterRejected,
+    AdapterValidated,
+    DriftCheckRequested,
+    ExperimentRequested,
+    PromotionRequested,
+    RollbackRequested,
+    TrainingRequested,
+)
+
+Decision = Callable[[], Sequence[Output]]
+Requested = AdapterValidated | PromotionRequested | RollbackRequested | ExperimentRequested
+BY_HAND = "asked for by hand"
+
+
+class Promoter:
+    """Reacts to events and ticks; the desk decides, inside the transaction."""
+
+    def __init__(self, *, desk: ReleaseDesk, adapters: AdapterLookup, aliases: ReleaseAliases, log: Log) -> None:
+        self._desk, self._adapters, self._aliases, self._log = desk, adapters, aliases, log
+
+    async def handle(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        """Canaries are judged once a batch, at its last interaction, however many there are."""
+        asked = {each.event.task for each in batch if isinstance(each.event, Requested)}
+        seen = {each.event.task for each in batch if isinstance(each.event, InteractionRecorded) and each.event.task}
+        places = [place for place, each in enumerate(batch) if isinstance(each.event, InteractionRecorded)]
+        outcomes = []
+        for place, received in enumerate(batch):
+            if isinstance(received.event, InteractionRecorded):
+                decide = self._judging(seen, received.identity) if seen and place == places[-1] else None
+            else:
+                decide = await self._decision(received.event, received.identity)
+            outcomes.append(self._outcome(decide, asked | seen if asked else ()) if decide else NOTHING)
+        return outcomes
+
+    async def look(self, scheduled: datetime) -> Outcome:
+        """A tick: canaries whose time is over, or whose last ratings came in without another interaction."""
+        return self._outcome(lambda: self._desk.evaluate(None, f"tick {scheduled.isoformat()}"))
+
+    async def set_aliases(self, scheduled: datetime) -> Outcome:
+        """A tick: the registry learns what was released."""
+        return Outcome(after=lambda: self._aliases.follow(scheduled))
+
+    async def _decision(self, event: Event, cause: str) -> Decision | None:
+        desk = self._desk
+        if isinstance(event, AdapterValidated):
+            return lambda: desk.consider(event.task, event.adapter_id, cause)
+        if isinstance(event, AdapterRejected):
+            self._log("adapter was rejected", task=event.task, adapter=event.adapter_id, reasons=list(event.reasons))
+            return None
+        if isinstance(event, PromotionRequested):
+            await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
+            return lambda: desk.promote(event.task, event.adapter_id, event.reason or BY_HAND, cause)
+        if isinstance(event, ExperimentRequested):
+            await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
+            return lambda: desk.experiment(event.task, event.adapter_id, event.share, cause)
+        if isinstance(event, RollbackRequested):
+            return lambda: desk.roll_back(event.task, event.reason or BY_HAND, cause)
+        if isinstance(event, TrainingRequested | DriftCheckRequested):
+            return None  # for others who read the same topic
+        raise InvalidEvent(f"the promoter does not read {event.type}: send it to the topic it belongs to")
+
+    def _judging(self, tasks: set[str], cause: str) -> Decision:
+        return lambda: self._desk.evaluate(tasks, cause)
+
+    def _outcome(self, decide: Decision, tasks: Collection[str] = ()) -> Outcome:
+        """``tasks``: all that the batch may change, locked together before the first of them is changed."""
+
+        def effect() -> Sequence[Output]:
+            if tasks:
+                self._desk.lock(tasks)
+            return decide()
+
+        return Outcome(effect=effect)
+
+    def _require_validated(self, task: str, adapter_id: str) -> None:
+        record = self._adapters.find(adapter_id)
+        if record is None or record.task != task:
+            raise InvalidEvent(f"the registry knows no adapter {adapter_id} of {task}: see 'everlearn adapters list'")
+        if record.state == "rejected":
+            raise InvalidEvent(f"{adapter_id} was rejected ({'; '.join(record.reasons)}): promote another adapter")
+        if record.state != "validated":
+            raise InvalidEvent(f"{adapter_id} is not validated yet: ask again when it is")

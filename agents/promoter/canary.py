@@ -1,0 +1,161 @@
+"""Decides what becomes of a canary, from counts of what both arms answered since it began.
+
+Three rates are compared: failed answers of all, bad answers of the rated, bad answers of all. The last one counts where
+only those who are displeased say something. The rules, in this order:
+
+1. Certainly worse in one of them: rolled back at once. The evidence may be looked at after every answer: a challenger
+   that is as good as the champion is rolled back by this rule with a probability of at most 1 - ``confidence``.
+2. Enough ratings: ``judged`` of the challenger at this share, and as many of the champion since the canary began. If it
+   is in no rate likely (``LIKELY``) to be more than the margin above the champion, it goes on to the next share, and
+   after the last one it is promoted.
+3. If it still is likely so after ``PATIENCE`` times as many ratings, it is rolled back.
+4. ``watch_seconds`` at one share without such a decision: rolled back. Missing ratings are no good sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from agents.promoter.evidence import Rate, chance_higher, evidence_higher
+from schemas.releases import ArmCounts, Release
+
+LIKELY = 0.7
+"""A probability of harm that a canary must not have. At the default settings it rolls back about one of twenty canaries
+of a challenger that is as good as the champion, and practically each with twice 25 % of bad answers; at 10 % half."""
+PATIENCE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryPolicy:
+    """How far a canary must go, and what it may cost. The defaults are those of the settings, which explain them."""
+
+    shares: tuple[float, ...] = (0.1, 0.5)
+    judged: int = 30
+    confidence: float = 0.95
+    margin: float = 0.05
+    max_failed: float = 0.1
+    watch_seconds: float = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What to do, and why in a sentence with figures. ``share``: what to advance to."""
+
+    step: Literal["wait", "advance", "promote", "roll back", "end watch"] = "wait"
+    reason: str = ""
+    share: float = 0.0
+
+
+WAIT = Verdict()
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    what: str
+    ours: Rate
+    theirs: Rate
+    margin: float
+
+    def __str__(self) -> str:
+        return f"{self.ours} {self.what}, {self.theirs} of the champion's"
+
+    @property
+    def chance_of_harm(self) -> float:
+        return chance_higher(self.ours, self.theirs, self.margin)
+
+
+def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> Verdict:
+    """What becomes of the canary or experiment that is under way. ``counts``: since it began."""
+    challenger = _total(each for each in counts if each.arm == "challenger")
+    champion = _total(each for each in counts if each.arm == "champion")
+    here = _total(each for each in counts if each.arm == "challenger" and each.sequence >= release.sequence).judged
+    comparisons = _compare(challenger, champion, policy)
+    worse = _certainly_worse(comparisons, policy)
+    if worse is not None:
+        return Verdict(step="roll back", reason=worse)
+    fewest = min(here, champion.judged)
+    if fewest >= policy.judged:
+        worst = max(comparisons, key=lambda each: each.chance_of_harm)
+        chance = worst.chance_of_harm
+        if chance < LIKELY:
+            return _go_on(release, policy, f"{comparisons[1]}: good enough with a probability of {1 - chance:.0%}")
+        if fewest >= PATIENCE * policy.judged:
+            return Verdict(step="roll back", reason=f"{worst}: with a probability of {chance:.0%} too much worse")
+    if _is_over(release, policy, now):
+        reason = f"too few ratings in {policy.watch_seconds:,.0f} s to be judged: {here} of the challenger at this "
+        reason += f"share and {champion.judged} of the champion, {policy.judged} of each are needed"
+        if fewest >= policy.judged:
+            reason = f"undecided after {policy.watch_seconds:,.0f} s: {comparisons[1]}"
+        return Verdict(step="roll back", reason=reason)
+    return WAIT
+
+
+def judge_champion(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> Verdict:
+    """Whether a champion out of a canary is, in front of everybody, certainly worse than the old one was beside it.
+
+    It is watched for ``watch_seconds``, or until ``PATIENCE`` times ``judged`` ratings are in.
+    """
+    ours = _total(each for each in counts if each.arm == "champion" and each.sequence >= release.sequence)
+    theirs = _total(each for each in counts if each.arm == "champion" and each.sequence < release.sequence)
+    worse = _certainly_worse(_compare(ours, theirs, policy), policy)
+    if worse is not None:
+        return Verdict(step="roll back", reason=f"since it was promoted {worse}")
+    if ours.judged >= PATIENCE * policy.judged or _is_over(release, policy, now):
+        return Verdict(step="end watch")
+    return WAIT
+
+
+def is_watched(release: Release) -> bool:
+    """Whether the champion came out of a canary and is still watched."""
+    return release.stage == "steady" and 0 < release.since_sequence < release.sequence
+
+
+def _go_on(release: Release, policy: CanaryPolicy, reason: str) -> Verdict:
+    share = next((each for each in policy.shares if each > release.share), None)
+    if release.stage == "canary" and share is not None:
+        return Verdict(step="advance", share=share, reason=reason)
+    return Verdict(step="promote", reason=reason)
+
+
+def _certainly_worse(comparisons: Sequence[_Comparison], policy: CanaryPolicy) -> str | None:
+    """The error is shared out evenly among the comparisons."""
+    for each in comparisons:
+        evidence = evidence_higher(each.ours, each.theirs) / len(comparisons)
+        if evidence * (1 - policy.confidence) >= 1:
+            return f"{each}: worse with a confidence of {1 - 1 / evidence:.1%}"
+    return None
+
+
+def _compare(ours: ArmCounts, theirs: ArmCounts, policy: CanaryPolicy) -> tuple[_Comparison, ...]:
+    return (
+        _Comparison(
+            "answers failed", Rate(ours.failed, ours.asked), Rate(theirs.failed, theirs.asked), policy.max_failed
+        ),
+        _Comparison(
+            "rated answers were bad", Rate(ours.bad, ours.judged), Rate(theirs.bad, theirs.judged), policy.margin
+        ),
+        _Comparison("answers were called bad", _called_bad(ours), _called_bad(theirs), policy.margin),
+    )
+
+
+def _called_bad(counts: ArmCounts) -> Rate:
+    return Rate(counts.bad, counts.asked - counts.failed)
+
+
+def _total(counts: Iterable[ArmCounts]) -> ArmCounts:
+    some = list(counts)
+    return ArmCounts(
+        sequence=0,
+        arm="champion",
+        asked=sum(each.asked for each in some),
+        failed=sum(each.failed for each in some),
+        judged=sum(each.judged for each in some),
+        bad=sum(each.bad for each in some),
+    )
+
+
+def _is_over(release: Release, policy: CanaryPolicy, now: datetime) -> bool:
+    return release.changed_at is not None and now - release.changed_at >= timedelta(seconds=policy.watch_seconds)

@@ -1,0 +1,111 @@
+"""The steps that a task's release can take, each from one whole state to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from schemas.envelope import derived_id
+from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted, ReleaseEvent, Stage
+from schemas.releases import Release, ReleaseChange
+
+_STATE = tuple(ReleaseEvent.model_fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """The next state, what kind of event tells of it, and when it was reached."""
+
+    release: Release
+    kind: type[ReleaseEvent]
+    at: datetime
+
+    @property
+    def event(self) -> ReleaseEvent:
+        """The whole state as an event."""
+        return self.kind(**{name: getattr(self.release, name) for name in _STATE})
+
+
+def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reason: str, at: datetime) -> Change:
+    """The adapter begins to answer a share of the users. A canary that was under way ends with that."""
+    sequence = release.sequence + 1
+    begun = _next(
+        release,
+        reason,
+        at,
+        challenger=adapter_id,
+        stage=stage,
+        share=share,
+        # of nothing but this, so that whoever starts it draws the same users
+        salt=derived_id(release.task, sequence, adapter_id),
+        since_sequence=sequence,
+        since_at=at,
+        waiting=None if release.waiting == adapter_id else release.waiting,
+    )
+    return Change(release=begun, kind=CanaryStarted, at=at)
+
+
+def advance(release: Release, *, share: float, reason: str, at: datetime) -> Change:
+    """The challenger's share grows. The salt stays, so that nobody who had the challenger loses it."""
+    return Change(release=_next(release, reason, at, share=share), kind=CanaryAdvanced, at=at)
+
+
+def promote(release: Release, adapter_id: str, *, reason: str, at: datetime) -> Change:
+    """The adapter answers everybody, and who did so before is kept as the previous one."""
+    promoted = _steady(release, reason, at, champion=adapter_id, previous=release.champion)
+    if adapter_id == release.challenger:
+        # what its canary saw remains what it is held against
+        promoted = replace(promoted, since_sequence=release.since_sequence, since_at=release.since_at)
+    if release.waiting == adapter_id:
+        promoted = replace(promoted, waiting=None)
+    return Change(release=promoted, kind=AdapterPromoted, at=at)
+
+
+def take_back(release: Release, *, reason: str, at: datetime) -> Change:
+    """The challenger goes; the champion answers everybody again."""
+    return Change(release=_steady(release, reason, at), kind=AdapterRolledBack, at=at)
+
+
+def return_to_previous(release: Release, *, before: str | None, reason: str, at: datetime) -> Change:
+    """The champion goes, and whom it had replaced is back; ``before``: whom that one had replaced."""
+    returned = _steady(release, reason, at, champion=release.previous, previous=before)
+    return Change(release=returned, kind=AdapterRolledBack, at=at)
+
+
+def champions(history: Sequence[ReleaseChange]) -> list[str | None]:
+    """Who would be returned to one after the other, the champion last; the base model alone, None, is the first.
+
+    ``history`` is newest first. Each promotion lays one on the pile, each return takes one away.
+    """
+    pile: list[str | None] = [None]
+    for change in reversed(history):
+        if change.release.champion == pile[-1]:
+            continue
+        if change.event_type == AdapterRolledBack.type:
+            pile.pop()
+        else:
+            pile.append(change.release.champion)
+    return pile
+
+
+def was_released(history: Sequence[ReleaseChange], adapter_id: str) -> bool:
+    """Whether the adapter ever answered anybody."""
+    return any(adapter_id in (each.release.champion, each.release.challenger) for each in history)
+
+
+def _steady(release: Release, reason: str, at: datetime, **changed: str | None) -> Release:
+    sequence = release.sequence + 1
+    ended = {
+        "challenger": None,
+        "stage": "steady",
+        "share": 0.0,
+        "salt": "",
+        "since_sequence": sequence,
+        "since_at": at,
+    }
+    return _next(release, reason, at, **{**ended, **changed})
+
+
+def _next(release: Release, reason: str, at: datetime, **changed: object) -> Release:
+    return replace(release, sequence=release.sequence + 1, reason=reason, changed_at=at, **changed)  # type: ignore[arg-type]  # fields of Release

@@ -1,0 +1,59 @@
+"""The quantizer's handler: a registered model becomes a run for each scheme, and each run's end a fact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from agents.errors import InvalidEvent
+from agents.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.quantizer.schemes import unknown
+from schemas.delivery import Claim
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.models import ModelQuantized, ModelRegistered
+
+log = structlog.get_logger()
+
+AGENT: Final = "quantizer"
+KIND: Final = "quantize"
+
+
+class Quantizer:
+    """Asks for runs and tells what came of them. The registry is looked at in a run's process, which is short-lived."""
+
+    def __init__(self, *, schemes: Sequence[str], where: Mapping[str, Any]) -> None:
+        """``schemes``: what is wanted where an event does not say. ``where``: goes along with every run."""
+        self._schemes, self._where = tuple(schemes), dict(where)
+
+    async def quantize(self, received: Received[Event]) -> Outcome:
+        event = received.event
+        if not isinstance(event, ModelRegistered):
+            raise InvalidEvent(f"the quantizer does not read {event.type}: send it to the topic it belongs to")
+        wanted = tuple(dict.fromkeys(self._schemes if event.quantize is None else event.quantize))
+        if event.scheme is not None or not wanted:
+            return NOTHING
+        if reason := unknown(wanted):
+            raise InvalidEvent(f"{event.name} cannot be quantized: {reason}")
+        if not event.version.isdecimal():
+            raise InvalidEvent(f"version {event.version!r} of {event.name} is no number: give one of the registry's")
+        about = {**self._where, "name": event.name, "version": int(event.version)}
+        return Outcome(runs=[RunRequest(kind=KIND, arguments={**about, "scheme": scheme}) for scheme in wanted])
+
+    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+        """The fact, where there is a new one; why there is none stands in the run's result."""
+        quantized = result.get("quantized")
+        if quantized is None:
+            log.warning("not quantized", run=claim.run_id, reason=result.get("reason"), **_about(claim))
+            return NOTHING
+        return Outcome(outputs=(Output(event=ModelQuantized.model_validate(quantized)),))
+
+    def failed(self, claim: Claim, reason: str) -> Outcome:
+        log.error("not quantized", run=claim.run_id, reason=reason, **_about(claim))
+        return NOTHING
+
+
+def _about(claim: Claim) -> dict[str, Any]:
+    return {name: claim.arguments.get(name) for name in ("name", "version", "scheme")}

@@ -1,0 +1,17 @@
+"""What a quantization needs of the world."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from schemas.registry import ModelRecord
+
+
+class ModelRegistry(Protocol):
+    """Versions of base models; raises Unavailable."""
+
+    def models(self, name: str | None = None) -> list[ModelRecord]: ...
+
+    def register_model(self, record: ModelRecord) -> ModelRecord:
+        """Gives the record with its version; the one of the same name, scheme and location, if there is one."""
+        ...

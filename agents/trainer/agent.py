@@ -1,0 +1,91 @@
+"""The trainer's handlers: drift and requests become training runs, and a run's end becomes an adapter or a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from agents.errors import InvalidEvent
+from agents.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.trainer.ports import Runs
+from schemas.delivery import Claim
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.learning import (
+    AdapterTrained,
+    DriftCheckRequested,
+    DriftDetected,
+    ExperimentRequested,
+    PromotionRequested,
+    RollbackRequested,
+    TrainingDeclined,
+    TrainingRequested,
+)
+from schemas.tasks import Task
+
+AGENT: Final = "trainer"
+KIND: Final = "train"
+_OTHERS = (DriftCheckRequested, PromotionRequested, RollbackRequested, ExperimentRequested)
+
+
+class Trainer:
+    """Starts one training of a task at a time."""
+
+    def __init__(
+        self, *, tasks: Mapping[str, Task], metrics: Sequence[str], runs: Runs, where: Mapping[str, Any]
+    ) -> None:
+        """``metrics``: what a validator knows. ``where``: by which a run's process finds the same settings."""
+        self._tasks, self._metrics, self._runs, self._where = tasks, tuple(metrics), runs, dict(where)
+
+    async def handle(self, received: Received[Event]) -> Outcome:
+        event, cause = received.event, received.context.id
+        if isinstance(event, DriftDetected) and event.remedy != "retrain":
+            return NOTHING
+        if isinstance(event, DriftDetected | TrainingRequested):
+            task = event.task
+            return Outcome(effect=lambda: [self._start(task, cause)])
+        if isinstance(event, _OTHERS):
+            return NOTHING
+        raise InvalidEvent(f"the trainer does not read {event.type}: send it to the topic it belongs to")
+
+    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+        """A run that was done ended with an adapter, or found that there is nothing to train on."""
+        task, cause = claim.arguments["task"], claim.arguments["cause"]
+        if "declined" in result:
+            return _declined(task, str(result["declined"]), cause)
+        event = AdapterTrained(
+            task=task,
+            adapter_id=result["adapter_id"],
+            base_model=result["base_model"],
+            dataset_id=result["dataset_id"],
+            run_id=claim.run_id,
+            cause=cause,
+        )
+        return Outcome(outputs=(Output(event=event),))
+
+    def failed(self, claim: Claim, reason: str) -> Outcome:
+        return _declined(claim.arguments["task"], f"the training failed: {reason}", claim.arguments["cause"])
+
+    def _start(self, task: str, cause: str) -> Output | RunRequest:
+        """Inside the transaction: the run, or why not."""
+        reason = self._obstacle(task)
+        if reason is not None:
+            return Output(event=TrainingDeclined(task=task, reason=reason, cause=cause))
+        return RunRequest(kind=KIND, arguments={**self._where, "task": task, "cause": cause})
+
+    def _obstacle(self, name: str) -> str | None:
+        task = self._tasks.get(name)
+        if task is None:
+            return f"there is no task {name}: configured are {', '.join(sorted(self._tasks)) or 'none'}"
+        if task.metric not in self._metrics:
+            return (
+                f"the task {name} has no metric to judge an adapter by: set metric to one of {', '.join(self._metrics)}"
+            )
+        under_way = [run for run in self._runs.unfinished(AGENT) if run.arguments.get("task") == name]
+        if under_way:
+            return f"a training of {name} is under way (run {under_way[0].run_id}): ask again when it has ended"
+        return None
+
+
+def _declined(task: str, reason: str, cause: str | None) -> Outcome:
+    return Outcome(outputs=(Output(event=TrainingDeclined(task=task, reason=reason, cause=cause)),))

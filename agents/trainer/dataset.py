@@ -1,0 +1,183 @@
+"""Chooses what an adapter learns from: what users corrected and approved, examples, and a replay of what was learned.
+
+Everything here depends on the rows alone: the same rows give the same dataset, and a row that was held out once is
+held out for ever, because its place is drawn from its input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+
+from schemas.datasets import DatasetRow, RowOrigin, Split
+from schemas.features import Example, Interaction
+from schemas.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetPolicy:
+    """``replay_share``: at least this part of the training rows, 0 to 1, is older than the window's news, as far as
+    there is such. ``holdout_share``: the part of all inputs that is never trained on.
+    """
+
+    replay_share: float
+    holdout_share: float
+    minimum_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The rows, and how many others were left out and why."""
+
+    rows: tuple[DatasetRow, ...]
+    left_out: dict[str, int]
+
+    @property
+    def train(self) -> list[DatasetRow]:
+        return [row for row in self.rows if row.split == "train"]
+
+    @property
+    def holdout(self) -> list[DatasetRow]:
+        return [row for row in self.rows if row.split == "holdout"]
+
+    @property
+    def window(self) -> tuple[datetime, datetime] | None:
+        """When the first and the last fact in it happened."""
+        times = [row.at for row in self.rows]
+        return (min(times), max(times)) if times else None
+
+
+def select(
+    task: Task,
+    interactions: Iterable[Interaction],
+    examples: Iterable[Example],
+    policy: DatasetPolicy,
+    *,
+    learned_until: datetime | None = None,
+) -> Selection:
+    """``learned_until``: up to when facts were in the dataset of the last adapter that passed the gate; None: never.
+
+    Fresh rows all go in. Older ones are replayed, each label in its turn. Held-out rows are those of the fresh rows;
+    older held-out ones live on in the validator's retention suite.
+    """
+    left_out: Counter[str] = Counter()
+    newest: dict[str, DatasetRow] = {}
+    for row in sorted(_candidates(task, interactions, examples, policy, left_out), key=lambda each: each.at):
+        key = normalised(row.input)
+        if key in newest:
+            left_out["contradicted" if newest[key].output != row.output else "repeated"] += 1
+        newest[key] = row
+    rows = [
+        replace(row, fresh=learned_until is None or row.at > learned_until)
+        for row in sorted(newest.values(), key=lambda row: row.lot)
+    ]
+    fresh = [row for row in rows if row.fresh]
+    older = [row for row in rows if not row.fresh and row.split == "train"]
+    trained = sum(row.split == "train" for row in fresh)
+    share = policy.replay_share
+    replayed = _balanced(older, math.ceil(trained * share / (1 - share)))
+    return Selection(rows=tuple(sorted([*fresh, *replayed], key=lambda row: row.lot)), left_out=dict(left_out))
+
+
+def fault(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
+    """Why these rows cannot be trained on, in one line that says what to do; None when they can."""
+    train, holdout = selection.train, selection.holdout
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))
+    left_out = f" (left out: {told})" if told else ""
+    if len(train) < policy.minimum_rows:
+        return (
+            f"{len(train)} rows to train on, and {policy.minimum_rows} are needed{left_out}: collect corrections, "
+            "publish examples, or lower [trainer] minimum_rows"
+        )
+    if not holdout:
+        return f"none of {len(train)} rows is held out{left_out}: collect more, or raise [trainer] holdout_share"
+    if not any(row.fresh for row in train):
+        return f"nothing new to learn since the last adapter{left_out}: collect corrections or publish examples"
+    if task.labels and len({row.output for row in train}) < 2:
+        return f"all {len(train)} rows say {train[0].output!r}{left_out}: collect rows of other labels too"
+    return None
+
+
+def normalised(text: str) -> str:
+    """By which two inputs count as one: case and white space do not matter."""
+    return " ".join(text.split()).casefold()
+
+
+def split_of(task: str, text: str, holdout_share: float) -> Split:
+    """Drawn from the input alone, so that it never changes sides."""
+    digest = sha256(f"{task}\x1f{normalised(text)}".encode()).digest()
+    return "holdout" if int.from_bytes(digest[:8], "big") / 2**64 < holdout_share else "train"
+
+
+def _candidates(
+    task: Task,
+    interactions: Iterable[Interaction],
+    examples: Iterable[Example],
+    policy: DatasetPolicy,
+    left_out: Counter[str],
+) -> Iterable[DatasetRow]:
+    for row in interactions:
+        if row.correction is not None and row.correction_stamp is not None:
+            fact = _Fact(row.correction, "correction", row.answer_id, row.correction_stamp.time, row.sources)
+        elif row.outcome == "approved" and row.answer is not None and row.rating_stamp is not None:
+            fact = _Fact(row.answer, "approved", row.answer_id, row.rating_stamp.time, row.sources)
+        else:
+            continue
+        made = _row(task, row.question or "", fact, policy, left_out)
+        if made is not None:
+            yield made
+    for example in examples:
+        fact = _Fact(example.output, "example", example.example_id, example.submitted_at, ())
+        made = _row(task, example.input, fact, policy, left_out)
+        if made is not None:
+            yield made
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """What somebody said is right, and where that is written."""
+
+    output: str
+    origin: RowOrigin
+    origin_id: str
+    at: datetime
+    sources: tuple[dict[str, object], ...]
+
+
+def _row(task: Task, text: str, fact: _Fact, policy: DatasetPolicy, left_out: Counter[str]) -> DatasetRow | None:
+    output = fact.output.strip()
+    if not text.strip() or not output:
+        left_out["empty"] += 1
+        return None
+    if task.labels:
+        known = {label.casefold(): label for label in task.labels}
+        if output.casefold() not in known:
+            left_out["with an answer that is none of the task's labels"] += 1
+            return None
+        output = known[output.casefold()]
+    return DatasetRow(
+        row_id=sha256(f"{task.name}\x1f{normalised(text)}\x1f{output}".encode()).hexdigest()[:32],
+        input=text,
+        output=output,
+        origin=fact.origin,
+        origin_id=fact.origin_id,
+        at=fact.at,
+        split=split_of(task.name, text, policy.holdout_share),
+        sources=fact.sources if task.retrieval else (),
+    )
+
+
+def _balanced(rows: Sequence[DatasetRow], wanted: int) -> list[DatasetRow]:
+    """So many rows, each output in its turn, so that a rare one is not forgotten; in the order of their lots."""
+    by_output: dict[str, list[DatasetRow]] = defaultdict(list)
+    for row in rows:
+        by_output[row.output].append(row)
+    turns = sorted(
+        ((place, row.lot, row) for alike in by_output.values() for place, row in enumerate(alike)),
+        key=lambda each: each[:2],
+    )
+    return [row for _, _, row in turns[:wanted]]

@@ -1,0 +1,149 @@
+"""A quantization, in a child process: the source from the registry, made smaller, read back, judged, registered."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from agents.errors import ConfigurationError, Unavailable
+from agents.quantizer.ports import ModelRegistry
+from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of
+from agents.runs import write_progress
+from infra.models import other_model
+from infra.quantization import Figures, measure, quantize, weight_bytes
+from infra.settings import Settings, load
+from schemas.models import ModelQuantized
+from schemas.registry import ModelRecord
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+PAUSE_SECONDS = 5.0
+"""Between two attempts at a registry that cannot be reached."""
+
+
+class Refused(Exception):
+    """There will be no quantized model; the message says why."""
+
+
+def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``arguments``: config, name, version, scheme. ``folder``: ``<home>/work/runs/<run id>``.
+
+    Gives ``{"quantized": …}``, the fields of ModelQuantized, or ``{"reason": …}`` where there is nothing new.
+    """
+    from infra.registry import MlflowRegistry
+
+    config = arguments.get("config")
+    settings = load(folder.absolute().parents[2], Path(config) if config else None)
+    registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
+    return Quantization(settings, arguments, folder, registry, general_texts()).run()
+
+
+def general_texts() -> tuple[str, ...]:
+    """The text that retention is measured on, a paragraph each."""
+    text = files("agents.validator").joinpath("general.txt").read_text(encoding="utf-8")
+    return tuple(each.strip() for each in text.split("\n\n") if each.strip())
+
+
+class Quantization:
+    """One model, one scheme."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: dict[str, Any],
+        folder: Path,
+        registry: ModelRegistry,
+        texts: Sequence[str],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings, self._folder, self._registry, self._texts = settings, folder, registry, texts
+        self._name: str = arguments["name"]
+        self._version: int = arguments["version"]
+        self._scheme: str = arguments["scheme"]
+        self._sleep = sleep
+
+    def run(self) -> dict[str, Any]:
+        """What came of it. Nothing is registered, and nothing left on disk, unless the quantized model is sound."""
+        try:
+            source = self._source()
+            measured, target = self._quantize(source)
+        except (Refused, ConfigurationError, Unavailable) as error:
+            return {"reason": str(error)}
+        write_progress(self._folder, 0.95, "registering")
+        record = ModelRecord(
+            name=self._name,
+            location=str(target),
+            size_bytes=measured.size_bytes,
+            created_at=datetime.now(UTC),
+            scheme=self._scheme,
+            loss=measured.loss,
+            source_version=source.version,
+        )
+        registered = self._patiently(lambda: self._registry.register_model(record))
+        event = ModelQuantized(
+            name=self._name,
+            version=str(registered.version),
+            scheme=self._scheme,
+            size_bytes=measured.size_bytes,
+            source_version=str(source.version),
+            source_size_bytes=measured.source_size_bytes,
+            loss=measured.loss,
+            source_loss=measured.source_loss,
+        )
+        return {"quantized": event.model_dump(mode="json"), "location": str(target), "sample": measured.sample}
+
+    def _source(self) -> ModelRecord:
+        write_progress(self._folder, 0.02, "looking into the registry")
+        records = self._patiently(lambda: self._registry.models(self._name))
+        source = source_of(records, self._version)
+        if isinstance(source, str):
+            raise Refused(f"{self._name} cannot be quantized: {source}")
+        there = existing(records, self._version, self._scheme)
+        # what an earlier attempt of this very run registered still has to be told of
+        if there is not None and not self._kept.is_file():
+            raise Refused(f"{self._name} is there as {self._scheme} already: version {there.version}")
+        return source
+
+    def _quantize(self, source: ModelRecord) -> tuple[Measured, Path]:
+        target = self._settings.registry_folder / "models" / self._name / f"{source.version}-{self._scheme}"
+        if self._kept.is_file() and target.is_dir():
+            return Measured(**json.loads(self._kept.read_text())), target
+        write_progress(self._folder, 0.05, "reading the model as it is")
+        folder = other_model(self._settings, source.location)
+        size = weight_bytes(folder)
+        loss = source.loss if source.loss is not None else measure(folder, self._texts).loss
+        write_progress(self._folder, 0.35, f"quantizing to {self._scheme}, and reading that back")
+
+        def accept(figures: Figures) -> None:
+            measured = Measured(**asdict(figures), source_size_bytes=size, source_loss=loss)
+            reason = fault(measured, SoundnessPolicy(max_rise_nats=self._settings.quantizer.max_loss_rise))
+            if reason is not None:
+                raise Refused(f"{self._name} as {self._scheme} is no good: {reason}")
+
+        figures = quantize(folder, target, self._scheme, self._texts, accept)
+        measured = Measured(**asdict(figures), source_size_bytes=size, source_loss=loss)
+        self._kept.write_text(json.dumps(asdict(measured)))
+        return measured, target
+
+    @property
+    def _kept(self) -> Path:
+        return self._folder / "measured.json"
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Waits for the registry for as long as it takes."""
+        while True:
+            try:
+                return action()
+            except Unavailable as error:
+                log.warning("waiting", reason=str(error))
+                self._sleep(PAUSE_SECONDS)

@@ -1,0 +1,268 @@
+"""Trains a LoRA adapter on a base model: set up, train, save. PEFT adapts the model, transformers' Trainer runs it.
+
+Only the answers are learned, so only their scores are worked out: the prompt's are the larger part of the work that
+a model with a large vocabulary does for a row. Padding stands on the left, so that all answers end together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from agents.errors import EverlearnError, Unavailable
+
+IGNORED = -100
+"""The label of a token that is not learned."""
+_CHECKPOINTS = 2
+_WARM_UP = 0.1
+
+
+class TrainingFailed(EverlearnError):
+    """A training ended without an adapter that could be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraPolicy:
+    """``learning_rate`` falls linearly to 0 after a tenth of the steps. ``nf4``: the base model in 4 bits (QLoRA)."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    epochs: float
+    learning_rate: float
+    batch_rows: int
+    checkpoint_steps: int
+    seed: int
+    nf4: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row in tokens."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """``loss``: of the last tenth of the steps, nats per token. ``tokens``: read in all, padding not counted."""
+
+    folder: Path
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {
+            "loss": self.loss,
+            "steps": float(self.steps),
+            "tokens": float(self.tokens),
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0,
+        }
+
+
+Progress = Callable[[float, str, float | None], None]
+"""Told how far it is, 0 to 1, in words, and in how many seconds it will be done."""
+
+
+def train(
+    model: Any, rows: Sequence[Row], policy: LoraPolicy, folder: Path, *, pad_token: int, base_model: str,
+    progress: Progress = lambda done, text, eta: None,
+) -> Trained:  # fmt: skip
+    """The adapter in ``folder/adapter``. Goes on from the last whole checkpoint in ``folder``; the result is the same.
+
+    Raises TrainingFailed when nothing was learned, Unavailable when the disk is full.
+    """
+    batches = make_batches(rows, policy)
+    torch.manual_seed(policy.seed)
+    adapted = _adapt(model, policy, base_model)
+    before = _weights(adapted)
+    checkpoint = last_checkpoint(folder)
+    watch = _Watch(len(batches), progress)
+    trainer = _AnswerTrainer(
+        model=adapted,
+        args=_arguments(folder, policy, len(batches), on_gpu=next(adapted.parameters()).is_cuda),
+        train_dataset=[[rows[place] for place in batch] for batch in batches],  # type: ignore[arg-type]  # a list serves
+        data_collator=lambda items: collate(items[0], pad_token),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    began = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
+            raise Unavailable(f"{folder} cannot be written ({_first_line(error)}): make room there") from error
+        raise TrainingFailed(f"the training failed: {_first_line(error)}") from error
+    seconds = time.monotonic() - began
+    _check(before, _weights(adapted))
+    target = folder / "adapter"
+    shutil.rmtree(target, ignore_errors=True)
+    adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
+    read = sum(len(rows[place]) for batch in batches[watch.first_step :] for place in batch)
+    return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=watch.loss)
+
+
+def make_batches(rows: Sequence[Row], policy: LoraPolicy) -> list[list[int]]:
+    """Places of rows, all epochs one after the other: rows of like length together, in an order drawn by the seed."""
+    generator = torch.Generator().manual_seed(policy.seed)
+    batches: list[list[int]] = []
+    for _ in range(math.ceil(policy.epochs)):
+        # Neighbours in length, but not always the same ones: a little noise moves them about.
+        noise = torch.rand(len(rows), generator=generator) * 4.0
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]) + float(noise[place]))
+        some = [order[at : at + policy.batch_rows] for at in range(0, len(order), policy.batch_rows)]
+        batches += [some[place] for place in torch.randperm(len(some), generator=generator).tolist()]
+    steps = max(1, round(len(batches) * policy.epochs / math.ceil(policy.epochs)))
+    return batches[:steps]
+
+
+def collate(rows: Sequence[Row], pad_token: int) -> dict[str, Any]:
+    """A batch padded on the left. ``keep``: so many places at the end hold all that is learned, and one before it."""
+    width = max(map(len, rows))
+    keep = max(len(row.answer) for row in rows) + 1
+    ids = torch.full((len(rows), width), pad_token, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
+    for place, row in enumerate(rows):
+        ids[place, width - len(row) :] = torch.tensor([*row.prompt, *row.answer])
+        mask[place, width - len(row) :] = 1
+        labels[place, width - len(row.answer) :] = torch.tensor(row.answer)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels, "keep": keep}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; one that was cut off is removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+            load_file(path / "adapter_model.safetensors")
+            for name in ("optimizer.pt", "scheduler.pt"):
+                torch.load(path / name, weights_only=True, map_location="cpu")
+        except (OSError, ValueError, RuntimeError, EOFError, SafetensorError):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            return path
+    return None
+
+
+class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
+    """Cross-entropy of the answers' tokens, in the order of the batches as they were made."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        keep, labels = inputs.pop("keep"), inputs.pop("labels")
+        output = model(**inputs, logits_to_keep=keep, use_cache=False)
+        logits, wanted = output.logits[:, :-1].float(), labels[:, -(keep - 1) :]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+        return (loss, output) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+    """Tells the progress, and remembers the losses at the end."""
+
+    def __init__(self, steps: int, progress: Progress) -> None:
+        self._steps, self._progress = steps, progress
+        self._losses: list[float] = []
+        self._began = 0.0
+        self.first_step = 0
+
+    @property
+    def loss(self) -> float:
+        last = self._losses[-max(1, len(self._losses) // 10) :]
+        return sum(last) / len(last) if last else float("nan")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began, self.first_step = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self._losses.append(float(logs["loss"]))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        done = state.global_step
+        spent = time.monotonic() - self._began
+        left = spent / max(1, done - self.first_step) * (self._steps - done)
+        self._progress(done / self._steps, f"step {done} of {self._steps}", round(left, 1))
+
+
+def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> Any:
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=1,  # an item is a batch
+        max_steps=steps,
+        learning_rate=policy.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, round(steps * _WARM_UP)),
+        save_strategy="steps",
+        save_steps=policy.checkpoint_steps,
+        save_total_limit=_CHECKPOINTS,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        seed=policy.seed,
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        gradient_checkpointing=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _adapt(model: Any, policy: LoraPolicy, base_model: str) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if policy.nf4:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=policy.rank,
+        lora_alpha=policy.alpha,
+        lora_dropout=policy.dropout,
+        target_modules="all-linear",
+        bias="none",
+    )
+    adapted = get_peft_model(model, config)
+    # The name by which everybody knows the model, not the folder where it lies on this machine.
+    adapted.peft_config["default"].base_model_name_or_path = base_model
+    if not any(parameter.requires_grad for parameter in adapted.parameters()):
+        raise TrainingFailed("no parameter of the model would be trained: choose a model with linear layers")
+    return adapted
+
+
+def _weights(model: Any) -> list[torch.Tensor]:
+    return [each.detach().clone() for each in model.parameters() if each.requires_grad]
+
+
+def _check(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> None:
+    if not all(bool(torch.isfinite(each).all()) for each in after):
+        raise TrainingFailed("the weights are no numbers any more: lower [trainer] learning_rate")
+    if all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+        raise TrainingFailed("no weight has changed: raise [trainer] learning_rate or epochs")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,86 @@
+"""The in-memory twin of ``infra.sql.releases``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from agents.errors import Unavailable
+from infra.memory.database import MemoryDatabase, in_utc
+from schemas.releases import RELEASE, ArmCounts, Release, ReleaseChange
+
+
+class MemoryReleases:
+    """Which adapter each task is served with."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def lock(self, tasks: Iterable[str]) -> None:
+        """Inside a transaction: nobody else is in one."""
+
+    def current(self, task: str) -> Release:
+        """A task's release, sequence 0 where there was none yet."""
+        with self._database.table("releases") as releases:
+            return releases.get(task) or Release(task=task)
+
+    def all(self) -> list[Release]:
+        """Of every task that ever had one."""
+        with self._database.table("releases") as releases:
+            return list(releases.values())
+
+    def change(self, release: Release, *, event_type: str, cause: str | None, at: datetime) -> None:
+        """Inside a transaction: the next state, and a line of the history.
+
+        Raises Unavailable when the sequence before it is not the current one: read again and decide again.
+        """
+        kept = self._put(release, release.sequence - 1)
+        line = ReleaseChange(release=kept, event_type=event_type, cause=cause, at=in_utc(at))
+        with self._database.table("release_history") as history:
+            history[release.task, release.sequence] = line
+
+    def amend(self, release: Release) -> None:
+        """Inside a transaction: notes something about the current state that nobody need be told of.
+
+        Raises Unavailable when the sequence is not the current one.
+        """
+        self._put(release, release.sequence)
+
+    def history(self, task: str, limit: int | None = None) -> list[ReleaseChange]:
+        """The changes of a task's release, newest first."""
+        with self._database.table("release_history") as history:
+            lines = [line for (owner, _), line in history.items() if owner == task]
+        return sorted(lines, key=lambda line: line.release.sequence, reverse=True)[:limit]
+
+    def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
+        """What came of a task's questions by release and arm, from that sequence on, not answered before that time."""
+        found: dict[tuple[int, str], ArmCounts] = {}
+        with self._database.table("interactions") as rows:
+            for row in rows.values():
+                if row.task != task or row.answered_at is None or row.answered_at < since:
+                    continue
+                if row.release_sequence is None or row.release_sequence < sequence or row.arm is None:
+                    continue
+                key = row.release_sequence, row.arm
+                before = found.get(key) or ArmCounts(
+                    sequence=row.release_sequence, arm=row.arm, asked=0, failed=0, judged=0, bad=0
+                )
+                bad = row.outcome in ("disapproved", "corrected")
+                found[key] = replace(
+                    before,
+                    asked=before.asked + 1,
+                    failed=before.failed + (row.outcome == "failed"),
+                    judged=before.judged + (bad or row.outcome == "approved"),
+                    bad=before.bad + bad,
+                )
+        return [found[key] for key in sorted(found)]
+
+    def _put(self, release: Release, sequence: int) -> Release:
+        kept = RELEASE.validate_python(RELEASE.dump_python(release, mode="json"))
+        with self._database.table("releases") as releases:
+            current = releases.get(release.task) or Release(task=release.task)
+            if current.sequence != sequence:
+                raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
+            releases[release.task] = kept
+        return kept

@@ -1,0 +1,128 @@
+"""The release state of each task in SQL, raised by compare-and-set, its history, and counts of what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select, update
+
+from agents.errors import Unavailable
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.statements import insert_once
+from schemas.releases import RELEASE, ArmCounts, Release, ReleaseChange
+
+_releases = tables.releases.c
+_history = tables.release_history.c
+_rows = tables.interactions.c
+_JUDGED = ("approved", "disapproved", "corrected")
+_BAD = ("disapproved", "corrected")
+
+
+class SqlReleases:
+    """Which adapter each task is served with."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lock(self, tasks: Iterable[str]) -> None:
+        """Inside a transaction: keeps everybody else from changing these tasks' releases until it ends."""
+        with self._database.connection() as connection:
+            self._database.lock(connection, (f"release of {task}" for task in tasks))
+
+    def current(self, task: str) -> Release:
+        """A task's release, sequence 0 where there was none yet. Inside a transaction it stays as it is until the end.
+
+        Lock several tasks with ``lock`` first: whoever locks them one by one may wait for somebody who waits for him.
+        """
+        if self._database.current is not None:
+            self.lock([task])
+        with self._database.connection() as connection:
+            state = connection.execute(select(_releases.state).where(_releases.task == task)).scalar()
+        return Release(task=task) if state is None else RELEASE.validate_python(state)
+
+    def all(self) -> list[Release]:
+        """Of every task that ever had one, locked by nobody."""
+        with self._database.connection() as connection:
+            return [RELEASE.validate_python(state) for state in connection.execute(select(_releases.state)).scalars()]
+
+    def change(self, release: Release, *, event_type: str, cause: str | None, at: datetime) -> None:
+        """Inside a transaction: the next state, and a line of the history.
+
+        Raises Unavailable when the sequence before it is not the current one: read again and decide again.
+        """
+        values = {"sequence": release.sequence, "state": RELEASE.dump_python(release, mode="json"), "changed_at": at}
+        line = {"event_type": event_type, "cause": cause, "at": at, "state": RELEASE.dump_python(release, mode="json")}
+        with self._database.transaction(), self._database.connection(write=True) as connection:
+            if release.sequence == 1:
+                statement = insert_once(self._database.dialect, tables.releases)
+                made = connection.execute(
+                    statement.values(task=release.task, **values).returning(_releases.task)
+                ).first()
+                changed = made is not None
+            else:
+                changed = self._set(release.task, release.sequence - 1, values)
+            if not changed:
+                raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
+            connection.execute(
+                tables.release_history.insert(), {"task": release.task, "sequence": release.sequence, **line}
+            )
+
+    def amend(self, release: Release) -> None:
+        """Inside a transaction: notes something about the current state that nobody need be told of.
+
+        Raises Unavailable when the sequence is not the current one.
+        """
+        if not self._set(release.task, release.sequence, {"state": RELEASE.dump_python(release, mode="json")}):
+            raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
+
+    def history(self, task: str, limit: int | None = None) -> list[ReleaseChange]:
+        """The changes of a task's release, newest first."""
+        newest = select(tables.release_history).where(_history.task == task).order_by(_history.sequence.desc())
+        with self._database.connection() as connection:
+            rows = connection.execute(newest.limit(limit)).mappings().all()
+        return [
+            ReleaseChange(
+                release=RELEASE.validate_python(row["state"]),
+                event_type=row["event_type"],
+                cause=row["cause"],
+                at=row["at"],
+            )
+            for row in rows
+        ]
+
+    def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
+        """What came of a task's questions by release and arm, from that sequence on and not answered before that time.
+
+        The time is what makes it quick: answers are found by their task and time.
+        """
+        counted = (
+            select(
+                _rows.release_sequence,
+                _rows.arm,
+                func.count(),
+                _number(_rows.outcome == "failed"),
+                _number(_rows.outcome.in_(_JUDGED)),
+                _number(_rows.outcome.in_(_BAD)),
+            )
+            .where(_rows.task == task, _rows.answered_at >= since, _rows.release_sequence >= sequence)
+            .group_by(_rows.release_sequence, _rows.arm)
+            .order_by(_rows.release_sequence, _rows.arm)
+        )
+        with self._database.connection() as connection:
+            return [ArmCounts(**dict(zip(_COUNTS, row, strict=True))) for row in connection.execute(counted)]
+
+    def _set(self, task: str, sequence: int, values: Mapping[str, Any]) -> bool:
+        statement = update(tables.releases).where(_releases.task == task, _releases.sequence == sequence)
+        with self._database.connection(write=True) as connection:
+            return connection.execute(statement.values(**values)).rowcount == 1
+
+
+_COUNTS = tuple(field.name for field in fields(ArmCounts))
+
+
+def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))

@@ -1,0 +1,70 @@
+"""Answers as the feature table holds them, with questions whose embeddings are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from agents.monitor.schedule import SchedulePolicy
+from agents.monitor.verdict import VerdictPolicy
+from agents.monitor.windows import WindowPolicy
+from schemas.features import Interaction
+from schemas.interactions import Outcome, Rating
+from schemas.questions import Arm
+from schemas.tasks import Task
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+ROUTING = Task(name="routing", instruction="Route.", metric="exact_match", labels=("orders", "returns"))
+SUPPORT = Task(name="support", instruction="Answer.", retrieval=True)
+WINDOWS = WindowPolicy(reference_rows=100, current_rows=60, every_rows=20, of=3)
+VERDICT = VerdictPolicy(alpha=0.01, flags=2, of=3, min_rated=20, min_corrected=10)
+SCHEDULE = SchedulePolicy(reference_rows=6, current_rows=4, every_rows=2, cool_down_seconds=3600)
+_RATINGS: dict[Outcome, Rating] = {"approved": "up", "disapproved": "down", "corrected": "down"}
+
+
+def row(
+    number: int,
+    *,
+    outcome: Outcome = "approved",
+    answer: str = "orders",
+    question: str = "Where is it?",
+    adapter: str | None = None,
+    sequence: int = 0,
+    arm: Arm = "champion",
+    score: float | None = None,
+    task: str = "routing",
+) -> Interaction:
+    """The answer that was given ``number`` seconds after the start."""
+    at = START + timedelta(seconds=number)
+    return Interaction(
+        answer_id=f"a{number:05}",
+        revision=1,
+        outcome=outcome,
+        task=task,
+        question=question,
+        answer=None if outcome == "failed" else answer,
+        failure="the engine is tired" if outcome == "failed" else None,
+        sources=() if score is None else ({"document_id": "d", "score": score},),
+        adapter_id=adapter,
+        release_sequence=sequence,
+        arm=arm,
+        latency_ms=12.0,
+        completion_tokens=2,
+        prompt_tokens=30,
+        finish_reason=None if outcome == "failed" else "stop",
+        answered_at=at,
+        rating=_RATINGS.get(outcome),
+        correction="returns" if outcome == "corrected" else None,
+        first_event_at=at,
+        last_event_at=at,
+    )
+
+
+def vectors(rows: Sequence[Interaction], seed: int = 0, *, shift: float = 0.0, shifted: Sequence[int] = ()):
+    """Random unit vectors for the rows' questions; those at the places in ``shifted`` are moved to one side."""
+    drawn = np.random.default_rng(seed).normal(size=(len(rows), 16))
+    drawn[list(shifted), 0] += shift
+    units = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return {each.answer_id: unit for each, unit in zip(rows, units, strict=True)}

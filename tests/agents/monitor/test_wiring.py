@@ -1,0 +1,162 @@
+"""The monitor as it really runs: from rows in SQL over a child process to drift that is told, and a page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agents.errors import ConfigurationError
+from agents.outbox import Cause, Outbox
+from agents.runs import Runner
+from agents.wiring.database import database_of
+from agents.wiring.monitor import build
+from agents.worker import Worker
+from infra.memory.kafka import MemoryKafka
+from infra.settings import Settings, load
+from infra.sql.drift import SqlDriftChecks
+from infra.sql.features import SqlFeatureTable
+from infra.sql.journal import SqlJournal
+from infra.sql.migrate import migrate
+from infra.sql.runs import SqlRunStore
+from schemas.envelope import Context, decode, identity
+from schemas.learning import DriftCheckRequested, DriftDetected
+from schemas.topics import TOPICS
+from tests.agents.monitor.bench import Bench
+from tests.agents.monitor.rows import row
+
+TOML = """
+[monitor]
+reference_rows = 40
+current_rows = 24
+every_rows = 8
+[model]
+threads = 1
+[tasks.routing]
+instruction = "Route."
+labels = ["orders", "returns"]
+"""
+
+in_a_child = pytest.mark.usefixtures("sentence_embedder")
+"""Children load the same model, which must be there; and such tests are not fast."""
+
+
+class Life:
+    """A monitor's worker on real SQL, with Kafka in memory and its runs in real child processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.now = datetime.now(UTC)
+        self.worker: Worker = build(settings)
+        database = database_of(settings)
+        self.features = SqlFeatureTable(database)
+        self.checks = SqlDriftChecks(database)
+        self.kafka = MemoryKafka()
+        runs = SqlRunStore(database)
+        self.outbox = Outbox(
+            "monitor",
+            database=database,
+            journal=SqlJournal(database),
+            runs=runs,
+            publisher=self.kafka,
+            clock=lambda: self.now,
+        )
+        kinds = {kind.name: kind for kind in self.worker.runs}
+        self.runner = Runner(
+            self.outbox, runs, kinds, worker="w1", folder=settings.home / "work" / "runs", clock=lambda: self.now
+        )
+
+    async def tick(self) -> None:
+        context = Context(id=f"tick-{self.now.timestamp()}", source="/test", time=self.now)
+        cause = Cause(identity=identity(context), context=context)
+        await self.outbox.settle([cause], [await self.worker.ticks[0].handle(self.now)], {})
+
+    async def request(self) -> None:
+        received = Bench().received(DriftCheckRequested(task="routing"))
+        cause = Cause(identity=received.identity, context=received.context)
+        await self.outbox.settle([cause], await self.worker.handle([received]), {})
+
+    def answer(self, count: int, start: int, **fields: object) -> None:
+        for number in range(start, start + count):
+            self.features.put_interaction(row(number, **fields))  # type: ignore[arg-type]  # fields of a row
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    (tmp_path / "everlearn.toml").write_text(TOML)
+    settings = load(home=tmp_path, environ={})
+    migrate(settings.sql_url())
+    yield Life(settings)
+    database_of(settings).close()
+
+
+def test_it_reads_and_follows_the_topics_that_the_table_gives_it(life: Life):
+    assert life.worker.agent == "monitor"
+    assert set(life.worker.topics) == {topic.name for topic in TOPICS if "monitor" in topic.readers}
+    followed = {each.topic for each in life.worker.followers}
+    assert followed == {topic.name for topic in TOPICS if "monitor" in topic.followers}
+
+
+def test_more_flags_than_windows_are_refused(tmp_path: Path):
+    (tmp_path / "everlearn.toml").write_text("[monitor]\nflags = 4\nof = 3\n")
+    with pytest.raises(ConfigurationError, match=r"flags = 4 of 3 windows can never be: set flags to 3 or less"):
+        build(load(home=tmp_path, environ={}))
+
+
+def test_the_worker_pays_for_none_of_the_childs_libraries():
+    code = "import sys, agents.wiring.monitor; print({'torch', 'scipy', 'pandas', 'evidently'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@in_a_child
+async def test_answers_that_got_worse_are_told_with_a_report(life: Life):
+    life.answer(40, 0, question="Where is my parcel with the new paddle?")
+    for number in range(40, 80, 2):
+        life.answer(1, number, question="Do the blades of my ice skates rust?", outcome="corrected")
+        life.answer(1, number + 1, question="Where is my parcel with the new paddle?")
+    await life.tick()
+    assert await life.runner.work()
+
+    [check] = life.checks.recent("routing", 5)
+    [record] = life.kafka.topic("drift.v1")
+    event, context = decode(record.topic, record.value, record.headers, now=datetime.now(UTC))
+    assert isinstance(event, DriftDetected)
+    assert (event.kind, event.remedy, event.report_uri) == ("outcomes", "retrain", check.report_uri)
+    assert (check.verdict, check.told_at, context.time) == ("outcomes", check.checked_at, check.checked_at)
+    assert {each.kind: each.flagged for each in check.findings}["questions"]
+    page = life.settings.reports_folder / "drift" / "routing" / f"{check.check_id}.html"
+    assert page.as_uri() == check.report_uri
+    assert "Do the blades of my ice skates rust?" in page.read_text(encoding="utf-8")
+    assert "drawDashboard" in page.read_text(encoding="utf-8")
+    assert page.with_suffix(".json").is_file()
+
+
+@in_a_child
+async def test_a_requested_check_of_too_few_answers_says_so(life: Life):
+    life.answer(7, 0)
+    await life.request()
+    assert await life.runner.work()
+    [check] = life.checks.recent("routing", 5)
+    assert (check.verdict, check.findings, check.reference.rows, check.report_uri) == (None, (), 7, None)
+    assert check.reasons == (
+        "too few answers to compare: 7 so far, 64 are needed (40 for the reference, 24 to hold against it)",
+    )
+    assert life.kafka.topic("drift.v1") == []
+
+
+@in_a_child
+async def test_a_check_whose_child_dies_three_times_is_a_row_that_says_why(life: Life):
+    await life.request()
+    (life.settings.home / "everlearn.toml").write_text("[tasks]\n")
+    for _ in range(3):
+        assert await life.runner.work()
+        life.now += timedelta(minutes=1)
+    [check] = life.checks.recent("routing", 5)
+    assert (check.verdict, check.findings) == (None, ())
+    assert "the check failed 3 times" in check.reasons[0]
+    assert "there is no task routing: add it to everlearn.toml" in check.reasons[0]
+    assert life.kafka.topic("drift.v1") == []

@@ -1,0 +1,201 @@
+"""A promoter on the stores of a test, under the real delivery recipe, that can be killed at any step of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from agents.delivery import Delivery
+from agents.outbox import Cause, Outbox
+from agents.outcome import Outcome
+from agents.ports import Database as DatabasePort
+from agents.promoter.agent import Promoter
+from agents.promoter.aliases import ReleaseAliases
+from agents.promoter.canary import CanaryPolicy
+from agents.promoter.desk import ReleaseDesk
+from agents.promoter.ports import ReleaseStore
+from agents.suspects import Suspects
+from infra.memory.database import MemoryDatabase
+from infra.memory.kafka import MemoryKafka
+from infra.memory.registry import MemoryRegistry
+from infra.memory.releases import MemoryReleases
+from infra.sql.database import Database
+from infra.sql.releases import SqlReleases
+from schemas.delivery import Message
+from schemas.envelope import Context, Position, Record, decode, encode, identity, new_context
+from schemas.event import Event
+from schemas.features import Interaction
+from schemas.interactions import InteractionRecorded
+from schemas.interactions import Outcome as Became
+from schemas.learning import AdapterValidated, ExperimentRequested, PromotionRequested, RollbackRequested
+from schemas.questions import Arm
+from schemas.registry import AdapterRecord, AdapterState
+from schemas.release import ReleaseEvent
+from schemas.releases import Release
+from schemas.topics import TOPIC_OF, dead_letter_topic
+from tests.fixtures.sql import Stores
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TASK = "routing"
+POLICY = CanaryPolicy(shares=(0.2, 0.5), judged=10, watch_seconds=3600.0)
+_lives = itertools.count()
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+def releases_of(database: DatabasePort) -> ReleaseStore:
+    """The release store of a test's database, whatever kind it is."""
+    if isinstance(database, MemoryDatabase):
+        return MemoryReleases(database)
+    assert isinstance(database, Database)
+    return SqlReleases(database)
+
+
+@dataclass
+class Room:
+    """What outlives a promoter's process, and deliveries to the process of the moment."""
+
+    stores: Stores
+    policy: CanaryPolicy = POLICY
+    registry: MemoryRegistry = field(default_factory=MemoryRegistry)
+    kafka: MemoryKafka = field(default_factory=MemoryKafka)
+    now: datetime = START
+    kill_at: str | None = None
+    """A step of the recipe at which the process dies once."""
+    logged: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.releases = releases_of(self.stores.database)
+        self._offsets = itertools.count()
+        self._answers = itertools.count()
+        self.begin_life()
+
+    def begin_life(self) -> None:
+        """A new process."""
+        self.aliases = ReleaseAliases(self.releases, self.registry)
+        self.promoter = Promoter(
+            desk=ReleaseDesk(self.releases, self.policy, now=lambda: self.now, log=self._log),
+            adapters=self.registry,
+            aliases=self.aliases,
+            log=self._log,
+        )
+        stores = self.stores
+        self.outbox = Outbox(
+            "promoter",
+            database=stores.database,
+            journal=stores.journal,
+            runs=stores.runs,
+            publisher=self.kafka,
+            clock=lambda: self.now,
+            on_step=self._on_step,
+        )
+        suspects = Suspects("promoter", stores.marks, life=f"life-{next(_lives)}", clock=lambda: self.now, crashes=3)
+        self.delivery = Delivery(
+            self.promoter.handle, self.outbox, suspects, clock=lambda: self.now, on_step=self._on_step
+        )
+
+    async def deliver(self, *events: Event | Message) -> list[Message]:
+        """One batch; gives its messages, to deliver them again."""
+        messages = [each if isinstance(each, Message) else self.message(each) for each in events]
+        await self.delivery.deliver(messages)
+        return messages
+
+    async def tick(self, outcome: Outcome) -> None:
+        """What the ticker does with an outcome."""
+        context = Context(id=f"tick-{self.now.isoformat()}", source="/everlearn/promoter/ticks", time=self.now)
+        await self.outbox.settle([Cause(identity=identity(context), context=context)], [outcome], {})
+
+    def message(self, event: Event) -> Message:
+        offset = next(self._offsets)
+        record = encode(event, new_context("/tests", now=START, event_id=f"e{offset}"))
+        position = Position(TOPIC_OF[type(event)].name, 0, offset)
+        return Message(position=position, key=record.key, value=record.value, headers=record.headers)
+
+    def answer(
+        self, arm: Arm, became: Became, number: int = 1, *, task: str = TASK, sequence: int | None = None
+    ) -> InteractionRecorded:
+        """So many answers by the current release, in the feature table; gives what the recorder says of the last."""
+        if sequence is None:
+            sequence = self.current(task).sequence
+        for _ in range(number):
+            answer_id = f"a{next(self._answers)}"
+            row = Interaction(
+                answer_id=answer_id, revision=1, outcome=became, task=task, arm=arm, release_sequence=sequence
+            )
+            with self.stores.database.transaction():
+                self.stores.features.put_interaction(
+                    replace(row, answered_at=self.now, first_event_at=self.now, last_event_at=self.now)
+                )
+        return InteractionRecorded(answer_id=answer_id, task=task, arm=arm, outcome=became, revision=1)
+
+    def register(self, *adapter_ids: str, task: str = TASK, state: AdapterState = "validated") -> None:
+        for adapter_id in adapter_ids:
+            self.registry.register(
+                AdapterRecord(
+                    adapter_id=adapter_id,
+                    task=task,
+                    base_model="b",
+                    dataset_id="d",
+                    run_id="r",
+                    size_bytes=1,
+                    created_at=START + timedelta(minutes=len(self.registry.adapters())),
+                )
+            )
+            self.registry.judge(adapter_id, state=state, scores={}, reasons=["too bad"], report_uri=None)
+
+    def current(self, task: str = TASK) -> Release:
+        return self.releases.current(task)
+
+    def told(self) -> list[ReleaseEvent]:
+        """The events of promotions.v1; delivered twice is told twice, so the bytes must be the same."""
+        seen: dict[bytes, Record] = {}
+        for record in self.kafka.topic("promotions.v1"):
+            same = seen.setdefault(dict(record.headers)["ce_id"], record)
+            assert same == record
+        events = []
+        for record in seen.values():
+            event, context = decode("promotions.v1", record.value, record.headers, now=START + timedelta(days=30))
+            assert isinstance(event, ReleaseEvent)
+            line = next(each for each in self.releases.history(event.task) if each.release.sequence == event.sequence)
+            assert (line.event_type, line.at) == (event.type, context.time)
+            events.append(event)
+        return events
+
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.told()]
+
+    def dead_letters(self) -> list[str]:
+        """The messages of the dead letters of all topics that the promoter reads."""
+        return [
+            dict(record.headers)["dlq_message"].decode()
+            for topic in ("validations.v1", "requests.v1", "interactions.v1")
+            for record in self.kafka.topic(dead_letter_topic(topic, "promoter"))
+        ]
+
+    def _on_step(self, step: str, _identities: Sequence[str]) -> None:
+        if step == self.kill_at:
+            self.kill_at = None
+            raise Killed
+
+    def _log(self, event: str, **_fields: object) -> None:
+        self.logged.append(event)
+
+
+def validated(adapter_id: str, task: str = TASK) -> AdapterValidated:
+    return AdapterValidated(task=task, adapter_id=adapter_id)
+
+
+def promotion(adapter_id: str, task: str = TASK, reason: str | None = None) -> PromotionRequested:
+    return PromotionRequested(task=task, adapter_id=adapter_id, reason=reason)
+
+
+def rollback(task: str = TASK, reason: str | None = None) -> RollbackRequested:
+    return RollbackRequested(task=task, reason=reason)
+
+
+def experiment(adapter_id: str, share: float = 0.5, task: str = TASK) -> ExperimentRequested:
+    return ExperimentRequested(task=task, adapter_id=adapter_id, share=share)

@@ -1,0 +1,141 @@
+"""What every store of releases promises: one sequence after the other, each once, and counts of what came of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from threading import Barrier
+
+import pytest
+
+from agents.errors import Unavailable
+from agents.promoter.ports import ReleaseStore
+from schemas.features import Interaction
+from schemas.interactions import Outcome
+from schemas.questions import Arm
+from schemas.releases import ArmCounts, Release, ReleaseChange
+from tests.agents.promoter.room import releases_of
+from tests.fixtures.sql import Stores
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CANARY = Release(
+    task="routing",
+    sequence=1,
+    challenger="a",
+    stage="canary",
+    share=0.1,
+    salt="s",
+    reason="“because”",
+    since_sequence=1,
+    since_at=NOW,
+    waiting="b",
+    changed_at=NOW,
+)
+
+
+@pytest.fixture
+def releases(stores: Stores) -> ReleaseStore:
+    return releases_of(stores.database)
+
+
+def change(releases: ReleaseStore, release: Release, kind: str = "started") -> None:
+    releases.change(release, event_type=kind, cause="e1", at=NOW)
+
+
+def test_a_task_without_a_release_is_at_sequence_0(releases: ReleaseStore):
+    assert releases.current("routing") == Release(task="routing")
+    assert (releases.all(), releases.history("routing")) == ([], [])
+
+
+def test_a_change_is_the_current_state_and_a_line_of_the_history(releases: ReleaseStore):
+    change(releases, CANARY)
+    ended = replace(CANARY, sequence=2, stage="steady", challenger=None, share=0.0, changed_at=NOW + timedelta(hours=1))
+    change(releases, ended, "ended")
+    change(releases, replace(CANARY, task="support"))
+    assert releases.current("routing") == ended
+    assert {each.task: each.sequence for each in releases.all()} == {"routing": 2, "support": 1}
+    assert releases.history("routing") == [
+        ReleaseChange(release=ended, event_type="ended", cause="e1", at=NOW),
+        ReleaseChange(release=CANARY, event_type="started", cause="e1", at=NOW),
+    ]
+    assert releases.history("routing", 1) == releases.history("routing")[:1]
+
+
+def test_times_come_back_as_the_same_moment(releases: ReleaseStore):
+    local = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    releases.change(replace(CANARY, changed_at=local), event_type="started", cause=None, at=local)
+    assert releases.current("routing").changed_at == NOW
+    [line] = releases.history("routing")
+    assert (line.at, line.cause) == (NOW, None)
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 3])
+def test_a_sequence_that_is_not_the_next_one_is_refused_and_leaves_nothing(releases: ReleaseStore, sequence: int):
+    change(releases, CANARY)
+    with pytest.raises(Unavailable, match="somebody else changed the release of routing meanwhile"):
+        change(releases, replace(CANARY, sequence=sequence, champion="x"))
+    assert releases.current("routing") == CANARY
+    assert len(releases.history("routing")) == 1
+
+
+def test_a_note_about_the_state_raises_no_sequence(releases: ReleaseStore):
+    change(releases, CANARY)
+    releases.amend(replace(CANARY, waiting="c"))
+    assert releases.current("routing") == replace(CANARY, waiting="c")
+    assert releases.history("routing")[0].release == CANARY
+    with pytest.raises(Unavailable, match="meanwhile"):
+        releases.amend(replace(CANARY, sequence=2))
+
+
+def test_a_failed_transaction_changes_nothing(stores: Stores, releases: ReleaseStore):
+    def fail() -> None:
+        with stores.database.transaction():
+            change(releases, CANARY)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (releases.all(), releases.history("routing")) == ([], [])
+
+
+def test_whoever_reads_and_changes_in_a_transaction_is_not_overtaken(stores: Stores, releases: ReleaseStore):
+    start = Barrier(3)
+
+    def raise_ten_times(_worker: int) -> None:
+        start.wait(30)
+        for _ in range(10):
+            with stores.database.transaction():
+                current = releases.current("routing")
+                change(releases, replace(current, sequence=current.sequence + 1))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(raise_ten_times, range(3)))
+    assert releases.current("routing").sequence == 30
+    assert [each.release.sequence for each in releases.history("routing")] == list(range(30, 0, -1))
+
+
+def test_answers_are_counted_by_release_and_arm(stores: Stores, releases: ReleaseStore):
+    outcomes: tuple[Outcome, ...] = ("unrated", "approved", "disapproved", "corrected", "failed")
+    rows: list[tuple[Outcome, Arm, int, str, int]] = [
+        *((outcome, "challenger", 3, "routing", 0) for outcome in outcomes),
+        ("approved", "champion", 3, "routing", 0),
+        ("approved", "champion", 4, "routing", 0),
+        ("failed", "champion", 2, "routing", 0),
+        ("failed", "champion", 3, "support", 0),
+        ("failed", "champion", 3, "routing", -90),
+    ]
+    for number, (outcome, arm, sequence, task, minutes) in enumerate(rows):
+        at = NOW + timedelta(minutes=minutes)
+        row = Interaction(answer_id=f"a{number}", outcome=outcome, task=task, arm=arm, release_sequence=sequence)
+        stores.features.put_interaction(replace(row, answered_at=at, last_event_at=at))
+    stores.features.put_interaction(Interaction(answer_id="only rated", outcome="pending", last_event_at=NOW))
+
+    counted = releases.counts("routing", sequence=3, since=NOW - timedelta(hours=1))
+
+    assert counted == [
+        ArmCounts(sequence=3, arm="challenger", asked=5, failed=1, judged=3, bad=2),
+        ArmCounts(sequence=3, arm="champion", asked=1, failed=0, judged=1, bad=0),
+        ArmCounts(sequence=4, arm="champion", asked=1, failed=0, judged=1, bad=0),
+    ]
+    assert releases.counts("unknown", sequence=0, since=NOW) == []
