@@ -113,6 +113,10 @@ class RunStore(Protocol):
         """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
         ...
 
+    def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
+        """An agent's runs whose arguments name the task, newest first."""
+        ...
+
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
         """Writes down how far a run is; nothing happens when another worker holds it by now."""
         ...

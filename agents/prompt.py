@@ -5,10 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.generation import Message
 from schemas.questions import Turn
-from schemas.retrieval import Hit
+from schemas.retrieval import Chunk, Hit
 from schemas.tasks import Task
 
 Count = Callable[[Sequence[Message]], int]
@@ -51,6 +52,21 @@ def build_prompt(
     step = min(bisect_left(range(len(steps)), True, key=lambda each: not too_long(each)), len(steps) - 1)
     sources, _ = steps[step]
     return Prompt(messages=messages(step), sources=tuple(ranked[:sources]), tokens=lengths[step])
+
+
+def hit_of(source: dict[str, Any]) -> Hit:
+    """A source that a row keeps, as the prompt takes it."""
+    chunk = Chunk(
+        chunk_id=str(source.get("chunk_id") or ""),
+        tenant="",
+        document_id=str(source.get("document_id") or ""),
+        version="",
+        ordinal=0,
+        text=str(source.get("text") or ""),
+        title=source.get("title"),
+        uri=source.get("uri"),
+    )
+    return Hit(chunk=chunk, score=float(source.get("score") or 0.0))
 
 
 def _messages(task: Task, question: str, sources: Sequence[Hit], history: Sequence[Turn]) -> tuple[Message, ...]:

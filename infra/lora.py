@@ -93,14 +93,14 @@ def train(
     """
     batches = make_batches(rows, policy)
     torch.manual_seed(policy.seed)
-    adapted = _adapt(model, policy, base_model)
+    adapted = _adapt(model, policy)
     before = _weights(adapted)
     checkpoint = last_checkpoint(folder)
     watch = _Watch(len(batches), progress)
     trainer = _AnswerTrainer(
         model=adapted,
         args=_arguments(folder, policy, len(batches), on_gpu=next(adapted.parameters()).is_cuda),
-        train_dataset=[[rows[place] for place in batch] for batch in batches],  # type: ignore[arg-type]  # a list serves
+        train_dataset=[[rows[place] for place in batch] for batch in batches],
         data_collator=lambda items: collate(items[0], pad_token),
         callbacks=[watch],
     )
@@ -116,6 +116,8 @@ def train(
     _check(before, _weights(adapted))
     target = folder / "adapter"
     shutil.rmtree(target, ignore_errors=True)
+    # The name by which everybody knows the model, not the folder where it lies on this machine.
+    adapted.peft_config["default"].base_model_name_or_path = base_model
     adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
     read = sum(len(rows[place]) for batch in batches[watch.first_step :] for place in batch)
     return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=watch.loss)
@@ -205,7 +207,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not foll
         done = state.global_step
         spent = time.monotonic() - self._began
         left = spent / max(1, done - self.first_step) * (self._steps - done)
-        self._progress(done / self._steps, f"step {done} of {self._steps}", round(left, 1))
+        self._progress(done / self._steps, f"training: step {done} of {self._steps}", round(left, 1))
 
 
 def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> Any:
@@ -232,7 +234,7 @@ def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) ->
     )
 
 
-def _adapt(model: Any, policy: LoraPolicy, base_model: str) -> Any:
+def _adapt(model: Any, policy: LoraPolicy) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if policy.nf4:
@@ -246,8 +248,6 @@ def _adapt(model: Any, policy: LoraPolicy, base_model: str) -> Any:
         bias="none",
     )
     adapted = get_peft_model(model, config)
-    # The name by which everybody knows the model, not the folder where it lies on this machine.
-    adapted.peft_config["default"].base_model_name_or_path = base_model
     if not any(parameter.requires_grad for parameter in adapted.parameters()):
         raise TrainingFailed("no parameter of the model would be trained: choose a model with linear layers")
     return adapted

@@ -93,6 +93,19 @@ def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedToken
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
+def load_trainable(settings: Settings, *, nf4: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Path]:
+    """The base model to train an adapter on, its tokenizer and its folder; ``nf4``: in 4 bits, by bitsandbytes."""
+    if not nf4:
+        return *load_causal_lm(settings), prepare(settings)
+    from infra.quantization import load_nf4
+
+    folder = prepare(settings)
+    model, tokenizer = load_nf4(folder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return model, tokenizer, folder
+
+
 def _load(folder: Path) -> tuple[Any, Any]:
     import torch
     from safetensors import SafetensorError

@@ -75,16 +75,25 @@ def weight_bytes(folder: Path) -> int:
     return sum(each.stat().st_size for each in folder.glob("*.safetensors"))
 
 
-def _save(source: Path, part: Path, scheme: str) -> None:
+def load_nf4(folder: Path) -> tuple[Any, Any]:
+    """A model in 4 bits and its tokenizer, for a training of the QLoRA kind. Raises ModelMissing."""
+    with _quiet():
+        return _load(folder, quantization_config=_configuration("nf4"))
+
+
+def _configuration(scheme: str) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
     half = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    config = {
+    return {
         "int8": lambda: BitsAndBytesConfig(load_in_8bit=True),
         "nf4": lambda: BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half),
     }[scheme]()
-    model, tokenizer = _load(source, quantization_config=config)
+
+
+def _save(source: Path, part: Path, scheme: str) -> None:
+    model, tokenizer = _load(source, quantization_config=_configuration(scheme))
     model.save_pretrained(part, safe_serialization=True)
     tokenizer.save_pretrained(part)
 

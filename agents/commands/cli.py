@@ -50,7 +50,6 @@ COMMANDS: dict[str, Entry] = {
     "drift": Entry("agents.commands.drift:drift", "Check for drift now, or list the reports."),
     "models": Entry("agents.commands.models:models", "List, add or quantize base models."),
     "tasks": Entry("agents.commands.tasks:tasks", "List, add or check the configured tasks."),
-    "drift": Entry("agents.commands.drift:drift", "Check for drift now; list and open the reports."),
     "topics": Entry("agents.commands.topics:topics", "Show the topic table."),
     "tail": Entry("agents.commands.tail:tail", "Follow a topic, decoded."),
     "dlq": Entry("agents.commands.dlq:dlq", "List, show, retry or drop dead letters."),

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from agents.commands.database import open_database
 from infra.settings import Settings
 from schemas.features import Interaction
 
@@ -18,16 +19,10 @@ if TYPE_CHECKING:
 @contextmanager
 def open_feature_table(settings: Settings) -> Iterator[SqlFeatureTable]:
     """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
-    from infra.sql.database import Database
     from infra.sql.features import SqlFeatureTable
-    from infra.sql.migrate import check_migrated
 
-    database = Database(settings.sql_url())
-    try:
-        check_migrated(database)
+    with open_database(settings) as database:
         yield SqlFeatureTable(database)
-    finally:
-        database.close()
 
 
 def describe_row(row: Interaction) -> dict[str, Any]:

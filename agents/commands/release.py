@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agents.commands.context import Context, json_option, pass_context
+from agents.commands.database import open_database
 from agents.commands.indexing import Reader
 from agents.commands.options import timeout_option
 from agents.commands.output import emit
@@ -199,16 +200,10 @@ def _show(context: Context, fields: dict[str, Any], sentence: str) -> None:
 
 @contextmanager
 def _releases(settings: Settings) -> Iterator[SqlReleases]:
-    from infra.sql.database import Database
-    from infra.sql.migrate import check_migrated
     from infra.sql.releases import SqlReleases
 
-    database = Database(settings.sql_url())
-    try:
-        check_migrated(database)
+    with open_database(settings) as database:
         yield SqlReleases(database)
-    finally:
-        database.close()
 
 
 def _registered(settings: Settings, task: str) -> list[AdapterRecord]:

@@ -37,8 +37,9 @@ retention_rows = 60
 [promoter]
 shares = [0.5]
 judged = 20
+margin = 0.1
 watch_seconds = 900
-tick_seconds = 2
+tick_seconds = 1
 
 [tasks.support]
 instruction = "You answer questions of a kayak shop's customers. Use only the sources, and be brief."

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from agents.prompt import build_prompt
+from agents.prompt import build_prompt, hit_of
 from agents.validator.metrics import METRICS, WHOLE
 from agents.validator.ports import Engine
 from agents.validator.verdict import Compared, Evidence, Taught
 from schemas.datasets import DatasetRow
 from schemas.generation import GenerationRequest, Message
-from schemas.retrieval import Chunk, Hit
 from schemas.tasks import Task
 
 PORTION = 32
@@ -126,21 +124,6 @@ def _ready(case: Case, rows: Sequence[DatasetRow], engine: Engine) -> tuple[Aske
 
 def _limit(task: Task, engine: Engine) -> int:
     return min(task.max_tokens, engine.window // 2)
-
-
-def hit_of(source: dict[str, Any]) -> Hit:
-    """A source that a row keeps, as the prompt takes it."""
-    chunk = Chunk(
-        chunk_id=str(source.get("chunk_id") or ""),
-        tenant="",
-        document_id=str(source.get("document_id") or ""),
-        version="",
-        ordinal=0,
-        text=str(source.get("text") or ""),
-        title=source.get("title"),
-        uri=source.get("uri"),
-    )
-    return Hit(chunk=chunk, score=float(source.get("score") or 0.0))
 
 
 def _compared(asked: Sequence[Asked]) -> Compared:

@@ -16,9 +16,10 @@ from agents.monitor.differences import Floats, nearest
 from agents.monitor.verdict import Judged, VerdictPolicy, judge
 from agents.monitor.windows import WindowPolicy, Windows
 from agents.runs import write_progress
+from agents.wiring.children import settings_of
 from infra.drift_page import CheckedWindow, Page, head
 from infra.drift_report import Columns, write_report
-from infra.settings import Settings, load
+from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.drift import SqlAnswers
 from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
@@ -35,8 +36,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Gives ``{"check": …}``.
     """
-    config = arguments.get("config")
-    settings = load(folder.absolute().parents[2], Path(config) if config else None)
+    settings = settings_of(arguments, folder)
     task = settings.tasks.get(arguments["task"])
     if task is None:
         raise ConfigurationError(f"there is no task {arguments['task']}: add it to everlearn.toml")

@@ -8,6 +8,7 @@ from agents.errors import ConfigurationError
 from agents.monitor.agent import Monitor
 from agents.monitor.checking import AGENT, CHECK, Checking
 from agents.monitor.schedule import SchedulePolicy
+from agents.wiring.children import place
 from agents.wiring.database import database_of
 from agents.worker import Follower, RunKind, Tick, Worker
 from infra.settings import Settings
@@ -33,7 +34,7 @@ def build(settings: Settings) -> Worker:
             every_rows=policy.every_rows,
             cool_down_seconds=policy.cool_down_seconds,
         ),
-        arguments={"config": str(settings.config) if settings.config is not None else None},
+        arguments=place(settings),
     )
     monitor = Monitor(tasks=settings.tasks, checking=checking, now=lambda: datetime.now(UTC))
     return Worker(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agents.errors import ConfigurationError
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.schemes import unknown
+from agents.wiring.children import place
 from agents.worker import RunKind, Worker, one_by_one
 from infra.settings import Settings
 
@@ -13,7 +14,6 @@ def build(settings: Settings) -> Worker:
     """A worker that loads nothing. Raises ConfigurationError when it is configured with an unknown scheme."""
     if reason := unknown(settings.quantizer.schemes):
         raise ConfigurationError(f"[quantizer] schemes: {reason}")
-    where = {"config": str(settings.config) if settings.config is not None else None}
-    quantizer = Quantizer(schemes=settings.quantizer.schemes, where=where)
+    quantizer = Quantizer(schemes=settings.quantizer.schemes, where=place(settings))
     kind = RunKind(name=KIND, entry="agents.wiring.quantizing:run", done=quantizer.done, failed=quantizer.failed)
     return Worker(agent=AGENT, topics=("models.v1",), handle=one_by_one(quantizer.quantize), runs=(kind,))

@@ -17,9 +17,10 @@ from agents.errors import ConfigurationError, Unavailable
 from agents.quantizer.ports import ModelRegistry
 from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of
 from agents.runs import write_progress
+from agents.wiring.children import settings_of
 from infra.models import other_model
 from infra.quantization import Figures, measure, quantize, weight_bytes
-from infra.settings import Settings, load
+from infra.settings import Settings
 from schemas.models import ModelQuantized
 from schemas.registry import ModelRecord
 
@@ -41,8 +42,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     from infra.registry import MlflowRegistry
 
-    config = arguments.get("config")
-    settings = load(folder.absolute().parents[2], Path(config) if config else None)
+    settings = settings_of(arguments, folder)
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
     return Quantization(settings, arguments, folder, registry, general_texts()).run()
 

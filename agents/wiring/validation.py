@@ -21,10 +21,11 @@ from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report
 from agents.validator.report import scores as scores_of
 from agents.validator.verdict import Finding, ValidationPolicy, Verdict, decide, rejected
+from agents.wiring.children import settings_of
 from infra.adapter_files import write_probes
 from infra.adapter_integrity import check_integrity
 from infra.adapters import FolderAdapters
-from infra.settings import Settings, load
+from infra.settings import Settings
 from infra.validation_report import write_report
 from schemas.datasets import DatasetManifest, DatasetRow
 from schemas.registry import AdapterRecord, AdapterState
@@ -83,8 +84,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Gives accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
     """
-    config = arguments.get("config")
-    settings = load(folder.absolute().parents[2], Path(config) if config else None)
+    settings = settings_of(arguments, folder)
     return Validation(settings, arguments, folder, _parts(settings)).run()
 
 

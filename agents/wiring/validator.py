@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.validator.agent import KIND, Validator
+from agents.wiring.children import place
 from agents.wiring.database import database_of
 from agents.worker import Follower, RunKind, Worker, one_by_one
 from infra.settings import Settings
@@ -15,7 +16,6 @@ from infra.sql.runs import SqlRunStore
 def build(settings: Settings) -> Worker:
     """A worker over the configured database; loads no model."""
     database = database_of(settings)
-    where = {"config": str(settings.config) if settings.config is not None else None}
 
     def judge(adapter_id: str, reasons: Sequence[str]) -> None:
         from infra.registry import MlflowRegistry  # MLflow takes seconds to import, and this seldom happens
@@ -28,7 +28,7 @@ def build(settings: Settings) -> Worker:
         runs=SqlRunStore(database),
         retention=SqlRetention(database),
         judge=judge,
-        where=where,
+        where=place(settings),
     )
     return Worker(
         agent="validator",

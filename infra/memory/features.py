@@ -73,6 +73,11 @@ class MemoryFeatureTable:
             return rows
         return rows[max(0, len(rows) - limit) :] if newest else rows[:limit]
 
+    def rated(self, task: str, limit: int) -> list[Interaction]:
+        """A task's approved and corrected answers, in which something happened last, newest first."""
+        rows = self.recent(task, self.count())
+        return [row for row in rows if row.outcome in ("approved", "corrected")][:limit]
+
     def count(self) -> int:
         """How many rows there are."""
         with self._database.table("interactions") as rows:

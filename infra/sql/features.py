@@ -96,6 +96,15 @@ class SqlFeatureTable:
             rows = [interaction_of(row) for row in connection.execute(wanted.limit(limit)).mappings()]
         return rows[::-1] if newest else rows
 
+    def rated(self, task: str, limit: int) -> list[Interaction]:
+        """A task's approved and corrected answers, in which something happened last, newest first."""
+        wanted = select(tables.interactions).where(
+            _interactions.task == task, _interactions.outcome.in_(("approved", "corrected"))
+        )
+        wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
+        with self._database.connection() as connection:
+            return [interaction_of(row) for row in connection.execute(wanted).mappings()]
+
     def count(self) -> int:
         """How many rows there are."""
         with self._database.connection() as connection:

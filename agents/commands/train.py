@@ -1,0 +1,110 @@
+"""``everlearn train``: asks for a training run, and waits for what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agents.commands.bars import share_bar
+from agents.commands.context import Context, json_option, pass_context
+from agents.commands.database import open_database
+from agents.commands.indexing import Reader
+from agents.commands.options import timeout_option
+from agents.commands.output import emit
+from agents.commands.questions import choose_task
+from agents.commands.sending import SOURCE, now
+from agents.errors import EverlearnError
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from schemas.envelope import MalformedRecord, decode, encode, new_context
+from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
+
+if TYPE_CHECKING:
+    from schemas.delivery import Run
+
+AGENT = "trainer"
+POLL_SECONDS = 0.5
+Ended = AdapterTrained | TrainingDeclined
+
+
+@click.command()
+@click.argument("task")
+@click.option("--reason", metavar="TEXT", help="Why; it travels with the request.")
+@click.option("--wait", is_flag=True, help="Show the progress, and return when there is an adapter.")
+@timeout_option(7200.0, "With --wait: give up after so long.")
+@json_option
+@pass_context
+def train(context: Context, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
+    """Ask for a training run of TASK on corrections, approved answers and examples.
+
+    The adapter is judged by the validator next, and released by the promoter after a canary.
+    """
+    settings = context.settings
+    choose_task(task, settings.tasks)
+    config = KafkaClientConfig.from_settings(settings)
+    origin = new_context(SOURCE, now=now())
+    request = encode(TrainingRequested(task=task, reason=reason), origin)
+    if not wait:
+        with RecordPublisher(config) as publisher:
+            publisher.publish([request])
+        _tell(context, {"task": task, "request": origin.id}, f"asked to train {task} (request {origin.id})")
+        return
+    with (
+        RecordReader(config, ["adapters.v1"], from_end=True) as reader,
+        RecordPublisher(config) as publisher,
+        open_database(settings) as database,
+        share_bar() as show,
+    ):
+        from infra.sql.runs import SqlRunStore
+
+        runs = SqlRunStore(database)
+        publisher.publish([request])
+        ended = wait_for(reader, origin.id, lambda: runs.of_task(AGENT, task, 5), show, patience_seconds=timeout)
+    if ended is None:
+        raise EverlearnError(
+            f"no adapter of {task} came within {timeout:g} s: see with 'everlearn status' whether a trainer is ready, "
+            "or wait longer with --timeout"
+        )
+    if isinstance(ended, TrainingDeclined):
+        raise EverlearnError(f"{task} was not trained: {ended.reason}")
+    _tell(context, ended.model_dump(mode="json"), f"trained {ended.adapter_id} of {task} on dataset {ended.dataset_id}")
+
+
+def wait_for(
+    reader: Reader,
+    request_id: str,
+    runs: Callable[[], list[Run]],
+    show: Callable[[float, str], None],
+    *,
+    patience_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Ended | None:
+    """What the request led to; None when nothing came in time. ``runs``: the trainer's, newest first."""
+    deadline = clock() + patience_seconds
+    while clock() < deadline:
+        for record in reader.poll(POLL_SECONDS):
+            try:
+                event, _ = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
+            except MalformedRecord:
+                continue  # somebody else's record; 'tail' shows what is wrong with it
+            if isinstance(event, AdapterTrained | TrainingDeclined) and event.cause == request_id:
+                return event
+        run = next((each for each in runs() if each.arguments.get("cause") == request_id), None)
+        if run is not None and run.progress:
+            show(float(run.progress.get("done", 0.0)), _words(run.progress))
+    return None
+
+
+def _words(progress: dict[str, Any]) -> str:
+    left = progress.get("eta_seconds")
+    return f"{progress.get('text', '')}{f', {left:.0f} s left' if left else ''}"
+
+
+def _tell(context: Context, fields: dict[str, Any], text: str) -> None:
+    if context.json:
+        emit(fields)
+    else:
+        click.echo(text)

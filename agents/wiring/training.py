@@ -1,0 +1,188 @@
+"""A training run's child process: a dataset from the feature table, an adapter from the dataset, a registry entry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.errors import ConfigurationError
+from agents.prompt import build_prompt, hit_of
+from agents.runs import write_progress
+from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
+from agents.wiring.children import settings_of
+from infra.adapter_files import Card, install, size_of, write_card
+from infra.datasets import FolderDatasets
+from infra.registry import MlflowRegistry
+from infra.settings import Settings
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.registry import AdapterRecord
+from schemas.tasks import Task
+
+if TYPE_CHECKING:
+    from infra.lora import Row, Trained
+
+_TRAINING = (0.08, 0.94)
+"""The part of the whole that the steps are."""
+
+
+def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``arguments``: config, task, cause. ``folder``: the run's, in which an interrupted training goes on.
+
+    Gives adapter_id, dataset_id and base_model; or declined, a reason.
+    """
+    settings = settings_of(arguments, folder)
+    task = settings.tasks.get(arguments["task"])
+    if task is None:
+        raise ConfigurationError(f"there is no task {arguments['task']}: add it to everlearn.toml")
+    write_progress(folder, 0.0, "choosing the rows")
+    registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
+    database = Database(settings.sql_url())
+    try:
+        datasets = FolderDatasets(settings.datasets_folder, database)
+        chosen = _dataset(settings, task, database, datasets, registry, folder)
+        if isinstance(chosen, str):
+            return {"declined": chosen}
+        rows = datasets.rows(chosen.dataset_id)
+    finally:
+        database.close()
+    write_progress(folder, 0.03, "loading the base model")
+    trained, card, steps = _train(settings, task, rows, folder)
+    write_progress(folder, _TRAINING[1], "registering the adapter")
+    write_card(trained.folder, card)
+    adapter_id, place = install(trained.folder, settings.adapters_folder)
+    record = AdapterRecord(
+        adapter_id=adapter_id,
+        task=task.name,
+        base_model=settings.model.base,
+        dataset_id=chosen.dataset_id,
+        run_id=folder.name,
+        cause=arguments["cause"],
+        size_bytes=size_of(place),
+        created_at=datetime.now(UTC),
+        metrics=trained.metrics,
+    )
+    registry.log_training(record, {**settings.trainer.model_dump(), "rows": steps}, trained.metrics)
+    registry.register(record)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return {"adapter_id": adapter_id, "dataset_id": chosen.dataset_id, "base_model": settings.model.base}
+
+
+def _dataset(
+    settings: Settings,
+    task: Task,
+    database: Database,
+    datasets: FolderDatasets,
+    registry: MlflowRegistry,
+    folder: Path,
+) -> DatasetManifest | str:
+    """The snapshot to train on, or why there is none. An interrupted run goes on with the one that it had."""
+    remembered = folder / "dataset"
+    if remembered.is_file():
+        known = datasets.manifest(remembered.read_text())
+        if known is not None:
+            return known
+    selection, policy = _select(settings, task, database, datasets, registry)
+    reason = fault(selection, task, policy)
+    if reason is not None:
+        return reason
+    start, end = selection.window or (None, None)
+    manifest = datasets.put(task.name, selection.rows, created_at=datetime.now(UTC), window_start=start, window_end=end)
+    if any(record.dataset_id == manifest.dataset_id for record in registry.adapters(task.name)):
+        return f"nothing new: dataset {manifest.dataset_id} was trained on already; collect corrections or examples"
+    part = remembered.with_suffix(".part")
+    part.write_text(manifest.dataset_id)
+    part.replace(remembered)
+    return manifest
+
+
+def _select(
+    settings: Settings, task: Task, database: Database, datasets: FolderDatasets, registry: MlflowRegistry
+) -> tuple[Selection, DatasetPolicy]:
+    wanted = settings.trainer
+    policy = DatasetPolicy(
+        replay_share=wanted.replay_share, holdout_share=wanted.holdout_share, minimum_rows=wanted.minimum_rows
+    )
+    features = SqlFeatureTable(database)
+    validated = next((each for each in registry.adapters(task.name) if each.state == "validated"), None)
+    learned = datasets.manifest(validated.dataset_id) if validated is not None else None
+    selection = select(
+        task,
+        features.rated(task.name, wanted.window_rows),
+        features.examples(task.name, wanted.window_rows),
+        policy,
+        learned_until=learned.window_end if learned is not None else None,
+    )
+    return selection, policy
+
+
+def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card, int]:
+    """The adapter, what it is for, and on how many rows it was trained."""
+    import torch
+
+    from infra.chat import ChatFormat
+    from infra.lora import LoraPolicy, train
+    from infra.models import load_trainable
+
+    wanted = settings.trainer
+    torch.set_num_threads(wanted.threads or os.cpu_count() or 1)
+    model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
+    chat = ChatFormat(tokenizer)
+    encoded = [_encode(settings, task, row, chat) for row in rows if row.split == "train"]
+    fitting = [row for row in encoded if len(row) <= wanted.max_tokens]
+    if not fitting:
+        raise ConfigurationError(f"no row has {wanted.max_tokens} tokens or fewer: raise [trainer] max_tokens")
+    first, last = _TRAINING
+    trained = train(
+        model,
+        fitting,
+        LoraPolicy(
+            rank=wanted.rank,
+            alpha=wanted.alpha,
+            dropout=wanted.dropout,
+            epochs=wanted.epochs,
+            learning_rate=wanted.learning_rate,
+            batch_rows=wanted.batch_rows,
+            checkpoint_steps=wanted.checkpoint_steps,
+            seed=wanted.seed,
+            nf4=wanted.quantization == "nf4",
+        ),
+        folder,
+        pad_token=tokenizer.pad_token_id,
+        base_model=settings.model.base,
+        progress=lambda done, text, eta: write_progress(folder, first + done * (last - first), text, eta_seconds=eta),
+    )
+    card = Card(
+        task=task.name,
+        base_model=settings.model.base,
+        base_revision=_revision(base),
+        chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+    )
+    return trained, card, len(fitting)
+
+
+def _encode(settings: Settings, task: Task, row: DatasetRow, chat: Any) -> Row:
+    """A row as the answerer would ask it, and its answer."""
+    from infra.lora import Row
+
+    hits = [hit_of(source) for source in row.sources]
+    budget = settings.answerer.context_tokens
+    prompt = build_prompt(task, row.input, hits, (), budget=budget, count=lambda each: len(chat.encode(each)))
+    return Row(prompt=chat.encode(prompt.messages), answer=chat.encode_answer(row.output))
+
+
+def _revision(folder: Path) -> str:
+    """SHA-256 over the base model's weights and configuration."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""The in-memory twin of ``infra.datasets``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from infra.datasets import DatasetMissing, make_manifest
+from infra.memory.database import MemoryDatabase
+from schemas.datasets import DatasetManifest, DatasetRow
+
+
+class MemoryDatasets:
+    """Snapshots in a dictionary."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def put(
+        self,
+        task: str,
+        rows: Sequence[DatasetRow],
+        *,
+        created_at: datetime,
+        window_start: datetime | None = None,
+        window_end: datetime | None = None,
+    ) -> DatasetManifest:
+        """Keeps the rows; the same rows are the same dataset, kept once."""
+        manifest = make_manifest(
+            task, rows, created_at=created_at, window_start=window_start, window_end=window_end, folder=Path("/memory")
+        )
+        with self._database.table("datasets") as datasets:
+            datasets.setdefault(manifest.dataset_id, (manifest, tuple(rows)))
+            kept: DatasetManifest = datasets[manifest.dataset_id][0]
+        return kept
+
+    def manifest(self, dataset_id: str) -> DatasetManifest | None:
+        """A dataset's manifest."""
+        with self._database.table("datasets") as datasets:
+            return datasets[dataset_id][0] if dataset_id in datasets else None
+
+    def latest(self, task: str) -> DatasetManifest | None:
+        """The task's newest dataset."""
+        with self._database.table("datasets") as datasets:
+            found = [manifest for manifest, _ in datasets.values() if manifest.task == task]
+        found.sort(key=lambda each: each.dataset_id)
+        return max(found, key=lambda each: each.created_at, default=None)
+
+    def rows(self, dataset_id: str) -> list[DatasetRow]:
+        """Its rows, in the order in which they were put. Raises DatasetMissing."""
+        with self._database.table("datasets") as datasets:
+            if dataset_id not in datasets:
+                raise DatasetMissing(f"the dataset {dataset_id} is not there: train anew")
+            return list(datasets[dataset_id][1])
