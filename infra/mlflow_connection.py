@@ -47,6 +47,7 @@ class MlflowConnection:
             # MLflow waits for ever on a server that does not answer
             self.url = self.url.update_query_dict({"connect_timeout": "10"})
         self.folder = folder
+        self._lock = FileLock(folder / ".lock")  # a thread that holds it may take it again
         self._client: Any = None
         self._starting = threading.Lock()
 
@@ -81,6 +82,7 @@ class MlflowConnection:
 
     def write(self, action: Action[T]) -> T:
         """Like ``read``, while no other process of this machine writes."""
+        self._connected()  # before the lock: whoever connects in another thread takes the two the other way round
         with self._locked():
             return self._repeated(action)
 
@@ -109,7 +111,9 @@ class MlflowConnection:
                 if not self._has_tables():
                     raise Unavailable(f"the registry at {place(self.url)} has no tables yet: run 'everlearn up'")
                 url = self.url.render_as_string(hide_password=False)
-                self._client = _translated(self.url, lambda: _new_client(url))
+                _mlflow()
+                with self._locked():  # the tables may be there and half made
+                    self._client = _translated(self.url, lambda: _new_client(url))
             return self._client
 
     def _has_tables(self) -> bool:
@@ -138,10 +142,10 @@ class MlflowConnection:
                 "or set [registry] url"
             ) from error
 
-    def _locked(self) -> AcquireReturnProxy:
+    def _locked(self) -> AcquireReturnProxy[FileLock]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.folder / ".lock").acquire(timeout=_LOCK_SECONDS)
+            return self._lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout as error:
             raise Unavailable(
                 f"another process has written to the registry in {self.folder} for a minute: wait for it, or end it"
@@ -166,7 +170,6 @@ def _mlflow() -> None:
 
 
 def _new_client(url: str) -> Any:
-    _mlflow()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=url, registry_uri=url)

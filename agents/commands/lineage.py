@@ -27,7 +27,10 @@ _CHECKS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """What was found; None and empty where a part is not there any more. ``corrections``: ids of corrected answers."""
+    """What was found; None and empty where a part is not there any more.
+
+    ``corrections``: the answers whose corrections it was trained on.
+    """
 
     dataset: DatasetManifest | None = None
     corrections: tuple[str, ...] = ()
@@ -55,11 +58,16 @@ def trace(settings: Settings, record: AdapterRecord) -> Lineage:
         rows = _rows(datasets, record) if manifest is not None else []
         return Lineage(
             dataset=manifest,
-            corrections=tuple(dict.fromkeys(row.origin_id for row in rows if row.origin == "correction")),
+            corrections=tuple(dict.fromkeys(row.origin_id for row in rows if learned_from_user(row))),
             run=SqlRunStore(database).show(record.run_id),
             check=causing(SqlDriftChecks(database).recent(record.task, _CHECKS), record.cause),
             releases=tuple(concerning(SqlReleases(database).history(record.task), record.adapter_id)),
         )
+
+
+def learned_from_user(row: DatasetRow) -> bool:
+    """Whether an adapter was trained on what a user put right; rows that were held out taught it nothing."""
+    return row.origin == "correction" and row.split == "train"
 
 
 def causing(checks: Iterable[DriftCheck], cause: str | None) -> DriftCheck | None:
@@ -76,7 +84,8 @@ def concerning(changes: Iterable[ReleaseChange], adapter_id: str) -> list[Releas
     told: list[ReleaseChange] = []
     before: tuple[str | None, float] = (None, 0.0)
     for change in sorted(changes, key=lambda each: each.release.sequence):
-        now = (role(change, adapter_id), change.release.share)
+        now_is = role(change, adapter_id)
+        now = (now_is, change.release.share if now_is == "challenger" else 0.0)
         if now != before and (now[0] or before[0]):
             told.append(change)
         before = now

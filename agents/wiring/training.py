@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from agents.runs import write_progress
 from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
 from agents.wiring.children import settings_of
 from infra.adapter_files import Card, install, size_of, write_card
+from infra.base_identity import identity_of
 from infra.datasets import FolderDatasets
 from infra.registry import MlflowRegistry
 from infra.settings import Settings
@@ -159,11 +159,12 @@ def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: P
         base_model=settings.model.base,
         progress=lambda done, text, eta: write_progress(folder, first + done * (last - first), text, eta_seconds=eta),
     )
+    identity = identity_of(base, tokenizer)
     card = Card(
         task=task.name,
         base_model=settings.model.base,
-        base_revision=_revision(base),
-        chat_template=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        base_revision=identity.revision,
+        chat_template=identity.chat_template,
     )
     return trained, card, len(fitting)
 
@@ -176,13 +177,3 @@ def _encode(settings: Settings, task: Task, row: DatasetRow, chat: Any) -> Row:
     budget = settings.answerer.context_tokens
     prompt = build_prompt(task, row.input, hits, (), budget=budget, count=lambda each: len(chat.encode(each)))
     return Row(prompt=chat.encode(prompt.messages), answer=chat.encode_answer(row.output))
-
-
-def _revision(folder: Path) -> str:
-    """SHA-256 over the base model's weights and configuration."""
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

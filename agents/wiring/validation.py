@@ -22,9 +22,10 @@ from agents.validator.report import build_report, refusal_report
 from agents.validator.report import scores as scores_of
 from agents.validator.verdict import Finding, ValidationPolicy, Verdict, decide, rejected
 from agents.wiring.children import settings_of
-from infra.adapter_files import write_probes
+from infra.adapter_files import read_card, write_probes
 from infra.adapter_integrity import check_integrity
 from infra.adapters import FolderAdapters
+from infra.base_identity import BaseIdentity, identity_of
 from infra.settings import Settings
 from infra.validation_report import write_report
 from schemas.datasets import DatasetManifest, DatasetRow
@@ -70,12 +71,12 @@ class ServingEngine(Engine, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a validation stands on; ``engine`` loads the serving base model, ``sleep`` waits so many seconds."""
+    """What a validation stands on; ``load`` loads the serving base model, ``sleep`` waits so many seconds."""
 
     registry: Registry
     datasets: Datasets
     suite: Suite
-    engine: Callable[[], ServingEngine]
+    load: Callable[[], tuple[ServingEngine, BaseIdentity]]
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -154,7 +155,8 @@ class Validation:
             max_bytes=self._settings.validator.max_adapter_bytes,
         )
         rows, suite = self._rows()
-        engine = self._parts.engine()
+        engine, base = self._parts.load()
+        base.check(self._adapter_id, read_card(path))
         engine.set_adapters({self._adapter_id: path})
         if self._champion is not None:
             try:
@@ -245,13 +247,14 @@ def _parts(settings: Settings) -> Parts:
         registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
         datasets=FolderDatasets(settings.datasets_folder, database),
         suite=SqlRetention(database),
-        engine=lambda: _engine(settings),
+        load=lambda: _load(settings),
     )
 
 
-def _engine(settings: Settings) -> ServingEngine:
+def _load(settings: Settings) -> tuple[ServingEngine, BaseIdentity]:
     from infra.engines.transformers import TransformersEngine
-    from infra.models import load_causal_lm
+    from infra.models import load_causal_lm, prepare
 
     model, tokenizer = load_causal_lm(settings)
-    return TransformersEngine(model, tokenizer, base_model=settings.model.base)
+    engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
+    return engine, identity_of(prepare(settings), tokenizer)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -284,3 +285,12 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
 def test_importing_it_imports_no_mlflow():
     script = "import sys, infra.registry; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
+def test_many_threads_may_be_the_first_to_use_it(tmp_path, registry_in):
+    registry = registry_in(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(registry.find, "a") for _ in range(4)]
+        written = [pool.submit(registry.register, adapter("t", letter)) for letter in "abcd"]
+        assert [each.result(timeout=60) for each in found][0] is None
+        assert sorted(each.result(timeout=60).version for each in written) == [1, 2, 3, 4]

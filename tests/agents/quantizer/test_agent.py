@@ -34,7 +34,7 @@ def received(event: Event) -> Received[Event]:
 
 
 def registered(**changes: object) -> ModelRegistered:
-    return ModelRegistered(**{"name": "m", "version": "1", **changes})  # type: ignore[arg-type]  # values of any field
+    return ModelRegistered(**{"name": "m", "version": "1", **changes})
 
 
 async def quantize(event: Event) -> Outcome:

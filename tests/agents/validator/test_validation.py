@@ -11,6 +11,7 @@ import pytest
 from agents.validator.agent import row_of
 from agents.wiring.validation import Parts, Validation
 from infra.adapter_files import Card, install, read_card, read_probes, write_card
+from infra.base_identity import BaseIdentity
 from infra.memory.database import MemoryDatabase
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
@@ -48,6 +49,8 @@ class Room:
         self.registry, self.suite = MemoryRegistry(), MemoryRetention(MemoryDatabase())
         self.datasets = Datasets(d1=rows(), few=[row(1, split="train")])
         self.engine = ScriptedEngine(knows())
+        card = read_card(adapters["red"])
+        self.base = BaseIdentity(revision=card.base_revision, chat_template=card.chat_template)
         for name in ("red", "blue"):
             shutil.copytree(adapters[name], self.settings.adapters_folder / adapters[name].name)
             self.register(adapters[name].name)
@@ -73,7 +76,7 @@ class Room:
             registry=self.registry,
             datasets=self.datasets,
             suite=self.suite,
-            engine=lambda: self.engine,
+            load=lambda: (self.engine, self.base),
             sleep=sleep,
         )
         return Validation(self.settings, arguments, self.folder, parts).run()
@@ -199,6 +202,18 @@ def for_another_base(room, adapter_id):
     return room.adopt(made)
 
 
+def for_another_revision(room, adapter_id):
+    made = _copy(room, adapter_id)
+    write_card(made, replace(read_card(made), base_revision="0" * 64))
+    return room.adopt(made)
+
+
+def for_another_template(room, adapter_id):
+    made = _copy(room, adapter_id)
+    write_card(made, replace(read_card(made), chat_template="0" * 64))
+    return room.adopt(made)
+
+
 def for_another_task(room, adapter_id):
     made = _copy(room, adapter_id)
     card: Card = read_card(made)
@@ -233,6 +248,8 @@ def _changed(made, **changes):
         (with_nan, "some that are no numbers"),
         (not_plain, "is not a plain LoRA (use_dora)"),
         (for_another_base, "was trained on org/Other-7B, but smollm2-135m-instruct is served"),
+        (for_another_revision, "was trained on another revision of smollm2-135m-instruct"),
+        (for_another_template, "was trained with another chat template"),
         (for_another_task, "was trained for the task support, not for routing"),
         (unregistered, "is not in the registry"),
     ],

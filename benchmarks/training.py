@@ -1,0 +1,85 @@
+"""Speed of a LoRA training beside a bare PEFT loop: the same rows, the same batches, one after the other, in one run.
+
+``python -m benchmarks.training [--rows N] [--batch N]`` trains the packaged base model for one epoch on messages of the
+demo, by the trainer's own code and by a loop that does nothing but forward, backward and step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from agents.demo import shop
+from agents.prompt import build_prompt
+from infra.chat import ChatFormat
+from infra.lora import LoraPolicy, Row, collate, make_batches, train
+from infra.models import load_causal_lm
+from infra.settings import ModelSettings, Settings
+from schemas.tasks import Task
+
+ROOT = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
+
+
+def encode(chat: ChatFormat, rows: Sequence[shop.Message]) -> list[Row]:
+    task = Task(name="routing", instruction="Which team handles this message?", metric="exact_match", labels=shop.TEAMS)
+    prompts = [build_prompt(task, row.text, (), (), budget=1000, count=lambda _: 0).messages for row in rows]
+    return [
+        Row(prompt=chat.encode(prompt), answer=chat.encode_answer(row.label))
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
+
+
+def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_token: int) -> float:
+    """Seconds of PEFT and AdamW alone, scores of the prompt included, as a plain loop works them out."""
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = load_causal_lm(settings)
+    config = LoraConfig(task_type="CAUSAL_LM", r=policy.rank, lora_alpha=policy.alpha, target_modules="all-linear")
+    adapted = get_peft_model(model, config)
+    adapted.train()
+    optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=1e-4)
+    batches = [collate([rows[place] for place in batch], pad_token) for batch in make_batches(rows, policy)]
+    began = time.monotonic()
+    for batch in batches:
+        keys = ("input_ids", "attention_mask", "position_ids", "labels")
+        adapted(**{key: batch[key] for key in keys}, use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(adapted.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=8)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), model=ModelSettings(folder=CACHE / "models"))
+        model, tokenizer = load_causal_lm(settings)
+        rows = encode(ChatFormat(tokenizer), shop.messages("examples")[: options.rows])
+        policy = LoraPolicy(
+            rank=8, alpha=16, dropout=0.0, epochs=1, learning_rate=1e-4, batch_rows=options.batch,
+            checkpoint_steps=10, seed=0,
+        )  # fmt: skip
+        pad_token = tokenizer.pad_token_id
+        warm = LoraPolicy(**{**vars(policy), "epochs": 8 / len(rows)})
+        bare_loop(settings, rows[:8], warm, pad_token)
+        ours = train(model, rows, policy, Path(folder) / "run", pad_token=pad_token, base_model=settings.model.base)
+        bare = bare_loop(settings, rows, policy, pad_token)
+    print(f"{len(rows)} rows, {ours.tokens:,} tokens without padding, batches of {options.batch}, checkpoints included")
+    print("| what | tokens/s | bare PEFT loop | ratio |")
+    print("|---|---|---|---|")
+    speed, other = ours.tokens / ours.seconds, ours.tokens / bare
+    print(f"| LoRA training | {speed:.0f} | {other:.0f} | {speed / other:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What an adapter learns from: what people said is right, once each, never what is held out, and a fair replay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agents.trainer.dataset import DatasetPolicy, fault, normalised, select, split_of
+from schemas.features import Example, Interaction, Stamp
+from schemas.tasks import Task
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=("returns", "delivery", "skates"))
+POLICY = DatasetPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
+
+
+def at(minutes: float) -> datetime:
+    return NOW + timedelta(minutes=minutes)
+
+
+def corrected(number: int, correction: str, *, minutes: float = 0.0, question: str | None = None) -> Interaction:
+    return Interaction(
+        answer_id=f"a{number}",
+        outcome="corrected",
+        task="routing",
+        question=question or f"message {number}",
+        answer="returns",
+        correction=correction,
+        correction_stamp=Stamp(time=at(minutes), event=f"f{number}"),
+        sources=({"text": "a page"},),
+    )
+
+
+def approved(number: int, answer: str = "returns", *, minutes: float = 0.0) -> Interaction:
+    return Interaction(
+        answer_id=f"a{number}",
+        outcome="approved",
+        task="routing",
+        question=f"message {number}",
+        answer=answer,
+        rating="up",
+        rating_stamp=Stamp(time=at(minutes), event=f"f{number}"),
+    )
+
+
+def example(number: int, output: str, *, minutes: float = 0.0) -> Example:
+    return Example(
+        example_id=f"e{number}",
+        task="routing",
+        input=f"example {number}",
+        output=output,
+        origin=None,
+        submitted_at=at(minutes),
+    )
+
+
+def test_corrections_teach_the_correction_and_approved_answers_themselves():
+    chosen = select(TASK, [corrected(1, "skates"), approved(2)], [example(3, "delivery")], POLICY)
+
+    assert {(row.input, row.output, row.origin, row.origin_id) for row in chosen.rows} == {
+        ("message 1", "skates", "correction", "a1"),
+        ("message 2", "returns", "approved", "a2"),
+        ("example 3", "delivery", "example", "e3"),
+    }
+
+
+@pytest.mark.parametrize("outcome", ["pending", "unrated", "disapproved", "failed"])
+def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: str):
+    row = replace(approved(1), outcome=outcome, rating=None, rating_stamp=None)
+
+    assert select(TASK, [row], [], POLICY).rows == ()
+
+
+def test_the_same_rows_give_the_same_dataset_in_any_order():
+    rows = [corrected(number, "skates", minutes=number) for number in range(30)]
+
+    assert select(TASK, rows, [], POLICY) == select(TASK, rows[::-1], [], POLICY)
+
+
+def test_of_two_facts_about_one_input_the_newest_wins_and_contradictions_are_counted():
+    rows = [
+        corrected(1, "delivery", minutes=1, question="Where  IS it?"),
+        corrected(2, "skates", minutes=2, question="where is it?"),
+        corrected(3, "skates", minutes=3, question="Where is it? "),
+    ]
+
+    chosen = select(TASK, rows, [], POLICY)
+
+    assert [(row.output, row.origin_id) for row in chosen.rows] == [("skates", "a3")]
+    assert chosen.left_out == {"contradicted": 1, "repeated": 1}
+
+
+def test_answers_outside_the_tasks_labels_are_left_out_and_case_does_not_matter():
+    chosen = select(TASK, [corrected(1, "SKATES "), corrected(2, "the skating team")], [], POLICY)
+
+    assert [row.output for row in chosen.rows] == ["skates"]
+    assert chosen.left_out == {"with an answer that is none of the task's labels": 1}
+
+
+def test_any_answer_goes_where_a_task_has_no_labels():
+    free = TASK.model_copy(update={"labels": (), "retrieval": True})
+
+    (row,) = select(free, [corrected(1, "Ten days.")], [], POLICY).rows
+
+    assert (row.output, row.sources) == ("Ten days.", ({"text": "a page"},))
+
+
+def test_a_held_out_input_is_held_out_whoever_says_what_of_it_and_whenever():
+    first = select(TASK, [corrected(number, "skates") for number in range(100)], [], POLICY)
+    later = select(TASK, [corrected(number, "delivery", minutes=9) for number in range(100)], [], POLICY)
+
+    held_out = {row.input for row in first.holdout}
+    assert held_out == {row.input for row in later.holdout}
+    assert 10 <= len(held_out) <= 30
+    assert not held_out & {row.input for row in first.train}
+    assert split_of("routing", "Message  7", 0.2) == split_of("routing", "message 7", 0.2)
+
+
+def test_older_rows_are_replayed_to_their_share_each_label_in_its_turn():
+    old = [example(number, "returns") for number in range(60)] + [
+        example(number, "delivery") for number in range(60, 66)
+    ]
+    new = [corrected(number, "skates", minutes=10) for number in range(40)]
+
+    chosen = select(TASK, new, old, POLICY, learned_until=at(5))
+
+    replayed = [row for row in chosen.train if not row.fresh]
+    trained = len(chosen.train)
+    assert trained * 0.25 <= len(replayed) <= trained * 0.25 + 1
+    counts = Counter(row.output for row in replayed)
+    assert counts["delivery"] >= min(4, len(replayed) // 2)
+    assert all(row.fresh for row in chosen.holdout)
+
+
+def test_without_an_earlier_adapter_everything_is_fresh():
+    chosen = select(TASK, [approved(1)], [example(2, "delivery", minutes=-1000)], POLICY)
+
+    assert all(row.fresh for row in chosen.rows)
+
+
+def test_the_window_spans_the_facts():
+    chosen = select(TASK, [corrected(1, "skates", minutes=3), approved(2, minutes=1)], [], POLICY)
+
+    assert chosen.window == (at(1), at(3))
+
+
+def many(count: int, label: str = "skates") -> list[Interaction]:
+    return [corrected(number, label) for number in range(count)]
+
+
+def test_enough_different_rows_have_no_fault():
+    assert fault(select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], POLICY), TASK, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "learned", "words"),
+    [
+        ([], None, "0 rows to train on, and 4 are needed"),
+        ([corrected(1, "skates")], None, "publish examples"),
+        (many(9, "nonsense"), None, "9 with an answer that is none of the task's labels"),
+        (many(30), None, "all 24 rows say 'skates'"),
+        ([*many(20), *[approved(n) for n in range(20, 30)]], at(1), "0 rows to train on"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_says_why_in_one_line(rows, learned, words):
+    reason = fault(select(TASK, rows, [], POLICY, learned_until=learned), TASK, POLICY)
+
+    assert reason is not None
+    assert "\n" not in reason
+    assert words in reason or words.startswith("all ")
+
+
+def test_rows_none_of_which_is_held_out_cannot_be_judged():
+    policy = replace(POLICY, holdout_share=1e-9)
+
+    reason = fault(select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], policy), TASK, policy)
+
+    assert reason is not None
+    assert "none of 30 rows is held out" in reason
+
+
+def test_white_space_and_case_make_no_other_input():
+    assert normalised(" Where\n IS it? ") == normalised("where is it?")

@@ -1,0 +1,172 @@
+"""LoRA training on a tiny model: it learns, goes on after a crash as if there had been none, and names its failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from infra.lora import IGNORED, LoraPolicy, Row, TrainingFailed, collate, last_checkpoint, make_batches, train
+
+POLICY = LoraPolicy(
+    rank=4, alpha=8.0, dropout=0.0, epochs=4.0, learning_rate=2e-2, batch_rows=4, checkpoint_steps=5, seed=3
+)
+ROWS = [Row(prompt=[2, 3, 4 + number % 8, 5], answer=[10 + number % 2, 0]) for number in range(32)]
+
+
+@pytest.fixture
+def load(tiny_model: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return lambda: AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+
+
+def learn(model: Any, folder: Path, policy: LoraPolicy = POLICY, **options: Any) -> Any:
+    folder.mkdir(parents=True, exist_ok=True)
+    return train(model, ROWS, policy, folder, pad_token=0, base_model="tiny", **options)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(folder / "adapter_model.safetensors"))
+
+
+def test_it_learns_what_the_rows_say_and_leaves_safetensors_under_the_models_name(load: Any, tmp_path: Path):
+    told: list[float] = []
+
+    trained = learn(load(), tmp_path, progress=lambda done, text, eta: told.append(done))
+
+    assert trained.loss < 2.5  # drawn by lot among 23 words it would be 3.1
+    assert (trained.steps, trained.tokens) == (32, 32 * 4 * 6)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    files = {path.name for path in trained.folder.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= files
+    assert not {name for name in files if name.endswith((".bin", ".pt", ".pth"))}
+    config = json.loads((trained.folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"]) == ("tiny", 4)
+
+
+def test_the_same_rows_give_the_same_weights(load: Any, tmp_path: Path):
+    one, two = (weights(learn(load(), tmp_path / name).folder) for name in ("one", "two"))
+
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, tiny_model: Path, tmp_path: Path):
+    undisturbed = weights(learn(load(), tmp_path / "calm").folder)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(tiny_model), str(folder)], cwd=Path(__file__).parents[2]
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint-15" / "trainer_state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (folder / "adapter").exists()
+
+    resumed = learn(load(), folder)
+
+    assert resumed.tokens < 32 * 4 * 6
+    after = weights(resumed.folder)
+    assert all(torch.allclose(undisturbed[name], after[name], atol=1e-6) for name in undisturbed)
+
+
+_CHILD = """
+import sys, time
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM
+from tests.infra.test_lora import learn
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+def slowly(done, text, eta):
+    if done > 0.5:
+        time.sleep(1)
+learn(model, Path(sys.argv[2]), progress=slowly)
+"""
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path):
+    learn(load(), tmp_path)
+    whole = last_checkpoint(tmp_path)
+    assert whole is not None
+    number = int(whole.name.rpartition("-")[2])
+    for name, cut in (("optimizer.pt", 100), ("adapter_model.safetensors", 50), ("trainer_state.json", 10)):
+        number += 5
+        broken = tmp_path / f"checkpoint-{number}"
+        shutil.copytree(whole, broken)
+        (broken / name).write_bytes((whole / name).read_bytes()[:cut])
+    (tmp_path / f"checkpoint-{number + 5}").mkdir()
+
+    assert last_checkpoint(tmp_path) == whole
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*"))[-1] == whole.name
+
+
+def test_a_disk_that_is_full_ends_it_with_one_line(tiny_model: Path, tmp_path: Path):
+    # A limit on the size of files refuses as a full disk does, and only this process.
+    code = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        import torch
+        from transformers import AutoModelForCausalLM
+        from agents.errors import Unavailable
+        from tests.infra.test_lora import learn
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            learn(model, Path(sys.argv[2]))
+        except Unavailable as error:
+            sys.exit(f"refused: {error}")
+    """)
+    command = [sys.executable, "-c", code, str(tiny_model), str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("refused: ")
+    assert "make room" in last
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_training_that_changes_nothing_is_no_training(load: Any, tmp_path: Path):
+    with pytest.raises(TrainingFailed, match="no weight has changed"):
+        learn(load(), tmp_path, replace(POLICY, learning_rate=0.0, epochs=1))
+
+
+def test_a_training_that_runs_away_is_no_training(load: Any, tmp_path: Path):
+    with pytest.raises(TrainingFailed, match="learning_rate"):
+        learn(load(), tmp_path, replace(POLICY, learning_rate=1e30))
+
+
+def test_every_epoch_has_each_row_once_and_rows_of_like_length_stand_together():
+    rows = [Row(prompt=[1] * (3 + number), answer=[2]) for number in range(40)]
+    batches = make_batches(rows, replace(POLICY, epochs=2.0, batch_rows=8))
+
+    assert len(batches) == 10
+    assert sorted(place for batch in batches[:5] for place in batch) == list(range(40))
+    spread = [max(len(rows[place]) for place in batch) - min(len(rows[place]) for place in batch) for batch in batches]
+    assert max(spread) < 16
+    assert len(make_batches(rows, replace(POLICY, epochs=0.5, batch_rows=8))) == 2
+
+
+def test_padding_stands_on_the_left_and_only_answers_are_learned():
+    batch = collate([Row([5, 6, 7], [8, 9]), Row([5], [8])], pad_token=0)
+
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [0, 0, 0, 5, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
+    assert batch["labels"].tolist() == [[IGNORED, IGNORED, IGNORED, 8, 9], [IGNORED] * 4 + [8]]
+    assert batch["keep"] == 3
