@@ -214,15 +214,10 @@ def _create(client: Any, name: str, source: str, tags: dict[str, str]) -> Any:
 
 
 def _aliases(client: Any, name: str) -> dict[str, str]:
-    """Versions by alias; MLflow's searches leave them out."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return dict(client.get_registered_model(name).aliases)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
+    """Versions by alias; MLflow's searches of versions leave them out."""
+    return {
+        alias: of for each in client.search_registered_models(f"name = '{name}'") for alias, of in each.aliases.items()
+    }
 
 
 def _with_aliases(client: Any, versions: Sequence[Any]) -> list[AdapterRecord]:

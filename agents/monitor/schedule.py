@@ -46,6 +46,9 @@ def is_due(seen: Seen, last: DriftCheck | None, policy: SchedulePolicy, now: dat
     """
     if seen.rows < policy.rows_needed:
         return False
+    told_at = last.told_at if last is not None and last.told == _URGENCY[-1] else None
+    if told_at is not None and _is_cooling(told_at, now, policy):
+        return False  # nothing more urgent could be told, and the training wants the processor
     if last is None or seen.fresh >= policy.every_rows:
         return True
     if seen.rated - last.figures.get("rated", 0) >= policy.every_rows:

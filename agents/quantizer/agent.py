@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import structlog
-
 from agents.errors import InvalidEvent
 from agents.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.quantizer.ports import Notice
 from agents.quantizer.schemes import unknown
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.models import ModelQuantized, ModelRegistered
-
-log = structlog.get_logger()
 
 AGENT: Final = "quantizer"
 KIND: Final = "quantize"
@@ -24,9 +21,12 @@ KIND: Final = "quantize"
 class Quantizer:
     """Asks for runs and tells what came of them. The registry is looked at in a run's process, which is short-lived."""
 
-    def __init__(self, *, schemes: Sequence[str], where: Mapping[str, Any]) -> None:
-        """``schemes``: what is wanted where an event does not say. ``where``: goes along with every run."""
-        self._schemes, self._where = tuple(schemes), dict(where)
+    def __init__(self, *, schemes: Sequence[str], where: Mapping[str, Any], notice: Notice) -> None:
+        """``schemes``: what is wanted where an event does not say. ``where``: goes along with every run.
+
+        ``notice``: told of what was not made, for which there is no event.
+        """
+        self._schemes, self._where, self._notice = tuple(schemes), dict(where), notice
 
     async def quantize(self, received: Received[Event]) -> Outcome:
         event = received.event
@@ -46,14 +46,10 @@ class Quantizer:
         """The fact, where there is a new one; why there is none stands in the run's result."""
         quantized = result.get("quantized")
         if quantized is None:
-            log.warning("not quantized", run=claim.run_id, reason=result.get("reason"), **_about(claim))
-            return NOTHING
+            return self.failed(claim, str(result.get("reason")))
         return Outcome(outputs=(Output(event=ModelQuantized.model_validate(quantized)),))
 
     def failed(self, claim: Claim, reason: str) -> Outcome:
-        log.error("not quantized", run=claim.run_id, reason=reason, **_about(claim))
+        about = {name: str(claim.arguments.get(name)) for name in ("name", "version", "scheme")}
+        self._notice({"run": claim.run_id, "reason": reason, **about})
         return NOTHING
-
-
-def _about(claim: Claim) -> dict[str, Any]:
-    return {name: claim.arguments.get(name) for name in ("name", "version", "scheme")}

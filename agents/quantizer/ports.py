@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from schemas.registry import ModelRecord
+
+Notice = Callable[[Mapping[str, str]], None]
+"""Writes a line for whoever runs the worker."""
 
 
 class ModelRegistry(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from agents.errors import ConfigurationError
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.schemes import unknown
@@ -9,11 +11,14 @@ from agents.wiring.children import place
 from agents.worker import RunKind, Worker, one_by_one
 from infra.settings import Settings
 
+log = structlog.get_logger()
+
 
 def build(settings: Settings) -> Worker:
     """A worker that loads nothing. Raises ConfigurationError when it is configured with an unknown scheme."""
     if reason := unknown(settings.quantizer.schemes):
         raise ConfigurationError(f"[quantizer] schemes: {reason}")
-    quantizer = Quantizer(schemes=settings.quantizer.schemes, where=place(settings))
+    schemes, where = settings.quantizer.schemes, place(settings)
+    quantizer = Quantizer(schemes=schemes, where=where, notice=lambda about: log.warning("not quantized", **about))
     kind = RunKind(name=KIND, entry="agents.wiring.quantizing:run", done=quantizer.done, failed=quantizer.failed)
     return Worker(agent=AGENT, topics=("models.v1",), handle=one_by_one(quantizer.quantize), runs=(kind,))

@@ -292,5 +292,5 @@ def test_many_threads_may_be_the_first_to_use_it(tmp_path, registry_in):
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(registry.find, "a") for _ in range(4)]
         written = [pool.submit(registry.register, adapter("t", letter)) for letter in "abcd"]
-        assert [each.result(timeout=60) for each in found][0] is None
+        assert all(each.result(timeout=60) is None for each in found)
         assert sorted(each.result(timeout=60).version for each in written) == [1, 2, 3, 4]

@@ -56,6 +56,13 @@ def test_told_drift_is_looked_at_again_when_the_cool_down_is_over():
     assert not is_due(Seen(rows=10), check(told="retrain"), SCHEDULE, at(9999))
 
 
+def test_while_a_training_was_advised_a_short_while_ago_no_check_is_made():
+    told = check(verdict="outcomes", told="retrain")
+    assert not is_due(Seen(rows=10, fresh=2), told, SCHEDULE, at(3599))
+    assert is_due(Seen(rows=10, fresh=2), told, SCHEDULE, at(3600))
+    assert is_due(Seen(rows=10, fresh=2), check(verdict="questions", told="label"), SCHEDULE, at(10))
+
+
 @pytest.mark.parametrize(
     ("told", "remedy", "seconds", "silent"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -38,7 +39,7 @@ def registered(**changes: object) -> ModelRegistered:
 
 
 async def quantize(event: Event) -> Outcome:
-    quantizer = Quantizer(schemes=("int8", "nf4"), where={"config": None})
+    quantizer = Quantizer(schemes=("int8", "nf4"), where={"config": None}, notice=lambda _: None)
     return await quantizer.quantize(received(event))
 
 
@@ -75,12 +76,17 @@ async def test_what_cannot_be_done_is_refused_at_once(event, reason):
 
 
 def test_the_end_of_a_run_is_told_only_where_there_is_something_new():
-    quantizer = Quantizer(schemes=("int8",), where={})
+    notices: list[Mapping[str, str]] = []
+    quantizer = Quantizer(schemes=("int8",), where={}, notice=notices.append)
     claim = Claim(run_id="r", kind=KIND, arguments={"name": "m", "version": 1, "scheme": "int8"}, context={}, attempt=1)
     told = quantizer.done(claim, {"quantized": QUANTIZED.model_dump(mode="json"), "location": "/x"})
     assert [output.event for output in told.outputs] == [QUANTIZED]
     assert not quantizer.done(claim, {"reason": "it is there already"}).outputs
     assert not quantizer.failed(claim, "it died").outputs
+    assert [(each["name"], each["scheme"], each["reason"]) for each in notices] == [
+        ("m", "int8", "it is there already"),
+        ("m", "int8", "it died"),
+    ]
 
 
 def record(version: int, scheme: str | None = None, source: int | None = None) -> ModelRecord:
