@@ -18,7 +18,8 @@ import torch
 from agents.demo import shop
 from agents.prompt import build_prompt
 from infra.chat import ChatFormat
-from infra.lora import LoraPolicy, Row, collate, make_batches, train
+from infra.lora import LoraPolicy, train
+from infra.lora_batches import Row, collate, make_batches
 from infra.models import load_causal_lm
 from infra.settings import ModelSettings, Settings
 from schemas.tasks import Task
@@ -45,7 +46,10 @@ def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_t
     adapted = get_peft_model(model, config)
     adapted.train()
     optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=1e-4)
-    batches = [collate([rows[place] for place in batch], pad_token) for batch in make_batches(rows, policy)]
+    batches = [
+        collate([rows[place] for place in batch], pad_token)
+        for batch in make_batches(rows, batch_rows=policy.batch_rows, epochs=policy.epochs, seed=policy.seed)
+    ]
     began = time.monotonic()
     for batch in batches:
         keys = ("input_ids", "attention_mask", "position_ids", "labels")

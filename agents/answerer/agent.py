@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from agents.answerer.generation import Job, generate
-from agents.answerer.loading import LoadedAdapters
-from agents.answerer.ports import AdapterStore, Engine, Retriever
+from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
 from agents.answerer.replies import failed, refusal, retrieved
 from agents.answerer.retrieval import find, search_for
@@ -34,14 +33,13 @@ class Answerer:
         tasks: Mapping[str, Task],
         retriever: Retriever,
         engine: Engine,
-        adapters: AdapterStore,
+        releases: ServedReleases,
         context_tokens: int,
         now: Callable[[], datetime],
-        unprobed: bool = False,
     ) -> None:
         self._tasks, self._retriever, self._engine = tasks, retriever, engine
         self._context_tokens, self._now = context_tokens, now
-        self._releases = ServedReleases(LoadedAdapters(engine, adapters, unprobed=unprobed))
+        self.releases = releases
         self._retry_at: datetime | None = None
         self._adopting = asyncio.Lock()
         # While a batch holds it, no adapter that the batch may ask for is dropped.
@@ -76,35 +74,25 @@ class Answerer:
     async def _generate(self, jobs: Mapping[int, Job]) -> dict[int, Event]:
         async with self._engine_turn:
             # One state for the whole batch, from its first choice to its last token: a swap is seen by the next one.
-            states, tokens = self._releases.served, self._context_tokens
+            states, tokens = self.releases.served, self._context_tokens
             return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
 
     async def follow(self, received: Received[Event]) -> None:
         """A release: its adapters are loaded before it is served."""
-        if isinstance(received.event, ReleaseEvent) and self._releases.apply(received.event):
+        if isinstance(received.event, ReleaseEvent) and self.releases.apply(received.event):
             self._retry_at = None
             await self.catch_up()
 
     async def catch_up(self) -> None:
         """Serves what was released and is not served yet; does nothing while a failed attempt is fresh."""
         async with self._adopting:
-            if not self._releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
+            if not self.releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
                 return
-            await asyncio.to_thread(self._releases.adopt)
+            await asyncio.to_thread(self.releases.adopt)
             self._retry_at = self._now() + RETRY_ADOPTION
-            if self._releases.has_unused:
+            if self.releases.has_unused:
                 async with self._engine_turn:
-                    await asyncio.to_thread(self._releases.drop_unused)
-
-    @property
-    def behind(self) -> bool:
-        """Whether something was released that this worker does not serve yet."""
-        return self._releases.behind
-
-    @property
-    def problem(self) -> str | None:
-        """What keeps this worker from serving the newest release, in one line."""
-        return self._releases.problem
+                    await asyncio.to_thread(self.releases.drop_unused)
 
     def serves(self) -> Sequence[Serving]:
-        return serving(self._tasks, self._releases.served)
+        return serving(self._tasks, self.releases.served)

@@ -63,14 +63,14 @@ def initialise(home: Path) -> Path:
 
 def render() -> str:
     """The file's text: every table of the settings, commented out, and the tasks to begin with."""
-    from infra import settings
+    from infra import policies, settings
     from schemas import tasks
 
-    documented = attribute_docs(settings)
+    documented = {**attribute_docs(settings), **attribute_docs(policies)}
     parts = [HEAD]
     for name, field in settings.Settings.model_fields.items():
         table = field.annotation
-        if isinstance(table, type) and issubclass(table, settings.Table):
+        if isinstance(table, type) and issubclass(table, policies.Table):
             parts.append(_table(name, table, documented.get(table.__name__, {})))
     about_tasks = attribute_docs(tasks)["Task"]
     lines = [_comment(f"  {name}: {text}") for name, text in about_tasks.items() if text]

@@ -34,7 +34,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     """One object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where something is known to be wrong."""
     from infra.fleet import Fleet, alive, silence_bound
     from infra.kafka import KafkaClientConfig
-    from infra.local.stack import read_endpoints
+    from infra.local.endpoints import read_endpoints
     from infra.local.supervisor import Supervisor
     from infra.local.supervisord_conf import AGENTS
 
@@ -117,6 +117,6 @@ def _serving(worker: dict[str, Any]) -> list[object]:
 
 
 def _needs_stack(settings: Settings) -> bool:
-    from infra.settings import EMBEDDED
+    from infra.policies import EMBEDDED
 
     return EMBEDDED in (settings.kafka.bootstrap_servers, settings.milvus.uri)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
 from agents.errors import InvalidEvent
 from agents.outcome import NOTHING, Outcome, Output, RunRequest
-from agents.validator.metrics import METRICS
+from agents.validator.examination import fault
 from agents.validator.ports import Judge, Retention, Runs
-from schemas.datasets import DatasetRow
+from agents.validator.report import rejection, verdict_event
+from schemas.datasets import DATASET_ROW
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.event import Event
-from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, TrainingDeclined
+from schemas.learning import AdapterTrained, TrainingDeclined
 from schemas.release import ReleaseEvent
 from schemas.tasks import Task
 
@@ -50,9 +50,9 @@ class Validator:
             return NOTHING
         if not isinstance(event, AdapterTrained):
             raise InvalidEvent(f"the validator does not read {event.type}: send it to the topic it belongs to")
-        reason = unanswerable(event, self._tasks)
+        reason = fault(event.task, self._tasks)
         if reason is not None:
-            return Outcome(outputs=(_rejected(event.task, event.adapter_id, (reason,)),))
+            return Outcome(outputs=(rejection(event.task, event.adapter_id, (reason,)),))
         return Outcome(effect=lambda: self._request(event))
 
     def _request(self, event: AdapterTrained) -> Sequence[Output | RunRequest]:
@@ -64,7 +64,7 @@ class Validator:
         release = self._releases.get(event.task)
         champion = release.champion if release is not None else None
         if champion == event.adapter_id:
-            return (_rejected(event.task, event.adapter_id, ("it is the champion already",)),)
+            return (rejection(event.task, event.adapter_id, ("it is the champion already",)),)
         arguments = {
             **self._where,
             "task": event.task,
@@ -79,7 +79,7 @@ class Validator:
 
         def effect() -> Sequence[Output | RunRequest]:
             if result["accepted"]:
-                rows = [row_of(values) for values in result["rows"]]
+                rows = [DATASET_ROW.validate_python(values) for values in result["rows"]]
                 at = datetime.fromisoformat(result["at"])
                 self._retention.add(claim.arguments["task"], rows, claim.arguments["dataset_id"], at)
             return ()
@@ -89,41 +89,4 @@ class Validator:
     def failed(self, claim: Claim, reason: str) -> Outcome:
         task, adapter_id = claim.arguments["task"], claim.arguments["adapter_id"]
         reasons = (f"could not be validated: {reason}",)
-        return Outcome(outputs=(_rejected(task, adapter_id, reasons),), after=lambda: self._judge(adapter_id, reasons))
-
-
-def unanswerable(event: AdapterTrained, tasks: Mapping[str, Task]) -> str | None:
-    """Why an adapter cannot even be examined; None when it can."""
-    task = tasks.get(event.task)
-    if task is None:
-        return f"there is no task {event.task}: configured are {', '.join(sorted(tasks)) or 'none'}"
-    if task.metric not in METRICS:
-        known = ", ".join(METRICS)
-        said = "names no metric" if task.metric is None else f"names the metric {task.metric}, which is unknown"
-        return f"the task {task.name} {said}: set metric in [tasks.{task.name}] to one of {known}"
-    return None
-
-
-def verdict_event(arguments: Mapping[str, Any], result: Mapping[str, Any]) -> Output:
-    """What a finished run found, as the event that tells of it."""
-    task, adapter_id, scores, uri = arguments["task"], arguments["adapter_id"], result["scores"], result["report_uri"]
-    if not result["accepted"]:
-        return _rejected(task, adapter_id, tuple(result["reasons"]), scores, uri)
-    return Output(event=AdapterValidated(task=task, adapter_id=adapter_id, scores=scores, report_uri=uri))
-
-
-def row_values(row: DatasetRow) -> dict[str, Any]:
-    """A row as a run's result holds it."""
-    return {**asdict(row), "at": row.at.isoformat(), "sources": list(row.sources)}
-
-
-def row_of(values: Mapping[str, Any]) -> DatasetRow:
-    """The row in such values."""
-    return DatasetRow(**{**values, "at": datetime.fromisoformat(values["at"]), "sources": tuple(values["sources"])})
-
-
-def _rejected(
-    task: str, adapter_id: str, reasons: tuple[str, ...], scores: dict[str, float] | None = None, uri: str | None = None
-) -> Output:
-    event = AdapterRejected(task=task, adapter_id=adapter_id, scores=scores or {}, reasons=reasons, report_uri=uri)
-    return Output(event=event)
+        return Outcome(outputs=(rejection(task, adapter_id, reasons),), after=lambda: self._judge(adapter_id, reasons))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agents.prompt import build_prompt, hit_of
@@ -58,6 +58,18 @@ class Examination:
     retention: tuple[Asked, ...]
     evidence: Evidence
     left_out: int
+
+
+def fault(name: str, tasks: Mapping[str, Task]) -> str | None:
+    """Why no adapter of a task can be examined; None when it can."""
+    task = tasks.get(name)
+    if task is None:
+        return f"there is no task {name}: configured are {', '.join(sorted(tasks)) or 'none'}"
+    if task.metric not in METRICS:
+        known = ", ".join(METRICS)
+        said = "names no metric" if task.metric is None else f"names the metric {task.metric}, which is unknown"
+        return f"the task {task.name} {said}: set metric in [tasks.{task.name}] to one of {known}"
+    return None
 
 
 def held_out(rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
-from schemas.datasets import DatasetRow
+from schemas.datasets import DatasetManifest, DatasetRow
 from schemas.delivery import Run
 from schemas.generation import Generation, GenerationRequest, Message
+from schemas.registry import AdapterRecord, AdapterState
 
 
 class Engine(Protocol):
@@ -57,3 +59,34 @@ class Judge(Protocol):
     def __call__(self, adapter_id: str, reasons: Sequence[str]) -> None:
         """The adapter is rejected for these reasons. Raises Unavailable."""
         ...
+
+
+class Registry(Protocol):
+    """Where adapters come from, and where the verdict goes."""
+
+    def find(self, adapter_id: str) -> AdapterRecord | None: ...
+
+    def judge(
+        self, adapter_id: str, *, state: AdapterState, scores: dict[str, float], reasons: tuple[str, ...],
+        report_uri: str | None,
+    ) -> None: ...  # fmt: skip
+
+
+class Datasets(Protocol):
+    """The snapshots that adapters are trained and judged on."""
+
+    def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
+
+    def rows(self, dataset_id: str) -> list[DatasetRow]: ...
+
+
+class Suite(Protocol):
+    """The held-out rows of validated adapters."""
+
+    def rows(self, task: str, limit: int) -> list[DatasetRow]: ...
+
+
+class ServingEngine(Engine, Protocol):
+    """An engine that adapters can be loaded into."""
+
+    def set_adapters(self, adapters: dict[str, Path]) -> None: ...

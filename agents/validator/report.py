@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agents.outcome import Output
 from agents.validator.examination import Asked, Case, Examination
 from agents.validator.verdict import HARM_CHANCE, ValidationPolicy, Verdict, mean
+from schemas.learning import AdapterRejected, AdapterValidated
 
 EXAMPLES = 12
 """Rows that got better, and as many that got worse, which the report shows."""
@@ -67,6 +69,22 @@ def refusal_report(task: str, adapter_id: str, verdict: Verdict, lineage: dict[s
         "findings": [{"passed": finding.passed, "sentence": finding.sentence} for finding in verdict.findings],
         "lineage": lineage,
     }
+
+
+def verdict_event(arguments: Mapping[str, Any], result: Mapping[str, Any]) -> Output:
+    """What a finished run found, as the event that tells of it."""
+    task, adapter_id, scores, uri = arguments["task"], arguments["adapter_id"], result["scores"], result["report_uri"]
+    if not result["accepted"]:
+        return rejection(task, adapter_id, tuple(result["reasons"]), scores, uri)
+    return Output(event=AdapterValidated(task=task, adapter_id=adapter_id, scores=scores, report_uri=uri))
+
+
+def rejection(
+    task: str, adapter_id: str, reasons: tuple[str, ...], scores: dict[str, float] | None = None, uri: str | None = None
+) -> Output:
+    """The event that refuses an adapter."""
+    event = AdapterRejected(task=task, adapter_id=adapter_id, scores=scores or {}, reasons=reasons, report_uri=uri)
+    return Output(event=event)
 
 
 def _confusion(asked: Sequence[Asked], labels: Sequence[str], arm: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import structlog
 
 from agents.answerer.agent import Answerer
 from agents.answerer.ports import AdapterStore, Engine, Retriever
+from agents.answerer.releases import LoadedAdapters, ServedReleases
 from agents.errors import Unavailable
 from agents.outcome import Outcome
 from agents.wiring.database import database_of
@@ -51,13 +52,13 @@ class _Starting:
         """Takes a quarter of a minute; raises Unavailable while Milvus is not there."""
         settings = self._settings
         retriever, self._close = _retriever(settings)
+        engine = _engine(settings)
         self._answerer = Answerer(
             tasks=settings.tasks,
             retriever=retriever,
-            engine=_engine(settings),
-            adapters=_adapters(settings),
+            engine=engine,
+            releases=ServedReleases(LoadedAdapters(engine, _adapters(settings), unprobed=settings.answerer.unprobed)),
             context_tokens=settings.answerer.context_tokens,
-            unprobed=settings.answerer.unprobed,
             now=lambda: datetime.now(UTC),
         )
 
@@ -70,19 +71,19 @@ class _Starting:
     async def follow(self, received: Received[Event]) -> None:
         answerer = self._started()
         await answerer.follow(received)
-        if answerer.problem:
-            log.warning("release not served", event=received.identity, problem=answerer.problem)
+        if answerer.releases.problem:
+            log.warning("release not served", event=received.identity, problem=answerer.releases.problem)
 
     def serves(self) -> Sequence[Serving]:
         """Called with every heartbeat, which is also when a missing adapter is looked for again without traffic."""
         if self._answerer is None:
             return ()
-        if self._answerer.behind and (self._catching_up is None or self._catching_up.done()):
+        if self._answerer.releases.behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.ensure_future(self._answerer.catch_up())
         return self._answerer.serves()
 
     def problem(self) -> str | None:
-        return None if self._answerer is None else self._answerer.problem
+        return None if self._answerer is None else self._answerer.releases.problem
 
     def _started(self) -> Answerer:
         if self._answerer is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,8 @@ from schemas.registry import AdapterRecord
 from schemas.tasks import Task
 
 if TYPE_CHECKING:
-    from infra.lora import Row, Trained
+    from infra.lora import Trained
+    from infra.lora_batches import Row
 
 _TRAINING = (0.08, 0.94)
 """The part of the whole that the steps are."""
@@ -125,14 +125,11 @@ def _select(
 
 def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card, int]:
     """The adapter, what it is for, and on how many rows it was trained."""
-    import torch
-
     from infra.chat import ChatFormat
     from infra.lora import LoraPolicy, train
     from infra.models import load_trainable
 
     wanted = settings.trainer
-    torch.set_num_threads(wanted.threads or os.cpu_count() or 1)
     model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
     chat = ChatFormat(tokenizer)
     encoded = [_encode(settings, task, row, chat) for row in rows if row.split == "train"]
@@ -171,7 +168,7 @@ def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: P
 
 def _encode(settings: Settings, task: Task, row: DatasetRow, chat: Any) -> Row:
     """A row as the answerer would ask it, and its answer."""
-    from infra.lora import Row
+    from infra.lora_batches import Row
 
     hits = [hit_of(source) for source in row.sources]
     budget = settings.answerer.context_tokens

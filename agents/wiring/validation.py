@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from agents.errors import AdapterMissing, EngineCrashed, Unavailable
 from agents.runs import write_progress
-from agents.validator.agent import row_values
 from agents.validator.examination import Case, Examination, examine, held_out, suite_without
-from agents.validator.ports import Engine
+from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Suite
 from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report
 from agents.validator.report import scores as scores_of
@@ -28,45 +27,14 @@ from infra.adapters import FolderAdapters
 from infra.base_identity import BaseIdentity, identity_of
 from infra.settings import Settings
 from infra.validation_report import write_report
-from schemas.datasets import DatasetManifest, DatasetRow
-from schemas.registry import AdapterRecord, AdapterState
+from schemas.datasets import DATASET_ROW, DatasetRow
+from schemas.registry import AdapterState
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 PAUSE_SECONDS = 5.0
 """Between two attempts at what cannot be reached."""
-
-
-class Registry(Protocol):
-    """Where adapters come from, and where the verdict goes."""
-
-    def find(self, adapter_id: str) -> AdapterRecord | None: ...
-
-    def judge(
-        self, adapter_id: str, *, state: AdapterState, scores: dict[str, float], reasons: tuple[str, ...],
-        report_uri: str | None,
-    ) -> None: ...  # fmt: skip
-
-
-class Datasets(Protocol):
-    """The snapshots that adapters are trained and judged on."""
-
-    def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
-
-    def rows(self, dataset_id: str) -> list[DatasetRow]: ...
-
-
-class Suite(Protocol):
-    """The held-out rows of validated adapters."""
-
-    def rows(self, task: str, limit: int) -> list[DatasetRow]: ...
-
-
-class ServingEngine(Engine, Protocol):
-    """An engine that adapters can be loaded into."""
-
-    def set_adapters(self, adapters: dict[str, Path]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +101,7 @@ class Validation:
             "scores": scores,
             "report_uri": uri,
             "at": at.isoformat(),
-            "rows": [row_values(row) for row in rows] if verdict.accepted else [],
+            "rows": [DATASET_ROW.dump_python(row, mode="json") for row in rows] if verdict.accepted else [],
         }
 
     def _case(self) -> tuple[Case, ServingEngine]:

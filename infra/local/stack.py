@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import signal
 import sys
 import time
@@ -20,13 +17,15 @@ from agents.errors import ConfigurationError, Unavailable
 from infra.fleet import Fleet
 from infra.kafka import KafkaClientConfig, create_topics
 from infra.local import kafka, milvus
+from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
 from infra.local.ports import free_port
 from infra.local.space import require_space
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import SERVICES, Program
-from infra.settings import EMBEDDED, Settings
+from infra.policies import EMBEDDED
+from infra.settings import Settings
 
 KAFKA_PORT = 9092
 MILVUS_PORT = 19530
@@ -223,32 +222,6 @@ def prepare_registry(settings: Settings) -> None:
 def kafka_cache(settings: Settings) -> Path:
     """Where Kafka's jars are kept: beside the models, because several homes may share those."""
     return settings.models_folder / "kafka"
-
-
-def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
-    """Tells every other process of this home where the embedded parts are."""
-    endpoints = {}
-    if "kafka" in ports:
-        endpoints["kafka"] = f"127.0.0.1:{ports['kafka']}"
-    if "milvus" in ports:
-        endpoints["milvus"] = milvus.uri(ports["milvus"])
-    path = settings.run_folder / "endpoints.json"
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(endpoints))
-    temporary.rename(path)
-
-
-def read_endpoints(settings: Settings) -> dict[str, str]:
-    """Where the parts are, embedded or configured; without those that are embedded and do not run."""
-    found = {}
-    for name, ask in (("kafka", settings.kafka_bootstrap), ("milvus", settings.milvus_uri)):
-        with contextlib.suppress(Unavailable):
-            found[name] = ask()
-    return found
-
-
-def forget_endpoints(settings: Settings) -> None:
-    (settings.run_folder / "endpoints.json").unlink(missing_ok=True)
 
 
 def _service(name: str, command: list[str]) -> Program:

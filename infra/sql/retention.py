@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, slices
-from schemas.datasets import DatasetRow, lot_of
+from schemas.datasets import DATASET_ROW, DatasetRow, lot_of
 
 _rows = tables.retention_rows.c
 
@@ -28,7 +26,13 @@ class SqlRetention:
         if not rows:
             return
         values = [
-            {"task": task, "row_id": row.row_id, "dataset_id": dataset_id, "added_at": at, "row": _values(row)}
+            {
+                "task": task,
+                "row_id": row.row_id,
+                "dataset_id": dataset_id,
+                "added_at": at,
+                "row": DATASET_ROW.dump_python(row, mode="json"),
+            }
             for row in sorted(rows, key=lambda row: row.row_id)
         ]
         with self._database.connection(write=True) as connection:
@@ -42,14 +46,5 @@ class SqlRetention:
             chosen = sorted(ids, key=lot_of)[:limit]
             for some in slices(chosen):
                 wanted = select(_rows.row).where(_rows.task == task, _rows.row_id.in_(some))
-                found += [_row(values) for values in connection.execute(wanted).scalars()]
+                found += [DATASET_ROW.validate_python(values) for values in connection.execute(wanted).scalars()]
         return sorted(found, key=lambda row: row.lot)
-
-
-def _values(row: DatasetRow) -> dict[str, Any]:
-    return {**asdict(row), "at": row.at.isoformat(), "sources": list(row.sources)}
-
-
-def _row(values: Mapping[str, Any]) -> DatasetRow:
-    row = DatasetRow(**{**values, "sources": tuple(values["sources"])})
-    return replace(row, at=datetime.fromisoformat(values["at"]))

@@ -18,7 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from infra.lora import IGNORED, LoraPolicy, Row, TrainingFailed, collate, last_checkpoint, make_batches, train
+from infra.lora import LoraPolicy, TrainingFailed, answers_loss, last_checkpoint, train
+from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
 
 POLICY = LoraPolicy(
     rank=4, alpha=8.0, dropout=0.0, epochs=4.0, learning_rate=2e-2, batch_rows=4, checkpoint_steps=5, seed=3
@@ -153,13 +154,13 @@ def test_a_training_that_runs_away_is_no_training(load: Any, tmp_path: Path):
 
 def test_every_epoch_has_each_row_once_and_rows_of_like_length_stand_together():
     rows = [Row(prompt=[1] * (3 + number), answer=[2]) for number in range(40)]
-    batches = make_batches(rows, replace(POLICY, epochs=2.0, batch_rows=8))
+    batches = make_batches(rows, epochs=2.0, batch_rows=8, seed=3)
 
     assert len(batches) == 10
     assert sorted(place for batch in batches[:5] for place in batch) == list(range(40))
     spread = [max(len(rows[place]) for place in batch) - min(len(rows[place]) for place in batch) for batch in batches]
     assert max(spread) < 16
-    assert len(make_batches(rows, replace(POLICY, epochs=0.5, batch_rows=8))) == 2
+    assert len(make_batches(rows, epochs=0.5, batch_rows=8, seed=3)) == 2
 
 
 def test_padding_stands_on_the_left_and_only_answers_are_learned():
@@ -170,3 +171,30 @@ def test_padding_stands_on_the_left_and_only_answers_are_learned():
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
     assert batch["labels"].tolist() == [[IGNORED, IGNORED, IGNORED, 8, 9], [IGNORED] * 4 + [8]]
     assert batch["keep"] == 3
+
+
+def test_a_shared_beginning_stands_once_and_leaves_a_token_of_each_prompt():
+    rows = [Row([5, 6, 7], [8, 9]), Row([5, 6, 1, 2], [8])]
+
+    assert shared_prefix(rows) == 2
+    assert shared_prefix([Row([5, 6], [8])] * 2) == 1
+    assert shared_prefix([Row([1, 2], [8]), Row([3, 2], [8])]) == 0
+    batch = collate(rows, pad_token=0, shared=2)
+    assert batch["prefix"].tolist() == [[5, 6]]
+    assert batch["input_ids"].tolist() == [[7, 8, 9], [1, 2, 8]]
+    assert batch["attention_mask"].tolist() == [[1] * 5] * 2
+    assert batch["position_ids"].tolist() == [[2, 3, 4]] * 2
+
+
+def test_reading_a_shared_beginning_once_changes_neither_loss_nor_gradient(load: Any):
+    rows = [Row([2, 3, 4, 5 + number], [10 + number, 0]) for number in range(3)] + [Row([2, 3, 4, 9, 8, 7], [11, 0])]
+    found = []
+    for shared in (0, 3):
+        model = load()
+        loss, _ = answers_loss(model, collate(rows, pad_token=0, shared=shared))
+        loss.backward()
+        found.append((loss.item(), [each.grad for each in model.parameters()]))
+
+    (one, grads), (other, others) = found
+    assert one == pytest.approx(other, abs=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(grads, others, strict=True))

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from agents.answerer.agent import Answerer
+from agents.answerer.releases import LoadedAdapters, ServedReleases
 from infra.memory.adapters import MemoryAdapters
 from infra.memory.engine import MemoryEngine
 from infra.memory.retriever import MemoryRetriever
@@ -56,13 +57,14 @@ class Clock:
 class Room:
     """An answerer and the twins around it."""
 
-    def __init__(self, folder, engine=None, tasks=TASKS, **options):
+    def __init__(self, folder, engine=None, tasks=TASKS, *, unprobed=False):
         self.folder = folder
         self.engine, self.retriever = engine or MemoryEngine(), MemoryRetriever(CHUNKS)
         self.adapters, self.clock = MemoryAdapters(), Clock()
+        releases = ServedReleases(LoadedAdapters(self.engine, self.adapters, unprobed=unprobed))
         self.answerer = Answerer(
-            tasks=tasks, retriever=self.retriever, engine=self.engine, adapters=self.adapters, context_tokens=60,
-            now=self.clock, **options,
+            tasks=tasks, retriever=self.retriever, engine=self.engine, releases=releases, context_tokens=60,
+            now=self.clock,
         )  # fmt: skip
 
     def train(self, *names):

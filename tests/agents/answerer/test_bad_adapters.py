@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from agents.answerer.agent import Answerer
+from agents.answerer.releases import LoadedAdapters, ServedReleases
 from infra.adapter_files import adapter_id_of, install
 from infra.adapters import FolderAdapters
 from infra.memory.retriever import MemoryRetriever
@@ -55,16 +56,17 @@ def store(tmp_path, random_adapters):
 
 @pytest.fixture
 async def answerer(store, random_adapters, transformers_engine):
+    adapters = FolderAdapters(store, max_bytes=BIG)
     answerer = Answerer(
         tasks=TASKS,
         retriever=MemoryRetriever([]),
         engine=transformers_engine,
-        adapters=FolderAdapters(store, max_bytes=BIG),
+        releases=ServedReleases(LoadedAdapters(transformers_engine, adapters, unprobed=False)),
         context_tokens=200,
         now=lambda: NOW,
     )
     await release(answerer, 1, random_adapters["red"].name)
-    assert answerer.problem is None
+    assert answerer.releases.problem is None
     return answerer
 
 
@@ -121,8 +123,8 @@ async def test_bad_adapters_are_one_clear_line_each_and_the_old_one_goes_on_serv
         shutil.rmtree(store.parent / "made", ignore_errors=True)
         shutil.rmtree(store / random_adapters["blue"].name, ignore_errors=True)
         await release(answerer, sequence, make(random_adapters["blue"], store))
-        assert reason in answerer.problem, kind
-        assert "\n" not in answerer.problem, kind
+        assert reason in answerer.releases.problem, kind
+        assert "\n" not in answerer.releases.problem, kind
         assert answerer.serves()[0].adapters == (random_adapters["red"].name,), kind
     after = await answered(answerer)
     assert (after.adapter_id, after.release_sequence, after.text) == (random_adapters["red"].name, 1, before.text)
@@ -133,7 +135,7 @@ async def test_an_adapter_with_the_probes_of_another_is_not_served(answerer, sto
     shutil.copytree(random_adapters["blue"], blue)
     another_ones_probes(blue, random_adapters["red"])
     await release(answerer, 2, blue.name)
-    assert "does not answer as it did when it was validated" in answerer.problem
+    assert "does not answer as it did when it was validated" in answerer.releases.problem
     assert (await answered(answerer)).adapter_id == random_adapters["red"].name
 
 
@@ -143,5 +145,5 @@ async def test_a_good_one_is_served_after_bad_ones(answerer, store, random_adapt
     shutil.copytree(blue, store / blue.name)
     assert adapter_id_of(store / blue.name) == blue.name
     await release(answerer, 3, blue.name)
-    assert answerer.problem is None
+    assert answerer.releases.problem is None
     assert (await answered(answerer)).adapter_id == blue.name

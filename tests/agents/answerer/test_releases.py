@@ -60,7 +60,7 @@ async def test_a_missing_adapter_leaves_the_old_release_serving_and_is_reported(
     support, routing = await room.ask(question(), question(task="routing"))
     assert (support.adapter_id, support.release_sequence) == ("a1", 1)
     assert (routing.adapter_id, routing.release_sequence) == ("r1", 1)
-    assert room.answerer.problem.startswith("support: gone is not here")
+    assert room.answerer.releases.problem.startswith("support: gone is not here")
 
 
 async def test_a_missing_adapter_is_served_once_it_is_there(room):
@@ -69,7 +69,7 @@ async def test_a_missing_adapter_is_served_once_it_is_there(room):
     assert (await room.ask(question()))[0].release_sequence == 0, "it was looked for a moment ago"
     room.clock.now += RETRY_ADOPTION
     assert (await room.ask(question()))[0].adapter_id == "late"
-    assert room.answerer.problem is None
+    assert room.answerer.releases.problem is None
 
 
 async def test_a_loaded_adapter_whose_folder_is_gone_goes_on_serving(room):
@@ -78,7 +78,7 @@ async def test_a_loaded_adapter_whose_folder_is_gone_goes_on_serving(room):
     del room.adapters.folders["a1"]
     await room.release(1, "r1", task="routing")
     assert room.engine.adapters == {"a1", "r1"}
-    assert room.answerer.problem is None
+    assert room.answerer.releases.problem is None
 
 
 async def test_the_promotion_of_a_canary_loads_nothing_and_the_way_back_is_a_swap_too(room):
@@ -92,7 +92,7 @@ async def test_the_promotion_of_a_canary_loads_nothing_and_the_way_back_is_a_swa
     await room.release(4, "a1", previous="a2")
     assert (await room.ask(question()))[0].adapter_id == "a1"
     assert room.engine.loads == loads
-    assert room.answerer.problem is None
+    assert room.answerer.releases.problem is None
 
 
 async def test_at_most_three_adapters_of_a_task_are_loaded(room):
@@ -109,7 +109,10 @@ async def test_a_lost_way_back_is_told_and_hinders_nothing(room):
     room.train("a2")
     await room.release(3, "a2", previous="a1")
     assert (await room.ask(question()))[0].adapter_id == "a2"
-    assert room.answerer.problem == "support: there is no way back, for a1 is not here: train it again, or roll back"
+    assert (
+        room.answerer.releases.problem
+        == "support: there is no way back, for a1 is not here: train it again, or roll back"
+    )
 
 
 BROKEN = {
@@ -133,10 +136,10 @@ async def test_an_adapter_that_is_not_the_validated_one_leaves_the_old_release_s
     await room.release(2, "a2", previous="a1")
     (answer,) = await room.ask(question())
     assert (answer.adapter_id, answer.release_sequence) == ("a1", 1)
-    assert room.answerer.problem.startswith(f"support: {reason}")
-    assert "\n" not in room.answerer.problem
+    assert room.answerer.releases.problem.startswith(f"support: {reason}")
+    assert "\n" not in room.answerer.releases.problem
     assert room.engine.adapters == {"a1"}
-    assert room.answerer.behind
+    assert room.answerer.releases.behind
 
 
 async def test_an_adapter_that_was_installed_by_hand_is_served_where_that_is_allowed(tmp_path):

@@ -16,10 +16,13 @@ from agents.commands.home_template import attribute_docs, initialise, render
 from agents.commands.stack import parse_workers
 from agents.commands.status import describe
 from agents.errors import ConfigurationError, Misuse
+from agents.wiring.run import AGENTS
+from infra import policies
 from infra import settings as settings_module
 from infra.fleet import Report
+from infra.local.endpoints import read_endpoints, write_endpoints
 from infra.local.ports import free_port
-from infra.local.stack import agent_program, read_endpoints, workers_of, write_endpoints
+from infra.local.stack import agent_program, workers_of
 from infra.local.supervisor import Process
 from infra.settings import load
 from schemas.fleet import Serving, WorkerReported
@@ -37,8 +40,8 @@ def process(name: str, pid: int | None = 7, state: str = "RUNNING") -> Process:
 
 
 def test_one_worker_of_each_agent_unless_said():
-    assert parse_workers("") == {"indexer": 1, "answerer": 1, "recorder": 1}
-    assert parse_workers("answerer=3, recorder=0") == {"indexer": 1, "answerer": 3, "recorder": 0}
+    assert parse_workers("") == dict.fromkeys(AGENTS, 1)
+    assert parse_workers("answerer=3, recorder=0") == {**dict.fromkeys(AGENTS, 1), "answerer": 3, "recorder": 0}
 
 
 @pytest.mark.parametrize("text", ["answer=1", "answerer", "answerer=x", "answerer=-1", "answerer=65", "=2"])
@@ -111,7 +114,7 @@ def test_down_without_a_stack_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_running_an_unknown_agent_names_those_that_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert execute(["--home", str(tmp_path), "run", "indexr"]) == 2
-    assert capsys.readouterr().err == ("error: there is no agent 'indexr': choose from indexer, answerer, recorder\n")
+    assert capsys.readouterr().err == f"error: there is no agent 'indexr': choose from {', '.join(AGENTS)}\n"
 
 
 def test_a_worker_name_for_several_agents_is_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -156,10 +159,10 @@ def test_every_commented_setting_may_be_uncommented(tmp_path: Path):
 def test_every_setting_but_the_secrets_is_in_the_file_with_its_docs():
     text = render()
     tables = tomllib.loads(text)
-    docs = attribute_docs(settings_module)
+    docs = {**attribute_docs(settings_module), **attribute_docs(policies)}
     for name, field in settings_module.Settings.model_fields.items():
         table = field.annotation
-        if not (isinstance(table, type) and issubclass(table, settings_module.Table)):
+        if not (isinstance(table, type) and issubclass(table, policies.Table)):
             continue
         assert name in tables
         for setting, each in table.model_fields.items():

@@ -10,6 +10,7 @@ import pytest
 
 from agents.trainer.dataset import DatasetPolicy, fault, normalised, select, split_of
 from schemas.features import Example, Interaction, Stamp
+from schemas.interactions import Outcome
 from schemas.tasks import Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -68,7 +69,7 @@ def test_corrections_teach_the_correction_and_approved_answers_themselves():
 
 
 @pytest.mark.parametrize("outcome", ["pending", "unrated", "disapproved", "failed"])
-def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: str):
+def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: Outcome):
     row = replace(approved(1), outcome=outcome, rating=None, rating_stamp=None)
 
     assert select(TASK, [row], [], POLICY).rows == ()

@@ -8,8 +8,9 @@ import pytest
 from agents.errors import InvalidEvent
 from agents.outbox import Cause, Outbox
 from agents.outcome import NOTHING
-from agents.validator.agent import Validator, row_of, row_values
+from agents.validator.agent import Validator
 from infra.memory.retention import MemoryRetention
+from schemas.datasets import DATASET_ROW
 from schemas.envelope import Position, Received, decode, new_context
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
 from schemas.release import AdapterPromoted, AdapterRolledBack
@@ -128,7 +129,7 @@ async def test_what_cannot_be_examined_is_rejected_at_once(task, reason):
 
 async def test_an_accepted_adapter_is_told_and_its_rows_join_the_retention_suite(room):
     await room.send(trained())
-    await room.end(rows=[row_values(each) for each in rows(4)])
+    await room.end(rows=[DATASET_ROW.dump_python(each, mode="json") for each in rows(4)])
     (event,) = room.said()
     assert event == AdapterValidated(
         task="routing", adapter_id="a1", scores={"current.candidate": 0.9}, report_uri="file:///r"
@@ -138,7 +139,9 @@ async def test_an_accepted_adapter_is_told_and_its_rows_join_the_retention_suite
 
 async def test_a_rejected_adapter_is_told_with_its_reasons_and_leaves_no_rows(room):
     await room.send(trained())
-    await room.end(accepted=False, reasons=["no better", "worse elsewhere"], rows=[row_values(row(1))])
+    await room.end(
+        accepted=False, reasons=["no better", "worse elsewhere"], rows=[DATASET_ROW.dump_python(row(1), mode="json")]
+    )
     (event,) = room.said()
     assert isinstance(event, AdapterRejected)
     assert (event.reasons, event.report_uri) == (("no better", "worse elsewhere"), "file:///r")
@@ -175,4 +178,4 @@ async def test_the_champion_itself_is_no_candidate(room):
 
 def test_a_row_survives_the_way_through_a_runs_result():
     each = row(1, sources=({"text": "t", "score": 0.5},), fresh=False)
-    assert row_of(json.loads(json.dumps(row_values(each)))) == each
+    assert DATASET_ROW.validate_python(json.loads(json.dumps(DATASET_ROW.dump_python(each, mode="json")))) == each

@@ -1,0 +1,37 @@
+"""Where the embedded parts of a home are, told by whoever started them to every other process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+from agents.errors import Unavailable
+from infra.local import milvus
+from infra.settings import Settings
+
+
+def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
+    """Tells every other process of this home where the embedded parts are."""
+    endpoints = {}
+    if "kafka" in ports:
+        endpoints["kafka"] = f"127.0.0.1:{ports['kafka']}"
+    if "milvus" in ports:
+        endpoints["milvus"] = milvus.uri(ports["milvus"])
+    path = settings.run_folder / "endpoints.json"
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(endpoints))
+    temporary.rename(path)
+
+
+def read_endpoints(settings: Settings) -> dict[str, str]:
+    """Where the parts are, embedded or configured; without those that are embedded and do not run."""
+    found = {}
+    for name, ask in (("kafka", settings.kafka_bootstrap), ("milvus", settings.milvus_uri)):
+        with contextlib.suppress(Unavailable):
+            found[name] = ask()
+    return found
+
+
+def forget_endpoints(settings: Settings) -> None:
+    (settings.run_folder / "endpoints.json").unlink(missing_ok=True)

@@ -1,0 +1,125 @@
+"""A running home whose customers, killer and patience are the test's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agents.demo.news import News, Newsroom
+from agents.demo.shop import TASK, Message, messages
+from infra.kafka import KafkaClientConfig
+from infra.settings import Settings
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from infra.sql.runs import SqlRunStore
+from schemas.delivery import Run
+from schemas.event import Event
+from schemas.release import AdapterPromoted
+from tests.fixtures.stack import RunningHome
+
+TEAMS = ("delivery", "returns", "account", "skates")
+CONFIGURATION = """\
+[model]
+folder = "{models}"
+threads = 1
+
+[monitor]
+reference_rows = 40
+current_rows = 30
+every_rows = 10
+cool_down_seconds = 5
+tick_seconds = 2
+
+[trainer]
+minimum_rows = 20
+learning_rate = 1e-3
+epochs = {epochs}
+checkpoint_steps = 2
+
+[validator]
+current_rows = 40
+retention_rows = 20
+
+[promoter]
+shares = [0.5]
+judged = 8
+margin = 0.15
+tick_seconds = 1
+
+[tasks.routing]
+instruction = "Which team handles this message?"
+metric = "exact_match"
+labels = ["delivery", "returns", "account", "skates"]
+max_tokens = 6
+"""
+EPOCHS = 3
+
+
+class Loop:
+    """A running home whose customers are played by the test."""
+
+    def __init__(self, home: RunningHome, settings: Settings, newsroom: Newsroom) -> None:
+        self.home, self.settings, self.newsroom = home, settings, newsroom
+        database = Database(settings.sql_url())
+        self.runs = SqlRunStore(database)
+        self.features = SqlFeatureTable(database)
+        self.config = KafkaClientConfig.from_settings(settings)
+
+    def kill(self, *workers: str) -> None:
+        """As a crash does it; the supervisor starts them again."""
+        pids = self.home.pids()
+        for worker in workers:
+            os.kill(pids[worker], signal.SIGKILL)
+
+    def wait(self, kind: type[Event], since: int, seconds: float = 300) -> News:
+        return self.newsroom.wait(lambda event: isinstance(event, kind), seconds, kind.__name__, since=since)
+
+    def running(self, agent: str, *, progress: float = 0.0, seconds: float = 120) -> Run:
+        """The agent's run once its child is at work."""
+
+        def found() -> Run | None:
+            runs = [run for run in self.runs.unfinished(agent) if run.state == "running"]
+            return next((run for run in runs if run.progress.get("done", -1.0) > progress), None)
+
+        run: Run = until(found, seconds)
+        return run
+
+    def promotion(self, since: int) -> AdapterPromoted:
+        """The next promotion, once both answerers serve it."""
+        promoted = self.wait(AdapterPromoted, since).event
+        assert isinstance(promoted, AdapterPromoted)
+        self.await_serving(promoted.sequence)
+        return promoted
+
+    def await_serving(self, sequence: int) -> None:
+        until(lambda: all(self.newsroom.serving_since(f"answerer-{n}", TASK, sequence) for n in (1, 2)))
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event, _ in self.newsroom.all(kind, TASK)]
+
+
+def until(found: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first thing that is found. Fails after so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        time.sleep(0.1)
+    pytest.fail(f"did not happen within {seconds:g} s")
+
+
+def some(*splits: str, each: int | None = None) -> list[Message]:
+    """Messages of the splits that go to one of the test's teams, so many a team."""
+    left = Counter(dict.fromkeys(TEAMS, 10_000 if each is None else each))
+    chosen = []
+    for message in messages(*splits):
+        if left[message.label] > 0:
+            left[message.label] -= 1
+            chosen.append(message)
+    return chosen
