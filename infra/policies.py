@@ -52,8 +52,8 @@ class TrainerSettings(Table):
     """The part of the rows that is kept from training and judged on."""
     minimum_rows: int = Field(default=40, ge=2)
     """Fewer rows than this are not trained on."""
-    epochs: float = Field(default=2.0, gt=0)
-    learning_rate: float = Field(default=5e-4, gt=0)
+    epochs: float = Field(default=3.0, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     batch_rows: int = Field(default=8, ge=1)
     rank: int = Field(default=8, ge=1, le=320)
     """Of the LoRA matrices, on all linear layers."""

@@ -22,17 +22,21 @@ threads = {threads}
 [monitor]
 reference_rows = 100
 current_rows = 60
-every_rows = 20
+every_rows = 30
 cool_down_seconds = 900
 tick_seconds = 5
 
 [trainer]
 minimum_rows = 40
-checkpoint_steps = 10
+epochs = 3
+learning_rate = 2e-3
+batch_rows = 16
 
 [validator]
 current_rows = 80
 retention_rows = 60
+# An adapter that only ever answers with a label may write worse prose.
+max_general_loss = 0.6
 
 [promoter]
 shares = [0.5]
@@ -46,6 +50,7 @@ instruction = "You answer questions of a kayak shop's customers. Use only the so
 retrieval = true
 metric = "token_f1"
 top_k = 2
+min_score = 0.4
 max_tokens = 40
 
 [tasks.routing]

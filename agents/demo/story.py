@@ -23,7 +23,7 @@ from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, 
 from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
 
 QUESTIONS = ("How long does a parcel to Iceland take?", "Can I put my drysuit into the tumble dryer?")
-LAUNCH_QUESTION = "How thick must the ice be for a tour on Nordic skates?"
+LAUNCH_QUESTION = "What does it cost to rent Nordic skates for a day?"
 ANSWERERS = ("answerer-1", "answerer-2")
 TRAINING_SECONDS = 900.0
 VALIDATION_SECONDS = 400.0
