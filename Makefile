@@ -20,7 +20,7 @@ setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn work
 	$(UV) sync --frozen --compile-bytecode # the workers import torch: without bytecode each start takes twice as long
 	@touch $@
 
-demo: setup ## Publish documents, ask, correct, and see the interaction, on the embedded stack
+demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
 test: setup ## The whole suite: pure tests first, then contracts, then whole flows
@@ -45,6 +45,7 @@ check: lint test ## What CI runs
 bench: setup ## Figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.question_flow
 	$(PYTHON) -m benchmarks.delivery_faults
+	$(PYTHON) -m benchmarks.training
 
 clean: ## Removes the environment, caches and the default home folder, once its stack is down
 	-test -x .venv/bin/everlearn && .venv/bin/everlearn down

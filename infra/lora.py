@@ -7,21 +7,20 @@ Padding stands on the left, so that all answers end together.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from agents.errors import EverlearnError, Unavailable
+from agents.errors import EverlearnError
 from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
+from infra.lora_checkpoints import first_line, full_disk_as_unavailable, keep_only_of, last_checkpoint
 
 _CHECKPOINTS = 2
 _WARM_UP = 0.1
@@ -83,6 +82,8 @@ def train(
     torch.manual_seed(policy.seed)
     adapted = _adapt(model, policy)
     before = _weights(adapted)
+    with full_disk_as_unavailable(folder):
+        keep_only_of(_name(rows, policy, base_model), folder)
     checkpoint = last_checkpoint(folder)
     watch, shared = _Watch(len(batches), progress), shared_prefix(rows)
     trainer = _AnswerTrainer(
@@ -95,36 +96,20 @@ def train(
     trainer.remove_callback(PrinterCallback)
     began = time.monotonic()
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
-            raise Unavailable(f"{folder} cannot be written ({_first_line(error)}): make room there") from error
-        raise TrainingFailed(f"the training failed: {_first_line(error)}") from error
+        with full_disk_as_unavailable(folder):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RuntimeError as error:
+        raise TrainingFailed(f"the training failed: {first_line(error)}") from error
     seconds = time.monotonic() - began
     _check(before, _weights(adapted))
     target = folder / "adapter"
     shutil.rmtree(target, ignore_errors=True)
     # The name by which everybody knows the model, not the folder where it lies on this machine.
     adapted.peft_config["default"].base_model_name_or_path = base_model
-    adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
+    with full_disk_as_unavailable(folder):
+        adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
     read = sum(len(rows[place]) for batch in batches[watch.first_step :] for place in batch)
-    return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=watch.loss)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; one that was cut off is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text())
-            load_file(path / "adapter_model.safetensors")
-            for name in ("optimizer.pt", "scheduler.pt"):
-                torch.load(path / name, weights_only=True, map_location="cpu")
-        except (OSError, ValueError, RuntimeError, EOFError, SafetensorError):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            return path
-    return None
+    return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=_last_loss(trainer.state))
 
 
 def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
@@ -153,25 +138,15 @@ class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not foll
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
-    """Tells the progress, and remembers the losses at the end."""
+    """Tells the progress."""
 
     def __init__(self, steps: int, progress: Progress) -> None:
         self._steps, self._progress = steps, progress
-        self._losses: list[float] = []
         self._began = 0.0
         self.first_step = 0
 
-    @property
-    def loss(self) -> float:
-        last = self._losses[-max(1, len(self._losses) // 10) :]
-        return sum(last) / len(last) if last else float("nan")
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began, self.first_step = time.monotonic(), state.global_step
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if logs and "loss" in logs:
-            self._losses.append(float(logs["loss"]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         done = state.global_step
@@ -234,5 +209,13 @@ def _check(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Non
         raise TrainingFailed("no weight has changed: raise [trainer] learning_rate or epochs")
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _name(rows: Sequence[Row], policy: LoraPolicy, base_model: str) -> str:
+    """The same for the same training, another one for any other."""
+    return sha256(repr((base_model, policy, rows)).encode()).hexdigest()
+
+
+def _last_loss(state: Any) -> float:
+    """Mean of the last tenth of the steps, those before an interruption too."""
+    losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last) if last else float("nan")

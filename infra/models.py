@@ -85,13 +85,22 @@ def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedToken
     if settings.model.threads is not None:
         torch.set_num_threads(settings.model.threads)
     model, tokenizer = _load(folder)
-    if not tokenizer.chat_template:
-        raise ModelMissing(f"{_SETTING}: {folder} has no chat template; use a model that was tuned for chat")
-    if tokenizer.pad_token is None:
-        # Generation masks padding, so any token will do; padding with the end token would hide it from training.
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    _for_chat(tokenizer, folder)
     model.eval()
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def load_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
+    """The base model's tokenizer alone, in a moment. Raises ModelMissing or ConfigurationError."""
+    folder = prepare(settings)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelMissing(f"{_SETTING}: {folder} has no tokenizer that transformers knows ({error})") from error
+    _for_chat(tokenizer, folder)
+    return tokenizer
 
 
 def load_trainable(settings: Settings, *, nf4: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Path]:
@@ -106,12 +115,19 @@ def load_trainable(settings: Settings, *, nf4: bool) -> tuple[PreTrainedModel, P
         from infra.quantization import load_nf4
 
         model, tokenizer = load_nf4(folder)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        _for_chat(tokenizer, folder)
     else:
         model, tokenizer = load_causal_lm(settings)
     torch.set_num_threads(settings.trainer.threads or os.cpu_count() or 1)
     return model, tokenizer, folder
+
+
+def _for_chat(tokenizer: Any, folder: Path) -> None:
+    if not tokenizer.chat_template:
+        raise ModelMissing(f"{_SETTING}: {folder} has no chat template; use a model that was tuned for chat")
+    if tokenizer.pad_token is None:
+        # Generation masks padding, so any token will do; padding with the end token would hide it from training.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 
 SOURCE = "/everlearn/demo/customers"
-RATING_SHARE = 0.8
+RATING_SHARE = 0.6
 """The part of the customers who say whether an answer was right."""
 AT_ONCE = 16
 """Questions that wait for their answers at the same time."""

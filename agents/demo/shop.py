@@ -29,8 +29,7 @@ tick_seconds = 5
 [trainer]
 minimum_rows = 40
 epochs = 3
-learning_rate = 2e-3
-batch_rows = 16
+learning_rate = 1e-3
 
 [validator]
 current_rows = 80

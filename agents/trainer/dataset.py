@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -16,6 +16,9 @@ from hashlib import sha256
 from schemas.datasets import DatasetRow, RowOrigin, Split
 from schemas.features import Example, Interaction
 from schemas.tasks import Task
+
+_ONE_SIDED = 0.95
+"""Of rows more of which say the same a model learns to say just that, and has a good score by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,11 @@ class DatasetPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The rows, and how many others were left out and why."""
+    """The rows, and how many others were left out and why. ``learned_until``: see ``select``."""
 
     rows: tuple[DatasetRow, ...]
     left_out: dict[str, int]
+    learned_until: datetime | None = None
 
     @property
     def train(self) -> list[DatasetRow]:
@@ -49,6 +53,12 @@ class Selection:
         """When the first and the last fact in it happened."""
         times = [row.at for row in self.rows]
         return (min(times), max(times)) if times else None
+
+    def only(self, fits: Callable[[DatasetRow], bool]) -> Selection:
+        """Without the rows that are too long for the model."""
+        rows = tuple(row for row in self.rows if fits(row))
+        too_long = len(self.rows) - len(rows)
+        return replace(self, rows=rows, left_out={**self.left_out, "too long": too_long} if too_long else self.left_out)
 
 
 def select(
@@ -66,7 +76,9 @@ def select(
     """
     left_out: Counter[str] = Counter()
     newest: dict[str, DatasetRow] = {}
-    for row in sorted(_candidates(task, interactions, examples, policy, left_out), key=lambda each: each.at):
+    candidates = _candidates(task, interactions, examples, policy, left_out)
+    # Of two facts at one moment the ids decide, so that the order in which they were read does not.
+    for row in sorted(candidates, key=lambda each: (each.at, each.origin_id, each.output)):
         key = normalised(row.input)
         if key in newest:
             left_out["contradicted" if newest[key].output != row.output else "repeated"] += 1
@@ -80,7 +92,8 @@ def select(
     trained = sum(row.split == "train" for row in fresh)
     share = policy.replay_share
     replayed = _balanced(older, math.ceil(trained * share / (1 - share)))
-    return Selection(rows=tuple(sorted([*fresh, *replayed], key=lambda row: row.lot)), left_out=dict(left_out))
+    chosen = tuple(sorted([*fresh, *replayed], key=lambda row: row.lot))
+    return Selection(rows=chosen, left_out=dict(left_out), learned_until=learned_until)
 
 
 def fault(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
@@ -88,17 +101,21 @@ def fault(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None
     train, holdout = selection.train, selection.holdout
     told = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))
     left_out = f" (left out: {told})" if told else ""
+    if selection.learned_until is not None and not any(row.fresh for row in train):
+        return (
+            f"nothing new to learn since {selection.learned_until:%Y-%m-%d %H:%M} UTC, when the last adapter's rows "
+            f"end{left_out}: collect corrections or publish examples"
+        )
     if len(train) < policy.minimum_rows:
         return (
-            f"{len(train)} rows to train on, and {policy.minimum_rows} are needed{left_out}: collect corrections, "
-            "publish examples, or lower [trainer] minimum_rows"
+            f"{len(train)} rows to train on, and {policy.minimum_rows} are needed besides the {len(holdout)} held out"
+            f"{left_out}: collect corrections, publish examples, or lower [trainer] minimum_rows"
         )
     if not holdout:
         return f"none of {len(train)} rows is held out{left_out}: collect more, or raise [trainer] holdout_share"
-    if not any(row.fresh for row in train):
-        return f"nothing new to learn since the last adapter{left_out}: collect corrections or publish examples"
-    if task.labels and len({row.output for row in train}) < 2:
-        return f"all {len(train)} rows say {train[0].output!r}{left_out}: collect rows of other labels too"
+    label, most = Counter(row.output for row in train).most_common(1)[0]
+    if task.labels and most > _ONE_SIDED * len(train):
+        return f"{most} of {len(train)} rows say {label!r}{left_out}: collect rows of other labels too"
     return None
 
 

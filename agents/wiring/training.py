@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     finally:
         database.close()
     write_progress(folder, 0.03, "loading the base model")
-    trained, card, steps = _train(settings, task, rows, folder)
+    trained, card = _train(settings, task, rows, folder)
     write_progress(folder, _TRAINING[1], "registering the adapter")
     write_card(trained.folder, card)
     adapter_id, place = install(trained.folder, settings.adapters_folder)
@@ -68,7 +68,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
         created_at=datetime.now(UTC),
         metrics=trained.metrics,
     )
-    registry.log_training(record, {**settings.trainer.model_dump(), "rows": steps}, trained.metrics)
+    registry.log_training(record, {**settings.trainer.model_dump(), "rows": chosen.train_rows}, trained.metrics)
     registry.register(record)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
@@ -91,12 +91,19 @@ def _dataset(
             return known
     selection, policy = _select(settings, task, database, datasets, registry)
     reason = fault(selection, task, policy)
+    if reason is None:
+        # Counting tokens takes libraries that take seconds to import, and most reasons are found without.
+        selection = selection.only(_fits(settings, task))
+        reason = fault(selection, task, policy)
     if reason is not None:
         return reason
     start, end = selection.window or (None, None)
     manifest = datasets.put(task.name, selection.rows, created_at=datetime.now(UTC), window_start=start, window_end=end)
     if any(record.dataset_id == manifest.dataset_id for record in registry.adapters(task.name)):
-        return f"nothing new: dataset {manifest.dataset_id} was trained on already; collect corrections or examples"
+        return (
+            f"nothing new since {manifest.created_at:%Y-%m-%d %H:%M} UTC, when dataset {manifest.dataset_id} was "
+            "trained on: collect corrections or publish examples"
+        )
     part = remembered.with_suffix(".part")
     part.write_text(manifest.dataset_id)
     part.replace(remembered)
@@ -113,18 +120,31 @@ def _select(
     features = SqlFeatureTable(database)
     validated = next((each for each in registry.adapters(task.name) if each.state == "validated"), None)
     learned = datasets.manifest(validated.dataset_id) if validated is not None else None
-    selection = select(
+    until, most = learned.window_end if learned is not None else None, wanted.window_rows
+    rated = features.rated(task.name, most)
+    examples = features.examples(task.name, most)
+    if until is not None:  # there may be more news than the window takes, and still something must be replayed
+        rated += features.rated(task.name, most, until=until)
+        examples += features.examples(task.name, most, until=until)
+    return select(
         task,
-        features.rated(task.name, wanted.window_rows),
-        features.examples(task.name, wanted.window_rows),
+        {row.answer_id: row for row in rated}.values(),
+        {row.example_id: row for row in examples}.values(),
         policy,
-        learned_until=learned.window_end if learned is not None else None,
-    )
-    return selection, policy
+        learned_until=until,
+    ), policy
 
 
-def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card, int]:
-    """The adapter, what it is for, and on how many rows it was trained."""
+def _fits(settings: Settings, task: Task) -> Callable[[DatasetRow], bool]:
+    from infra.chat import ChatFormat
+    from infra.models import load_tokenizer
+
+    chat = ChatFormat(load_tokenizer(settings))
+    return lambda row: len(_encode(settings, task, row, chat)) <= settings.trainer.max_tokens
+
+
+def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card]:
+    """The adapter, and what it is for."""
     from infra.chat import ChatFormat
     from infra.lora import LoraPolicy, train
     from infra.models import load_trainable
@@ -132,14 +152,10 @@ def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: P
     wanted = settings.trainer
     model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
     chat = ChatFormat(tokenizer)
-    encoded = [_encode(settings, task, row, chat) for row in rows if row.split == "train"]
-    fitting = [row for row in encoded if len(row) <= wanted.max_tokens]
-    if not fitting:
-        raise ConfigurationError(f"no row has {wanted.max_tokens} tokens or fewer: raise [trainer] max_tokens")
     first, last = _TRAINING
     trained = train(
         model,
-        fitting,
+        [_encode(settings, task, row, chat) for row in rows if row.split == "train"],
         LoraPolicy(
             rank=wanted.rank,
             alpha=wanted.alpha,
@@ -163,7 +179,7 @@ def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: P
         base_revision=identity.revision,
         chat_template=identity.chat_template,
     )
-    return trained, card, len(fitting)
+    return trained, card
 
 
 def _encode(settings: Settings, task: Task, row: DatasetRow, chat: Any) -> Row:

@@ -73,9 +73,14 @@ class MemoryFeatureTable:
             return rows
         return rows[max(0, len(rows) - limit) :] if newest else rows[:limit]
 
-    def rated(self, task: str, limit: int) -> list[Interaction]:
-        """A task's approved and corrected answers, in which something happened last, newest first."""
+    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
+        """A task's approved and corrected answers, in which something happened last, newest first.
+
+        ``until``: only those in which nothing happened after.
+        """
         rows = self.recent(task, self.count())
+        if until is not None:
+            rows = [row for row in rows if row.last_event_at is not None and row.last_event_at <= until]
         return [row for row in rows if row.outcome in ("approved", "corrected")][:limit]
 
     def count(self) -> int:
@@ -83,10 +88,11 @@ class MemoryFeatureTable:
         with self._database.table("interactions") as rows:
             return len(rows)
 
-    def examples(self, task: str | None, limit: int) -> list[Example]:
-        """The examples of a task, or of all, newest first."""
+    def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
+        """The examples of a task, or of all, newest first; only those that were submitted until then."""
         with self._database.table("examples") as rows:
             found = [row for row in rows.values() if task in (None, row.task)]
+        found = [row for row in found if until is None or row.submitted_at <= until]
         found.sort(key=lambda row: row.example_id)
         return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]
 

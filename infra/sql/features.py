@@ -96,11 +96,16 @@ class SqlFeatureTable:
             rows = [interaction_of(row) for row in connection.execute(wanted.limit(limit)).mappings()]
         return rows[::-1] if newest else rows
 
-    def rated(self, task: str, limit: int) -> list[Interaction]:
-        """A task's approved and corrected answers, in which something happened last, newest first."""
+    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
+        """A task's approved and corrected answers, in which something happened last, newest first.
+
+        ``until``: only those in which nothing happened after.
+        """
         wanted = select(tables.interactions).where(
             _interactions.task == task, _interactions.outcome.in_(("approved", "corrected"))
         )
+        if until is not None:
+            wanted = wanted.where(_interactions.last_event_at <= until)
         wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
         with self._database.connection() as connection:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
@@ -110,11 +115,13 @@ class SqlFeatureTable:
         with self._database.connection() as connection:
             return connection.execute(select(func.count()).select_from(tables.interactions)).scalar_one()
 
-    def examples(self, task: str | None, limit: int) -> list[Example]:
-        """The examples of a task, or of all, newest first."""
+    def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
+        """The examples of a task, or of all, newest first; only those that were submitted until then."""
         newest = select(tables.examples).order_by(_examples.submitted_at.desc(), _examples.example_id)
         if task is not None:
             newest = newest.where(_examples.task == task)
+        if until is not None:
+            newest = newest.where(_examples.submitted_at <= until)
         with self._database.connection() as connection:
             return [Example(**row) for row in connection.execute(newest.limit(limit)).mappings()]
 

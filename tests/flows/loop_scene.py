@@ -43,6 +43,7 @@ epochs = {epochs}
 checkpoint_steps = 2
 
 [validator]
+max_general_loss = 1.5
 current_rows = 40
 retention_rows = 20
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from agents.wiring.run import AGENTS
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.settings import Settings, load
 from schemas.documents import DocumentSubmitted
@@ -87,15 +88,14 @@ def _ask(home: RunningHome, text: str, *words: str) -> dict[str, Any]:
 def test_the_stack_is_ready_and_says_what_it_serves(home: RunningHome) -> None:
     (status,) = home.json("status")
     assert status["ready"] is True
-    assert sorted(worker["agent"] for worker in status["workers"]) == ["answerer", "answerer", "indexer", "recorder"]
+    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(["answerer", *AGENTS])
     assert {"kafka", "milvus"} <= set(status["endpoints"])
     assert all({"agent", "pid", "ready", "lag", "serves"} <= set(worker) for worker in status["workers"])
 
 
 def test_a_second_up_in_the_same_home_says_so(home: RunningHome) -> None:
     done = home.run("up", check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "runs in" in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines()), "runs in" in done.stderr) == (1, 1, True)
 
 
 def test_a_question_is_answered_from_the_documents_of_its_tenant_with_sources(home: RunningHome) -> None:
@@ -103,8 +103,8 @@ def test_a_question_is_answered_from_the_documents_of_its_tenant_with_sources(ho
     assert answer["sources"][0]["document_id"] == "opening"
     assert answer["text"]
     assert (answer["base_model"], answer.get("adapter_id")) == ("smollm2-135m-instruct", None)
-    (stranger,) = home.json("ask", "When does the museum open?", "--tenant", "stranger", "--max-tokens", "4")
-    assert stranger.get("sources", []) == []
+    (stranger,) = home.json("search", "When does the museum open?", "--tenant", "stranger")
+    assert stranger["hits"] == []
 
 
 def test_an_interaction_has_its_question_answer_and_correction_in_one_row(home: RunningHome) -> None:
@@ -172,7 +172,7 @@ def _serves(worker: dict[str, Any], adapter_id: str) -> bool:
     return any(adapter_id in serving["adapters"] for serving in worker["serves"])
 
 
-MALFORMED = [topic.name for topic in TOPICS if set(topic.readers) & {"indexer", "answerer", "recorder"}]
+MALFORMED = [topic.name for topic in TOPICS if topic.readers]
 
 
 def test_a_malformed_message_on_every_topic_becomes_a_dead_letter_and_nothing_else_is_lost(

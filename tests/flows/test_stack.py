@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from agents.wiring.run import AGENTS
 from tests.fixtures.kafka import CACHE, prepared
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 START_SECONDS = 300.0
-RECORDER_ONLY = ("--workers", "indexer=0,answerer=0")
+RECORDER_ONLY = ("--workers", ",".join(f"{agent}=0" for agent in AGENTS if agent != "recorder"))
 
 
 class Home:
@@ -104,7 +105,7 @@ def test_up_brings_everything_up_and_down_leaves_nothing(home: Home):
 
     status = home.status()
     assert status["ready"] is True
-    assert sorted(worker["agent"] for worker in status["workers"]) == ["answerer", "indexer", "recorder"]
+    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(AGENTS)
     assert status["endpoints"].keys() == {"kafka", "milvus"}
     resident = sum(_resident_mb(each) for each in home.processes())
     assert resident < 4096, f"the idle stack takes {resident} MB"
@@ -190,7 +191,7 @@ def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(
 
 
 def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home):
-    home.up("--workers", "indexer=0,answerer=0,recorder=0")
+    home.up("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     runner = subprocess.Popen(
         [sys.executable, "-m", "agents", "--home", str(home.folder), "run", "recorder", "recorder"],
         env=home.environ,

@@ -18,8 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from infra.lora import LoraPolicy, TrainingFailed, answers_loss, last_checkpoint, train
+from infra.lora import LoraPolicy, TrainingFailed, answers_loss, train
 from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
+from infra.lora_checkpoints import last_checkpoint
+from infra.quantization import load_nf4
 
 POLICY = LoraPolicy(
     rank=4, alpha=8.0, dropout=0.0, epochs=4.0, learning_rate=2e-2, batch_rows=4, checkpoint_steps=5, seed=3
@@ -105,7 +107,9 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path)
     whole = last_checkpoint(tmp_path)
     assert whole is not None
     number = int(whole.name.rpartition("-")[2])
-    for name, cut in (("optimizer.pt", 100), ("adapter_model.safetensors", 50), ("trainer_state.json", 10)):
+    for name, cut in (
+        ("optimizer.pt", 100), ("adapter_model.safetensors", 50), ("rng_state.pth", 200), ("trainer_state.json", 10),
+    ):  # fmt: skip
         number += 5
         broken = tmp_path / f"checkpoint-{number}"
         shutil.copytree(whole, broken)
@@ -116,8 +120,39 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*"))[-1] == whole.name
 
 
-def test_a_disk_that_is_full_ends_it_with_one_line(tiny_model: Path, tmp_path: Path):
-    # A limit on the size of files refuses as a full disk does, and only this process.
+def test_a_training_that_died_after_its_last_step_still_tells_its_loss(load: Any, tmp_path: Path):
+    whole = learn(load(), tmp_path)
+    before = weights(whole.folder)
+    shutil.rmtree(whole.folder)
+
+    again = learn(load(), tmp_path)
+
+    assert again.loss == whole.loss
+    assert all(torch.equal(before[name], after) for name, after in weights(again.folder).items())
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, tmp_path: Path):
+    learn(load(), tmp_path)
+
+    other = learn(load(), tmp_path, replace(POLICY, rank=2))
+
+    assert other.tokens == 32 * 4 * 6
+    calm = learn(load(), tmp_path / "calm", replace(POLICY, rank=2))
+    assert all(torch.equal(one, weights(calm.folder)[name]) for name, one in weights(other.folder).items())
+
+
+def test_on_a_base_model_in_four_bits_it_learns_as_well(tiny_model: Path, tmp_path: Path):
+    model, _ = load_nf4(tiny_model)
+
+    trained = learn(model, tmp_path, replace(POLICY, nf4=True))
+
+    assert trained.loss < 2.5
+    assert {tensor.dtype for tensor in weights(trained.folder).values()} == {torch.float32}
+
+
+def test_a_disk_that_is_full_ends_it_with_one_line_whatever_file_it_meets(tiny_model: Path, tmp_path: Path):
+    # A limit on the size of files refuses as a full disk does, and only this process. The limits are met by the model
+    # card, the weights and the optimizer's state.
     code = textwrap.dedent("""
         import resource, signal, sys
         from pathlib import Path
@@ -126,20 +161,24 @@ def test_a_disk_that_is_full_ends_it_with_one_line(tiny_model: Path, tmp_path: P
         from agents.errors import Unavailable
         from tests.infra.test_lora import learn
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-        try:
-            learn(model, Path(sys.argv[2]))
-        except Unavailable as error:
-            sys.exit(f"refused: {error}")
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for limit in (4096, 20_000, 60_000):
+            model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+            try:
+                learn(model, Path(sys.argv[2]) / str(limit))
+            except Unavailable as error:
+                print(f"refused: {error}")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     """)
     command = [sys.executable, "-c", code, str(tiny_model), str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
 
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("refused: ")
-    assert "make room" in last
-    assert not (tmp_path / "adapter").exists()
+    refused = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    assert len(refused) == 3, done.stderr
+    assert all(line.endswith("make room there") for line in refused)
+    assert not list(tmp_path.glob("*/adapter"))
+    assert all(last_checkpoint(folder) is None for folder in tmp_path.iterdir())
 
 
 def test_a_training_that_changes_nothing_is_no_training(load: Any, tmp_path: Path):

@@ -108,10 +108,10 @@ async def test_a_check_without_a_verdict_is_kept_and_not_told(bench: Bench):
 
 async def test_told_drift_is_not_told_again_during_the_cool_down(bench: Bench):
     await full(bench)
-    await bench.finish("outcomes", "retrain")
+    await bench.finish("outcomes", "label")
     await bench.answer(row(10), row(11))
     bench.pass_time(60)
-    kept = await bench.finish("outcomes", "retrain")
+    kept = await bench.finish("outcomes", "label")
     assert len(bench.told()) == 1
     assert (kept.verdict, kept.told_at) == ("outcomes", bench.checks.recent("routing", 2)[1].told_at)
 
@@ -186,10 +186,10 @@ async def test_a_restarted_worker_that_finds_a_canary_goes_on_with_its_baseline(
     await bench.answer(*(row(number, adapter=None, sequence=2) for number in range(5)))
     await bench.follow(AdapterPromoted(task="routing", sequence=3, champion="new"))
     await bench.answer(*(row(number, adapter="new", sequence=3) for number in range(20, 30)))
-    await bench.finish("outcomes", "retrain")
+    await bench.finish("outcomes", "label")
     bench.restart()
     await bench.follow(canary)
     await bench.answer(*(row(number, adapter="new", sequence=4) for number in range(30, 32)))
-    await bench.finish("outcomes", "retrain")
+    await bench.finish("outcomes", "label")
     assert len(bench.told()) == 1
     assert {check.baseline for check in bench.checks.recent("routing", 5)} == {3}

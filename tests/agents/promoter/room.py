@@ -199,3 +199,9 @@ def rollback(task: str = TASK, reason: str | None = None) -> RollbackRequested:
 
 def experiment(adapter_id: str, share: float = 0.5, task: str = TASK) -> ExperimentRequested:
     return ExperimentRequested(task=task, adapter_id=adapter_id, share=share)
+
+
+async def good_stage(room: Room) -> None:
+    """A challenger that nobody complains of, at the share of the moment."""
+    room.answer("champion", "approved", 12)
+    await room.deliver(room.answer("challenger", "approved", 12))

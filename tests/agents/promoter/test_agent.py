@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from infra.memory.registry import MemoryRegistry
 from schemas.event import Event
 from schemas.learning import AdapterRejected, DriftCheckRequested, TrainingRequested
 from schemas.topics import TOPICS
-from tests.agents.promoter.room import START, Room, experiment, promotion, rollback, validated
+from tests.agents.promoter.room import START, Room, experiment, good_stage, promotion, rollback, validated
 from tests.fixtures.sql import memory_stores
 from tests.schemas.payloads import golden_events
 
@@ -18,12 +17,6 @@ from tests.schemas.payloads import golden_events
 @pytest.fixture
 def room(stores) -> Room:
     return Room(stores)
-
-
-async def good_stage(room: Room) -> None:
-    """A challenger that nobody complains of, at the share of the moment."""
-    room.answer("champion", "approved", 12)
-    await room.deliver(room.answer("challenger", "approved", 12))
 
 
 async def test_a_validated_adapter_goes_through_its_shares_and_is_promoted(room: Room):
@@ -220,35 +213,6 @@ async def test_interactions_without_a_task_or_a_release_are_nothing(room: Room):
     assert (room.told(), room.dead_letters()) == ([], [])
 
 
-async def test_the_registrys_aliases_follow_and_are_repaired(room: Room):
-    room.register("a", "b")
-    await room.deliver(promotion("a"))
-    await room.deliver(validated("b"))
-    await room.tick(await room.promoter.set_aliases(room.now))
-    assert aliases(room.registry) == {"a": ("champion",), "b": ("challenger",)}
-    await room.deliver(rollback())
-    room.registry.away = True
-    room.now += timedelta(seconds=5)
-    await room.tick(await room.promoter.set_aliases(room.now))
-    room.registry.away = False
-    room.now += timedelta(seconds=5)
-    await room.tick(await room.promoter.set_aliases(room.now))
-    assert aliases(room.registry) == {"a": ("champion",), "b": ()}
-    room.registry.set_aliases("routing", champion="b", challenger=None)
-    room.now += timedelta(minutes=5)
-    await room.tick(await room.promoter.set_aliases(room.now))
-    assert aliases(room.registry) == {"a": ("champion",), "b": ()}
-
-
-async def test_a_registry_that_is_away_holds_up_no_canary(room: Room):
-    room.registry.away = True
-    await room.deliver(validated("a"))
-    await good_stage(room)
-    await good_stage(room)
-    await room.deliver(rollback())
-    assert len(room.told()) == 4
-
-
 async def test_the_promoter_knows_every_event_of_the_topics_that_it_reads():
     mine: set[type[Event]] = {event for topic in TOPICS if "promoter" in topic.readers for event in topic.events}
     room = Room(memory_stores())
@@ -257,7 +221,3 @@ async def test_the_promoter_knows_every_event_of_the_topics_that_it_reads():
     for event in events:
         await room.deliver(event)
     assert all("does not read" not in letter for letter in room.dead_letters())
-
-
-def aliases(registry: MemoryRegistry) -> dict[str, tuple[str, ...]]:
-    return {each.adapter_id: each.aliases for each in registry.adapters()}

@@ -9,6 +9,7 @@ from threading import Barrier, Thread
 import pytest
 
 from schemas.features import Example, Interaction, Stamp
+from schemas.interactions import Outcome
 from tests.fixtures.sql import Stores
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 999999, tzinfo=UTC)
@@ -107,12 +108,26 @@ def test_recent_rows_are_of_the_task_newest_first(stores: Stores):
     assert stores.features.count() == 4
 
 
+def test_rated_rows_are_those_that_say_what_is_right_newest_first(stores: Stores):
+    outcomes: tuple[Outcome, ...] = ("approved", "corrected", "disapproved", "unrated", "approved")
+    for number, outcome in enumerate(outcomes):
+        at = NOW + timedelta(seconds=number)
+        row = replace(FULL, answer_id=f"a{number}", task="routing", outcome=outcome, last_event_at=at)
+        stores.features.put_interaction(row)
+
+    assert [row.answer_id for row in stores.features.rated("routing", 10)] == ["a4", "a1", "a0"]
+    assert [row.answer_id for row in stores.features.rated("routing", 1)] == ["a4"]
+    assert [row.answer_id for row in stores.features.rated("routing", 1, until=NOW + timedelta(seconds=1))] == ["a1"]
+    assert stores.features.rated("support", 10) == []
+
+
 def test_an_example_written_twice_is_written_once(stores: Stores):
     for each in (example(1), example(2), example(2), example(3, task="support")):
         stores.features.put_example(each)
 
     assert stores.features.examples("routing", 10) == [example(2), example(1)]
     assert stores.features.examples(None, 1) == [example(3, task="support")]
+    assert stores.features.examples("routing", 10, until=example(1).submitted_at) == [example(1)]
 
 
 def test_the_transaction_is_the_same_object_until_it_ends(stores: Stores):
