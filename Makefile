@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help setup demo test test-fast lint format check bench clean
+.PHONY: help setup demo test test-long test-fast lint format check bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,7 +24,11 @@ demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
 test: setup ## The whole suite: pure tests first, then contracts, then whole flows
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not flow"
+	$(PYTHON) -m pytest -m "flow and not long" # one at a time: two stacks of eight agents starve each other on two cores
+
+test-long: setup ## The loop through a second adapter, by itself: a quarter of an hour
+	$(PYTHON) -m pytest tests/flows/test_loop.py
 
 test-fast: setup ## Pure modules and memory twins alone, in under a minute
 	$(PYTHON) -m pytest -m fast

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from agents.errors import ConfigurationError, Unavailable
-from infra.fleet import Fleet
+from infra.fleet import Fleet, alive, silence_bound
 from infra.kafka import KafkaClientConfig, create_topics
 from infra.local import kafka, milvus
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
@@ -140,18 +140,26 @@ class Stack:
             stage("Milvus")
 
     def await_agents(self, stage: Stage) -> None:
-        """Returns when every worker has said since the start that it is ready."""
-        waiting = {worker.name for worker in self.workers}
+        """Returns when all workers are ready at the same time; one that was, and has fallen silent since, is not."""
+        wanted, told = {worker.name for worker in self.workers}, set[str]()
+        silence = silence_bound(self.settings.worker.heartbeat_seconds)
         deadline = time.monotonic() + READY_SECONDS
-        with Fleet(KafkaClientConfig.from_settings(self.settings)) as fleet, self._watched(waiting) as check:
-            while waiting:
-                for name, report in fleet.reports(wait_seconds=0.2).items():
-                    if name in waiting and report.time >= self._began and report.worker.state == "ready":
-                        waiting.discard(name)
-                        stage(name)
+        with Fleet(KafkaClientConfig.from_settings(self.settings)) as fleet, self._watched(wanted) as check:
+            while True:
+                reports = alive(fleet.reports(wait_seconds=0.2), now=datetime.now(UTC), silence=silence / 2)
+                ready = {
+                    name
+                    for name, report in reports.items()
+                    if name in wanted and report.time >= self._began and report.worker.state == "ready"
+                }
+                for name in sorted(ready - told):
+                    stage(name)
+                told |= ready
+                if ready == wanted:
+                    return
                 check()
                 if time.monotonic() > deadline:
-                    raise self._failure(sorted(waiting)[0], f"is not ready after {READY_SECONDS:.0f} s")
+                    raise self._failure(min(wanted - ready), f"is not ready after {READY_SECONDS:.0f} s")
 
     def stop(self) -> None:
         """Stops everything that runs; harmless when nothing does."""

@@ -33,7 +33,7 @@ threads = 1
 reference_rows = 40
 current_rows = 30
 every_rows = 10
-cool_down_seconds = 5
+cool_down_seconds = 600
 tick_seconds = 2
 
 [trainer]

@@ -91,6 +91,7 @@ def test_without_corrections_drift_trains_nothing_and_promotes_nothing(loop: Loo
     assert len(loop.of(AdapterTrained)) == len(loop.of(AdapterPromoted)) == 1
 
 
+@pytest.mark.long
 def test_with_corrections_drift_ends_in_the_promotion_of_an_adapter_that_knows_the_new_team(loop: Loop) -> None:
     heard = len(loop.newsroom.heard)
     first = loop.of(AdapterPromoted)[-1].champion
@@ -112,6 +113,7 @@ def test_with_corrections_drift_ends_in_the_promotion_of_an_adapter_that_knows_t
     assert shown["state"] == "validated"
 
 
+@pytest.mark.long
 def test_the_promotion_can_be_traced_to_the_corrections_that_caused_it(loop: Loop) -> None:
     champion = loop.of(AdapterPromoted)[-1].champion
     trained = next(event for event in loop.of(AdapterTrained) if event.adapter_id == champion)
@@ -122,6 +124,7 @@ def test_the_promotion_can_be_traced_to_the_corrections_that_caused_it(loop: Loo
     assert "correction" in done.stdout
 
 
+@pytest.mark.long
 def test_a_rollback_by_hand_returns_to_the_adapter_before(loop: Loop) -> None:
     now = loop.of(AdapterPromoted)[-1]
     loop.home.run("rollback", TASK, "--reason", "a test", "--wait")

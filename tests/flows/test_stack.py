@@ -104,7 +104,7 @@ def test_up_brings_everything_up_and_down_leaves_nothing(home: Home):
     assert "ready in " in done.stdout
 
     status = home.status()
-    assert status["ready"] is True
+    assert status["ready"] is True, status
     assert sorted(worker["agent"] for worker in status["workers"]) == sorted(AGENTS)
     assert status["endpoints"].keys() == {"kafka", "milvus"}
     resident = sum(_resident_mb(each) for each in home.processes())
