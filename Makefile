@@ -28,7 +28,7 @@ test: setup ## The whole suite: pure tests first, then contracts, then whole flo
 	$(PYTHON) -m pytest -m "flow and not long" # one at a time: two stacks of eight agents starve each other on two cores
 
 test-long: setup ## The loop through a second adapter, by itself: a quarter of an hour
-	$(PYTHON) -m pytest tests/flows/test_loop.py
+	$(PYTHON) -m pytest tests/flows/test_loop.py tests/flows/test_shuffled_corrections.py
 
 test-fast: setup ## Pure modules and memory twins alone, in under a minute
 	$(PYTHON) -m pytest -m fast

@@ -20,7 +20,7 @@ from schemas.features import Interaction, Stamp
 from tests.fixtures.registry import RegistryIn
 from tests.flows.loop_scene import some
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.long, pytest.mark.timeout(900)]
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 CONFIGURATION = """\
 [model]
