@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlparse
 import click
 
 from agents.commands.context import Context, json_option, pass_context
+from agents.commands.database import open_database
 from agents.commands.options import timeout_option
 from agents.commands.output import columns, emit, note, one_line
 from agents.commands.sending import SOURCE, now
@@ -95,16 +96,10 @@ def reports(context: Context, /, task: str | None, limit: int, newest: bool) -> 
 @contextmanager
 def open_checks(settings: Settings) -> Iterator[SqlDriftChecks]:
     """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
-    from infra.sql.database import Database
     from infra.sql.drift import SqlDriftChecks
-    from infra.sql.migrate import check_migrated
 
-    database = Database(settings.sql_url())
-    try:
-        check_migrated(database)
+    with open_database(settings) as database:
         yield SqlDriftChecks(database)
-    finally:
-        database.close()
 
 
 def describe(made: DriftCheck) -> dict[str, object]:

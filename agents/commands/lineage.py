@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agents.commands.database import open_database
 from agents.commands.output import counted, one_line
 from agents.commands.registered import figures
 from agents.errors import EverlearnError
@@ -45,14 +45,11 @@ def trace(settings: Settings, record: AdapterRecord) -> Lineage:
     Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached.
     """
     from infra.datasets import FolderDatasets
-    from infra.sql.database import Database
     from infra.sql.drift import SqlDriftChecks
-    from infra.sql.migrate import check_migrated
     from infra.sql.releases import SqlReleases
     from infra.sql.runs import SqlRunStore
 
-    with closing(Database(settings.sql_url())) as database:
-        check_migrated(database)
+    with open_database(settings) as database:
         datasets = FolderDatasets(settings.datasets_folder, database)
         manifest = datasets.manifest(record.dataset_id)
         rows = _rows(datasets, record) if manifest is not None else []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import Any
 
 from agents.commands.bars import ShowShare, share_bar
+from agents.commands.database import open_database
 from agents.commands.sending import SOURCE, now
 from agents.errors import EverlearnError
 from agents.ports import RunStore
@@ -29,11 +29,10 @@ def request_quantization(publisher: RecordPublisher, event: ModelRegistered, sch
 
 def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
     """Each run's result, in order, with a progress bar. Raises EverlearnError when one takes too long."""
-    from infra.sql.database import Database
     from infra.sql.runs import SqlRunStore
 
     deadline = time.monotonic() + seconds
-    with closing(Database(settings.sql_url())) as database:
+    with open_database(settings) as database:
         runs = SqlRunStore(database)
         for run_id in run_ids:
             with share_bar() as show:

@@ -17,6 +17,7 @@ from agents.commands.indexing import Reader
 from agents.commands.options import timeout_option
 from agents.commands.output import emit
 from agents.commands.questions import choose_task
+from agents.commands.registered import open_registry
 from agents.commands.sending import SOURCE, now
 from agents.deadletter import PREFIX
 from agents.errors import EverlearnError, Misuse
@@ -78,7 +79,9 @@ def promote(
     choose_task(task, settings.tasks)
     with _releases(settings) as releases:
         release = releases.current(task)
-    chosen = choose_adapter(_registered(settings, task), release, adapter).adapter_id
+    with open_registry(settings) as registry:
+        registered = registry.adapters(task)
+    chosen = choose_adapter(registered, release, adapter).adapter_id
     event: Request = PromotionRequested(task=task, adapter_id=chosen, reason=reason)
     asked = f"asked to promote {chosen} for {task}"
     if share is not None:
@@ -204,13 +207,3 @@ def _releases(settings: Settings) -> Iterator[SqlReleases]:
 
     with open_database(settings) as database:
         yield SqlReleases(database)
-
-
-def _registered(settings: Settings, task: str) -> list[AdapterRecord]:
-    from infra.registry import MlflowRegistry  # here, because MLflow takes seconds to import
-
-    registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
-    try:
-        return registry.adapters(task)
-    finally:
-        registry.close()

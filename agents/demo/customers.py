@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from agents.demo.news import News, Reading
 from agents.demo.shop import TASK, TEAMS, Message, is_right
-from agents.errors import EverlearnError, Unavailable
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
-from schemas.envelope import MalformedRecord, decode, encode, new_context
+from agents.errors import EverlearnError
+from infra.kafka import KafkaClientConfig, RecordPublisher
+from schemas.envelope import encode, new_context
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
@@ -59,20 +60,16 @@ class Customers:
     exchanges: list[Exchange] = field(default_factory=list)
     _waiting: dict[str, tuple[Message, bool]] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _closing: threading.Event = field(default_factory=threading.Event)
     _count: int = 0
 
     def __enter__(self) -> Customers:
         self._publisher = RecordPublisher(self.config)
-        self._reader = RecordReader(self.config, ["answers.v1"], from_end=True)
-        self._reading = threading.Thread(target=self._read, name="customers", daemon=True)
-        self._reading.start()
+        self._reading = Reading(self.config, ["answers.v1"], self._hear, from_end=True)
+        self._reading.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._reading.join(10)
-        self._reader.close()
+        self._reading.__exit__()
         self._publisher.close()
 
     def ask(
@@ -123,26 +120,15 @@ class Customers:
     def _publish(self, event: Event) -> None:
         self._publisher.publish([encode(event, new_context(SOURCE, now=datetime.now(UTC)))])
 
-    def _read(self) -> None:
-        while not self._closing.is_set():
-            try:
-                records = self._reader.poll(0.2)
-            except Unavailable:
-                continue  # whoever waits for an answer says that none came
-            for record in records:
-                try:
-                    event, context = decode("answers.v1", record.value, record.headers, now=datetime.now(UTC))
-                except MalformedRecord:
-                    continue
-                if isinstance(event, AnswerProduced | AnswerFailed):
-                    self._hear(event, context.time)
-
-    def _hear(self, answer: AnswerProduced | AnswerFailed, at: datetime) -> None:
+    def _hear(self, news: News) -> None:
+        answer = news.event
+        if not isinstance(answer, AnswerProduced | AnswerFailed):
+            return
         with self._changed:
             message, rate = self._waiting.pop(answer.answer_id, (None, False))
             if message is None:
                 return
-            exchange = Exchange(message=message, answer=answer, at=at)
+            exchange = Exchange(message=message, answer=answer, at=news.time)
             self.exchanges.append(exchange)
             self._changed.notify_all()
         feedback = self._feedback(exchange) if rate else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -21,6 +21,40 @@ E = TypeVar("E", bound=Event)
 
 class NothingHappened(EverlearnError):
     """What the story waits for has not come."""
+
+
+class Reading:
+    """A thread that reads topics along and hands each event to ``hear``. Use it as a context manager."""
+
+    def __init__(
+        self, config: KafkaClientConfig, topics: Sequence[str], hear: Callable[[News], None], *, from_end: bool = False
+    ) -> None:
+        self._reader = RecordReader(config, topics, from_end=from_end)
+        self._hear = hear
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"reads {topics[0]}", daemon=True)
+
+    def __enter__(self) -> Reading:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join(10)
+        self._reader.close()
+
+    def _read(self) -> None:
+        while not self._closing.is_set():
+            try:
+                records = self._reader.poll(0.2)
+            except Unavailable:
+                continue  # whoever waits says that nothing came
+            for record in records:
+                try:
+                    event, context = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
+                except MalformedRecord:
+                    continue
+                self._hear(News(event=event, context=context))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +76,14 @@ class Newsroom:
     config: KafkaClientConfig
     heard: list[News] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _closing: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Newsroom:
-        self._reader = RecordReader(self.config, TOPICS)
-        self._reading = threading.Thread(target=self._read, name="news", daemon=True)
-        self._reading.start()
+        self._reading = Reading(self.config, TOPICS, self._hear)
+        self._reading.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._reading.join(10)
-        self._reader.close()
+        self._reading.__exit__()
 
     def all(self, kind: type[E], task: str | None = None) -> list[tuple[E, News]]:
         """The events of a kind so far, in the order in which they were read."""
@@ -84,17 +114,7 @@ class Newsroom:
                 return news.time
         return None
 
-    def _read(self) -> None:
-        while not self._closing.is_set():
-            try:
-                records = self._reader.poll(0.2)
-            except Unavailable:
-                continue  # whoever waits says that nothing came
-            for record in records:
-                try:
-                    event, context = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
-                except MalformedRecord:
-                    continue
-                with self._changed:
-                    self.heard.append(News(event=event, context=context))
-                    self._changed.notify_all()
+    def _hear(self, news: News) -> None:
+        with self._changed:
+            self.heard.append(news)
+            self._changed.notify_all()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from agents.errors import ConfigurationError, Unavailable
 from agents.quantizer.ports import ModelRegistry
 from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of
 from agents.runs import write_progress
-from agents.wiring.children import settings_of
+from agents.wiring.children import general_texts, patiently, settings_of
 from infra.models import other_model
 from infra.quantization import Figures, measure, quantize, weight_bytes
 from infra.settings import Settings
@@ -26,9 +25,6 @@ from schemas.registry import ModelRecord
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-PAUSE_SECONDS = 5.0
-"""Between two attempts at a registry that cannot be reached."""
 
 
 class Refused(Exception):
@@ -45,12 +41,6 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     settings = settings_of(arguments, folder)
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
     return Quantization(settings, arguments, folder, registry, general_texts()).run()
-
-
-def general_texts() -> tuple[str, ...]:
-    """The text that retention is measured on, a paragraph each."""
-    text = files("agents.validator").joinpath("general.txt").read_text(encoding="utf-8")
-    return tuple(each.strip() for each in text.split("\n\n") if each.strip())
 
 
 class Quantization:
@@ -140,10 +130,4 @@ class Quantization:
         return self._folder / "measured.json"
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        """Waits for the registry for as long as it takes."""
-        while True:
-            try:
-                return action()
-            except Unavailable as error:
-                log.warning("waiting", reason=str(error))
-                self._sleep(PAUSE_SECONDS)
+        return patiently(action, self._sleep)

@@ -12,7 +12,7 @@ from agents.errors import ConfigurationError
 from agents.prompt import build_prompt, hit_of
 from agents.runs import write_progress
 from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
-from agents.wiring.children import settings_of
+from agents.wiring.children import patiently, settings_of
 from infra.adapter_files import Card, install, size_of, write_card
 from infra.base_identity import identity_of
 from infra.datasets import FolderDatasets
@@ -46,7 +46,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     database = Database(settings.sql_url())
     try:
         datasets = FolderDatasets(settings.datasets_folder, database)
-        chosen = _dataset(settings, task, database, datasets, registry, folder)
+        chosen = patiently(lambda: _dataset(settings, task, database, datasets, registry, folder))
         if isinstance(chosen, str):
             return {"declined": chosen}
         rows = datasets.rows(chosen.dataset_id)
@@ -56,7 +56,8 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     trained, card = _train(settings, task, rows, folder)
     write_progress(folder, _TRAINING[1], "registering the adapter")
     write_card(trained.folder, card)
-    adapter_id, place = install(trained.folder, settings.adapters_folder)
+    # Minutes of work are not given up because the registry or the disk is away for a while.
+    adapter_id, place = patiently(lambda: install(trained.folder, settings.adapters_folder))
     record = AdapterRecord(
         adapter_id=adapter_id,
         task=task.name,
@@ -68,8 +69,9 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
         created_at=datetime.now(UTC),
         metrics=trained.metrics,
     )
-    registry.log_training(record, {**settings.trainer.model_dump(), "rows": chosen.train_rows}, trained.metrics)
-    registry.register(record)
+    parameters = {**settings.trainer.model_dump(), "rows": chosen.train_rows}
+    patiently(lambda: registry.log_training(record, parameters, trained.metrics))
+    patiently(lambda: registry.register(record))
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
     return {"adapter_id": adapter_id, "dataset_id": chosen.dataset_id, "base_model": settings.model.base}

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
-from agents.errors import AdapterMissing, EngineCrashed, Unavailable
+from agents.errors import AdapterMissing
 from agents.runs import write_progress
 from agents.validator.examination import Case, Examination, examine, held_out, suite_without
 from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Suite
@@ -20,7 +19,7 @@ from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report
 from agents.validator.report import scores as scores_of
 from agents.validator.verdict import Finding, ValidationPolicy, Verdict, decide, rejected
-from agents.wiring.children import settings_of
+from agents.wiring.children import general_texts, patiently, settings_of
 from infra.adapter_files import read_card, write_probes
 from infra.adapter_integrity import check_integrity
 from infra.adapters import FolderAdapters
@@ -32,9 +31,6 @@ from schemas.registry import AdapterState
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-PAUSE_SECONDS = 5.0
-"""Between two attempts at what cannot be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +127,13 @@ class Validation:
                 engine.set_adapters({self._adapter_id: path, self._champion: store.path(self._champion)})
             except AdapterMissing as error:
                 raise AdapterMissing(f"there is no champion to hold it against: {error}") from error
-        text = files("agents.validator").joinpath("general.txt").read_text(encoding="utf-8")
         case = Case(
             task=self._task,
             adapter_id=self._adapter_id,
             champion=self._champion,
             rows=held_out(rows, self._settings.validator.current_rows),
             suite=suite_without(suite, rows, self._settings.validator.retention_rows),
-            general=tuple(each.strip() for each in text.split("\n\n") if each.strip()),
+            general=general_texts(),
             context_tokens=self._settings.answerer.context_tokens,
         )
         return case, engine
@@ -180,15 +175,7 @@ class Validation:
             log.warning("not judged in the registry", adapter=self._adapter_id, reason=str(error))
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        """Waits for SQL, the registry or room on the disk for as long as it takes."""
-        while True:
-            try:
-                return action()
-            except EngineCrashed:
-                raise
-            except Unavailable as error:
-                log.warning("waiting", reason=str(error))
-                self._parts.sleep(PAUSE_SECONDS)
+        return patiently(action, self._parts.sleep)
 
 
 class _Clock:

@@ -49,30 +49,6 @@ class MemoryFeatureTable:
         found.sort(key=lambda row: row.answer_id)
         return sorted(found, key=lambda row: row.last_event_at, reverse=True)[:limit]
 
-    def answered(
-        self,
-        task: str,
-        *,
-        since: datetime | None = None,
-        sequence: int | None = None,
-        newest: bool = False,
-        limit: int | None = None,
-    ) -> list[Interaction]:
-        """A task's answers, failed ones included, oldest first: from a time on, or by releases from a sequence on.
-
-        ``limit`` keeps the first so many, or with ``newest`` the last.
-        """
-        with self._database.table("interactions") as table:
-            rows = [row for row in table.values() if row.task == task and row.answered_at is not None]
-        if since is not None:
-            rows = [row for row in rows if row.answered_at >= since]
-        if sequence is not None:
-            rows = [row for row in rows if (row.release_sequence or -1) >= sequence]
-        rows.sort(key=lambda row: (row.answered_at, row.answer_id))
-        if limit is None:
-            return rows
-        return rows[max(0, len(rows) - limit) :] if newest else rows[:limit]
-
     def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
         """A task's approved and corrected answers, in which something happened last, newest first.
 

@@ -72,30 +72,6 @@ class SqlFeatureTable:
         with self._database.connection() as connection:
             return [interaction_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
-    def answered(
-        self,
-        task: str,
-        *,
-        since: datetime | None = None,
-        sequence: int | None = None,
-        newest: bool = False,
-        limit: int | None = None,
-    ) -> list[Interaction]:
-        """A task's answers, failed ones included, oldest first: from a time on, or by releases from a sequence on.
-
-        ``limit`` keeps the first so many, or with ``newest`` the last.
-        """
-        wanted = select(tables.interactions).where(_interactions.task == task, _interactions.answered_at.is_not(None))
-        if since is not None:
-            wanted = wanted.where(_interactions.answered_at >= since)
-        if sequence is not None:
-            wanted = wanted.where(_interactions.release_sequence >= sequence)
-        order = (_interactions.answered_at, _interactions.answer_id)
-        wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
-        with self._database.connection() as connection:
-            rows = [interaction_of(row) for row in connection.execute(wanted.limit(limit)).mappings()]
-        return rows[::-1] if newest else rows
-
     def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
         """A task's approved and corrected answers, in which something happened last, newest first.
 

@@ -140,7 +140,7 @@ def test_installing_again_mends_what_was_changed(source, adapters):
     adapter_id, folder = install(source, adapters)
     (folder / WEIGHTS).write_bytes(b"\0" * 100)
     (folder / CARD).unlink()
-    install(source, adapters)
+    assert install(source, adapters) == (adapter_id, folder)
     verify(adapter_id, folder)
 
 
