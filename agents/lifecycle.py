@@ -19,7 +19,7 @@ from agents.errors import Unavailable
 from agents.follow import follow
 from agents.heartbeat import Heartbeat
 from agents.outbox import OnStep, Outbox, no_hook
-from agents.ports import Database, InFlightMarks, Journal, Leases, Publisher, RunStore, TopicReader
+from agents.ports import Database, InFlightMarks, Journal, Leases, MessageLookup, Publisher, RunStore, TopicReader
 from agents.runs import Runner, runs_source
 from agents.stream import Stream, StreamSettings
 from agents.suspects import Suspects
@@ -41,6 +41,7 @@ class Parts:
     leases: Leases
     publisher: Publisher
     reader: TopicReader
+    lookup: MessageLookup
     stream: StreamSettings
     scratch: Path
     """An existing folder for runs and for Faust."""
@@ -93,8 +94,8 @@ class _Life:
         )
         self._stream = Stream(
             worker.agent, worker.topics, self._delivery.deliver, batch_size=worker.batch_size,
-            batch_bytes=worker.batch_bytes, settings=parts.stream, scratch=parts.scratch / "faust", instance=instance,
-            on_assigned=suspects.forget, on_acked=self._acked,
+            batch_bytes=worker.batch_bytes, settings=parts.stream, scratch=parts.scratch / "faust",
+            first=parts.lookup.first, instance=instance, on_assigned=suspects.forget, on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
             worker, name, parts.publisher, self._delivery, self._stream.lag, self._stream.idle_seconds,
@@ -186,6 +187,7 @@ class _Life:
         if self._worker.close is not None:
             await asyncio.to_thread(self._worker.close)
         await self._parts.publisher.close()
+        await self._parts.lookup.close()
 
     def _acked(self, messages: Sequence[Message]) -> None:
         self._parts.on_step("acked", [str(message.position) for message in messages])

@@ -74,6 +74,19 @@ class TopicReader(Protocol):
         ...
 
 
+class MessageLookup(Protocol):
+    """Knows which messages exist."""
+
+    async def first(self, topic: str, partition: int, offset: int) -> int:
+        """The offset of the first message that exists at or behind ``offset``; the end if none does.
+
+        Raises Unavailable.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
 class RunStore(Protocol):
     """Long work: rows that one worker at a time holds by a lease that it must renew."""
 

@@ -2,7 +2,8 @@
 
 Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So here the
 acks are by hand, in order, after ``deliver`` has finished the whole batch; whatever escapes stops the process, with
-its offsets where they were. Faust declares no topic, keeps no table, opens no port and waits for no stream to drain.
+its offsets where they were. Faust loses its place at some rebalances, so what comes next of each partition is held
+here (``positions.py``). Faust declares no topic, keeps no table, opens no port and waits for no stream to drain.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from mode import CrashingSupervisor
 
 from agents.errors import ConfigurationError
+from agents.positions import Arrival, Positions
 from schemas.delivery import Message
 from schemas.envelope import Position
 from schemas.topics import retry_topic
 
 log = structlog.get_logger()
 
+STILL_SECONDS = 2.0
+"""After so long without a message those that wait in Kafka should have come."""
+
 Deliver = Callable[[Sequence[Message]], Awaitable[None]]
+First = Callable[[str, int, int], Awaitable[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +86,27 @@ class Stream:
         batch_bytes: int,
         settings: StreamSettings,
         scratch: Path,
+        first: First,
         instance: str | None = None,
         on_assigned: Callable[[], None] = lambda: None,
         on_acked: Callable[[Sequence[Message]], None] = lambda messages: None,
     ) -> None:
-        """``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
+        """``first``: the offset of the first message of a topic's partition at or behind an offset; where there is
+        none, the partition's end.
+
+        ``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
 
         ``scratch``: an existing folder; Faust insists on making an empty one of its own below it.
         """
         self._deliver = deliver
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
+        self._first = first
         self._on_acked = on_acked
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
-        self._positions: dict[TP, int] = {}
+        self._positions: Positions[TP] = Positions(time.monotonic)
+        self._lagging: dict[TP, int] = {}
         self._idle_since: float | None = None
         self.assigned = asyncio.Event()
         """Set once Kafka has given this member its partitions, be it none."""
@@ -107,7 +120,7 @@ class Stream:
         self._app.agent(channel, name=agent, concurrency=1, supervisor_strategy=CrashingSupervisor)(self._consume)
 
         async def assigned(app: Any, partitions: Any, **_: Any) -> None:
-            self._positions.clear()
+            self._positions.forget()
             on_assigned()
             self.assigned.set()
 
@@ -117,6 +130,7 @@ class Stream:
     async def start(self) -> None:
         """Joins the group; ``assigned`` tells when it has."""
         self._app.finalize()
+        self._app.consumer._read_offset = _NoMemory()
         await self._app.start()
 
     async def stop(self, seconds: float) -> None:
@@ -128,19 +142,26 @@ class Stream:
             await asyncio.wait_for(self._app.stop(), seconds)
 
     async def lag(self) -> int:
-        """Messages that wait in the partitions assigned to this member."""
+        """Messages that wait in the partitions assigned to this member.
+
+        Those that have not come since the last call, though nothing is at work, are asked for again.
+        """
         consumer = self._app.consumer
-        partitions = consumer.assignment()
+        partitions = [TP(*tp) for tp in consumer.assignment()]
         if not partitions:
             return 0
-        ends = await consumer.highwaters(*partitions)
-        starts = await consumer.earliest_offsets(*partitions)
+        ends = {TP(*tp): end for tp, end in (await consumer.highwaters(*partitions)).items()}
+        starts = {TP(*tp): start for tp, start in (await consumer.earliest_offsets(*partitions)).items()}
         # The committed offset has no public accessor; Faust is pinned.
         committed = consumer._committed_offset
-        return sum(
-            max(0, end - max(self._positions.get(tp, 0), committed.get(tp) or 0, starts.get(tp, 0)))
-            for tp, end in ((faust.types.TP(*tp), end) for tp, end in ends.items())
-        )
+        places = {tp: self._positions.next(tp) or committed.get(tp) or 0 for tp in partitions}
+        waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], starts[tp]))}
+        if self.idle_seconds() >= STILL_SECONDS:
+            for tp, place in waiting.items():
+                if self._lagging.get(tp) == place:
+                    await self._ask_for_what_did_not_come(tp, place, ends[tp])
+        self._lagging = waiting
+        return sum(ends[tp] - place for tp, place in waiting.items())
 
     def idle_seconds(self) -> float:
         """For how long no message has arrived; 0 while a batch is being handled."""
@@ -155,12 +176,13 @@ class Stream:
             self._idle_since = time.monotonic()
             async for batch in _batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
                 self._idle_since = None
-                messages = [_message(event) for event in batch]
-                await self._deliver(messages)
-                for event, message in zip(batch, messages, strict=True):
-                    event.ack()
-                    self._positions[event.message.tp] = message.position.offset + 1
-                self._on_acked(messages)
+                events = [event for event in batch if await self._is_next(event.message)]
+                messages = [_message(event) for event in events]
+                if messages:
+                    await self._deliver(messages)
+                    for event in events:
+                        event.ack()
+                    self._on_acked(messages)
                 self._idle_since = time.monotonic()
         except Exception as error:
             log.exception("stream stopped", error=str(error))
@@ -169,6 +191,62 @@ class Stream:
             raise
         finally:
             self._drained.set()
+
+    async def _is_next(self, message: Any) -> bool:
+        """Whether a message is to be delivered now; asks for those before it that exist and did not come."""
+        tp, offset = message.tp, message.offset
+        if self._positions.next(tp) is None:
+            self._positions.begin(tp, await self._start(tp))
+        arrival = self._positions.arrived(tp, offset)
+        if arrival is not Arrival.MISSING:
+            return arrival is Arrival.NEXT
+        expected = self._positions.next(tp) or 0
+        first = await self._first(tp.topic, tp.partition, expected)
+        if first < offset:
+            log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
+            await self._ask(tp, first)
+            return False
+        # A transaction's marks lie between, or retention took them. Faust commits nothing behind a hole by itself.
+        self._app.consumer._committed_offset[tp] = offset
+        self._positions.begin(tp, offset + 1)
+        return True
+
+    async def _ask_for_what_did_not_come(self, tp: TP, place: int, end: int) -> None:
+        first = await self._first(tp.topic, tp.partition, place)
+        if self._positions.next(tp) not in (None, place):
+            return  # it came meanwhile
+        if first < end:
+            log.warning("did not come", partition=f"{tp.topic}/{tp.partition}", first=first)
+            await self._ask(tp, first)
+        else:
+            self._positions.begin(tp, end)
+
+    async def _start(self, tp: TP) -> int:
+        """Where this group goes on in a partition: what Kafka has committed, not what Faust remembers."""
+        thread = self._app.consumer._thread
+        committed = await thread.call_thread(thread._ensure_consumer().committed, tp)
+        if committed is not None:
+            return int(committed)
+        starts = await self._app.consumer.earliest_offsets(tp)
+        return next(int(start) for start in starts.values())
+
+    async def _ask(self, tp: TP, offset: int) -> None:
+        self._positions.asked(tp, offset)
+        with contextlib.suppress(IllegalStateError):  # it was taken from this member meanwhile
+            await self._app.consumer.seek(tp, offset)
+
+
+class _NoMemory(dict[TP, int | None]):
+    """In place of the offsets that Faust remembers to have read: with them it drops what is fetched again."""
+
+    def __missing__(self, key: TP) -> None:
+        return None
+
+    def __setitem__(self, key: TP, value: int | None) -> None:
+        return
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        return
 
 
 async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.lifecycle import Parts
 from agents.stream import StreamSettings
 from agents.wiring.database import database_of
-from infra.kafka.aio import KafkaConnection, KafkaPublisher, KafkaTopicReader
+from infra.kafka.aio import KafkaConnection, KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.settings import Settings
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
 from infra.sql.runs import SqlLeases, SqlRunStore
@@ -26,6 +26,7 @@ def parts(settings: Settings) -> Parts:
         leases=SqlLeases(database),
         publisher=KafkaPublisher(connection),
         reader=KafkaTopicReader(connection),
+        lookup=KafkaLookup(connection),
         stream=stream_settings(connection, settings),
         scratch=scratch,
         heartbeat_seconds=worker.heartbeat_seconds,

@@ -119,7 +119,7 @@ class KafkaPublisher:
 
 
 class KafkaTopicReader:
-    """Reads topics from their beginning, without a group."""
+    """Reads topics without a group."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
@@ -159,6 +159,45 @@ class KafkaTopicReader:
         if not numbers:
             raise Unavailable(f"there is no topic {topic}: 'everlearn up' creates the topics")
         return sorted(numbers)
+
+
+class KafkaLookup:
+    """Looks single messages up, with one connection that is made at the first question."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._looking = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def first(self, topic: str, partition: int, offset: int) -> int:
+        """The offset of the first message that exists at or behind ``offset``; the end if none does."""
+        place = TopicPartition(topic, partition)
+        async with self._looking:
+            try:
+                if self._consumer is None:
+                    self._consumer = AIOKafkaConsumer(
+                        **self._connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False
+                    )
+                    await self._consumer.start()
+                end = (await self._consumer.end_offsets([place]))[place]
+                self._consumer.assign([place])
+                self._consumer.seek(place, offset)
+                while await self._consumer.position(place) < end:
+                    found = await self._consumer.getmany(place, timeout_ms=1000, max_records=1)
+                    if found:
+                        return int(found[place][0].offset)
+                return int(end)
+            except (KafkaError, OSError) as error:
+                await self._end()
+                raise _unreachable(self._connection, error) from error
+
+    async def close(self) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await _stop(consumer)
 
 
 async def _all_reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:

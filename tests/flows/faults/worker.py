@@ -21,7 +21,7 @@ from agents.outcome import Outcome, Output
 from agents.stream import StreamSettings
 from agents.wiring.run import configure_logging
 from agents.worker import Worker, one_by_one
-from infra.kafka.aio import KafkaConnection, KafkaPublisher, KafkaTopicReader
+from infra.kafka.aio import KafkaConnection, KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
@@ -116,6 +116,7 @@ def main(plan: Plan) -> int:
         leases=SqlLeases(database),
         publisher=KafkaPublisher(connection),
         reader=KafkaTopicReader(connection),
+        lookup=KafkaLookup(connection),
         stream=StreamSettings(
             bootstrap_servers=plan.bootstrap,
             session_timeout_seconds=plan.session_timeout_seconds,

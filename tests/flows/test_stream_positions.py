@@ -1,0 +1,124 @@
+"""The order of what a stream delivers, on a real broker: whatever Faust passes over is fetched after all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from agents.stream import Stream, StreamSettings
+from infra.kafka import KafkaClientConfig, create_topics
+from infra.kafka.aio import KafkaConnection, KafkaLookup
+from schemas.delivery import Message
+from schemas.topics import TopicSettings, retry_topic
+
+pytestmark = pytest.mark.flow
+AGENT = "reader"
+
+
+class Reading:
+    """A stream over a topic of one partition, read a message at a time."""
+
+    def __init__(self, config: KafkaClientConfig, topic: str, scratch: Path) -> None:
+        self.delivered: list[int] = []
+        self.at_message: Callable[[int], object] = lambda offset: None
+        self._topic, self._scratch = topic, scratch
+        self.connection = KafkaConnection(bootstrap_servers=config.bootstrap_servers)
+
+    async def __aenter__(self) -> Reading:
+        self._lookup = KafkaLookup(self.connection)
+        self.stream = Stream(
+            AGENT, [self._topic], self._deliver, batch_size=1, batch_bytes=1 << 20, scratch=self._scratch,
+            settings=StreamSettings(bootstrap_servers=self.connection.bootstrap_servers, commit_seconds=0.1),
+            first=self._lookup.first,
+        )  # fmt: skip
+        await self.stream.start()
+        await self.stream.assigned.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stream.stop(10)
+        await self._lookup.close()
+
+    async def _deliver(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            outcome = self.at_message(message.position.offset)
+            if asyncio.iscoroutine(outcome):
+                await outcome
+            self.delivered.append(message.position.offset)
+
+    async def until(self, last: int, seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while last not in self.delivered:
+                await self.stream.lag()
+                await asyncio.sleep(0.5)
+
+
+@pytest.fixture
+def topic(kafka_config: KafkaClientConfig, make_topic: Callable[..., str]) -> str:
+    name = make_topic("stream")
+    retries = TopicSettings(name=retry_topic(name, AGENT), partitions=1, compacted=False, retention_days=1)
+    create_topics(kafka_config, [retries])
+    return name
+
+
+async def publish(config: KafkaClientConfig, topic: str, *counts: int, transactional: bool = False) -> None:
+    """So many messages in each of so many transactions, or in none."""
+    identity = {"transactional_id": f"{topic}-writer"} if transactional else {}
+    async with AIOKafkaProducer(bootstrap_servers=config.bootstrap_servers, **identity) as producer:
+        for count in counts:
+            if transactional:
+                await producer.begin_transaction()
+            for _ in range(count):
+                await producer.send_and_wait(topic, b"x", partition=0)
+            if transactional:
+                await producer.commit_transaction()
+
+
+async def test_what_the_consumer_skips_is_delivered_in_order(
+    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path
+) -> None:
+    await publish(kafka_config, topic, 5)
+    async with Reading(kafka_config, topic, tmp_path) as reading:
+        await reading.until(4)
+        await reading.stream._app.consumer.seek(TP(topic, 0), 8)
+        await publish(kafka_config, topic, 5)
+        await reading.until(9)
+    assert reading.delivered == list(range(10))
+
+
+async def test_what_the_consumer_skips_at_the_end_is_delivered_though_nothing_follows(
+    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path
+) -> None:
+    await publish(kafka_config, topic, 5)
+    async with Reading(kafka_config, topic, tmp_path) as reading:
+        await reading.until(4)
+        await reading.stream._app.consumer.seek(TP(topic, 0), 7)
+        await publish(kafka_config, topic, 2)
+        await reading.until(6)
+        assert await reading.stream.lag() == 0
+    assert reading.delivered == list(range(7))
+
+
+async def test_the_marks_of_transactions_are_passed_and_committed(
+    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path
+) -> None:
+    await publish(kafka_config, topic, 2, 1, 3, transactional=True)
+    async with Reading(kafka_config, topic, tmp_path) as reading:
+        await reading.until(7)
+    async with Reading(kafka_config, topic, tmp_path) as again:
+        await publish(kafka_config, topic, 1)
+        await again.until(9)
+    assert reading.delivered == [0, 1, 3, 5, 6, 7]
+    assert again.delivered == [9]
+
+
+async def test_lookup_tells_what_exists(kafka_config: KafkaClientConfig, topic: str) -> None:
+    await publish(kafka_config, topic, 2, 1, transactional=True)
+    lookup = KafkaLookup(KafkaConnection(bootstrap_servers=kafka_config.bootstrap_servers))
+    assert [await lookup.first(topic, 0, offset) for offset in range(5)] == [0, 1, 3, 3, 5]
+    await lookup.close()
