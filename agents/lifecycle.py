@@ -21,7 +21,8 @@ from agents.heartbeat import Heartbeat
 from agents.outbox import OnStep, Outbox, no_hook
 from agents.ports import Database, InFlightMarks, Journal, Leases, MessageLookup, Publisher, RunStore, TopicReader
 from agents.runs import Runner, runs_source
-from agents.stream import Stream, StreamSettings
+from agents.stream import Stream
+from agents.stream_app import StreamSettings
 from agents.suspects import Suspects
 from agents.ticks import Ticker, ticks_source
 from agents.worker import Worker

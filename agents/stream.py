@@ -3,28 +3,24 @@
 Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So here the
 acks are by hand, in order, after ``deliver`` has finished the whole batch; whatever escapes stops the process, with
 its offsets where they were. Faust loses its place at some rebalances, so what comes next of each partition is held
-here (``positions.py``). Faust declares no topic, keeps no table, opens no port and waits for no stream to drain.
+here (``positions.py``). What else of Faust is switched off stands in ``stream_app.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faust
 import structlog
-from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from agents.errors import ConfigurationError
 from agents.positions import Arrival, Positions
+from agents.stream_app import StreamSettings, faust_app
 from schemas.delivery import Message
 from schemas.envelope import Position
 from schemas.topics import retry_topic
@@ -36,41 +32,6 @@ STILL_SECONDS = 2.0
 
 Deliver = Callable[[Sequence[Message]], Awaitable[None]]
 First = Callable[[str, int, int], Awaitable[int]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamSettings:
-    """How a stream reaches Kafka and how patient it is."""
-
-    bootstrap_servers: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = None
-    ssl_context: ssl.SSLContext | None = None
-    session_timeout_seconds: float = 10.0
-    max_poll_interval_seconds: float = 300.0
-    commit_seconds: float = 1.0
-    buffer: int = 1024
-    """Messages that wait in memory, beyond which reading pauses."""
-
-    def credentials(self) -> Any:
-        """Faust's form of the security settings."""
-        if self.security_protocol == "PLAINTEXT":
-            return None
-        if self.security_protocol == "SSL":
-            return self.ssl_context
-        if self.sasl_username is None or self.sasl_password is None or self.sasl_mechanism is None:
-            raise ConfigurationError(
-                f"[kafka] {self.security_protocol} needs sasl_mechanism, sasl_username "
-                "and EVERLEARN_KAFKA_SASL_PASSWORD"
-            )
-        return faust.SASLCredentials(
-            username=self.sasl_username,
-            password=self.sasl_password,
-            mechanism=self.sasl_mechanism,
-            ssl_context=self.ssl_context,
-        )
 
 
 class Stream:
@@ -112,7 +73,7 @@ class Stream:
         """Set once Kafka has given this member its partitions, be it none."""
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with whatever ended the stream."""
-        self._app = _app(agent, settings, scratch, instance)
+        self._app = faust_app(agent, settings, scratch, instance)
         names = [name for topic in topics for name in (topic, retry_topic(topic, agent))]
         channel = self._app.topic(
             *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -232,7 +193,7 @@ class Stream:
 
     async def _ask(self, tp: TP, offset: int) -> None:
         self._positions.asked(tp, offset)
-        with contextlib.suppress(IllegalStateError):  # it was taken from this member meanwhile
+        if tp in self._app.consumer.assignment():  # else it was taken from this member meanwhile
             await self._app.consumer.seek(tp, offset)
 
 
@@ -284,28 +245,4 @@ def _message(event: Any) -> Message:
         key=message.key,
         value=message.value,
         headers=tuple(pairs),
-    )
-
-
-def _app(agent: str, settings: StreamSettings, scratch: Path, instance: str | None) -> Any:
-    return faust.App(
-        f"everlearn-{agent}",
-        broker=[f"aiokafka://{server}" for server in settings.bootstrap_servers.split(",")],
-        broker_credentials=settings.credentials(),
-        broker_session_timeout=settings.session_timeout_seconds,
-        broker_heartbeat_interval=settings.session_timeout_seconds / 4,
-        broker_max_poll_interval=settings.max_poll_interval_seconds,
-        broker_request_timeout=max(30.0, settings.session_timeout_seconds + 5),
-        broker_commit_interval=settings.commit_seconds,
-        broker_max_poll_records=500,
-        consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=instance,
-        stream_buffer_maxsize=settings.buffer,
-        stream_wait_empty=False,  # with unacked events, shutdown and rebalances would hang
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        web_enabled=False,
-        autodiscover=False,
-        store="memory://",
-        datadir=scratch,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.lifecycle import Parts
-from agents.stream import StreamSettings
+from agents.stream_app import StreamSettings
 from agents.wiring.database import database_of
 from infra.kafka.aio import KafkaConnection, KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.settings import Settings

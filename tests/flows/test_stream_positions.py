@@ -10,7 +10,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from agents.stream import Stream, StreamSettings
+from agents.stream import Stream
+from agents.stream_app import StreamSettings
 from infra.kafka import KafkaClientConfig, create_topics
 from infra.kafka.aio import KafkaConnection, KafkaLookup
 from schemas.delivery import Message

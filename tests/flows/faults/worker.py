@@ -18,7 +18,7 @@ from pathlib import Path
 from agents.delivery import RetryPolicy
 from agents.lifecycle import Parts, run_worker
 from agents.outcome import Outcome, Output
-from agents.stream import StreamSettings
+from agents.stream_app import StreamSettings
 from agents.wiring.run import configure_logging
 from agents.worker import Worker, one_by_one
 from infra.kafka.aio import KafkaConnection, KafkaLookup, KafkaPublisher, KafkaTopicReader
