@@ -29,7 +29,7 @@ tick_seconds = 5
 [trainer]
 minimum_rows = 40
 epochs = 3
-learning_rate = 1e-3
+learning_rate = 7e-4
 
 [validator]
 current_rows = 80
