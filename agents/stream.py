@@ -19,8 +19,9 @@ import structlog
 from faust.types import TP
 from mode import CrashingSupervisor
 
+from agents.errors import Unavailable
 from agents.positions import Arrival, Positions
-from agents.stream_app import StreamSettings, faust_app
+from agents.stream_app import NoMemory, StreamSettings, faust_app
 from schemas.delivery import Message
 from schemas.envelope import Position
 from schemas.topics import retry_topic
@@ -91,7 +92,7 @@ class Stream:
     async def start(self) -> None:
         """Joins the group; ``assigned`` tells when it has."""
         self._app.finalize()
-        self._app.consumer._read_offset = _NoMemory()
+        self._app.consumer._read_offset = NoMemory()
         await self._app.start()
 
     async def stop(self, seconds: float) -> None:
@@ -162,7 +163,7 @@ class Stream:
         if arrival is not Arrival.MISSING:
             return arrival is Arrival.NEXT
         expected = self._positions.next(tp) or 0
-        first = await self._first(tp.topic, tp.partition, expected)
+        first = await self._look_up(tp, expected)
         if first < offset:
             log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
             await self._ask(tp, first)
@@ -191,23 +192,19 @@ class Stream:
         starts = await self._app.consumer.earliest_offsets(tp)
         return next(int(start) for start in starts.values())
 
+    async def _look_up(self, tp: TP, offset: int) -> int:
+        """Waits for a broker that is away, as everywhere in the recipe."""
+        while True:
+            try:
+                return await self._first(tp.topic, tp.partition, offset)
+            except Unavailable as error:
+                log.warning("waiting", reason=str(error))
+                await asyncio.sleep(STILL_SECONDS)
+
     async def _ask(self, tp: TP, offset: int) -> None:
         self._positions.asked(tp, offset)
         if tp in self._app.consumer.assignment():  # else it was taken from this member meanwhile
             await self._app.consumer.seek(tp, offset)
-
-
-class _NoMemory(dict[TP, int | None]):
-    """In place of the offsets that Faust remembers to have read: with them it drops what is fetched again."""
-
-    def __missing__(self, key: TP) -> None:
-        return None
-
-    def __setitem__(self, key: TP, value: int | None) -> None:
-        return
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        return
 
 
 async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from agents.errors import ConfigurationError
 
@@ -48,6 +49,10 @@ class StreamSettings:
 
 
 def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str | None) -> Any:
+    """An app that declares no topic, keeps no table, opens no port and waits for no stream to drain.
+
+    ``instance``: the static member's name in the agent's group. ``scratch``: where Faust makes its empty folder.
+    """
     return faust.App(
         f"everlearn-{agent}",
         broker=[f"aiokafka://{server}" for server in settings.bootstrap_servers.split(",")],
@@ -69,3 +74,16 @@ def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str
         store="memory://",
         datadir=scratch,
     )
+
+
+class NoMemory(dict[TP, int | None]):
+    """In place of the offsets that Faust remembers to have read: with them it drops what is fetched again."""
+
+    def __missing__(self, key: TP) -> None:
+        return None
+
+    def __setitem__(self, key: TP, value: int | None) -> None:
+        return
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        return

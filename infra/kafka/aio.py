@@ -119,7 +119,7 @@ class KafkaPublisher:
 
 
 class KafkaTopicReader:
-    """Reads topics without a group."""
+    """Reads topics from their beginning, without a group."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
@@ -162,7 +162,7 @@ class KafkaTopicReader:
 
 
 class KafkaLookup:
-    """Looks single messages up, with one connection that is made at the first question."""
+    """Looks up which messages exist, with one connection that is made at the first question."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
@@ -170,7 +170,10 @@ class KafkaLookup:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def first(self, topic: str, partition: int, offset: int) -> int:
-        """The offset of the first message that exists at or behind ``offset``; the end if none does."""
+        """The offset of the first message that exists at or behind ``offset``; the end if none does.
+
+        Raises Unavailable.
+        """
         place = TopicPartition(topic, partition)
         async with self._looking:
             try:
