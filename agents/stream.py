@@ -158,7 +158,7 @@ class Stream:
         """Whether a message is to be delivered now; asks for those before it that exist and did not come."""
         tp, offset = message.tp, message.offset
         if self._positions.next(tp) is None:
-            self._positions.begin(tp, await self._start(tp))
+            await self._begin(tp)
         arrival = self._positions.arrived(tp, offset)
         if arrival is not Arrival.MISSING:
             return arrival is Arrival.NEXT
@@ -174,8 +174,11 @@ class Stream:
         return True
 
     async def _ask_for_what_did_not_come(self, tp: TP, place: int, end: int) -> None:
+        if self._positions.next(tp) is None:
+            await self._begin(tp)
+            return  # whether it still waits then is seen at the next call
         first = await self._first(tp.topic, tp.partition, place)
-        if self._positions.next(tp) not in (None, place):
+        if self._positions.next(tp) != place:
             return  # it came meanwhile
         if first < end:
             log.warning("did not come", partition=f"{tp.topic}/{tp.partition}", first=first)
@@ -183,14 +186,14 @@ class Stream:
         else:
             self._positions.begin(tp, end)
 
-    async def _start(self, tp: TP) -> int:
-        """Where this group goes on in a partition: what Kafka has committed, not what Faust remembers."""
+    async def _begin(self, tp: TP) -> None:
+        """Finds where this group goes on in a partition: what Kafka has committed, not what Faust remembers."""
         thread = self._app.consumer._thread
         committed = await thread.call_thread(thread._ensure_consumer().committed, tp)
-        if committed is not None:
-            return int(committed)
-        starts = await self._app.consumer.earliest_offsets(tp)
-        return next(int(start) for start in starts.values())
+        if committed is None:
+            (committed,) = (await self._app.consumer.earliest_offsets(tp)).values()
+        if self._positions.next(tp) is None:  # else it began meanwhile
+            self._positions.begin(tp, int(committed))
 
     async def _look_up(self, tp: TP, offset: int) -> int:
         """Waits for a broker that is away, as everywhere in the recipe."""
