@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -41,6 +41,8 @@ class Exchange:
     message: Message
     answer: AnswerProduced | AnswerFailed
     at: datetime
+    feedback: FeedbackGiven | None = None
+    """What the customer said about it, if anything."""
 
     @property
     def right(self) -> bool:
@@ -129,11 +131,12 @@ class Customers:
             if message is None:
                 return
             exchange = Exchange(message=message, answer=answer, at=news.time)
+            if rate:
+                exchange = replace(exchange, feedback=self._feedback(exchange))
             self.exchanges.append(exchange)
             self._changed.notify_all()
-        feedback = self._feedback(exchange) if rate else None
-        if feedback is not None:
-            self._publish(feedback)
+        if exchange.feedback is not None:
+            self._publish(exchange.feedback)
 
     def _feedback(self, exchange: Exchange) -> FeedbackGiven | None:
         message, answer = exchange.message, exchange.answer
