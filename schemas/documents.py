@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
 from schemas.event import MAX_DOCUMENT_CHARACTERS, Event, Identifier, Moment, Name
 
 DEFAULT_TENANT = "default"
+DocumentFormat = Literal["text", "markdown", "html"]
 DocumentText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARACTERS, pattern=r"\S")]
 Metadata = dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], str | int | float | bool]
 
@@ -28,6 +29,8 @@ class DocumentSubmitted(Event):
     title: Annotated[str, StringConstraints(max_length=1000)] | None = None
     uri: Annotated[str, StringConstraints(max_length=2000)] | None = None
     metadata: Metadata = Field(default_factory=dict, max_length=64)
+    format: DocumentFormat | None = None
+    """How the text is structured; where absent, Markdown if it has a Markdown heading, and plain text if not."""
     submitted_at: Moment
 
     @property

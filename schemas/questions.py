@@ -11,6 +11,8 @@ from schemas.event import MAX_MESSAGE_CHARACTERS, Event, Identifier, Moment, Nam
 
 MessageText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_MESSAGE_CHARACTERS, pattern=r"\S")]
 Arm = Literal["champion", "challenger"]
+SearchMode = Literal["dense", "text", "hybrid"]
+"""By meaning (cosine of embeddings), by words (BM25), or by both, fused."""
 FinishReason = Literal["stop", "length", "retrieve_only"]
 
 
@@ -38,6 +40,10 @@ class QuestionAsked(Event):
     """After this moment nobody waits for the answer; an answerer then says ``AnswerFailed`` instead of working."""
     retrieve_only: bool = False
     top_k: int | None = Field(default=None, ge=1, le=100)
+    mode: SearchMode | None = None
+    """How documents are searched; as the task says where absent."""
+    filter: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
+    """Which documents may be found, by their metadata: ``lang = "en" and year >= 2024``. Its grammar: docs/documents.md."""
 
     @property
     def key(self) -> str:
@@ -53,6 +59,8 @@ class Source(Value):
     text: str
     title: str | None = None
     uri: str | None = None
+    heading: str | None = None
+    """The headings above the chunk, outermost first, `` > `` between them."""
 
 
 class AnswerProduced(Event):
@@ -77,6 +85,8 @@ class AnswerProduced(Event):
     latency_ms: float = Field(default=0.0, ge=0)
     """From the question's event time to the answer's, milliseconds."""
     finish_reason: FinishReason = "stop"
+    declined: bool = False
+    """Nothing relevant enough was found, so the answer is that the answerer does not know; no model was asked."""
 
     @property
     def key(self) -> str:

@@ -21,6 +21,8 @@ class Chunk:
     text: str
     title: str | None = None
     uri: str | None = None
+    heading: str | None = None
+    """The headings above the chunk, outermost first, `` > `` between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
