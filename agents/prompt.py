@@ -30,10 +30,10 @@ def build_prompt(
 ) -> Prompt:
     """The fullest prompt within ``budget`` tokens.
 
-    The least similar sources go first, then the oldest turns, then the best source. The instruction and the question
-    always stay, so the prompt may be longer than the budget: ``tokens`` tells.
+    ``hits``: best first. The last of them go first, then the oldest turns, then the best source. The instruction and
+    the question always stay, so the prompt may be longer than the budget: ``tokens`` tells.
     """
-    ranked = sorted(hits, key=lambda hit: -hit.score)
+    ranked = list(hits)
     best = min(len(ranked), 1)
     steps = [(sources, 0) for sources in range(len(ranked), best - 1, -1)]
     steps += [(best, turns) for turns in range(1, len(history) + 1)]
@@ -65,6 +65,7 @@ def hit_of(source: dict[str, Any]) -> Hit:
         text=str(source.get("text") or ""),
         title=source.get("title"),
         uri=source.get("uri"),
+        heading=source.get("heading"),
     )
     return Hit(chunk=chunk, score=float(source.get("score") or 0.0))
 
@@ -91,4 +92,4 @@ def _request(task: Task, question: str, sources: Sequence[Hit]) -> str:
 
 
 def _shown(hit: Hit) -> str:
-    return f"{hit.chunk.title}\n{hit.chunk.text}" if hit.chunk.title else hit.chunk.text
+    return "\n".join(part for part in (hit.chunk.title, hit.chunk.heading, hit.chunk.text) if part)

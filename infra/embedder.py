@@ -43,15 +43,17 @@ def model_folder(name: str) -> Path:
 class SentenceTransformerEmbedder:
     """An embedding model in this process; its methods may be called from any thread. Raises ModelMissing."""
 
-    def __init__(self, settings: Settings) -> None:
-        folder = model_folder(settings.embedding.model)
+    def __init__(self, settings: Settings, model: str | None = None) -> None:
+        """``model``: by name or path; the configured one where absent."""
+        model = model or settings.embedding.model
+        folder = model_folder(model)
         # Imported here: it takes ten seconds, which a process that only looks for a model must not pay.
         import torch
         from tokenizers import Tokenizer
 
         if settings.model.threads is not None:
             torch.set_num_threads(settings.model.threads)
-        self._name = settings.embedding.model
+        self._name = model
         self._model = _load(folder)
         # A copy without truncation or padding: the model's own is changed by every call to embed.
         self._tokenizer: Any = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
@@ -85,6 +87,22 @@ class SentenceTransformerEmbedder:
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """The (start, end) character offsets of each token of the text, special tokens left out."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+
+class SentenceTransformerEmbedders:
+    """Embedding models by name, each loaded once. Satisfies the indexer's Embedders."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: dict[str, SentenceTransformerEmbedder] = {}
+        self._lock = threading.Lock()
+
+    def of(self, model: str) -> SentenceTransformerEmbedder:
+        """Loads it at the first call, which takes seconds. Raises ModelMissing."""
+        with self._lock:
+            if model not in self._loaded:
+                self._loaded[model] = SentenceTransformerEmbedder(self._settings, model)
+            return self._loaded[model]
 
 
 def _load(folder: Path) -> Any:

@@ -1,48 +1,38 @@
-"""Chunks and their vectors in Milvus: one collection per embedding model, on a Lite server or a cluster alike."""
+"""Chunks and their vectors in Milvus: a collection an index, on a Lite server or a cluster alike."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus_connection import Client, MilvusConnection
+from infra.milvus_filter import expression, literal
+from infra.milvus_schema import STORED, messages, schema
+from schemas.filters import Filter
+from schemas.indexes import Index
 from schemas.retrieval import Chunk, Hit
 
 CALL_SECONDS = 8.0
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Of one upsert, about: it must be written within CALL_SECONDS, and a cluster refuses more than 64 MB."""
-MAX_TEXT_BYTES = 65_535
-"""What Milvus takes in one text field, UTF-8."""
 VERSIONS_PER_DELETE = 256
-STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri")
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def collection_name(model: str, dimension: int) -> str:
-    """A name that Milvus takes and that no other embedding model shares."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "_", model.rstrip("/").rsplit("/", 1)[-1]).strip("_")[:64]
-    digest = hashlib.sha256(model.encode()).hexdigest()[:8]
-    return f"chunks_{readable}_{dimension}_{digest}"
-
-
-def literal(text: str) -> str:
-    """A string in Milvus' filter language; whatever the text holds, it stays inside the quotes.
-
-    Filter templates would be the library's way, but Milvus Lite 3.2 ignores them.
-    """
-    return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
+def collection_name(index_id: str) -> str:
+    """The collection of an index; ids are made of what Milvus takes in a name."""
+    return f"chunks_{index_id}"
 
 
 class MilvusChunks:
-    """Satisfies the indexer's VectorStore, and searches. Connects at the first call, and again after a failure."""
+    """An index's collection: satisfies the indexer's VectorStore, and searches.
 
-    def __init__(self, uri: str, token: str | None, model: str, dimension: int) -> None:
-        self._collection = collection_name(model, dimension)
+    Connects at the first call, and again after a failure.
+    """
+
+    def __init__(self, uri: str, token: str | None, index_id: str, dimension: int) -> None:
+        self._collection = collection_name(index_id)
         self._dimension = dimension
         self._connection = MilvusConnection(uri, token, self._prepare)
 
@@ -56,7 +46,7 @@ class MilvusChunks:
 
     def upsert(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
         """Writes or overwrites by chunk id; searchable, by every client, once this returns. Raises Unavailable."""
-        for rows in _messages(chunks, vectors):
+        for rows in messages(chunks, vectors):
 
             def write(client: Client, rows: list[dict[str, Any]] = rows) -> None:
                 client.upsert(self._collection, rows, timeout=CALL_SECONDS)
@@ -75,25 +65,69 @@ class MilvusChunks:
 
             self._connection.call(erase)
 
-    def search(self, vectors: NDArray[np.float32], *, tenant: str, k: int) -> list[list[Hit]]:
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
         """For each vector the k nearest chunks of the tenant, best first, ties by chunk id. Raises Unavailable."""
         if not len(vectors) or k < 1:
             return [[] for _ in vectors]
+        found = self._search([vector.tolist() for vector in vectors], "vector", tenant, k, where, STORED)
+        return [
+            sorted((_hit(each, each["distance"]) for each in hits), key=lambda hit: (-hit.score, hit.chunk.chunk_id))
+            for hits in found
+        ]
+
+    def search_text(
+        self,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+        *,
+        tenant: str,
+        k: int,
+        where: Filter | None = None,
+    ) -> list[list[Hit]]:
+        """For each text the k chunks that share its words, by BM25, best first. Raises Unavailable.
+
+        ``vectors``: the texts' embeddings, shape (texts, dimension), from which the hits' scores are.
+        """
+        if not texts or k < 1:
+            return [[] for _ in texts]
+        found = self._search(list(texts), "words", tenant, k, where, (*STORED, "vector"))
+        ranked = [sorted(hits, key=lambda each: (-each["distance"], each["entity"]["chunk_id"])) for hits in found]
+        return [
+            [_hit(each, _cosine(vector, each["entity"]["vector"])) for each in hits]
+            for vector, hits in zip(vectors, ranked, strict=True)
+        ]
+
+    def count(self) -> int:
+        """Chunks in the collection, those of replaced versions included. Raises Unavailable."""
+        rows = self._connection.call(
+            lambda client: client.query(
+                self._collection, output_fields=["count(*)"], consistency_level="Strong", timeout=CALL_SECONDS
+            )
+        )
+        return int(rows[0]["count(*)"])
+
+    def drop(self) -> None:
+        """Deletes the collection; harmless where there is none. Raises Unavailable."""
+        self._connection.call(lambda client: client.drop_collection(self._collection, timeout=CALL_SECONDS))
+
+    def _search(
+        self, data: list[Any], field: str, tenant: str, k: int, where: Filter | None, output: Sequence[str]
+    ) -> list[Any]:
         found = self._connection.call(
             lambda client: client.search(
                 self._collection,
-                data=[vector.tolist() for vector in vectors],
-                anns_field="vector",
+                data=data,
+                anns_field=field,
                 limit=k,
-                filter=f"tenant == {literal(tenant)}",
-                output_fields=list(STORED),
+                filter=expression(tenant, where),
+                output_fields=list(output),
                 consistency_level="Strong",
                 timeout=CALL_SECONDS,
             )
         )
-        return [
-            sorted((_hit(each) for each in hits), key=lambda hit: (-hit.score, hit.chunk.chunk_id)) for hits in found
-        ]
+        return list(found)
 
     def versions(self, tenant: str, document_id: str) -> dict[str, int]:
         """The versions that a document has chunks of, and how many. Raises Unavailable."""
@@ -117,9 +151,7 @@ class MilvusChunks:
 
         if not client.has_collection(self._collection, timeout=CALL_SECONDS):
             try:
-                client.create_collection(
-                    self._collection, schema=_schema(client, self._dimension), timeout=CALL_SECONDS
-                )
+                client.create_collection(self._collection, schema=schema(client, self._dimension), timeout=CALL_SECONDS)
             except MilvusException:
                 if not client.has_collection(self._collection, timeout=CALL_SECONDS):
                     raise
@@ -129,6 +161,7 @@ class MilvusChunks:
             lite = "lite" in str(client.get_server_version(timeout=CALL_SECONDS))
             params = client.prepare_index_params()
             params.add_index("vector", index_type="FLAT" if lite else "AUTOINDEX", metric_type="COSINE")
+            params.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
             try:
                 client.create_index(self._collection, params, timeout=CALL_SECONDS)
             except MilvusException:
@@ -137,35 +170,43 @@ class MilvusChunks:
         client.load_collection(self._collection, timeout=CALL_SECONDS)
 
 
-def _schema(client: Client, dimension: int) -> Any:
-    from pymilvus import DataType
+class MilvusStores:
+    """The collections of indexes: satisfies the indexer's VectorStores."""
 
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("chunk_id", DataType.VARCHAR, is_primary=True, max_length=64)
-    schema.add_field("tenant", DataType.VARCHAR, max_length=64)
-    schema.add_field("document_id", DataType.VARCHAR, max_length=2048)  # 512 characters of up to four bytes
-    schema.add_field("version", DataType.VARCHAR, max_length=64)
-    schema.add_field("ordinal", DataType.INT64)
-    # The analyzer lets a later field of BM25 scores be made from the text.
-    schema.add_field("text", DataType.VARCHAR, max_length=MAX_TEXT_BYTES, enable_analyzer=True)
-    schema.add_field("title", DataType.VARCHAR, max_length=4000, nullable=True)
-    schema.add_field("uri", DataType.VARCHAR, max_length=8000, nullable=True)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-    return schema
+    def __init__(self, uri: str, token: str | None) -> None:
+        self._uri, self._token = uri, token
+        self._chunks: dict[str, MilvusChunks] = {}
+        self._lock = threading.Lock()
+
+    def of(self, index: Index) -> MilvusChunks:
+        """An index's collection; it is made, where there is none, at the first call of it."""
+        with self._lock:
+            if index.index_id not in self._chunks:
+                self._chunks[index.index_id] = MilvusChunks(self._uri, self._token, index.index_id, index.dimension)
+            return self._chunks[index.index_id]
+
+    def drop(self, index: Index) -> None:
+        """Deletes an index's collection; harmless where there is none. Raises Unavailable."""
+        chunks = self.of(index)
+        chunks.drop()
+        with self._lock:
+            self._chunks.pop(index.index_id, None)
+        chunks.close()
+
+    def close(self) -> None:
+        with self._lock:
+            chunks, self._chunks = list(self._chunks.values()), {}
+        for each in chunks:
+            each.close()
 
 
-def _messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
-    size = 0
-    for chunk, vector in zip(chunks, vectors, strict=True):
-        rows.append({**{name: getattr(chunk, name) for name in STORED}, "vector": vector.tolist()})
-        size += 4 * len(vector) + 4 * len(chunk.text) + 512
-        if size >= MAX_MESSAGE_BYTES:
-            yield rows
-            rows, size = [], 0
-    if rows:
-        yield rows
+def _hit(found: Any, score: float) -> Hit:
+    entity = found["entity"]
+    fields = {name: entity[name] for name in STORED if name != "metadata"}
+    return Hit(chunk=Chunk(**fields, metadata=dict(entity["metadata"] or {})), score=float(score))
 
 
-def _hit(found: Any) -> Hit:
-    return Hit(chunk=Chunk(**{name: found["entity"][name] for name in STORED}), score=float(found["distance"]))
+def _cosine(left: NDArray[np.float32], right: Sequence[float]) -> float:
+    other = np.asarray(right, dtype=np.float32)
+    norm = float(np.linalg.norm(left) * np.linalg.norm(other))
+    return float(left @ other) / norm if norm else 0.0

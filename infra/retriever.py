@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,63 +10,192 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.features import DocumentState
-from schemas.retrieval import Hit
+from schemas.filters import Filter
+from schemas.indexes import DEFAULT_SCOPE, Index
+from schemas.questions import SearchMode
+from schemas.retrieval import Hit, Search
 
 FIRST_DEPTH = 8
+FUSED_DEPTH = 32
+"""Hits of each ranking that are fused at the least."""
 DEPTH_FACTOR = 4
 MAX_DEPTH = 4096
 """Chunks of one tenant that are looked at for one text; Milvus allows 16,384."""
+RANK_CONSTANT = 60.0
+"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit counts 1 / (constant + its rank)."""
+MOST_ROUNDS = 3
+"""Searches again for what was replaced while it was searched for."""
+
+Versions = dict[tuple[str, str], DocumentState]
 
 
 class QueryEmbedder(Protocol):
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
+class QueryEmbedders(Protocol):
+    def of(self, model: str) -> QueryEmbedder: ...
+
+
 class ChunkSearch(Protocol):
-    def search(self, vectors: NDArray[np.float32], *, tenant: str, k: int) -> list[list[Hit]]: ...
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]: ...
+
+    def search_text(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]: ...
+
+
+class ChunkSearches(Protocol):
+    def of(self, index: Index) -> ChunkSearch: ...
+
+
+class Indexes(Protocol):
+    def active(self) -> list[Index]: ...
 
 
 class CurrentVersions(Protocol):
-    def current(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DocumentState]: ...
+    def current(self, keys: Sequence[tuple[str, str]]) -> Versions: ...
+
+
+class Reranker(Protocol):
+    """A cross-encoder."""
+
+    def order(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits, most relevant first."""
+        ...
 
 
 class MilvusRetriever:
     """Satisfies the answerer's Retriever."""
 
-    def __init__(self, chunks: ChunkSearch, embedder: QueryEmbedder, documents: CurrentVersions) -> None:
-        self._chunks = chunks
-        self._embedder = embedder
-        self._documents = documents
+    def __init__(
+        self,
+        *,
+        indexes: Indexes,
+        stores: ChunkSearches,
+        embedders: QueryEmbedders,
+        documents: CurrentVersions,
+        reranker: Reranker | None = None,
+        reranked: int = 0,
+    ) -> None:
+        """``reranked``: so many hits of each search are put in order by the reranker."""
+        self._indexes, self._stores, self._embedders, self._documents = indexes, stores, embedders, documents
+        self._reranker, self._reranked = reranker, reranked
 
-    def search(self, texts: Sequence[str], *, tenant: str, k: int) -> list[list[Hit]]:
-        """For each text at most k hits, best first, of current versions and this tenant only. Raises Unavailable.
-
-        Chunks of replaced or withdrawn versions stay in Milvus until they are swept; where they push current ones
-        out of the first k, the search goes deeper for those texts, up to MAX_DEPTH.
-        """
-        results: list[list[Hit]] = [[] for _ in texts]
-        if not texts or k < 1:
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """The hits of each, best first: of current versions and of the search's tenant only. Raises Unavailable."""
+        results: list[list[Hit]] = [[] for _ in searches]
+        wanted = [place for place, each in enumerate(searches) if each.k > 0]
+        if not wanted:
             return results
-        vectors = self._embedder.embed(texts)
-        waiting = list(range(len(texts)))
-        depth = min(max(k, FIRST_DEPTH), MAX_DEPTH)
-        while waiting:
-            found = self._chunks.search(vectors[waiting], tenant=tenant, k=depth)
-            states = self._current(tenant, found)
-            short = []
-            for index, hits in zip(waiting, found, strict=True):
-                results[index] = [hit for hit in hits if _is_current(hit, states)][:k]
-                if len(results[index]) < k and len(hits) >= depth:
-                    short.append(index)
-            waiting = short if depth < MAX_DEPTH else []
-            depth = min(depth * DEPTH_FACTOR, MAX_DEPTH)
+        serving = {index.scope: index for index in self._indexes.active() if index.state == "serving"}
+        alike: dict[tuple[str, Index, SearchMode, Filter | None], list[int]] = defaultdict(list)
+        for place in wanted:
+            each = searches[place]
+            index = serving.get(each.scope) or serving.get(DEFAULT_SCOPE)
+            if index is not None:  # else nothing was ever indexed
+                alike[each.tenant, index, each.mode, each.where].append(place)
+        for (tenant, index, mode, where), places in alike.items():
+            chunks, embedder = self._stores.of(index), self._embedders.of(index.recipe.embedding_model)
+            texts = [searches[place].text for place in places]
+            k = max(max(searches[place].k for place in places), self._reranked)
+            found = _Group(chunks, self._documents, tenant, where, texts, embedder.embed(texts)).search(mode, k)
+            for place, hits in zip(places, found, strict=True):
+                results[place] = self._ordered(searches[place], hits)[: searches[place].k]
         return results
 
-    def _current(self, tenant: str, found: Sequence[Sequence[Hit]]) -> dict[tuple[str, str], DocumentState]:
-        keys = sorted({(tenant, hit.chunk.document_id) for hits in found for hit in hits})
+    def _ordered(self, search: Search, hits: list[Hit]) -> list[Hit]:
+        if self._reranker is None or not hits:
+            return hits
+        return self._reranker.order(search.text, hits[: max(self._reranked, search.k)])
+
+
+class _Group:
+    """Texts that are searched for together: of one tenant, in one collection, with one filter."""
+
+    def __init__(
+        self,
+        chunks: ChunkSearch,
+        documents: CurrentVersions,
+        tenant: str,
+        where: Filter | None,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+    ) -> None:
+        self._chunks, self._documents, self._tenant, self._where = chunks, documents, tenant, where
+        self._texts, self._vectors = texts, vectors
+
+    def search(self, mode: SearchMode, k: int) -> list[list[Hit]]:
+        if mode != "hybrid":
+            return self._ranking(mode, k)
+        depth = max(FUSED_DEPTH, k)
+        rankings = self._ranking("dense", depth), self._ranking("text", depth)
+        return [fused(each)[:k] for each in zip(*rankings, strict=True)]
+
+    def _ranking(self, mode: SearchMode, k: int) -> list[list[Hit]]:
+        """The k best current hits of each text.
+
+        Chunks of replaced or withdrawn versions stay in Milvus until they are swept; where they push current ones
+        out of the first k, the search goes deeper for those texts, up to MAX_DEPTH. A document that was replaced
+        between the search and the look into SQL would be missing: its texts are searched again.
+        """
+        results: list[list[Hit]] = [[] for _ in self._texts]
+        waiting = list(range(len(self._texts)))
+        depth = min(max(k, FIRST_DEPTH), MAX_DEPTH)
+        rounds: dict[int, int] = defaultdict(int)
+        seen: set[tuple[str, str]] = set()
+        while waiting:
+            found = self._found(mode, waiting, depth)
+            states = self._states(found)
+            replaced = {
+                (document_id, state.version) for (_, document_id), state in states.items() if not state.withdrawn
+            } - {(hit.chunk.document_id, hit.chunk.version) for hits in found for hit in hits}
+            again, short = [], []
+            for place, hits in zip(waiting, found, strict=True):
+                results[place] = [hit for hit in hits if _is_current(hit, states)][:k]
+                unsure = {
+                    (hit.chunk.document_id, states[self._tenant, hit.chunk.document_id].version)
+                    for hit in hits
+                    if (self._tenant, hit.chunk.document_id) in states
+                } & (replaced - seen)
+                if unsure and rounds[place] < MOST_ROUNDS:
+                    rounds[place] += 1
+                    again.append(place)
+                elif len(results[place]) < k and len(hits) >= depth and depth < MAX_DEPTH:
+                    short.append(place)
+            seen |= replaced
+            waiting = again or short
+            if again:
+                waiting = sorted({*again, *short})
+            else:
+                depth = min(depth * DEPTH_FACTOR, MAX_DEPTH)
+        return results
+
+    def _found(self, mode: SearchMode, places: Sequence[int], k: int) -> list[list[Hit]]:
+        vectors = self._vectors[list(places)]
+        if mode == "dense":
+            return self._chunks.search(vectors, tenant=self._tenant, k=k, where=self._where)
+        texts = [self._texts[place] for place in places]
+        return self._chunks.search_text(texts, vectors, tenant=self._tenant, k=k, where=self._where)
+
+    def _states(self, found: Sequence[Sequence[Hit]]) -> Versions:
+        keys = sorted({(self._tenant, hit.chunk.document_id) for hits in found for hit in hits})
         return self._documents.current(keys) if keys else {}
 
 
-def _is_current(hit: Hit, states: dict[tuple[str, str], DocumentState]) -> bool:
+def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """Rankings of one search as one, by reciprocal rank fusion; ties by cosine, then by chunk id."""
+    points: dict[str, float] = defaultdict(float)
+    hits: dict[str, Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            points[hit.chunk.chunk_id] += 1.0 / (RANK_CONSTANT + rank)
+            hits.setdefault(hit.chunk.chunk_id, hit)
+    return sorted(hits.values(), key=lambda hit: (-points[hit.chunk.chunk_id], -hit.score, hit.chunk.chunk_id))
+
+
+def _is_current(hit: Hit, states: Versions) -> bool:
     state = states.get((hit.chunk.tenant, hit.chunk.document_id))
     return state is not None and not state.withdrawn and state.version == hit.chunk.version

@@ -25,6 +25,7 @@ from infra.policies import (
     TrainerSettings,
     ValidatorSettings,
 )
+from schemas.event import Name
 from schemas.faults import describe
 from schemas.tasks import Task
 
@@ -83,6 +84,22 @@ class IndexerSettings(Table):
     """Tokens that two neighbouring chunks share."""
     batch: int = Field(default=64, ge=1, le=1024)
     """Most documents that one worker handles together."""
+    bulk_batch: int = Field(default=256, ge=1, le=4096)
+    """The same of the loader, which does bulk loads."""
+    keep_vectors_days: float = Field(default=30.0, ge=0)
+    """How long the embedding of a text is kept after its last use, so that the text is not embedded again."""
+
+
+class RetrievalSettings(Table):
+    cross_encoder: str | None = None
+    """A sentence-transformers cross-encoder by name or path, which puts the best hits in order; none where absent."""
+    reranked: int = Field(default=24, ge=1, le=200)
+    """So many hits of each search it looks at."""
+
+
+class TenantsSettings(Table):
+    names: tuple[Name, ...] = ()
+    """The tenants that there are; any where it is empty. Documents and questions of others are refused."""
 
 
 class AnswererSettings(Table):
@@ -118,6 +135,8 @@ class Settings(Table):
     embedding: EmbeddingSettings = EmbeddingSettings()
     model: ModelSettings = ModelSettings()
     indexer: IndexerSettings = IndexerSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    tenants: TenantsSettings = TenantsSettings()
     answerer: AnswererSettings = AnswererSettings()
     registry: RegistrySettings = RegistrySettings()
     monitor: MonitorSettings = MonitorSettings()

@@ -67,6 +67,49 @@ class DocumentIndexed(Event):
         return document_key(self.tenant, self.document_id)
 
 
+class IndexRebuildRequested(Event):
+    """Someone asked for an index to be built anew, as ``everlearn.toml`` says where it is built."""
+
+    type: ClassVar[str] = "everlearn.index.rebuild_requested.v1"
+    task: Name | None = None
+    """The task whose own index it is; where absent, the index of all that have none."""
+
+    @property
+    def key(self) -> str:
+        return "index"
+
+
+class IndexRebuilt(Event):
+    """An index was built anew and serves."""
+
+    type: ClassVar[str] = "everlearn.index.rebuilt.v1"
+    index_id: str
+    task: Name | None = None
+    embedding_model: str
+    chunk_tokens: int = Field(ge=1)
+    overlap_tokens: int = Field(ge=0)
+    documents: int = Field(ge=0)
+    chunks: int = Field(ge=0)
+    cause: str | None = None
+
+    @property
+    def key(self) -> str:
+        return "index"
+
+
+class IndexNotRebuilt(Event):
+    """An index was not built anew, and why; the one before serves on."""
+
+    type: ClassVar[str] = "everlearn.index.not_rebuilt.v1"
+    task: Name | None = None
+    reason: str
+    cause: str | None = None
+
+    @property
+    def key(self) -> str:
+        return "index"
+
+
 class DocumentUnindexed(Event):
     """A withdrawn document is no longer searchable."""
 

@@ -49,6 +49,7 @@ class Interaction:
     completion_tokens: int | None = None
     latency_ms: float | None = None
     finish_reason: str | None = None
+    declined: bool | None = None
     answered_at: datetime | None = None
     answer_stamp: Stamp | None = None
     rating: Rating | None = None
@@ -88,3 +89,5 @@ class DocumentState:
     submitted_at: datetime
     event_id: str
     withdrawn: bool = False
+    next_chunk_count: int | None = None
+    """In the index that is being built to serve next, if there is one."""

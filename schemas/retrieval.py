@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.filters import Filter, Value
+from schemas.questions import SearchMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +27,27 @@ class Chunk:
     uri: str | None = None
     heading: str | None = None
     """The headings above the chunk, outermost first, `` > `` between them."""
+    metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A chunk that a search found; ``score`` is cosine similarity, -1 to 1."""
+    """A chunk that a search found; ``score`` is cosine similarity with the text searched for, in every mode."""
 
     chunk: Chunk
     score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What to look for: at most ``k`` chunks of the tenant's current documents that the filter lets pass.
+
+    ``scope``: the task, whose own index is searched where it has one.
+    """
+
+    text: str
+    tenant: str
+    k: int
+    mode: SearchMode = "hybrid"
+    where: Filter | None = None
+    scope: str = ""

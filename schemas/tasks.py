@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from schemas.event import Name, Value
+from schemas.questions import SearchMode
 
 
 class Task(Value):
@@ -30,3 +31,13 @@ class Task(Value):
     """Longest answer, tokens, unless the question says otherwise."""
     min_score: float = Field(default=0.0, ge=-1.0, le=1.0)
     """Chunks less similar than this (cosine) are left out of the prompt."""
+    mode: SearchMode = "hybrid"
+    """How documents are searched: ``dense`` (by meaning), ``text`` (by words, BM25), or ``hybrid`` (both, fused)."""
+    floor: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Where nothing that was found is this relevant, the answer is that the answerer does not know; 0 never."""
+    unknown: str = Field(default="I do not know: no document here answers this.", min_length=1, max_length=2000)
+    """What is said then."""
+    chunk_tokens: int | None = Field(default=None, ge=16, le=8192)
+    """An index of its own with chunks of this length; [indexer] chunk_tokens where absent."""
+    overlap_tokens: int | None = Field(default=None, ge=0, le=1024)
+    """Likewise what two of its neighbouring chunks share."""

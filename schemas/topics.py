@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
+from schemas.documents import (
+    DocumentIndexed,
+    DocumentSubmitted,
+    DocumentUnindexed,
+    DocumentWithdrawn,
+    IndexNotRebuilt,
+    IndexRebuildRequested,
+    IndexRebuilt,
+)
 from schemas.event import Event
 from schemas.fleet import WorkerReported
 from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded
@@ -70,11 +78,19 @@ TOPICS: tuple[Topic, ...] = (
         events=(DocumentSubmitted, DocumentWithdrawn),
     ),
     Topic(
+        name="documents.bulk.v1",
+        key="tenant/document_id",
+        writer=CLIENTS,
+        readers=("loader",),
+        partitions=6,
+        events=(DocumentSubmitted, DocumentWithdrawn),
+    ),
+    Topic(
         name="indexing.v1",
         key="tenant/document_id",
-        writer="indexer",
+        writer="indexer, loader",
         partitions=6,
-        events=(DocumentIndexed, DocumentUnindexed),
+        events=(DocumentIndexed, DocumentUnindexed, IndexRebuilt, IndexNotRebuilt),
     ),
     Topic(
         name="questions.v1",
@@ -116,8 +132,15 @@ TOPICS: tuple[Topic, ...] = (
         name="requests.v1",
         key="task",
         writer=CLIENTS,
-        readers=("trainer", "monitor", "promoter"),
-        events=(TrainingRequested, DriftCheckRequested, PromotionRequested, RollbackRequested, ExperimentRequested),
+        readers=("trainer", "monitor", "promoter", "indexer"),
+        events=(
+            TrainingRequested,
+            DriftCheckRequested,
+            PromotionRequested,
+            RollbackRequested,
+            ExperimentRequested,
+            IndexRebuildRequested,
+        ),
     ),
     Topic(
         name="adapters.v1",
@@ -148,7 +171,9 @@ TOPICS: tuple[Topic, ...] = (
 
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 EVENT_TYPES: dict[str, type[Event]] = {event.type: event for topic in TOPICS for event in topic.events}
-TOPIC_OF: dict[type[Event], Topic] = {event: topic for topic in TOPICS for event in topic.events}
+TOPIC_OF: dict[type[Event], Topic] = {event: topic for topic in reversed(TOPICS) for event in topic.events}
+"""Where an event goes unless its sender chooses: the first topic that holds it."""
+BULK_DOCUMENTS = "documents.bulk.v1"
 
 
 def dead_letter_topic(topic: str, agent: str) -> str:

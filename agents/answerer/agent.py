@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from agents.answerer.generation import Job, generate
+from agents.answerer.generation import generate
+from agents.answerer.jobs import Job
 from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
-from agents.answerer.replies import failed, refusal, retrieved
-from agents.answerer.retrieval import find, search_for
+from agents.answerer.replies import declined, failed, refusal, retrieved
+from agents.answerer.retrieval import find, is_unknown
 from agents.outcome import Outcome, Output
 from schemas.envelope import Received
 from schemas.event import Event
@@ -36,7 +37,10 @@ class Answerer:
         releases: ServedReleases,
         context_tokens: int,
         now: Callable[[], datetime],
+        tenants: Collection[str] = (),
     ) -> None:
+        """``tenants``: whose questions are answered; everybody's where it is empty."""
+        self._tenants = tenants
         self._tasks, self._retriever, self._engine = tasks, retriever, engine
         self._context_tokens, self._now = context_tokens, now
         self.releases = releases
@@ -51,20 +55,22 @@ class Answerer:
         asked = {place: cast("Received[QuestionAsked]", received) for place, received in enumerate(batch)}
         replies: dict[int, Event] = {}
         for place, each in asked.items():
-            reason = refusal(each.event, self._tasks, self._now())
+            reason = refusal(each.event, self._tasks, self._tenants, self._now())
             if reason is not None:
                 replies[place] = failed(each, reason, self._now())
         jobs = await self._retrieve({place: asked[place] for place in asked if place not in replies})
-        for place in [place for place, job in jobs.items() if job.asked.event.retrieve_only]:
-            job = jobs.pop(place)
-            replies[place] = retrieved(job.asked, job.hits, self._now())
+        for place, job in list(jobs.items()):
+            if job.asked.event.retrieve_only:
+                replies[place] = retrieved(jobs.pop(place).asked, job.hits, self._now())
+            elif is_unknown(job.asked.event, job.task, job.hits):
+                replies[place] = declined(jobs.pop(place), self._now())
         if jobs:
             replies |= await self._generate(jobs)
         return [Outcome(outputs=(Output(event=replies[place]),)) for place in asked]
 
     async def _retrieve(self, asked: Mapping[int, Received[QuestionAsked]]) -> dict[int, Job]:
         tasks = {place: self._tasks[each.event.task] for place, each in asked.items()}
-        searches = [search_for(each.event, tasks[place]) for place, each in asked.items()]
+        searches = [(each.event, tasks[place]) for place, each in asked.items()]
         found = await asyncio.to_thread(find, self._retriever, searches)
         return {
             place: Job(asked=each, task=tasks[place], hits=hits)

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from agents.answerer.jobs import Job
 from agents.answerer.ports import Engine
 from agents.answerer.replies import failed, produced
 from agents.answerer.routing import Choice, choose_arm, subject_of
 from agents.prompt import build_prompt
-from schemas.envelope import Received
 from schemas.event import Event
 from schemas.generation import GenerationRequest
-from schemas.questions import QuestionAsked
 from schemas.release import ReleaseEvent
 from schemas.retrieval import Hit
-from schemas.tasks import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A question to generate an answer for, its task and the chunks found for it."""
-
-    asked: Received[QuestionAsked]
-    task: Task
-    hits: Sequence[Hit]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,14 @@ from typing import Protocol
 
 from schemas.generation import Generation, GenerationRequest, Message
 from schemas.registry import Probe
-from schemas.retrieval import Hit
+from schemas.retrieval import Hit, Search
 
 
 class Retriever(Protocol):
     """Searches documents."""
 
-    def search(self, texts: Sequence[str], *, tenant: str, k: int) -> list[list[Hit]]:
-        """For each text at most k hits, best first, of current versions and this tenant only. Raises Unavailable."""
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """The hits of each, best first: of current versions and of the search's tenant only. Raises Unavailable."""
         ...
 
 

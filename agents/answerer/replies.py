@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from agents.answerer.jobs import Job
 from agents.answerer.routing import Choice
 from schemas.envelope import Received
+from schemas.filters import FilterError, parse_filter
 from schemas.generation import Generation
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 from schemas.retrieval import Hit
 from schemas.tasks import Task
 
 
-def refusal(question: QuestionAsked, tasks: Mapping[str, Task], now: datetime) -> str | None:
-    """Why a question is not worked on; None when it is."""
+def refusal(question: QuestionAsked, tasks: Mapping[str, Task], tenants: Collection[str], now: datetime) -> str | None:
+    """Why a question is not worked on; None when it is. ``tenants``: those there are; any where it is empty."""
     if question.deadline is not None and question.deadline < now:
         late = (now - question.deadline).total_seconds()
         return f"deadline passed {late:.1f} s before it was this question's turn: allow more time or run more answerers"
     if question.task not in tasks:
         names = ", ".join(sorted(tasks)) or "none"
         return f"there is no task {question.task}: configured are {names}"
+    if tenants and question.tenant not in tenants:
+        return f"there is no tenant {question.tenant}: [tenants] names lists {', '.join(sorted(tenants))}"
+    if question.filter is not None:
+        try:
+            parse_filter(question.filter)
+        except FilterError as error:
+            return f"the filter cannot be read: {error}"
     return None
 
 
@@ -33,6 +42,13 @@ def retrieved(asked: Received[QuestionAsked], hits: Sequence[Hit], now: datetime
     """The answer to a question that only retrieves: the sources, and no text."""
     return AnswerProduced(
         text="", sources=_sources(hits), finish_reason="retrieve_only", **_shared(asked, Choice(), now)
+    )
+
+
+def declined(job: Job, now: datetime) -> AnswerProduced:
+    """The answer to a question that no document answers; the hits that were not good enough go along."""
+    return AnswerProduced(
+        text=job.task.unknown, sources=_sources(job.hits), declined=True, **_shared(job.asked, Choice(), now)
     )
 
 
@@ -85,6 +101,7 @@ def _sources(hits: Sequence[Hit]) -> tuple[Source, ...]:
             text=hit.chunk.text,
             title=hit.chunk.title,
             uri=hit.chunk.uri,
+            heading=hit.chunk.heading,
         )
         for hit in hits
     )

@@ -1,46 +1,46 @@
-"""Decides what a question is searched for, and searches for a whole batch with one call a tenant."""
+"""Decides what a question is searched for, which hits are used, and whether they are any good."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from agents.answerer.ports import Retriever
+from schemas.filters import parse_filter
 from schemas.questions import QuestionAsked
-from schemas.retrieval import Hit
+from schemas.retrieval import Hit, Search
 from schemas.tasks import Task
 
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What to look for. ``k`` is 0 where nothing is; hits less similar than ``min_score`` are dropped."""
-
-    text: str
-    tenant: str
-    k: int
-    min_score: float = -1.0
-
-
 def search_for(question: QuestionAsked, task: Task) -> Search:
-    """A question that only retrieves wants the best chunks whatever the task thinks of them."""
-    if question.retrieve_only:
-        return Search(text=question.text, tenant=question.tenant, k=question.top_k or task.top_k)
-    k = (question.top_k or task.top_k) if task.retrieval else 0
-    return Search(text=question.text, tenant=question.tenant, k=k, min_score=task.min_score)
+    """``k`` is 0 where nothing is searched for. Raises FilterError for a filter that cannot be read."""
+    searched = task.retrieval or question.retrieve_only
+    return Search(
+        text=question.text,
+        tenant=question.tenant,
+        k=(question.top_k or task.top_k) if searched else 0,
+        mode=question.mode or task.mode,
+        where=None if question.filter is None else parse_filter(question.filter),
+        scope=task.name,
+    )
 
 
-def find(retriever: Retriever, searches: Sequence[Search]) -> list[list[Hit]]:
-    """The hits of each search, best first. Raises Unavailable."""
-    found: list[list[Hit]] = [[] for _ in searches]
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, search in enumerate(searches):
-        if search.k > 0:
-            places[search.tenant].append(place)
-    for tenant, of_tenant in places.items():
-        most = max(searches[place].k for place in of_tenant)
-        hits = retriever.search([searches[place].text for place in of_tenant], tenant=tenant, k=most)
-        for place, each in zip(of_tenant, hits, strict=True):
-            search = searches[place]
-            found[place] = [hit for hit in each[: search.k] if hit.score >= search.min_score]
-    return found
+def find(retriever: Retriever, searches: Sequence[tuple[QuestionAsked, Task]]) -> list[list[Hit]]:
+    """The hits of each question, best first, those that its task finds too unlike left out. Raises Unavailable.
+
+    A question that only retrieves gets the best chunks, whatever the task thinks of them.
+    """
+    found = retriever.search([search_for(question, task) for question, task in searches])
+    return [
+        hits if question.retrieve_only else [hit for hit in hits if hit.score >= task.min_score]
+        for (question, task), hits in zip(searches, found, strict=True)
+    ]
+
+
+def is_unknown(question: QuestionAsked, task: Task, hits: Sequence[Hit]) -> bool:
+    """Whether nothing relevant enough was found to answer from."""
+    return task.retrieval and task.floor > 0 and relevance(question.text, hits) < task.floor
+
+
+def relevance(text: str, hits: Sequence[Hit]) -> float:
+    """How well the best hit fits a question, 0 to 1."""
+    return max((hit.score for hit in hits), default=0.0)

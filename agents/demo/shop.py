@@ -30,6 +30,7 @@ tick_seconds = 5
 minimum_rows = 40
 epochs = 3
 learning_rate = 7e-4
+replay_share = 0.4
 
 [validator]
 current_rows = 80

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from agents.indexer.versions import Recipe
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import derived_id
+from schemas.indexes import Recipe
 from schemas.retrieval import Chunk
 
 MAX_CHARACTERS = 16_000

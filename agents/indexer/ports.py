@@ -1,15 +1,17 @@
-"""What the indexer needs: an embedding model, a vector store, and the table of documents."""
+"""What the indexer needs: embedding models, vector stores, and the tables of documents and indexes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
+from schemas.indexes import Index
 from schemas.retrieval import Chunk
 
 Vectors = NDArray[np.float32]
@@ -49,6 +51,44 @@ class VectorStore(Protocol):
         ...
 
 
+class Embedders(Protocol):
+    """The embedding models of the indexes."""
+
+    def of(self, model: str) -> Embedder:
+        """Loads it at the first call, which takes seconds. Raises ModelMissing."""
+        ...
+
+
+class VectorStores(Protocol):
+    """The collections of the indexes."""
+
+    def of(self, index: Index) -> VectorStore:
+        """An index's collection, made where there is none. Raises Unavailable."""
+        ...
+
+
+class Indexes(Protocol):
+    """The table of indexes."""
+
+    def active(self) -> list[Index]:
+        """Those that are building or serving, by id. Inside a transaction they stay so until it ends."""
+        ...
+
+
+class KeptVectors(Protocol):
+    """Embeddings of texts that were embedded before, by model and by the hash of the text."""
+
+    def find(self, model: str, hashes: Sequence[str], at: datetime) -> dict[str, Vectors]:
+        """Those that are kept, shape (dimension,) each."""
+        ...
+
+    def put(self, model: str, made: Mapping[str, Vectors], at: datetime) -> None: ...
+
+    def prune(self, before: datetime) -> int:
+        """Forgets those that were not used since."""
+        ...
+
+
 class Documents(Protocol):
     """The table of documents and their current versions."""
 
@@ -56,8 +96,8 @@ class Documents(Protocol):
         """By (tenant, document_id); withdrawn ones included."""
         ...
 
-    def put(self, state: DocumentState) -> None:
-        """Inside a transaction."""
+    def put(self, state: DocumentState, content: DocumentSubmitted | None = None) -> None:
+        """Inside a transaction. ``content``: what the version was made from, where it is another than before."""
         ...
 
 

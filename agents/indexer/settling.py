@@ -32,7 +32,7 @@ class Settlement:
                 raise Unavailable(
                     f"document {key[1]!r} of {key[0]!r} was changed by another worker meanwhile: trying again"
                 )
-            self._documents.put(plan.target)
+            self._documents.put(plan.target, plan.submission.event if plan.submission else None)
             final = plan.target
         if final is None:
             raise Unavailable(f"document {key[1]!r} of {key[0]!r} vanished from the table meanwhile: trying again")

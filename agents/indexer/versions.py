@@ -25,15 +25,6 @@ NO_VERSION = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How text becomes vectors. Another recipe makes other versions, so that chunks of the two never mix."""
-
-    embedding_model: str
-    chunk_tokens: int
-    overlap_tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a document is to become. ``submission``: the event whose text must be embedded for it, if any."""
 
@@ -52,13 +43,15 @@ def fence_of(received: Received[DocumentEvent]) -> tuple[datetime, str]:
 
 
 def content_hash(event: DocumentSubmitted) -> str:
-    """SHA-256 of everything that a reader of the document sees: text, title, URI and metadata."""
-    content = [event.text, event.title, event.uri, event.metadata]
+    """SHA-256 of everything that a reader of the document sees: text, title, URI and metadata, and of its format."""
+    content: list[object] = [event.text, event.title, event.uri, event.metadata]
+    if event.format is not None:
+        content.append(event.format)
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def version_of(received: Received[DocumentSubmitted], recipe: Recipe) -> str:
+def version_of(received: Received[DocumentSubmitted]) -> str:
     """The version that a submission makes: the same for each delivery of it, and another for every other submission.
 
     Not of the content alone: a text that comes back after another one must not share chunk ids with its first
@@ -72,44 +65,36 @@ def version_of(received: Received[DocumentSubmitted], recipe: Recipe) -> str:
         content_hash(event),
         event.submitted_at.isoformat(),
         received.identity,
-        recipe.embedding_model,
-        recipe.chunk_tokens,
-        recipe.overlap_tokens,
     )
 
 
-def decide(current: DocumentState | None, received: Received[DocumentEvent], recipe: Recipe) -> Decision:
+def decide(current: DocumentState | None, received: Received[DocumentEvent]) -> Decision:
     """What an event means for a document in its current state; None: never heard of."""
     event = received.event
     if current is not None and fence_of(received) <= (current.submitted_at, current.event_id):
         return "stale"
     if isinstance(event, DocumentWithdrawn):
         return "withdraw"
-    if (
-        current is not None
-        and not current.withdrawn
-        and current.content_hash == content_hash(event)
-        and current.embedding_model == recipe.embedding_model
-    ):
+    if current is not None and not current.withdrawn and current.content_hash == content_hash(event):
         return "unchanged"
     return "index"
 
 
-def plan(current: DocumentState | None, events: Iterable[Received[DocumentEvent]], recipe: Recipe) -> Plan | None:
+def plan(current: DocumentState | None, events: Iterable[Received[DocumentEvent]]) -> Plan | None:
     """The outcome of some events of one document, in whatever order they come; None when all are stale.
 
     Only the text that is left in the end is to be embedded, however many were submitted in between.
     """
     state, submission = current, None
     for received in sorted(events, key=fence_of):
-        decision = decide(state, received, recipe)
+        decision = decide(state, received)
         if decision == "stale":
             continue
         if decision == "unchanged" and state is not None:
             state = replace(state, submitted_at=received.event.submitted_at, event_id=received.identity)
         elif isinstance(received.event, DocumentSubmitted):
             submission = Received(event=received.event, context=received.context, position=received.position)
-            state = _submitted(submission, recipe)
+            state = _submitted(submission)
         else:
             submission = None
             state = _withdrawn(received)
@@ -118,15 +103,15 @@ def plan(current: DocumentState | None, events: Iterable[Received[DocumentEvent]
     return Plan(target=state, submission=submission)
 
 
-def _submitted(received: Received[DocumentSubmitted], recipe: Recipe) -> DocumentState:
+def _submitted(received: Received[DocumentSubmitted]) -> DocumentState:
     event = received.event
     return DocumentState(
         tenant=event.tenant,
         document_id=event.document_id,
-        version=version_of(received, recipe),
+        version=version_of(received),
         content_hash=content_hash(event),
         chunk_count=0,
-        embedding_model=recipe.embedding_model,
+        embedding_model="",
         title=event.title,
         uri=event.uri,
         submitted_at=event.submitted_at,

@@ -11,6 +11,7 @@ from agents.outcome import NOTHING, Outcome, Output
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.desk import ReleaseDesk
 from agents.promoter.ports import AdapterLookup, Log
+from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.interactions import InteractionRecorded
@@ -72,7 +73,7 @@ class Promoter:
             return lambda: desk.experiment(event.task, event.adapter_id, event.share, cause)
         if isinstance(event, RollbackRequested):
             return lambda: desk.roll_back(event.task, event.reason or BY_HAND, cause)
-        if isinstance(event, TrainingRequested | DriftCheckRequested):
+        if isinstance(event, TrainingRequested | DriftCheckRequested | IndexRebuildRequested):
             return None  # for others who read the same topic
         raise InvalidEvent(f"the promoter does not read {event.type}: send it to the topic it belongs to")
 

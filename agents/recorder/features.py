@@ -90,6 +90,7 @@ def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp:
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         finish_reason=answer.finish_reason,
+        declined=answer.declined,
     )
 
 

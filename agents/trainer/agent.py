@@ -9,6 +9,7 @@ from agents.errors import InvalidEvent
 from agents.outcome import NOTHING, Outcome, Output, RunRequest
 from agents.trainer.ports import Runs
 from schemas.delivery import Claim
+from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.learning import (
@@ -25,7 +26,13 @@ from schemas.tasks import Task
 
 AGENT: Final = "trainer"
 KIND: Final = "train"
-_OTHERS = (DriftCheckRequested, PromotionRequested, RollbackRequested, ExperimentRequested)
+_OTHERS = (
+    DriftCheckRequested,
+    PromotionRequested,
+    RollbackRequested,
+    ExperimentRequested,
+    IndexRebuildRequested,
+)
 
 
 class Trainer:

@@ -11,7 +11,7 @@ import structlog
 from agents.answerer.agent import Answerer
 from agents.answerer.ports import AdapterStore, Engine, Retriever
 from agents.answerer.releases import LoadedAdapters, ServedReleases
-from agents.errors import Unavailable
+from agents.errors import EverlearnError, Unavailable
 from agents.outcome import Outcome
 from agents.wiring.database import database_of
 from agents.worker import Follower, Worker
@@ -46,12 +46,14 @@ class _Starting:
         self._settings = settings
         self._answerer: Answerer | None = None
         self._close: Callable[[], None] = lambda: None
+        self._make_ready: Callable[[], None] = lambda: None
+        self._readying: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Takes a quarter of a minute; raises Unavailable while Milvus is not there."""
         settings = self._settings
-        retriever, self._close = _retriever(settings)
+        retriever, self._make_ready, self._close = _retriever(settings)
         engine = _engine(settings)
         self._answerer = Answerer(
             tasks=settings.tasks,
@@ -60,6 +62,7 @@ class _Starting:
             releases=ServedReleases(LoadedAdapters(engine, _adapters(settings), unprobed=settings.answerer.unprobed)),
             context_tokens=settings.answerer.context_tokens,
             now=lambda: datetime.now(UTC),
+            tenants=settings.tenants.names,
         )
 
     def close(self) -> None:
@@ -75,12 +78,23 @@ class _Starting:
             log.warning("release not served", event=received.identity, problem=answerer.releases.problem)
 
     def serves(self) -> Sequence[Serving]:
-        """Called with every heartbeat, which is also when a missing adapter is looked for again without traffic."""
+        """Called with every heartbeat, which is also when a missing adapter is looked for again without traffic.
+
+        And when the model of an index that is being built is loaded, so that no search waits for it after the switch.
+        """
         if self._answerer is None:
             return ()
+        if self._readying is None or self._readying.done():
+            self._readying = asyncio.ensure_future(self._ready_for_indexes())
         if self._answerer.releases.behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.ensure_future(self._answerer.catch_up())
         return self._answerer.serves()
+
+    async def _ready_for_indexes(self) -> None:
+        try:
+            await asyncio.to_thread(self._make_ready)
+        except EverlearnError as error:
+            log.warning("index not ready", problem=str(error))
 
     def problem(self) -> str | None:
         return None if self._answerer is None else self._answerer.releases.problem
@@ -94,18 +108,35 @@ class _Starting:
 # The libraries below take ten seconds to import; a process that only describes the worker must not pay for them.
 
 
-def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None]]:
-    from infra.embedder import SentenceTransformerEmbedder
-    from infra.milvus import MilvusChunks
+def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Callable[[], None]]:
+    """The search, what readies it for indexes that will serve soon, and what ends it."""
+    from agents.wiring.indexes import stores_of
+    from infra.embedder import SentenceTransformerEmbedders
+    from infra.reranker import CrossEncoderReranker
     from infra.retriever import MilvusRetriever
     from infra.sql.documents import SqlDocuments
+    from infra.sql.indexes import SqlIndexes
 
-    token = settings.milvus.token.get_secret_value() if settings.milvus.token else None
-    uri = settings.milvus_uri()
-    embedder = SentenceTransformerEmbedder(settings)
-    chunks = MilvusChunks(uri, token, embedder.model, embedder.dimension)
-    chunks.prepare()
-    return MilvusRetriever(chunks, embedder, SqlDocuments(database_of(settings))), chunks.close
+    database = database_of(settings)
+    indexes, stores, embedders = SqlIndexes(database), stores_of(settings), SentenceTransformerEmbedders(settings)
+    wanted = settings.retrieval
+
+    def make_ready() -> None:
+        for index in indexes.active():
+            embedders.of(index.recipe.embedding_model)
+            stores.of(index).prepare()
+
+    embedders.of(settings.embedding.model)
+    make_ready()
+    retriever = MilvusRetriever(
+        indexes=indexes,
+        stores=stores,
+        embedders=embedders,
+        documents=SqlDocuments(database),
+        reranker=CrossEncoderReranker(wanted.cross_encoder) if wanted.cross_encoder else None,
+        reranked=wanted.reranked if wanted.cross_encoder else 0,
+    )
+    return retriever, make_ready, stores.close
 
 
 def _engine(settings: Settings) -> Engine:

@@ -1,87 +1,161 @@
-"""The indexer's parts: an embedding model, Milvus, and the table of documents in SQL."""
+"""The indexer's parts: embedding models, Milvus, and the tables of documents and indexes in SQL."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
-from agents.errors import ConfigurationError
 from agents.indexer.agent import Indexer
-from agents.indexer.ports import Documents, Embedder, RetiredVersions, VectorStore
-from agents.indexer.versions import Recipe
+from agents.indexer.ports import Documents, Embedders, Indexes, KeptVectors, RetiredVersions, VectorStores
+from agents.indexer.requests import KIND, Rebuilds
+from agents.indexer.writing import IndexWriter
 from agents.outcome import Outcome
+from agents.wiring.children import place
 from agents.wiring.database import database_of
-from agents.worker import Tick, Worker
-from infra.embedder import SentenceTransformerEmbedder
-from infra.milvus import MilvusChunks
+from agents.wiring.indexes import ensure_indexes, own_scopes, stores_of
+from agents.worker import RunKind, Tick, Worker
+from infra.embedder import SentenceTransformerEmbedders
+from infra.milvus import MilvusStores
 from infra.settings import Settings
+from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
+from infra.sql.indexes import SqlIndexes, SqlVectors
+from infra.sql.runs import SqlRunStore
+from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
 from schemas.event import Event
 
+AGENT = "indexer"
+REQUESTS = "requests.v1"
 SWEEP_SECONDS = 10.0
-TITLE_TOKENS = 30
-"""Left free in what the embedding model reads, for the title before each chunk."""
+DROP_AFTER = timedelta(seconds=60)
+"""For so long a search that was begun before a switch may still use the old collection."""
 
 
-class _LoadedOnStart:
+class Loaded:
     """The indexer, whose model takes seconds to load: it exists once ``start`` has returned."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._model: SentenceTransformerEmbedder | None = None
-        self._milvus: MilvusChunks | None = None
+    def __init__(self, settings: Settings, *, ahead: bool = True) -> None:
+        """``ahead``: load the models when starting, and make the first index; else with the first document."""
+        self._settings, self._ahead = settings, ahead
+        self._database: Database | None = None
+        self._models: SentenceTransformerEmbedders | None = None
+        self._stores: MilvusStores | None = None
         self._indexer: Indexer | None = None
+        self._rebuilds: Rebuilds | None = None
 
     def start(self) -> None:
-        """Loads the model and prepares Milvus; what succeeded is kept when it is called again after Unavailable."""
-        settings, token = self._settings, self._settings.milvus.token
-        self._model = self._model or SentenceTransformerEmbedder(settings)
-        self._milvus = self._milvus or MilvusChunks(
-            settings.milvus_uri(),
-            token.get_secret_value() if token else None,
-            self._model.model,
-            self._model.dimension,
+        """What succeeded is kept when it is called again after Unavailable."""
+        settings = self._settings
+        database = self._database = self._database or database_of(settings)
+        models = self._models = self._models or SentenceTransformerEmbedders(settings)
+        stores = self._stores = self._stores or stores_of(settings)
+        self._rebuilds = Rebuilds(
+            agent=AGENT, own=own_scopes(settings), runs=SqlRunStore(database), where=place(settings)
         )
-        self._indexer = self._indexer or _indexer(settings, self._model, self._milvus)
-        self._milvus.prepare()
+        self._indexer = self._indexer or _indexer(settings, models, stores, database)
+        if self._ahead:
+            embedder = models.of(settings.embedding.model)
+            for index in ensure_indexes(settings, database, embedder, embedder.dimension):
+                models.of(index.recipe.embedding_model)
+                stores.of(index).prepare()
 
     def close(self) -> None:
-        if self._milvus is not None:
-            self._milvus.close()
+        if self._stores is not None:
+            self._stores.close()
 
-    async def index(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        return await self.ready().index(batch)
+    async def handle(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        """Documents together; requests each for itself."""
+        if self._indexer is None or self._rebuilds is None:
+            raise RuntimeError("the indexer was used before it was started")
+        outcomes: dict[int, Outcome] = {}
+        documents: dict[int, Received[Event]] = {}
+        for at, received in enumerate(batch):
+            if isinstance(received.event, IndexRebuildRequested):
+                outcomes[at] = self._rebuilds.start(received.event, received.context.id)
+            elif received.position.topic != REQUESTS:
+                documents[at] = received
+            else:
+                outcomes[at] = Outcome()  # for others who read the same topic
+        if documents:
+            outcomes |= dict(zip(documents, await self._indexer.index(list(documents.values())), strict=True))
+        return [outcomes[at] for at in range(len(batch))]
 
-    def ready(self) -> Indexer:
+    async def sweep(self, scheduled: datetime) -> Outcome:
+        """A tick: what retired versions and retired indexes have left is deleted."""
         if self._indexer is None:
             raise RuntimeError("the indexer was used before it was started")
-        return self._indexer
+        await asyncio.to_thread(self._drop_retired)
+        return await self._indexer.sweep(scheduled)
+
+    def _drop_retired(self) -> None:
+        """Deletes the collections of indexes that were replaced a while ago."""
+        if self._database is None or self._stores is None:
+            return
+        indexes = SqlIndexes(self._database)
+        everything = indexes.all()
+        for index in everything:
+            if index.state != "retired":
+                continue
+            since = [each.served_at for each in everything if each.scope == index.scope and each.state == "serving"]
+            if not since or since[0] is None or since[0] + DROP_AFTER < _now():
+                self._stores.drop(index)
+                indexes.remove(index.index_id)
+
+    def rebuilds(self) -> Rebuilds:
+        if self._rebuilds is None:
+            raise RuntimeError("the indexer was used before it was started")
+        return self._rebuilds
 
 
 def build(settings: Settings) -> Worker:
     """A worker over the configured Milvus and database; connects and loads nothing before it is started."""
-    loaded = _LoadedOnStart(settings)
+    return worker(settings, Loaded(settings))
+
+
+def worker(settings: Settings, loaded: Loaded) -> Worker:
+    """The indexer's worker around something that is loaded when it starts."""
     return Worker(
-        agent="indexer",
-        topics=("documents.v1",),
-        handle=loaded.index,
+        agent=AGENT,
+        topics=("documents.v1", REQUESTS),
+        handle=loaded.handle,
         batch_size=settings.indexer.batch,
-        ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=lambda at: loaded.ready().sweep(at)),),
+        ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=loaded.sweep),),
+        runs=(
+            RunKind(
+                name=KIND,
+                entry="agents.wiring.rebuilding:run",
+                done=lambda claim, result: loaded.rebuilds().done(claim, result),
+                failed=lambda claim, error: loaded.rebuilds().failed(claim, error),
+            ),
+        ),
         start=loaded.start,
         close=loaded.close,
     )
 
 
-def _indexer(settings: Settings, embedder: Embedder, chunks: VectorStore) -> Indexer:
-    database = database_of(settings)
+def _indexer(
+    settings: Settings, models: SentenceTransformerEmbedders, milvus: MilvusStores, database: Database
+) -> Indexer:
     # The annotations have mypy check that these satisfy the room's ports.
+    embedders: Embedders = models
+    stores: VectorStores = milvus
     documents: Documents = SqlDocuments(database)
     retired: RetiredVersions = SqlRetiredVersions(database)
-    wanted = settings.indexer
-    tokens = min(wanted.chunk_tokens, embedder.max_tokens - TITLE_TOKENS)
-    if wanted.overlap_tokens >= tokens:
-        raise ConfigurationError(
-            f"[indexer] overlap_tokens is {wanted.overlap_tokens}, as long as a chunk of {tokens} tokens: lower it"
-        )
-    recipe = Recipe(embedding_model=embedder.model, chunk_tokens=tokens, overlap_tokens=wanted.overlap_tokens)
-    return Indexer(embedder=embedder, chunks=chunks, documents=documents, retired=retired, recipe=recipe)
+    indexes: Indexes = SqlIndexes(database)
+    vectors: KeptVectors = SqlVectors(database)
+    return Indexer(
+        writer=IndexWriter(embedders, stores, vectors, _now),
+        stores=stores,
+        indexes=indexes,
+        documents=documents,
+        retired=retired,
+        vectors=vectors,
+        keep_vectors=timedelta(days=settings.indexer.keep_vectors_days),
+        tenants=settings.tenants.names,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -14,7 +14,7 @@ import structlog
 from agents.errors import Misuse
 from infra.settings import Settings
 
-AGENTS = ("indexer", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
+AGENTS = ("indexer", "loader", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
 """The agents that exist, in the order in which they are started."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from infra.memory.database import MemoryDatabase, in_utc
+from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
 
 
@@ -21,10 +22,44 @@ class MemoryDocuments:
         with self._database.table("documents") as documents:
             return {key: documents[key] for key in keys if key in documents}
 
-    def put(self, state: DocumentState) -> None:
-        """Inside a transaction."""
+    def put(self, state: DocumentState, content: DocumentSubmitted | None = None) -> None:
+        """Inside a transaction. ``content``: what the version was made from, where it is another than before."""
+        key = (state.tenant, state.document_id)
+        with self._database.table("documents") as documents, self._database.table("contents") as contents:
+            documents[key] = replace(state, submitted_at=in_utc(state.submitted_at))
+            if state.withdrawn:
+                contents.pop(key, None)
+            elif content is not None:
+                contents[key] = content
+
+    def page(self, after: tuple[str, str] | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
+        """Documents that are not withdrawn, with what they were made from, by key, behind ``after``."""
+        with self._database.table("documents") as documents, self._database.table("contents") as contents:
+            keys = sorted(key for key, state in documents.items() if not state.withdrawn)
+            wanted = [key for key in keys if after is None or key > after][:limit]
+            return [(documents[key], contents.get(key)) for key in wanted]
+
+    def count_next(self, counts: Mapping[tuple[str, str], tuple[str, int]]) -> None:
+        """Notes by key, for that version, how many chunks a document has in the index that is being built."""
         with self._database.table("documents") as documents:
-            documents[state.tenant, state.document_id] = replace(state, submitted_at=in_utc(state.submitted_at))
+            for key, (version, count) in counts.items():
+                if key in documents and documents[key].version == version:
+                    documents[key] = replace(documents[key], next_chunk_count=count)
+
+    def adopt_counts(self, embedding_model: str) -> None:
+        """Inside a transaction: the index that was being built serves now."""
+        with self._database.table("documents") as documents:
+            for key, state in documents.items():
+                if not state.withdrawn:
+                    count = state.chunk_count if state.next_chunk_count is None else state.next_chunk_count
+                    changed = {"chunk_count": count, "next_chunk_count": None, "embedding_model": embedding_model}
+                    documents[key] = replace(state, **changed)
+
+    def totals(self) -> tuple[int, int]:
+        """How many documents are not withdrawn, and their chunks."""
+        with self._database.table("documents") as documents:
+            standing = [state for state in documents.values() if not state.withdrawn]
+        return len(standing), sum(state.chunk_count for state in standing)
 
 
 class MemoryRetiredVersions:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.filters import Filter, matches
 from schemas.retrieval import Chunk, Hit
 
 
@@ -34,10 +36,26 @@ class MemoryChunks:
         with self._lock:
             self._rows = {key: row for key, row in self._rows.items() if row[0].version not in gone}
 
-    def search(self, vectors: NDArray[np.float32], *, tenant: str, k: int) -> list[list[Hit]]:
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        rows = self._visible(tenant, where)
+        return [_nearest(rows, np.asarray(vector, dtype=np.float32), k) for vector in vectors]
+
+    def search_text(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """By the number of words shared, which stands in for BM25."""
+        rows = self._visible(tenant, where)
+        return [_alike(rows, text, np.asarray(vector), k) for text, vector in zip(texts, vectors, strict=True)]
+
+    def count(self) -> int:
+        return len(self.chunks)
+
+    def _visible(self, tenant: str, where: Filter | None) -> list[tuple[Chunk, NDArray[np.float32]]]:
         with self._lock:
             rows = [row for row in self._rows.values() if row[0].tenant == tenant]
-        return [_nearest(rows, np.asarray(vector, dtype=np.float32), k) for vector in vectors]
+        return [row for row in rows if where is None or matches(where, row[0].metadata)]
 
     def versions(self, tenant: str, document_id: str) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -50,6 +68,22 @@ class MemoryChunks:
 def _nearest(rows: Sequence[tuple[Chunk, NDArray[np.float32]]], query: NDArray[np.float32], k: int) -> list[Hit]:
     hits = [Hit(chunk=chunk, score=_cosine(query, vector)) for chunk, vector in rows]
     return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:k]
+
+
+def _alike(
+    rows: Sequence[tuple[Chunk, NDArray[np.float32]]], text: str, query: NDArray[np.float32], k: int
+) -> list[Hit]:
+    wanted = _words(text)
+    shared = [
+        (len(wanted & _words(" ".join(filter(None, (chunk.title, chunk.heading, chunk.text))))), chunk, vector)
+        for chunk, vector in rows
+    ]
+    ranked = sorted((row for row in shared if row[0]), key=lambda row: (-row[0], row[1].chunk_id))
+    return [Hit(chunk=chunk, score=_cosine(query, vector)) for _, chunk, vector in ranked[:k]]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:

@@ -7,23 +7,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agents.errors import Unavailable
-from schemas.retrieval import Chunk, Hit
+from schemas.filters import matches
+from schemas.retrieval import Chunk, Hit, Search
 
 
 class MemoryRetriever:
-    """Searches chunks that were given to it. ``calls``: (texts, tenant, k) of each; ``down``: it cannot be reached."""
+    """Searches chunks that were given to it. ``calls``: what was asked for; ``down``: it cannot be reached."""
 
     def __init__(self, chunks: Sequence[Chunk] = ()) -> None:
         self._chunks = [Hit(chunk=chunk, score=0.0) for chunk in chunks]
-        self.calls: list[tuple[tuple[str, ...], str, int]] = []
+        self.calls: list[tuple[Search, ...]] = []
         self.down = False
 
-    def search(self, texts: Sequence[str], *, tenant: str, k: int) -> list[list[Hit]]:
-        self.calls.append((tuple(texts), tenant, k))
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        self.calls.append(tuple(searches))
         if self.down:
             raise Unavailable("the search cannot be reached: start it")
-        own = [hit for hit in self._chunks if hit.chunk.tenant == tenant]
-        return [self._ranked(text, own)[:k] for text in texts]
+        return [self._ranked(each.text, self._own(each))[: each.k] for each in searches]
+
+    def _own(self, search: Search) -> list[Hit]:
+        own = [hit for hit in self._chunks if hit.chunk.tenant == search.tenant]
+        return [hit for hit in own if search.where is None or matches(search.where, hit.chunk.metadata)]
 
     def _ranked(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
         scored = [replace(hit, score=_likeness(text, hit.chunk.text)) for hit in hits]

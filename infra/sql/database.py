@@ -22,6 +22,7 @@ BUSY_SECONDS = 30.0
 
 _EXAMPLE = "sqlite:////path/to/everlearn.db or postgresql+psycopg://user@host/database"
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
+_SHARED_LOCK = text("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
 
 class Database:
@@ -79,15 +80,15 @@ class Database:
             with current.doomed_by_failure(), failures_as_unavailable(self.url):
                 yield current.connection
 
-    def lock(self, connection: Connection, names: Iterable[str]) -> None:
+    def lock(self, connection: Connection, names: Iterable[str], *, shared: bool = False) -> None:
         """Keeps other transactions from locking these names until this one ends, rows that do not exist yet included.
 
-        SQLite's transactions hold the whole database already.
+        A ``shared`` lock keeps them from locking alone. SQLite's transactions hold the whole database already.
         """
         if self.dialect == "postgresql":
             # one order for everybody, against deadlocks
             keys = sorted({_lock_key(name) for name in names})
-            connection.execute(_LOCK, {"keys": keys})
+            connection.execute(_SHARED_LOCK if shared else _LOCK, {"keys": keys})
 
     def close(self) -> None:
         """Closes idle connections; the database opens again when it is used again."""

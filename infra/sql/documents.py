@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, false, func, literal, select, tuple_, update
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, slices, upsert
+from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
 
 _documents = tables.documents.c
+_contents = tables.contents.c
 _retired = tables.retired_versions.c
 
 
@@ -37,10 +40,57 @@ class SqlDocuments:
                     found[row["tenant"], row["document_id"]] = DocumentState(**row)
         return found
 
-    def put(self, state: DocumentState) -> None:
-        """Inside a transaction."""
+    def put(self, state: DocumentState, content: DocumentSubmitted | None = None) -> None:
+        """Inside a transaction. ``content``: what the version was made from, where it is another than before."""
+        key = {"tenant": state.tenant, "document_id": state.document_id}
         with self._database.connection(write=True) as connection:
             connection.execute(upsert(self._database.dialect, tables.documents), vars(state))
+            if state.withdrawn:
+                gone = tuple_(_contents.tenant, _contents.document_id).in_([tuple(key.values())])
+                connection.execute(delete(tables.contents).where(gone))
+            elif content is not None:
+                packed = zlib.compress(content.model_dump_json(exclude_defaults=True).encode(), level=1)
+                values = {**key, "version": state.version, "event": packed}
+                connection.execute(upsert(self._database.dialect, tables.contents), values)
+
+    def page(self, after: tuple[str, str] | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
+        """Documents that are not withdrawn, with what they were made from, by key, behind ``after``."""
+        same = (_contents.tenant == _documents.tenant) & (_contents.document_id == _documents.document_id)
+        both = tables.documents.outerjoin(tables.contents, same)
+        wanted = select(tables.documents, _contents.event).select_from(both).where(_documents.withdrawn.is_(false()))
+        if after is not None:
+            wanted = wanted.where(tuple_(_documents.tenant, _documents.document_id) > tuple_(*map(literal, after)))
+        wanted = wanted.order_by(_documents.tenant, _documents.document_id).limit(limit)
+        found = []
+        with self._database.connection() as connection:
+            for row in connection.execute(wanted).mappings():
+                state = DocumentState(**{name: value for name, value in row.items() if name != "event"})
+                packed = row["event"]
+                content = None if packed is None else DocumentSubmitted.model_validate_json(zlib.decompress(packed))
+                found.append((state, content))
+        return found
+
+    def count_next(self, counts: Mapping[tuple[str, str], tuple[str, int]]) -> None:
+        """Notes by key, for that version, how many chunks a document has in the index that is being built."""
+        with self._database.connection(write=True) as connection:
+            for (tenant, document_id), (version, count) in sorted(counts.items()):
+                row = (_documents.tenant == tenant) & (_documents.document_id == document_id)
+                wanted = row & (_documents.version == version)
+                connection.execute(update(tables.documents).where(wanted).values(next_chunk_count=count))
+
+    def adopt_counts(self, embedding_model: str) -> None:
+        """Inside a transaction: the index that was being built serves now."""
+        counted = func.coalesce(_documents.next_chunk_count, _documents.chunk_count)
+        values = {"chunk_count": counted, "next_chunk_count": None, "embedding_model": embedding_model}
+        with self._database.connection(write=True) as connection:
+            connection.execute(update(tables.documents).where(_documents.withdrawn.is_(false())).values(**values))
+
+    def totals(self) -> tuple[int, int]:
+        """How many documents are not withdrawn, and their chunks."""
+        counted = select(func.count(), func.coalesce(func.sum(_documents.chunk_count), 0))
+        with self._database.connection() as connection:
+            documents, chunks = connection.execute(counted.where(_documents.withdrawn.is_(false()))).one()
+        return int(documents), int(chunks)
 
 
 class SqlRetiredVersions:

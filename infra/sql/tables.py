@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text, false
 
 from infra.sql.columns import Json, Moment
+from infra.sql.document_tables import METADATA, contents, documents, indexes, retired_versions, vectors
 
-METADATA = MetaData()
+__all__ = [
+    "METADATA",
+    "contents",
+    "datasets",
+    "documents",
+    "drift_checks",
+    "examples",
+    "indexes",
+    "inflight",
+    "interactions",
+    "journal",
+    "leases",
+    "release_history",
+    "releases",
+    "retention_rows",
+    "retired_versions",
+    "runs",
+    "vectors",
+]
 
 journal = Table(
     "journal",
@@ -72,32 +91,6 @@ leases = Table(
     Column("last", Moment),
 )
 
-documents = Table(
-    "documents",
-    METADATA,
-    Column("tenant", Text, primary_key=True),
-    Column("document_id", Text, primary_key=True),
-    Column("version", Text, nullable=False),
-    Column("content_hash", Text, nullable=False),
-    Column("chunk_count", Integer, nullable=False),
-    Column("embedding_model", Text, nullable=False),
-    Column("title", Text),
-    Column("uri", Text),
-    Column("submitted_at", Moment, nullable=False),
-    Column("event_id", Text, nullable=False),
-    Column("withdrawn", Boolean, nullable=False),
-)
-
-retired_versions = Table(
-    "retired_versions",
-    METADATA,
-    Column("tenant", Text, primary_key=True),
-    Column("document_id", Text, primary_key=True),
-    Column("version", Text, primary_key=True),
-    Column("retired_at", Moment, nullable=False),
-    Index("retired_versions_by_age", "retired_at"),
-)
-
 interactions = Table(
     "interactions",
     METADATA,
@@ -122,6 +115,7 @@ interactions = Table(
     Column("completion_tokens", Integer),
     Column("latency_ms", Double),
     Column("finish_reason", Text),
+    Column("declined", Boolean),
     Column("answered_at", Moment),
     Column("answer_at", Moment),
     Column("answer_event", Text),

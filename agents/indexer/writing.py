@@ -1,0 +1,89 @@
+"""Writes documents to an index: cut, embedded where no kept vector serves, and stored while the next are embedded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from agents.indexer.chunking import make_chunks, text_to_embed
+from agents.indexer.ports import Embedder, Embedders, KeptVectors, Vectors, VectorStore, VectorStores
+from agents.indexer.versions import Key
+from schemas.documents import DocumentSubmitted
+from schemas.indexes import Index
+from schemas.retrieval import Chunk
+
+TEXTS_AT_ONCE = 128
+"""Embedded together: enough for batches of like length, few enough that storing keeps up meanwhile."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A submission and the version that it makes."""
+
+    event: DocumentSubmitted
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return self.event.tenant, self.event.document_id
+
+
+class IndexWriter:
+    """Puts versions of documents into indexes. May be used from one thread at a time."""
+
+    def __init__(
+        self, embedders: Embedders, stores: VectorStores, vectors: KeptVectors, now: Callable[[], datetime]
+    ) -> None:
+        self._embedders, self._stores, self._vectors, self._now = embedders, stores, vectors, now
+
+    def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
+        """The number of chunks of each, once all are searchable. Raises Unavailable; writing again is harmless."""
+        embedder, store = self._embedders.of(index.recipe.embedding_model), self._stores.of(index)
+        chunks: list[Chunk] = []
+        counts: dict[Key, int] = {}
+        for version in versions:
+            made = make_chunks(version.event, version.name, embedder.token_spans, index.recipe)
+            counts[version.key] = len(made)
+            chunks += made
+        if chunks:
+            self._store(embedder, store, chunks)
+        return counts
+
+    def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk]) -> None:
+        texts = {_hash(text): text for text in map(text_to_embed, chunks)}
+        hashes = [_hash(text_to_embed(chunk)) for chunk in chunks]
+        known: dict[str, Vectors] = self._vectors.find(embedder.model, list(texts), self._now())
+        waiting = dict(enumerate(hashes))
+        # Texts of like length together, so that little is computed for padding.
+        missing = sorted(texts.keys() - known.keys(), key=lambda each: (len(texts[each]), each))
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="storing") as pool:
+            storing: Future[None] | None = None
+            for start in range(0, len(missing) or 1, TEXTS_AT_ONCE):
+                some = missing[start : start + TEXTS_AT_ONCE]
+                known |= self._embed(embedder, {each: texts[each] for each in some})
+                ready = [place for place, each in waiting.items() if each in known]
+                for place in ready:
+                    del waiting[place]
+                vectors = np.asarray([known[hashes[place]] for place in ready], dtype=np.float32)
+                if storing is not None:
+                    storing.result()  # at most one portion waits, however slow the store is
+                storing = pool.submit(store.upsert, [chunks[place] for place in ready], vectors)
+            if storing is not None:
+                storing.result()
+
+    def _embed(self, embedder: Embedder, texts: Mapping[str, str]) -> dict[str, Vectors]:
+        if not texts:
+            return {}
+        made = dict(zip(texts, embedder.embed(list(texts.values())), strict=True))
+        # Before the chunks are stored: what a crash interrupts is not embedded again.
+        self._vectors.put(embedder.model, made, self._now())
+        return made
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

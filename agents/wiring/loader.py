@@ -1,0 +1,35 @@
+"""The loader: the indexer's room at work on bulk loads, at a lower priority, so that single documents do not wait."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from agents.wiring import indexer
+from agents.worker import Worker
+from infra.settings import Settings
+from schemas.topics import BULK_DOCUMENTS
+
+NICENESS = 10
+BATCH_BYTES = 8_000_000
+
+
+def build(settings: Settings) -> Worker:
+    """A worker that loads its model with the first document: without bulk loads it costs little."""
+    loaded = indexer.Loaded(settings, ahead=False)
+
+    def start() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        loaded.start()
+
+    worker = indexer.worker(settings, loaded)
+    return replace(
+        worker,
+        agent="loader",
+        topics=(BULK_DOCUMENTS,),
+        batch_size=settings.indexer.bulk_batch,
+        batch_bytes=BATCH_BYTES,
+        ticks=(),
+        runs=(),
+        start=start,
+    )

@@ -1,0 +1,40 @@
+"""A cross-encoder reads question and chunk together: slower than comparing vectors, and a better judge of both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from agents.errors import ModelMissing
+from infra.hub import local_folder
+from schemas.retrieval import Hit
+
+_SETTING = "[retrieval] cross_encoder"
+
+
+class CrossEncoderReranker:
+    """A sentence-transformers cross-encoder in this process. Raises ModelMissing."""
+
+    def __init__(self, name: str) -> None:
+        """``name``: of the model on the hub, or the path of its folder."""
+        folder = local_folder(name, _SETTING)
+        # Imported here: it takes ten seconds, which a process without a cross-encoder must not pay.
+        from sentence_transformers import CrossEncoder
+
+        try:
+            self._model: Any = CrossEncoder(str(folder), local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ModelMissing(f"{_SETTING}: {folder} does not load as a cross-encoder ({reason})") from error
+        self._lock = threading.Lock()
+
+    def order(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits, most relevant first; ties stay in their order."""
+        if not hits:
+            return []
+        pairs = [(text, "\n".join(part for part in (hit.chunk.title, hit.chunk.text) if part)) for hit in hits]
+        with self._lock:
+            scores = self._model.predict(pairs, show_progress_bar=False)
+        order = sorted(range(len(hits)), key=lambda place: -float(scores[place]))
+        return [hits[place] for place in order]

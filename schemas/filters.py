@@ -1,0 +1,241 @@
+"""A small language for choosing documents by their metadata: ``lang = "en" and (year >= 2024 or draft = false)``.
+
+    expression = term { "or" term }        term = factor { "and" factor }
+    factor     = "not" factor | "(" expression ")" | key comparison
+    comparison = ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) value | "in" "(" value { "," value } ")"
+    key        = a name of letters, digits, _ - and . that begins with a letter or _, or any text in backquotes
+    value      = "text" with \\" and \\\\ inside | a number | true | false
+
+Words are not case-sensitive. A comparison holds only where the document has the key with a value of the same kind
+(texts with texts, numbers with numbers, true and false with each other), so ``not`` also finds those without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Value = str | int | float | bool
+Operator = Literal["=", "!=", "<", "<=", ">", ">="]
+MAX_DEPTH = 20
+MAX_VALUES = 200
+"""Comparisons and listed values of one filter together."""
+
+
+class FilterError(ValueError):
+    """A filter that cannot be read; the message says where and what is expected."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A key's value held against another."""
+
+    key: str
+    operator: Operator
+    value: Value
+
+
+@dataclass(frozen=True)
+class In:
+    """A key's value is one of several of one kind."""
+
+    key: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    inner: Filter
+
+
+@dataclass(frozen=True)
+class Both:
+    """``and`` of two filters, ``or`` where ``either`` is true."""
+
+    left: Filter
+    right: Filter
+    either: bool = False
+
+
+Filter = Compare | In | Not | Both
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+    (?P<text>"(?:[^"\\]|\\["\\])*")
+    |(?P<quoted>`[^`]+`)
+    |(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.]))
+    |(?P<word>[^\W\d][\w.\-]*)
+    |(?P<sign><=|>=|!=|=|<|>|\(|\)|,)
+    |(?P<end>$)
+    )""",
+    re.VERBOSE,
+)
+_COMPARISONS: tuple[Operator, ...] = ("=", "!=", "<", "<=", ">", ">=")
+_HOLDS: dict[Operator, Callable[[int], bool]] = {
+    "=": lambda order: order == 0,
+    "!=": lambda order: order != 0,
+    "<": lambda order: order < 0,
+    "<=": lambda order: order <= 0,
+    ">": lambda order: order > 0,
+    ">=": lambda order: order >= 0,
+}
+
+
+def parse_filter(text: str) -> Filter:
+    """Raises FilterError."""
+    return _Parser(text).whole()
+
+
+def matches(condition: Filter, metadata: Mapping[str, Value]) -> bool:
+    """Whether a document with this metadata may be found."""
+    match condition:
+        case Not(inner):
+            return not matches(inner, metadata)
+        case Both(left, right, either):
+            # The order of evaluation does not matter: nothing here fails.
+            found = (matches(left, metadata), matches(right, metadata))
+            return any(found) if either else all(found)
+        case In(key, values):
+            return any(matches(Compare(key, "=", value), metadata) for value in values)
+        case Compare(key, operator, value):
+            return key in metadata and _compare(metadata[key], operator, value)
+
+
+def kind_of(value: Value) -> str:
+    """``text``, ``number`` or ``true or false``: values of different kinds are never compared."""
+    if isinstance(value, bool):
+        return "true or false"
+    return "text" if isinstance(value, str) else "number"
+
+
+def _compare(left: Value, operator: Operator, right: Value) -> bool:
+    if isinstance(left, str) and isinstance(right, str):
+        return _HOLDS[operator]((left > right) - (left < right))
+    if isinstance(left, str) or isinstance(right, str) or kind_of(left) != kind_of(right):
+        return False
+    return _HOLDS[operator]((left > right) - (left < right))
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._tokens = _tokens(text)
+        self._place = 0
+        self._values = 0
+
+    def whole(self) -> Filter:
+        found = self._either(0)
+        if self._next.kind != "end":
+            raise self._unexpected("'and', 'or' or the end")
+        return found
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._place]
+
+    def _either(self, depth: int) -> Filter:
+        found = self._both(depth)
+        while self._takes("or"):
+            found = Both(found, self._both(depth), either=True)
+        return found
+
+    def _both(self, depth: int) -> Filter:
+        found = self._factor(depth)
+        while self._takes("and"):
+            found = Both(found, self._factor(depth))
+        return found
+
+    def _factor(self, depth: int) -> Filter:
+        if depth > MAX_DEPTH:
+            raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
+        if self._takes("not"):
+            return Not(self._factor(depth + 1))
+        if self._takes("("):
+            found = self._either(depth + 1)
+            self._expect(")")
+            return found
+        return self._comparison()
+
+    def _comparison(self) -> Filter:
+        token = self._next
+        if token.kind == "quoted":
+            key = token.text[1:-1]
+        elif token.kind == "word" and token.text.lower() not in ("and", "or", "not", "in", "true", "false"):
+            key = token.text
+        else:
+            raise self._unexpected("a key of the metadata")
+        self._place += 1
+        if self._takes("in"):
+            return self._list(key)
+        for operator in _COMPARISONS:
+            if self._takes(operator):
+                value = self._value()
+                if isinstance(value, bool) and operator not in ("=", "!="):
+                    raise FilterError(f"{key} {operator} {str(value).lower()}: true and false have no order")
+                return Compare(key, operator, value)
+        raise self._unexpected("one of = != < <= > >= in")
+
+    def _list(self, key: str) -> Filter:
+        self._expect("(")
+        values = [self._value()]
+        while self._takes(","):
+            values.append(self._value())
+        self._expect(")")
+        if len(kinds := {kind_of(value) for value in values}) > 1:
+            raise FilterError(f"{key} in (…) mixes {' and '.join(sorted(kinds))}: list values of one kind")
+        return In(key, tuple(values))
+
+    def _value(self) -> Value:
+        token = self._next
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise FilterError(f"the filter holds more than {MAX_VALUES} values")
+        self._place += 1
+        if token.kind == "text":
+            return re.sub(r"\\(.)", r"\1", token.text[1:-1])
+        if token.kind == "number":
+            number = float(token.text)
+            if number in (float("inf"), float("-inf")):
+                raise FilterError(f"{token.text} is too large for a number")
+            return int(token.text) if re.fullmatch(r"-?\d{1,18}", token.text) else number
+        if token.kind == "word" and token.text.lower() in ("true", "false"):
+            return token.text.lower() == "true"
+        self._place -= 1
+        raise self._unexpected('a "text", a number, true or false')
+
+    def _takes(self, word: str) -> bool:
+        token = self._next
+        taken = token.kind in ("word", "sign") and token.text.lower() == word
+        self._place += taken
+        return taken
+
+    def _expect(self, sign: str) -> None:
+        if not self._takes(sign):
+            raise self._unexpected(repr(sign))
+
+    def _unexpected(self, wanted: str) -> FilterError:
+        token = self._next
+        found = "the end" if token.kind == "end" else token.text[:40]
+        return FilterError(f"character {token.at + 1}: expected {wanted}, found {found}")
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    place = 0
+    while not tokens or tokens[-1].kind != "end":
+        match = _TOKEN.match(text, place)
+        if match is None:
+            at = place + len(text[place:]) - len(text[place:].lstrip())
+            raise FilterError(f'character {at + 1}: {text[at : at + 20]!r} is no part of a filter; texts stand in "…"')
+        kind = str(match.lastgroup)
+        tokens.append(_Token(kind, match.group(kind), match.start(kind)))
+        place = match.end()
+    return tokens
