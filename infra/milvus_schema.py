@@ -16,7 +16,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Of one upsert, about: it must be written within a call's time, and a cluster refuses more than 64 MB."""
 MAX_TEXT_BYTES = 65_535
 """What Milvus takes in one text field, UTF-8."""
-ANALYZER = {"type": "english"}
+ANALYZER = {"tokenizer": "standard", "filter": ["lowercase"]}
 
 
 def schema(client: Client, dimension: int) -> Any:

@@ -70,7 +70,7 @@ class DocumentIndexed(Event):
 class IndexRebuildRequested(Event):
     """Someone asked for an index to be built anew, as ``everlearn.toml`` says where it is built."""
 
-    type: ClassVar[str] = "everlearn.index.rebuild_requested.v1"
+    type: ClassVar[str] = "everlearn.index.rebuild-requested.v1"
     task: Name | None = None
     """The task whose own index it is; where absent, the index of all that have none."""
 
@@ -100,7 +100,7 @@ class IndexRebuilt(Event):
 class IndexNotRebuilt(Event):
     """An index was not built anew, and why; the one before serves on."""
 
-    type: ClassVar[str] = "everlearn.index.not_rebuilt.v1"
+    type: ClassVar[str] = "everlearn.index.not-rebuilt.v1"
     task: Name | None = None
     reason: str
     cause: str | None = None

@@ -43,7 +43,7 @@ class QuestionAsked(Event):
     mode: SearchMode | None = None
     """How documents are searched; as the task says where absent."""
     filter: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
-    """Which documents may be found, by their metadata: ``lang = "en" and year >= 2024``; grammar: ``schemas.filters``."""
+    """Which documents may be found, by metadata, in the language of ``schemas.filters``: ``year >= 2024``."""
 
     @property
     def key(self) -> str:

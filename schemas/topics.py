@@ -88,7 +88,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         name="indexing.v1",
         key="tenant/document_id",
-        writer="indexer, loader",
+        writer="indexer",
         partitions=6,
         events=(DocumentIndexed, DocumentUnindexed, IndexRebuilt, IndexNotRebuilt),
     ),

@@ -64,6 +64,8 @@ class Indexer:
         return Received(event=event, context=received.context, position=received.position)
 
     def _index(self, batch: Sequence[Received[DocumentEvent]]) -> list[Outcome]:
+        if not batch:
+            return []
         events: dict[Key, list[Received[DocumentEvent]]] = defaultdict(list)
         for received in batch:
             events[key_of(received)].append(received)

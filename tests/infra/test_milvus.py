@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from agents.errors import ConfigurationError, EverlearnError, Unavailable
 from agents.indexer.ports import VectorStore
 from infra.memory.milvus import MemoryChunks
-from infra.milvus import MAX_TEXT_BYTES, MilvusChunks, collection_name, literal
+from infra.milvus import MilvusChunks
+from infra.milvus_filter import literal
+from infra.milvus_schema import MAX_TEXT_BYTES
 from schemas.envelope import derived_id
 from schemas.retrieval import Chunk
 
@@ -36,13 +39,13 @@ def chunks(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryChunks()
         return
-    uri, model = request.getfixturevalue("milvus_uri"), request.getfixturevalue("unique_model")
+    uri, model = request.getfixturevalue("milvus_uri"), request.getfixturevalue("unique_index")
     store = MilvusChunks(uri, None, model, DIMENSION)
     yield store
     store.close()
 
 
-def chunk(document_id: str = "d", version: str = "v1", ordinal: int = 0, **others: str) -> Chunk:
+def chunk(document_id: str = "d", version: str = "v1", ordinal: int = 0, **others: Any) -> Chunk:
     tenant = others.pop("tenant", "default")
     return Chunk(
         chunk_id=derived_id("chunk", tenant, document_id, version, ordinal),
@@ -153,16 +156,16 @@ def test_the_longest_text_and_ids_fit(chunks: Store) -> None:
 
 
 @pytest.fixture
-def milvus(milvus_uri: str, unique_model: str) -> Iterator[MilvusChunks]:
-    store = MilvusChunks(milvus_uri, None, unique_model, DIMENSION)
+def milvus(milvus_uri: str, unique_index: str) -> Iterator[MilvusChunks]:
+    store = MilvusChunks(milvus_uri, None, unique_index, DIMENSION)
     yield store
     store.close()
 
 
 def test_another_client_finds_a_chunk_once_upsert_returned(
-    milvus: MilvusChunks, milvus_uri: str, unique_model: str
+    milvus: MilvusChunks, milvus_uri: str, unique_index: str
 ) -> None:
-    reader = MilvusChunks(milvus_uri, None, unique_model, DIMENSION)
+    reader = MilvusChunks(milvus_uri, None, unique_index, DIMENSION)
     for number in range(20):
         written = chunk(f"d{number}", f"v{number}")
         milvus.upsert([written], rows(vector(1, number)))
@@ -186,10 +189,10 @@ def _write_from_a_process(uri: str, model: str, number: int) -> None:
 
 
 def test_processes_that_make_the_same_collection_at_once_all_write_to_it(
-    milvus: MilvusChunks, milvus_uri: str, unique_model: str
+    milvus: MilvusChunks, milvus_uri: str, unique_index: str
 ) -> None:
     spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write_from_a_process, args=(milvus_uri, unique_model, each)) for each in range(3)]
+    writers = [spawn.Process(target=_write_from_a_process, args=(milvus_uri, unique_index, each)) for each in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -218,14 +221,6 @@ def test_an_address_where_nothing_answers_is_unavailable_in_one_line(capfd: pyte
 def test_an_address_that_is_none_is_a_configuration_error(uri: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\[milvus\] uri"):
         MilvusChunks(uri, None, "m", DIMENSION).prepare()
-
-
-def test_models_have_collections_of_their_own_with_names_that_milvus_takes() -> None:
-    names = {
-        collection_name(model, 384) for model in ("a/b-c", "x/b-c", "b_c", "/models/é漢", "/models/é漢/", "b" * 500)
-    }
-    assert len(names) == 6
-    assert all(name.isascii() and name.isidentifier() and len(name) <= 255 for name in names)
 
 
 def test_a_literal_stays_inside_its_quotes() -> None:

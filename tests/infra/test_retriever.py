@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from infra.memory.documents import MemoryDocuments
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.milvus import MemoryChunks
 from infra.milvus import MilvusChunks
-from infra.retriever import MAX_DEPTH, MilvusRetriever
+from infra.retriever import MAX_DEPTH, MilvusRetriever, fused
 from schemas.envelope import derived_id
 from schemas.features import DocumentState
-from schemas.retrieval import Chunk, Hit
+from schemas.filters import Filter, parse_filter
+from schemas.retrieval import Chunk, Hit, Search
 from tests.agents.indexer.room import START
+from tests.fixtures.indexes import Always, serving
 
 Store = MilvusChunks | MemoryChunks
 
@@ -30,7 +33,9 @@ class World:
         self.chunks = chunks
         self.embedder = MemoryEmbedder()
         self.documents = MemoryDocuments(MemoryDatabase())
-        self.retriever: Retriever = MilvusRetriever(chunks, self.embedder, self.documents)
+        self.retriever: Retriever = MilvusRetriever(
+            indexes=serving(), stores=Always(chunks), embedders=Always(self.embedder), documents=self.documents
+        )
 
     def write(self, document_id: str, version: str, *texts: str, tenant: str = "default") -> None:
         made = [
@@ -63,8 +68,9 @@ class World:
             )
         )
 
-    def found(self, text: str, k: int = 3, tenant: str = "default") -> list[str]:
-        return [hit.chunk.text for hit in self.retriever.search([text], tenant=tenant, k=k)[0]]
+    def found(self, text: str, k: int = 3, tenant: str = "default", **others: Any) -> list[str]:
+        (hits,) = self.retriever.search([Search(text=text, tenant=tenant, k=k, **{"mode": "dense", **others})])
+        return [hit.chunk.text for hit in hits]
 
 
 @pytest.fixture(params=["memory", "milvus"])
@@ -73,7 +79,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield World(MemoryChunks())
         return
     store = MilvusChunks(
-        request.getfixturevalue("milvus_uri"), None, request.getfixturevalue("unique_model"), MemoryEmbedder().dimension
+        request.getfixturevalue("milvus_uri"), None, request.getfixturevalue("unique_index"), MemoryEmbedder().dimension
     )
     yield World(store)
     store.close()
@@ -112,7 +118,8 @@ def test_texts_that_have_enough_keep_what_they_have_while_others_go_deeper(world
     world.write("d", "v1", *["red apple"] * 50)
     world.write("e", "v2", "red sky", "green pear", "blue sea")
     world.make_current("e", "v2")
-    red, pear = world.retriever.search(["red apple", "green pear"], tenant="default", k=1)
+    searches = [Search(text=text, tenant="default", k=1, mode="dense") for text in ("red apple", "green pear")]
+    red, pear = world.retriever.search(searches)
     assert [hit.chunk.text for hit in (*red, *pear)] == ["red sky", "green pear"]
 
 
@@ -125,8 +132,8 @@ def test_a_tenant_never_sees_another_tenants_chunks(world: World) -> None:
 
 
 def test_no_texts_and_no_hits_wanted_are_no_search(world: World) -> None:
-    assert world.retriever.search([], tenant="default", k=3) == []
-    assert world.retriever.search(["a", "b"], tenant="default", k=0) == [[], []]
+    assert world.retriever.search([]) == []
+    assert world.retriever.search([Search(text=text, tenant="default", k=0) for text in ("a", "b")]) == [[], []]
 
 
 def test_k_counts_chunks_not_documents(world: World) -> None:
@@ -140,9 +147,11 @@ class CountingChunks(MemoryChunks):
         super().__init__()
         self.depths: list[tuple[int, int]] = []
 
-    def search(self, vectors: NDArray[np.float32], *, tenant: str, k: int) -> list[list[Hit]]:
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
         self.depths.append((len(vectors), k))
-        return super().search(vectors, tenant=tenant, k=k)
+        return super().search(vectors, tenant=tenant, k=k, where=where)
 
 
 class CountingEmbedder(MemoryEmbedder):
@@ -161,7 +170,10 @@ def test_many_texts_are_one_embedding_and_one_search() -> None:
     embedder = CountingEmbedder()
     world.write("d", "v1", *[f"text {number}" for number in range(20)])
     world.make_current("d", "v1")
-    MilvusRetriever(chunks, embedder, world.documents).search([f"text {n}" for n in range(9)], tenant="default", k=4)
+    retriever = MilvusRetriever(
+        indexes=serving(), stores=Always(chunks), embedders=Always(embedder), documents=world.documents
+    )
+    retriever.search([Search(text=f"text {n}", tenant="default", k=4, mode="dense") for n in range(9)])
     assert (embedder.sizes, len(chunks.depths)) == ([9], 1)
 
 
@@ -172,3 +184,81 @@ def test_a_search_that_finds_nothing_current_ends_at_the_bound() -> None:
     assert world.found("red") == []
     assert chunks.depths[-1] == (1, MAX_DEPTH)
     assert len(chunks.depths) < 8
+
+
+def test_by_words_a_rare_one_finds_what_meaning_does_not(world: World) -> None:
+    world.write("d", "v1", "the pump P-4711 leaks", "water runs out of the pump", "a red apple")
+    world.make_current("d", "v1")
+    assert world.found("P-4711", mode="text", k=1) == ["the pump P-4711 leaks"]
+    assert world.found("nothing of this", mode="text") in ([], ["water runs out of the pump"])
+
+
+def test_a_title_and_a_heading_are_searched_with_the_text(world: World) -> None:
+    chunk = Chunk(
+        chunk_id="c",
+        tenant="default",
+        document_id="d",
+        version="v1",
+        ordinal=0,
+        text="Turn it off first.",
+        title="Manual",
+        heading="Repairs > Gearbox",
+    )
+    world.chunks.upsert([chunk], world.embedder.embed([chunk.text]))
+    world.make_current("d", "v1")
+    assert world.found("gearbox", mode="text") == [chunk.text]
+
+
+def test_what_both_rankings_hold_comes_before_what_one_holds() -> None:
+    def hit(name: str, score: float) -> Hit:
+        chunk = Chunk(chunk_id=name, tenant="t", document_id=name, version="v", ordinal=0, text=name)
+        return Hit(chunk=chunk, score=score)
+
+    a, b, c = hit("a", 0.9), hit("b", 0.8), hit("c", 0.1)
+    assert fused([[a, b], [b, c]]) == [b, a, c]
+    assert fused([[], []]) == []
+
+
+def test_a_filter_holds_for_every_mode(world: World) -> None:
+    for number, lang in enumerate(("en", "es")):
+        chunk = Chunk(
+            chunk_id=f"c{number}",
+            tenant="default",
+            document_id="d",
+            version="v1",
+            ordinal=number,
+            text=f"red apple {lang}",
+            metadata={"lang": lang, "year": 2020 + number},
+        )
+        world.chunks.upsert([chunk], world.embedder.embed([chunk.text]))
+    world.make_current("d", "v1")
+    for mode in ("dense", "text", "hybrid"):
+        assert world.found("red apple", mode=mode, where=parse_filter('lang = "es"')) == ["red apple es"]
+        assert world.found("red apple", mode=mode, where=parse_filter("year < 2021")) == ["red apple en"]
+
+
+class Replacing(MemoryChunks):
+    """Its first search ends just before a document is replaced."""
+
+    def __init__(self, world_of: list[World]) -> None:
+        super().__init__()
+        self._world_of = world_of
+
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        found = super().search(vectors, tenant=tenant, k=k, where=where)
+        if self._world_of:
+            world = self._world_of.pop()
+            world.write("d", "v2", "red apple, second edition")
+            world.make_current("d", "v2")
+        return found
+
+
+def test_a_document_that_is_replaced_while_it_is_searched_for_is_found_all_the_same() -> None:
+    worlds: list[World] = []
+    world = World(Replacing(worlds))
+    world.write("d", "v1", "red apple")
+    world.make_current("d", "v1")
+    worlds.append(world)
+    assert world.found("red apple") == ["red apple, second edition"]

@@ -85,11 +85,12 @@ def test_a_full_record_is_written_to_the_byte():
     assert record.value == (
         b'{"answer_id":"q-1","task":"support","question":"How long may I return shoes?","text":"30 days.","sources":['
         b'{"document_id":"faq/returns-17","chunk_id":"faq/returns-17:0","score":0.8125,'
-        b'"text":"Returns are free within 30 days.","title":"Returns","uri":"https://shop.example/faq/returns#17"},'
+        b'"text":"Returns are free within 30 days.","title":"Returns","uri":"https://shop.example/faq/returns#17",'
+        b'"heading":"R\xc3\xbcckgabe > Fristen"},'
         b'{"document_id":"faq/shoes","chunk_id":"faq/shoes:2","score":-0.0625,"text":"Shoes run small."}],'
         b'"user":"user-8","session":"s-44","tenant":"shop-eu","base_model":"smollm2-135m-instruct",'
         b'"engine":"transformers","adapter_id":"lora-7c1f","release_sequence":12,"arm":"challenger",'
-        b'"prompt_tokens":211,"completion_tokens":4,"latency_ms":412.5,"finish_reason":"length"}'
+        b'"prompt_tokens":211,"completion_tokens":4,"latency_ms":412.5,"finish_reason":"length","declined":true}'
     )
 
 

@@ -7,10 +7,11 @@ from collections import Counter
 
 import pytest
 
-from schemas.documents import DocumentSubmitted
+from schemas.documents import DocumentSubmitted, IndexRebuildRequested
 from schemas.envelope import encode
 from schemas.event import MAX_DOCUMENT_CHARACTERS
 from schemas.topics import (
+    BULK_DOCUMENTS,
     BY_NAME,
     CLIENTS,
     EVENT_TYPES,
@@ -24,9 +25,10 @@ from schemas.topics import (
 )
 from tests.schemas.payloads import NOW, context, golden_events, value_of
 
-AGENTS = {"indexer", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer"}
+AGENTS = {"indexer", "loader", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer"}
 READS = {
-    "indexer": {"documents.v1"},
+    "indexer": {"documents.v1", "requests.v1"},
+    "loader": {"documents.bulk.v1"},
     "answerer": {"questions.v1"},
     "recorder": {"answers.v1", "feedback.v1", "examples.v1"},
     "monitor": {"interactions.v1", "requests.v1"},
@@ -44,14 +46,27 @@ WRITES = {
     "validator": {"validations.v1"},
     "promoter": {"promotions.v1"},
     "quantizer": {"quantizations.v1"},
-    CLIENTS: {"documents.v1", "questions.v1", "feedback.v1", "examples.v1", "requests.v1", "models.v1"},
+    CLIENTS: {
+        "documents.v1",
+        "documents.bulk.v1",
+        "questions.v1",
+        "feedback.v1",
+        "examples.v1",
+        "requests.v1",
+        "models.v1",
+    },
     "every agent": {"fleet.v1"},
 }
 
 
 def test_each_event_belongs_to_one_topic_and_has_a_type_of_its_own():
-    events = [event for topic in TOPICS for event in topic.events]
+    events = [event for topic in TOPICS if topic.name != BULK_DOCUMENTS for event in topic.events]
     assert len(events) == len(set(events)) == len(TOPIC_OF) == len({event.type for event in events}) == len(EVENT_TYPES)
+
+
+def test_bulk_documents_are_the_same_events_and_go_to_their_own_topic_only_when_asked():
+    assert BY_NAME[BULK_DOCUMENTS].events == BY_NAME["documents.v1"].events
+    assert {TOPIC_OF[event].name for event in BY_NAME[BULK_DOCUMENTS].events} == {"documents.v1"}
 
 
 def test_topics_have_names_of_their_own():
@@ -128,7 +143,8 @@ def test_task_topics_are_keyed_by_task():
         if topic.key == "task":
             for event in golden_events().values():
                 if type(event) in topic.events:
-                    assert event.key in ("routing", "support")
+                    # the index that tasks share belongs to none of them
+                    assert event.key in ("routing", "support") or (isinstance(event, IndexRebuildRequested))
 
 
 def test_every_reader_has_a_dead_letter_and_a_retry_topic():

@@ -36,7 +36,7 @@ async def test_the_same_question_twice_gives_the_same_answer(room):
     assert await room.ask(asked) == await room.ask(asked)
 
 
-async def test_a_batch_is_one_search_a_tenant_and_one_call_of_the_engine(room):
+async def test_a_batch_is_one_call_of_the_search_and_one_of_the_engine(room):
     answers = await room.ask(
         question("a"),
         question("b", tenant="acme"),
@@ -45,7 +45,14 @@ async def test_a_batch_is_one_search_a_tenant_and_one_call_of_the_engine(room):
         question("e"),
     )
     assert [answer.question for answer in answers] == ["a", "b", "c", "d", "e"]
-    assert [call[1:] for call in room.retriever.calls] == [("default", 3), ("acme", 2)]
+    (searches,) = room.retriever.calls
+    assert [(each.tenant, each.k) for each in searches] == [
+        ("default", 2),
+        ("acme", 2),
+        ("default", 0),
+        ("default", 3),
+        ("default", 2),
+    ]
     assert [len(call) for call in room.engine.calls] == [5]
     assert [len(answer.sources) for answer in answers] == [2, 1, 0, 3, 2]
 

@@ -10,21 +10,23 @@ from numpy.typing import NDArray
 
 from agents.errors import Unavailable
 from agents.indexer.agent import Indexer
-from agents.indexer.versions import Recipe
+from agents.indexer.writing import IndexWriter
 from agents.outcome import Outcome, Output
 from agents.worker import BatchHandler
 from infra.memory.database import MemoryDatabase
 from infra.memory.documents import MemoryDocuments, MemoryRetiredVersions
 from infra.memory.embedder import MemoryEmbedder
+from infra.memory.indexes import MemoryIndexes, MemoryVectors
 from infra.memory.journal import MemoryJournal
 from infra.memory.milvus import MemoryChunks
 from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
 from schemas.envelope import Context, Position, Received
 from schemas.event import Event
 from schemas.features import DocumentState
+from schemas.indexes import Index
+from tests.fixtures.indexes import Always, index
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-RECIPE = Recipe(embedding_model="memory", chunk_tokens=16, overlap_tokens=4)
 
 
 class Crash(Exception):
@@ -64,7 +66,7 @@ class Chunks(MemoryChunks):
 class Room:
     """An indexer, its stores, and deliveries to it."""
 
-    def __init__(self, recipe: Recipe = RECIPE) -> None:
+    def __init__(self, chunk_tokens: int = 16, overlap_tokens: int = 4, tenants: Sequence[str] = ()) -> None:
         self.database = MemoryDatabase()
         self.documents = MemoryDocuments(self.database)
         self.retired = MemoryRetiredVersions(self.database)
@@ -72,13 +74,24 @@ class Room:
         self.chunks = Chunks()
         self.embedder = CountingEmbedder()
         self.published: list[tuple[str, Output]] = []
+        self.indexes, self.vectors = MemoryIndexes(self.database), MemoryVectors(self.database)
+        self.indexes.add(index(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens))
+        self.stores = {"index0": self.chunks}
+        self.writer = IndexWriter(Always(self.embedder), self, self.vectors, lambda: START)
         self.indexer = Indexer(
-            embedder=self.embedder,
-            chunks=self.chunks,
+            writer=self.writer,
+            stores=self,
+            indexes=self.indexes,
             documents=self.documents,
             retired=self.retired,
-            recipe=recipe,
+            vectors=self.vectors,
+            keep_vectors=timedelta(days=30),
+            tenants=tenants,
         )
+
+    def of(self, wanted: Index) -> Chunks:
+        """An index's collection."""
+        return self.stores.setdefault(wanted.index_id, Chunks())
 
     async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:
         """One batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""

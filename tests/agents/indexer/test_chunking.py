@@ -17,8 +17,8 @@ from agents.indexer.chunking import (
     split_document,
     text_to_embed,
 )
-from agents.indexer.versions import Recipe
 from schemas.documents import DocumentSubmitted
+from schemas.indexes import Recipe
 from tests.agents.indexer.room import START
 
 TOKEN = re.compile(r"\w+|[^\w\s]")

@@ -6,22 +6,25 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents.indexer.agent import Indexer
-from agents.indexer.versions import Recipe
+from agents.indexer.writing import IndexWriter
 from infra.embedder import SentenceTransformerEmbedder
 from infra.milvus import MilvusChunks
 from infra.retriever import MilvusRetriever
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
+from infra.sql.indexes import SqlVectors
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Context, Position, Received
 from schemas.event import Event
+from schemas.retrieval import Search
+from tests.fixtures.indexes import Always, index, serving
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "feedbackqa"
 PASSAGES, QUESTIONS, BATCH = 200, 50, 64
@@ -47,8 +50,8 @@ def _submission(passage: dict[str, Any]) -> Received[Event]:
 
 
 @pytest.fixture
-def milvus(milvus_uri: str, unique_model: str) -> Iterator[MilvusChunks]:
-    store = MilvusChunks(milvus_uri, None, unique_model, 384)
+def milvus(milvus_uri: str, unique_index: str) -> Iterator[MilvusChunks]:
+    store = MilvusChunks(milvus_uri, None, unique_index, 384)
     store.prepare()
     yield store
     store.close()
@@ -69,20 +72,25 @@ def test_questions_find_the_passages_that_answer_them(
     questions = [each for each in _read("questions_train_valid.jsonl") if each["doc_id"] in kept][:QUESTIONS]
     embedder = sentence_embedder
     documents = SqlDocuments(database)
+    indexes = serving(index(model=embedder.model, chunk_tokens=220, overlap_tokens=30, dimension=384))
+    models, stores, vectors = Always(embedder), Always(milvus), SqlVectors(database)
     indexer = Indexer(
-        embedder=embedder,
-        chunks=milvus,
+        writer=IndexWriter(models, stores, vectors, lambda: WHEN),
+        stores=stores,
+        indexes=indexes,
         documents=documents,
         retired=SqlRetiredVersions(database),
-        recipe=Recipe(embedding_model=embedder.model, chunk_tokens=220, overlap_tokens=30),
+        vectors=vectors,
+        keep_vectors=timedelta(days=30),
     )
     began = time.perf_counter()
     for start in range(0, len(passages), BATCH):
         _deliver(indexer, database, [_submission(each) for each in passages[start : start + BATCH]])
     seconds = time.perf_counter() - began
 
-    retriever = MilvusRetriever(milvus, embedder, documents)
-    found = retriever.search([question["question"] for question in questions], tenant="default", k=5)
+    retriever = MilvusRetriever(indexes=indexes, stores=stores, embedders=models, documents=documents)
+    searches = [Search(text=each["question"], tenant="default", k=5, mode="dense") for each in questions]
+    found = retriever.search(searches)
     right = [
         question["doc_id"] in {hit.chunk.document_id for hit in hits}
         for question, hits in zip(questions, found, strict=True)
@@ -93,8 +101,7 @@ def test_questions_find_the_passages_that_answer_them(
 
     # As a delivery that the journal has forgotten: nothing may change.
     _deliver(indexer, database, [_submission(each) for each in passages[:BATCH]])
-    again = retriever.search([question["question"] for question in questions], tenant="default", k=5)
-    assert again == found
+    assert retriever.search(searches) == found
 
 
 def _deliver(indexer: Indexer, database: Database, batch: list[Received[Event]]) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agents.indexer.versions import DocumentEvent, Recipe, content_hash, decide, plan, version_of
+from agents.indexer.versions import DocumentEvent, content_hash, decide, plan, version_of
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.envelope import Context, Position, Received
 from tests.agents.indexer.room import at
-
-RECIPE = Recipe(embedding_model="m", chunk_tokens=20, overlap_tokens=5)
 
 
 def submission(
@@ -33,54 +30,54 @@ def _received(event: Any, event_id: str) -> Received[Any]:
 
 
 def after(*events: Received[DocumentEvent]) -> Any:
-    planned = plan(None, events, RECIPE)
+    planned = plan(None, events)
     assert planned is not None
     return planned.target
 
 
 def test_an_unknown_document_is_indexed() -> None:
-    assert decide(None, submission(), RECIPE) == "index"
+    assert decide(None, submission()) == "index"
 
 
 def test_a_newer_text_is_indexed_and_an_older_one_is_stale() -> None:
     current = after(submission("b", 2))
-    assert decide(current, submission("c", 3, "other"), RECIPE) == "index"
-    assert decide(current, submission("a", 1, "other"), RECIPE) == "stale"
+    assert decide(current, submission("c", 3, "other")) == "index"
+    assert decide(current, submission("a", 1, "other")) == "stale"
 
 
 def test_the_very_event_that_is_current_is_stale() -> None:
-    assert decide(after(submission()), submission(), RECIPE) == "stale"
+    assert decide(after(submission()), submission()) == "stale"
 
 
-def test_the_same_content_later_is_unchanged_unless_the_model_is_another() -> None:
+def test_the_same_content_later_is_unchanged() -> None:
     current = after(submission("a", 1))
-    assert decide(current, submission("b", 2), RECIPE) == "unchanged"
-    assert decide(current, submission("b", 2), replace(RECIPE, embedding_model="n")) == "index"
+    assert decide(current, submission("b", 2)) == "unchanged"
+    assert decide(current, submission("b", 2, format="text")) == "index"
 
 
 def test_a_withdrawn_document_comes_back_by_a_newer_submission_alone() -> None:
     current = after(submission("a", 1), withdrawal("b", 2))
-    assert decide(current, submission("c", 3), RECIPE) == "index"
-    assert decide(current, submission("z", 1.5), RECIPE) == "stale"
-    assert decide(current, withdrawal("c", 3), RECIPE) == "withdraw"
+    assert decide(current, submission("c", 3)) == "index"
+    assert decide(current, submission("z", 1.5)) == "stale"
+    assert decide(current, withdrawal("c", 3)) == "withdraw"
 
 
 def test_the_plan_of_stale_events_is_none() -> None:
     current = after(submission("b", 5))
-    assert plan(current, [submission("a", 1, "x"), withdrawal("c", 2)], RECIPE) is None
+    assert plan(current, [submission("a", 1, "x"), withdrawal("c", 2)]) is None
 
 
 def test_a_plan_keeps_the_version_of_the_first_of_equal_texts_and_the_fence_of_the_last() -> None:
     first, last = submission("a", 1), submission("b", 2)
-    planned = plan(None, [last, first], RECIPE)
+    planned = plan(None, [last, first])
     assert planned is not None
     assert planned.submission == first
-    assert planned.target.version == version_of(first, RECIPE)
+    assert planned.target.version == version_of(first)
     assert planned.target.submitted_at == at(2)
 
 
 def test_a_plan_that_ends_in_a_withdrawal_embeds_nothing() -> None:
-    planned = plan(None, [submission("a", 1), withdrawal("b", 2)], RECIPE)
+    planned = plan(None, [submission("a", 1), withdrawal("b", 2)])
     assert planned is not None
     assert planned.submission is None
     assert planned.target.withdrawn
@@ -106,12 +103,11 @@ def test_a_title_cannot_pass_for_a_piece_of_text() -> None:
 
 
 def test_the_same_text_in_another_submission_is_another_version() -> None:
-    assert version_of(submission("a"), RECIPE) == version_of(submission("a"), RECIPE)
+    assert version_of(submission("a")) == version_of(submission("a"))
     others = [
-        version_of(submission("b"), RECIPE),
-        version_of(submission("a", 2), RECIPE),
-        version_of(submission("a", tenant="t"), RECIPE),
-        version_of(submission("a", document_id="e"), RECIPE),
-        version_of(submission("a"), replace(RECIPE, chunk_tokens=21)),
+        version_of(submission("b")),
+        version_of(submission("a", 2)),
+        version_of(submission("a", tenant="t")),
+        version_of(submission("a", document_id="e")),
     ]
-    assert len({version_of(submission("a"), RECIPE), *others}) == 6
+    assert len({version_of(submission("a")), *others}) == 5

@@ -43,9 +43,10 @@ def test_without_an_embedded_milvus_the_start_says_how_to_get_one_and_can_be_rep
             worker.start()
 
 
-def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(tmp_path: Path) -> None:
+def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(tmp_path: Path, migrated_sqlite_url: str) -> None:
     settings = Settings(
         home=tmp_path,
+        sql=SqlSettings(url=migrated_sqlite_url),
         milvus=MilvusSettings(uri="http://127.0.0.1:1"),
         indexer=IndexerSettings(chunk_tokens=16, overlap_tokens=16),
     )

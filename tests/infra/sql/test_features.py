@@ -34,6 +34,7 @@ FULL = Interaction(
     completion_tokens=0,
     latency_ms=12.345678901234567,
     finish_reason="stop",
+    declined=True,
     answered_at=NOW,
     answer_stamp=Stamp(time=NOW, event="/e 1"),
     rating="down",
