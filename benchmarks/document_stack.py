@@ -1,0 +1,168 @@
+"""A stack that indexes documents, for benchmarks: publishing to it, and searching what it has indexed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
+os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
+
+from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
+from infra.embedder import SentenceTransformerEmbedder  # noqa: E402
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
+from infra.retriever import MilvusRetriever  # noqa: E402
+from infra.settings import Settings, load  # noqa: E402
+from infra.sql.database import Database  # noqa: E402
+from infra.sql.documents import SqlDocuments  # noqa: E402
+from infra.sql.indexes import SqlIndexes  # noqa: E402
+from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn  # noqa: E402
+from schemas.envelope import decode, encode, new_context  # noqa: E402
+from schemas.retrieval import Hit, Search  # noqa: E402
+
+Published = DocumentSubmitted | DocumentWithdrawn
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def command(home: Path, *words: str) -> str:
+    """Runs ``everlearn`` in a process of its own; what it printed."""
+    line = [sys.executable, "-m", "agents", "--home", str(home), *words]
+    return subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+class GivenVectors:
+    """Gives embeddings that are known already, so that a search can be timed without them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def of(self, _model: str) -> GivenVectors:
+        return self
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        return np.asarray([self.known[text] for text in texts], dtype=np.float32)
+
+
+class Always:
+    """The same model for every index."""
+
+    def __init__(self, embedder: SentenceTransformerEmbedder) -> None:
+        self._embedder = embedder
+
+    def of(self, _model: str) -> SentenceTransformerEmbedder:
+        return self._embedder
+
+
+class Stack:
+    """Kafka, Milvus, an indexer and a loader in a folder of their own; this process publishes and searches."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.settings: Settings = load(home)
+        self.database = Database(self.settings.sql_url())
+        self.documents, self.indexes = SqlDocuments(self.database), SqlIndexes(self.database)
+        self.stores = stores_of(self.settings)
+        self.embedder = SentenceTransformerEmbedder(self.settings)
+        self.given = GivenVectors()
+        self.config = KafkaClientConfig.from_settings(self.settings)
+        self.publisher = RecordPublisher(self.config)
+
+    def retriever(self, *, embedding: bool) -> MilvusRetriever:
+        """``embedding``: whether queries are embedded, or their vectors are given beforehand."""
+        embedders = Always(self.embedder) if embedding else self.given
+        return MilvusRetriever(indexes=self.indexes, stores=self.stores, embedders=embedders, documents=self.documents)
+
+    def publish(self, events: Iterable[Published], topic: str | None = None) -> None:
+        """Returns once Kafka has confirmed them all."""
+        self.publisher.publish([encode(event, new_context("/benchmarks", now=now()), topic) for event in events])
+
+    @contextmanager
+    def listening(self) -> Iterator[RecordReader]:
+        """Reads what the indexer says from now on."""
+        with RecordReader(self.config, ["indexing.v1"], from_end=True) as reader:
+            yield reader
+
+    def until_indexed(self, reader: RecordReader, waiting: Iterable[Published], seconds: float = 900) -> float:
+        """The moment at which the last was indexed, or unindexed, by ``time.monotonic``."""
+        missing = {event.key: event.submitted_at for event in waiting}
+        deadline = time.monotonic() + seconds
+        while missing:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(missing)} documents are not indexed, such as {next(iter(missing))}")
+            for record in reader.poll(0.05):
+                event, _ = decode(record.position.topic, record.value, record.headers, now=now())
+                if not isinstance(event, DocumentIndexed | DocumentUnindexed):
+                    continue
+                if event.key in missing and event.submitted_at >= missing[event.key]:
+                    del missing[event.key]
+        return time.monotonic()
+
+    def workers(self) -> dict[str, int]:
+        """Process ids by worker."""
+        status = json.loads(command(self.home, "status", "--json"))
+        return {each["worker"]: each["pid"] for each in status["workers"] if each["pid"]}
+
+    def close(self) -> None:
+        self.publisher.close()
+        self.stores.close()
+        self.database.close()
+
+
+@contextmanager
+def stack(home: Path, **others: int) -> Iterator[Stack]:
+    """A fresh one, up. ``others``: how many workers of other agents to start besides."""
+    agents = ("answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
+    counts = ",".join(f"{agent}={others.get(agent, 0)}" for agent in agents)
+    command(home, "up", "--detach", "--workers", counts)
+    try:
+        made = Stack(home)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        command(home, "down")
+
+
+def passages(most: int = 2092) -> list[DocumentSubmitted]:
+    """feedbackqa's passages as documents, submitted now."""
+    at = now()
+    rows = (json.loads(line) for line in (DATA / "feedbackqa" / "passages.jsonl").read_text("utf-8").splitlines())
+    return [
+        DocumentSubmitted(
+            document_id=row["doc_id"],
+            text=row["text"],
+            title=" - ".join([row["page_title"], *row["section_headers"]])[:1000],
+            submitted_at=at,
+        )
+        for row in rows
+        if row["text"].strip()
+    ][:most]
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """Of seconds, in milliseconds."""
+    return float(np.percentile(values, part)) * 1000
+
+
+def ids(hits: Sequence[Hit]) -> set[str]:
+    return {hit.chunk.document_id for hit in hits}
+
+
+def dense(text: str, k: int = 5) -> Search:
+    return Search(text=text, tenant="default", k=k, mode="dense")

@@ -1,0 +1,282 @@
+"""Documents on their way into the index: bulk loads, freshness, single documents and searches beside a bulk load.
+
+``python -m benchmarks.documents [bulk] [freshness] [load]`` on a fresh embedded stack each; all three where none is
+named. The bare part of ``bulk`` is ``encode`` on the same chunks in this process, with the stack down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from agents.indexer.chunking import make_chunks, text_to_embed
+from benchmarks.document_stack import Stack, dense, ids, now, passages, percentile, stack
+from schemas.documents import DocumentSubmitted, DocumentWithdrawn
+from schemas.envelope import derived_id
+from schemas.features import DocumentState
+from schemas.retrieval import Chunk
+from schemas.topics import BULK_DOCUMENTS
+
+WORDS = (
+    "anchor", "basin", "cedar", "delta", "ember", "fjord", "grove", "harbor", "inlet", "jetty", "kelp", "lagoon", "marsh",
+)  # fmt: skip
+
+
+def sentence(dice: random.Random, words: int = 12) -> str:
+    return " ".join(f"{dice.choice(WORDS)}{dice.randrange(1000)}" for _ in range(words))
+
+
+def warm(running: Stack) -> None:
+    """Both workers have their model loaded, whatever was lazy is done."""
+    for topic in (None, BULK_DOCUMENTS):
+        event = DocumentSubmitted(document_id=f"warm {topic}", text="warm up", submitted_at=now())
+        with running.listening() as reader:
+            running.publish([event], topic)
+            running.until_indexed(reader, [event])
+    running.embedder.embed(["warm up"])
+
+
+def bulk(folder: Path, most: int) -> None:
+    documents = passages(most)
+    with stack(folder / "bulk") as running:
+        warm(running)
+        (index,) = running.indexes.active()
+        with running.listening() as reader:
+            began = time.monotonic()
+            running.publish(documents, BULK_DOCUMENTS)
+            through = running.until_indexed(reader, documents) - began
+        loader = running.workers()["loader-1"]
+        peak = _status(loader, "VmHWM")
+        embedder = running.embedder
+    texts = [
+        text_to_embed(chunk)
+        for event in documents
+        for chunk in make_chunks(event, "v", embedder.token_spans, index.recipe)
+    ]
+    distinct = list(dict.fromkeys(texts))
+    embedder.embed(distinct[:64])
+    began = time.monotonic()
+    embedder.embed(distinct)
+    alone = time.monotonic() - began
+    print(f"bulk: {len(documents):,} documents, {len(texts):,} chunks, {len(distinct):,} of them distinct")
+    print("| through the topic | encode alone | ratio | loader's peak memory |")
+    print("|---|---|---|---|")
+    print(
+        f"| {len(distinct) / through:.1f} chunks/s | {len(distinct) / alone:.1f} chunks/s | {alone / through:.2f} | "
+        f"{peak / 1e6:.2f} GB |\n"
+    )
+
+
+def _status(pid: int, name: str) -> float:
+    """Of a process, in kB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def fill(running: Stack, chunks: int, dice: random.Random) -> None:
+    """Documents of five chunks with vectors of no meaning, straight into Milvus and SQL."""
+    (index,) = running.indexes.active()
+    store = running.stores.of(index)
+    numbers = np.random.default_rng(0)
+    for start in range(0, chunks, 1000):
+        made = [
+            Chunk(
+                chunk_id=derived_id("filler", start + at),
+                tenant="default",
+                document_id=f"filler {(start + at) // 5}",
+                version=f"filler {(start + at) // 5}",
+                ordinal=at % 5,
+                text=sentence(dice, 40),
+            )
+            for at in range(1000)
+        ]
+        vectors = numbers.standard_normal((1000, index.dimension)).astype(np.float32)
+        store.upsert(made, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        with running.database.transaction():
+            for name in sorted({chunk.document_id for chunk in made}):
+                running.documents.put(_filler_state(name))
+
+
+def _filler_state(name: str) -> DocumentState:
+    return DocumentState(
+        tenant="default",
+        document_id=name,
+        version=name,
+        content_hash=name,
+        chunk_count=5,
+        embedding_model="",
+        title=None,
+        uri=None,
+        submitted_at=now(),
+        event_id=name,
+    )
+
+
+class Visible:
+    """Publishes single documents and watches, by searching, when each change shows."""
+
+    def __init__(self, running: Stack) -> None:
+        self._running = running
+        self._retriever = running.retriever(embedding=False)
+        self.stale = self.missing = 0
+
+    def found(self, text: str) -> set[str]:
+        """The versions' texts that a search for a text finds."""
+        (hits,) = self._retriever.search([dense(text, 10)])
+        return {hit.chunk.text for hit in hits} | ids(hits)
+
+    def know(self, *texts: str) -> None:
+        self._running.given.known |= dict(zip(texts, self._running.embedder.embed(texts), strict=True))
+
+    def add(self, name: str, text: str) -> float:
+        return self._seconds(DocumentSubmitted(document_id=name, text=text, submitted_at=now()), text, lambda: True)
+
+    def update(self, name: str, old: str, text: str) -> float:
+        """Meanwhile the document must be found, by its old text or its new one."""
+
+        def findable() -> bool:
+            return name in self.found(old) or name in self.found(text)
+
+        seconds = self._seconds(DocumentSubmitted(document_id=name, text=text, submitted_at=now()), text, findable)
+        self.stale += old in self.found(old)
+        return seconds
+
+    def withdraw(self, name: str, old: str) -> float:
+        began = time.monotonic()
+        self._running.publish([DocumentWithdrawn(document_id=name, submitted_at=now())])
+        while name in self.found(old):
+            self._in_time(began)
+        seconds = time.monotonic() - began
+        self.stale += name in self.found(old)
+        return seconds
+
+    def _seconds(self, event: DocumentSubmitted, text: str, findable: Callable[[], bool]) -> float:
+        began = time.monotonic()
+        self._running.publish([event])
+        while text not in self.found(text):
+            self.missing += not findable()
+            self._in_time(began)
+        return time.monotonic() - began
+
+    def _in_time(self, began: float) -> None:
+        if time.monotonic() - began > 60:
+            raise TimeoutError("a document did not show within a minute")
+
+
+def freshness(folder: Path, chunks: int, each: int) -> None:
+    dice = random.Random(7)
+    with stack(folder / "fresh") as running:
+        warm(running)
+        fill(running, chunks, dice)
+        visible = Visible(running)
+        texts = [(f"doc {n}", sentence(dice, 40), sentence(dice, 40)) for n in range(each)]
+        encoding = []
+        for _, first, second in texts:
+            for text in (first, second):
+                began = time.monotonic()
+                visible.know(text)
+                encoding.append(time.monotonic() - began)
+        for name, first, _ in texts[:3]:
+            visible.add(f"{name} warm", first)
+        searching = []
+        for _, first, _ in texts:
+            began = time.monotonic()
+            visible.found(first)
+            searching.append(time.monotonic() - began)
+        added = [visible.add(name, first) for name, first, _ in texts]
+        updated = [visible.update(name, first, second) for name, first, second in texts]
+        gone = [visible.withdraw(name, second) for name, _, second in texts]
+    own = percentile(encoding, 95)
+    print(f"freshness: an index of {chunks:,} chunks, {each} of each; encode p95 {own:.0f} ms")
+    print("| what | p50 ms | p95 ms | p95 without encode |\n|---|---|---|---|")
+    for name, seconds, cost in (
+        ("add", added, own),
+        ("update", updated, own),
+        ("withdraw", gone, 0.0),
+        ("a search", searching, 0.0),
+    ):
+        late = percentile(seconds, 95)
+        print(f"| {name} | {percentile(seconds, 50):.0f} | {late:.0f} | {late - cost:.0f} |")
+    print(f"stale hits {visible.stale}; searches that found a document in neither version {visible.missing}\n")
+
+
+def load(folder: Path, most: int, seconds_idle: float = 20.0) -> None:
+    dice = random.Random(11)
+    documents = passages(most)
+    with stack(folder / "load") as running:
+        warm(running)
+        visible, retriever = Visible(running), running.retriever(embedding=True)
+
+        def measure(until: Callable[[], bool]) -> tuple[list[float], list[float]]:
+            searches, adds = [], []
+            while not until():
+                text = sentence(dice, 40)
+                visible.know(text)
+                adds.append(visible.add(f"single {text[:40]}", text))
+                for _ in range(5):
+                    began = time.monotonic()
+                    retriever.search([replace(dense(f"what about {dice.choice(WORDS)}?"), mode="hybrid")])
+                    searches.append(time.monotonic() - began)
+                    time.sleep(0.05)
+            return searches, adds
+
+        measure(_after(3))
+        idle = measure(_after(seconds_idle))
+        done = threading.Event()
+
+        def loading() -> None:
+            with running.listening() as reader:
+                running.publish(documents, BULK_DOCUMENTS)
+                running.until_indexed(reader, documents)
+            done.set()
+
+        thread = threading.Thread(target=loading, daemon=True)
+        began = time.monotonic()
+        thread.start()
+        time.sleep(0.5)
+        busy = measure(done.is_set)
+        took = time.monotonic() - began
+    print(f"beside a bulk load of {len(documents):,} documents ({took:.0f} s): hybrid searches with their embedding")
+    print("| what | idle p50 / p95 ms | during the load | p95 ratio |\n|---|---|---|---|")
+    for name, at in (("a search", 0), ("a single add", 1)):
+        before, during = percentile(idle[at], 95), percentile(busy[at], 95)
+        print(
+            f"| {name} ({len(idle[at])}, {len(busy[at])}) | {percentile(idle[at], 50):.0f} / {before:.0f} | "
+            f"{percentile(busy[at], 50):.0f} / {during:.0f} | {during / before:.2f} |"
+        )
+    print()
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("parts", nargs="*", choices=["bulk", "freshness", "load", []])
+    parser.add_argument("--passages", type=int, default=2092)
+    parser.add_argument("--chunks", type=int, default=50_000)
+    parser.add_argument("--each", type=int, default=200)
+    options = parser.parse_args()
+    parts = options.parts or ["bulk", "freshness", "load"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "bulk" in parts:
+            bulk(folder, options.passages)
+        if "freshness" in parts:
+            freshness(folder, options.chunks, options.each)
+        if "load" in parts:
+            load(folder, options.passages)
+
+
+if __name__ == "__main__":
+    main()
