@@ -19,8 +19,8 @@ from schemas.envelope import Received
 from schemas.event import Event
 
 SWEEP_SECONDS = 10.0
-TITLE_TOKENS = 30
-"""Left free in what the embedding model reads, for the title before each chunk."""
+PREFIX_TOKENS = 48
+"""Left free in what the embedding model reads, for the title and the headings before each chunk."""
 
 
 class _LoadedOnStart:
@@ -78,7 +78,7 @@ def _indexer(settings: Settings, embedder: Embedder, chunks: VectorStore) -> Ind
     documents: Documents = SqlDocuments(database)
     retired: RetiredVersions = SqlRetiredVersions(database)
     wanted = settings.indexer
-    tokens = min(wanted.chunk_tokens, embedder.max_tokens - TITLE_TOKENS)
+    tokens = min(wanted.chunk_tokens, embedder.max_tokens - PREFIX_TOKENS)
     if wanted.overlap_tokens >= tokens:
         raise ConfigurationError(
             f"[indexer] overlap_tokens is {wanted.overlap_tokens}, as long as a chunk of {tokens} tokens: lower it"
