@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
 
 from agents.indexer.splitting import MAX_CHARACTERS, Span, split_document, split_outline
-from agents.indexer.structure import Outline, is_markdown, markdown_outline, plain_outline
+from agents.indexer.structure import Outline, guessed_outline, markdown_outline, plain_outline
 from agents.indexer.versions import Recipe
 from agents.indexer.webpage import webpage_outline
 from schemas.documents import DocumentFormat, DocumentSubmitted
@@ -77,9 +77,9 @@ def read_outline(text: str, format: DocumentFormat | None) -> Outline:
     """A document's sections; without a format, as Markdown if it has a Markdown heading, and as plain text if not."""
     if format == "html":
         return webpage_outline(text)
-    if format == "markdown" or (format is None and is_markdown(text)):
+    if format == "markdown":
         return markdown_outline(text)
-    return plain_outline(text)
+    return plain_outline(text) if format == "text" else guessed_outline(text)
 
 
 def _size(text: str) -> int:

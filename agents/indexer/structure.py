@@ -84,17 +84,16 @@ def plain_outline(text: str) -> Outline:
 
 def markdown_outline(text: str) -> Outline:
     """The sections of a Markdown text, without its front matter; time and memory grow with its length alone."""
-    start = _front_matter_end(text)
-    tokens, lines = _blocks(text, start)
-    return outline(text, start, list(_headings(tokens, lines)), list(_wholes(text, tokens, lines)))
+    return _outline_of_blocks(text, *_blocks(text))
 
 
-def is_markdown(text: str) -> bool:
-    """Whether the text has a heading with number signs, outside of code and of front matter."""
-    if not _PERHAPS_HEADING.search(text):
-        return False
-    tokens, _ = _blocks(text, _front_matter_end(text))
-    return any(token.type == "heading_open" and token.markup.startswith("#") for token in tokens)
+def guessed_outline(text: str) -> Outline:
+    """As Markdown if the text has a heading with number signs, outside of code and front matter; else as plain text."""
+    if _PERHAPS_HEADING.search(text):
+        tokens, lines = _blocks(text)
+        if any(token.type == "heading_open" and token.level == 0 and token.markup[0] == "#" for token in tokens):
+            return _outline_of_blocks(text, tokens, lines)
+    return plain_outline(text)
 
 
 def outline(text: str, start: int, headings: Sequence[Heading], wholes: Sequence[Whole], title: str = "") -> Outline:
@@ -123,8 +122,13 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("commonmark", {"maxNesting": _MAX_NESTING}).enable("table").disable("reference")
 
 
-def _blocks(text: str, start: int) -> tuple[list[Token], list[int]]:
-    """The block tokens of the text from ``start`` on; and where each of its lines begins, the text's end last."""
+def _outline_of_blocks(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Outline:
+    return outline(text, lines[0], list(_headings(tokens, lines)), list(_wholes(text, tokens, lines)))
+
+
+def _blocks(text: str) -> tuple[list[Token], list[int]]:
+    """The block tokens of the text after its front matter; and where each line begins, the text's end last."""
+    start = _front_matter_end(text)
     body = text[start:]
     tokens: list[Token] = []
     parser = _parser()

@@ -52,8 +52,10 @@ def fence_of(received: Received[DocumentEvent]) -> tuple[datetime, str]:
 
 
 def content_hash(event: DocumentSubmitted) -> str:
-    """SHA-256 of everything that a reader of the document sees: text, title, URI and metadata."""
+    """SHA-256 of everything that a reader of the document sees: text, its format, title, URI and metadata."""
     content = [event.text, event.title, event.uri, event.metadata]
+    if event.format is not None:
+        content.append(event.format)
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 
 from agents.indexer.structure import Heading, Outline, Whole, heading, outline
 from agents.markup import Tag, decoded, markup
@@ -35,7 +36,17 @@ class _Table:
 
 def webpage_outline(source: str) -> Outline:
     """The visible text of an HTML document and its sections; the same for the same document, in linear time."""
-    page = _Page(hidden={name for name in _INVISIBLE if _is_closed(source, name)})
+    hidden = _INVISIBLE
+    page = _read(source, hidden)
+    while page.inside:
+        # An element that does not end must not hide the rest of the document.
+        hidden -= {page.inside}
+        page = _read(source, hidden)
+    return outline("".join(page.parts), 0, page.headings, page.wholes, " ".join("".join(page.title).split())[:1000])
+
+
+def _read(source: str, hidden: frozenset[str]) -> _Page:
+    page = _Page(hidden)
     for part in markup(source):
         if isinstance(part, str):
             page.text(part)
@@ -44,24 +55,18 @@ def webpage_outline(source: str) -> Outline:
         else:
             page.close(part.name)
     page.finish()
-    return outline("".join(page.parts), 0, page.headings, page.wholes, " ".join("".join(page.title).split())[:1000])
-
-
-def _is_closed(source: str, name: str) -> bool:
-    """An element that does not end must not hide the rest of the document."""
-    opened = len(re.findall(rf"<{name}(?=[\s/>])", source, re.IGNORECASE))
-    return opened <= len(re.findall(rf"</{name}(?=[\s/>])", source, re.IGNORECASE))
+    return page
 
 
 class _Page:
     """What has been read so far of a page; elements named in ``hidden`` are left out."""
 
-    def __init__(self, hidden: set[str]) -> None:
+    def __init__(self, hidden: frozenset[str]) -> None:
         self.parts: list[str] = []
         self.headings: list[Heading] = []
         self.wholes: list[Whole] = []
         self.title: list[str] = []
-        self._hidden, self._inside, self._depth = hidden, "", 0
+        self.inside, self._depth, self._hidden = "", 0, hidden
         self._length = 0
         self._line: list[str] = []
         self._marker, self._in_list = "", False
@@ -72,7 +77,7 @@ class _Page:
         self._titled = self._in_title = False
 
     def text(self, text: str) -> None:
-        if self._inside:
+        if self.inside:
             return
         if self._in_title:
             self.title.append(text)
@@ -84,10 +89,10 @@ class _Page:
 
     def open(self, tag: Tag) -> None:
         name, self._in_title = tag.name, False
-        if self._inside:
-            self._depth += name == self._inside
+        if self.inside:
+            self._depth += name == self.inside
         elif name in self._hidden:
-            self._inside, self._depth = name, 1
+            self.inside, self._depth = name, 1
         elif name == "title":
             self._in_title, self._titled = not self._titled, True
         elif name == "br":
@@ -113,9 +118,9 @@ class _Page:
                 self._open_list(name)
 
     def close(self, name: str) -> None:
-        if self._inside:
-            self._depth -= name == self._inside
-            self._inside = self._inside if self._depth else ""
+        if self.inside:
+            self._depth -= name == self.inside
+            self.inside = self.inside if self._depth else ""
         elif name == "title":
             self._in_title = False
         elif self._code is not None:
@@ -204,17 +209,18 @@ class _Page:
 
     def _end_cell(self) -> None:
         if self._is_in_cell():
-            self._tables[-1].rows[-1].append(" ".join(self._taken().split()).replace("|", "\\|"))
+            self._tables[-1].rows[-1].append(" ".join(self._taken().split()))
             self._tables[-1].in_cell = False
         else:
             self._flush()
 
     def _leave_table(self) -> None:
         """A heading, code or another table begins in a cell: the table around it is there for the layout."""
-        if self._tables:
-            self._end_rows(self._tables[-1])
-            self._tables[-1].layout |= self._is_in_cell()
-            self._tables[-1].in_cell = False
+        if self._is_in_cell():
+            table = self._tables[-1]
+            for cell in filter(None, chain.from_iterable(table.rows)):
+                self._emit(cell)
+            table.rows, table.header, table.layout, table.in_cell = [], False, True, False
 
     def _end_table(self) -> None:
         self._end_cell()
@@ -222,7 +228,7 @@ class _Page:
             self._end_rows(self._tables.pop())
 
     def _end_rows(self, table: _Table) -> None:
-        rows = ["| " + " | ".join(row) + " |" for row in table.rows if any(row)]
+        rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table.rows if any(row)]
         repeated = table.header and any(table.rows[0])
         if repeated:
             rows.insert(1, "|" + " --- |" * len(table.rows[0]))
@@ -230,4 +236,3 @@ class _Page:
             start, end = self._emit("\n".join(rows))
             header = start + len(rows[0]) + 1 + len(rows[1]) if repeated else None
             self.wholes.append(Whole(kind="table", start=start, end=end, header_end=header))
-        table.rows, table.header = [], False

@@ -33,6 +33,21 @@ async def test_a_document_becomes_chunks_a_row_and_a_fact() -> None:
     assert sorted(chunk.ordinal for chunk in chunks) == list(range(len(chunks)))
 
 
+async def test_a_page_is_stored_and_embedded_with_the_headings_above_each_chunk() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "# Guide\n\n## Setup\nRun it.", title="Guide"))
+    assert [(chunk.heading, chunk.text) for chunk in room.chunks.chunks.values()] == [("Guide > Setup", "Run it.")]
+    assert room.embedder.calls == [["Guide\nSetup\nRun it."]]
+
+
+async def test_a_page_without_anything_to_read_is_indexed_without_chunks() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "<script>x</script>", format="html"))
+    told = room.told("a")
+    assert isinstance(told, DocumentIndexed)
+    assert told.chunk_count == len(room.chunks.chunks) == 0
+
+
 async def test_facts_carry_the_time_of_their_event_not_of_the_clock() -> None:
     room = Room()
     await room.deliver(submitted("a", 7, "text"))
@@ -93,8 +108,10 @@ async def test_the_same_text_again_is_not_embedded_but_keeps_older_events_out() 
     assert room.told("c").submitted_at == at(3)
 
 
-@pytest.mark.parametrize("change", [{"title": "T"}, {"uri": "https://example.org"}, {"metadata": {"a": 1}}])
-async def test_another_title_uri_or_metadata_is_another_version(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"title": "T"}, {"uri": "https://example.org"}, {"metadata": {"a": 1}}, {"format": "html"}]
+)
+async def test_another_title_uri_format_or_metadata_is_another_version(change: dict[str, Any]) -> None:
     room = Room()
     await room.deliver(submitted("a", 1, "text"))
     await room.deliver(submitted("b", 2, "text", **change))

@@ -115,3 +115,8 @@ def test_the_same_text_in_another_submission_is_another_version() -> None:
         version_of(submission("a"), replace(RECIPE, chunk_tokens=21)),
     ]
     assert len({version_of(submission("a"), RECIPE), *others}) == 6
+
+
+def test_the_same_text_in_another_format_is_other_content() -> None:
+    formats = (None, "text", "markdown", "html")
+    assert len({content_hash(submission(format=format).event) for format in formats}) == len(formats)
