@@ -92,4 +92,7 @@ def _request(task: Task, question: str, sources: Sequence[Hit]) -> str:
 
 
 def _shown(hit: Hit) -> str:
-    return "\n".join(part for part in (hit.chunk.title, hit.chunk.heading, hit.chunk.text) if part)
+    title, heading = hit.chunk.title, hit.chunk.heading
+    if title and heading and heading.startswith(title):
+        title = None  # the outermost heading says the same
+    return "\n".join(part for part in (title, heading, hit.chunk.text) if part)

@@ -18,20 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from agents.indexer.chunking import make_chunks, text_to_embed
-from benchmarks.document_stack import Stack, dense, ids, now, passages, percentile, stack
-from schemas.documents import DocumentSubmitted, DocumentWithdrawn
+from benchmarks.document_stack import Stack, dense, now, passages, percentile, stack
+from benchmarks.visible import WORDS, Visible, sentence
+from schemas.documents import DocumentSubmitted
 from schemas.envelope import derived_id
 from schemas.features import DocumentState
 from schemas.retrieval import Chunk
 from schemas.topics import BULK_DOCUMENTS
-
-WORDS = (
-    "anchor", "basin", "cedar", "delta", "ember", "fjord", "grove", "harbor", "inlet", "jetty", "kelp", "lagoon", "marsh",
-)  # fmt: skip
-
-
-def sentence(dice: random.Random, words: int = 12) -> str:
-    return " ".join(f"{dice.choice(WORDS)}{dice.randrange(1000)}" for _ in range(words))
 
 
 def warm(running: Stack) -> None:
@@ -118,57 +111,6 @@ def _filler_state(name: str) -> DocumentState:
         submitted_at=now(),
         event_id=name,
     )
-
-
-class Visible:
-    """Publishes single documents and watches, by searching, when each change shows."""
-
-    def __init__(self, running: Stack) -> None:
-        self._running = running
-        self._retriever = running.retriever(embedding=False)
-        self.stale = self.missing = 0
-
-    def found(self, text: str) -> set[str]:
-        """The versions' texts that a search for a text finds."""
-        (hits,) = self._retriever.search([dense(text, 10)])
-        return {hit.chunk.text for hit in hits} | ids(hits)
-
-    def know(self, *texts: str) -> None:
-        self._running.given.known |= dict(zip(texts, self._running.embedder.embed(texts), strict=True))
-
-    def add(self, name: str, text: str) -> float:
-        return self._seconds(DocumentSubmitted(document_id=name, text=text, submitted_at=now()), text, lambda: True)
-
-    def update(self, name: str, old: str, text: str) -> float:
-        """Meanwhile the document must be found, by its old text or its new one."""
-
-        def findable() -> bool:
-            return name in self.found(old) or name in self.found(text)
-
-        seconds = self._seconds(DocumentSubmitted(document_id=name, text=text, submitted_at=now()), text, findable)
-        self.stale += old in self.found(old)
-        return seconds
-
-    def withdraw(self, name: str, old: str) -> float:
-        began = time.monotonic()
-        self._running.publish([DocumentWithdrawn(document_id=name, submitted_at=now())])
-        while name in self.found(old):
-            self._in_time(began)
-        seconds = time.monotonic() - began
-        self.stale += name in self.found(old)
-        return seconds
-
-    def _seconds(self, event: DocumentSubmitted, text: str, findable: Callable[[], bool]) -> float:
-        began = time.monotonic()
-        self._running.publish([event])
-        while text not in self.found(text):
-            self.missing += not findable()
-            self._in_time(began)
-        return time.monotonic() - began
-
-    def _in_time(self, began: float) -> None:
-        if time.monotonic() - began > 60:
-            raise TimeoutError("a document did not show within a minute")
 
 
 def freshness(folder: Path, chunks: int, each: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError
 
 from agents.errors import ConfigurationError, Unavailable
+from infra.document_settings import EmbeddingSettings, IndexerSettings, RetrievalSettings, TenantsSettings
 from infra.policies import (
     EMBEDDED,
     MonitorSettings,
@@ -25,7 +26,6 @@ from infra.policies import (
     TrainerSettings,
     ValidatorSettings,
 )
-from schemas.event import Name
 from schemas.faults import describe
 from schemas.tasks import Task
 
@@ -61,11 +61,6 @@ class MilvusSettings(Table):
     """Only from the environment: EVERLEARN_MILVUS_TOKEN."""
 
 
-class EmbeddingSettings(Table):
-    model: str = "all-MiniLM-L6-v2"
-    """A sentence-transformers model by name or path; the default is the one that ships with Everlearn."""
-
-
 class ModelSettings(Table):
     base: str = "smollm2-135m-instruct"
     """A causal language model by name or path; the default is the one that ships with Everlearn."""
@@ -75,31 +70,6 @@ class ModelSettings(Table):
     """Where converted models are kept; ``<home>/models`` where absent. Several homes may share one."""
     threads: int | None = Field(default=None, ge=1)
     """Processor threads of a worker with a model; one a core where absent."""
-
-
-class IndexerSettings(Table):
-    chunk_tokens: int = Field(default=220, ge=16, le=8192)
-    """The longest chunk, tokens of the embedding model."""
-    overlap_tokens: int = Field(default=30, ge=0, le=1024)
-    """Tokens that two neighbouring chunks share."""
-    batch: int = Field(default=64, ge=1, le=1024)
-    """Most documents that one worker handles together."""
-    bulk_batch: int = Field(default=256, ge=1, le=4096)
-    """The same of the loader, which does bulk loads."""
-    keep_vectors_days: float = Field(default=30.0, ge=0)
-    """How long the embedding of a text is kept after its last use, so that the text is not embedded again."""
-
-
-class RetrievalSettings(Table):
-    cross_encoder: str | None = None
-    """A sentence-transformers cross-encoder by name or path, which puts the best hits in order; none where absent."""
-    reranked: int = Field(default=24, ge=1, le=200)
-    """So many hits of each search it looks at."""
-
-
-class TenantsSettings(Table):
-    names: tuple[Name, ...] = ()
-    """The tenants that there are; any where it is empty. Documents and questions of others are refused."""
 
 
 class AnswererSettings(Table):

@@ -11,8 +11,8 @@ from agents.answerer.generation import generate
 from agents.answerer.jobs import Job
 from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
-from agents.answerer.replies import declined, failed, refusal, retrieved
-from agents.answerer.retrieval import find, is_unknown
+from agents.answerer.replies import failed, refusal, unasked
+from agents.answerer.retrieval import find
 from agents.outcome import Outcome, Output
 from schemas.envelope import Received
 from schemas.event import Event
@@ -40,10 +40,8 @@ class Answerer:
         tenants: Collection[str] = (),
     ) -> None:
         """``tenants``: whose questions are answered; everybody's where it is empty."""
-        self._tenants = tenants
-        self._tasks, self._retriever, self._engine = tasks, retriever, engine
-        self._context_tokens, self._now = context_tokens, now
-        self.releases = releases
+        self._tasks, self._retriever, self._engine, self._tenants = tasks, retriever, engine, tenants
+        self._context_tokens, self._now, self.releases = context_tokens, now, releases
         self._retry_at: datetime | None = None
         self._adopting = asyncio.Lock()
         # While a batch holds it, no adapter that the batch may ask for is dropped.
@@ -59,11 +57,8 @@ class Answerer:
             if reason is not None:
                 replies[place] = failed(each, reason, self._now())
         jobs = await self._retrieve({place: asked[place] for place in asked if place not in replies})
-        for place, job in list(jobs.items()):
-            if job.asked.event.retrieve_only:
-                replies[place] = retrieved(jobs.pop(place).asked, job.hits, self._now())
-            elif is_unknown(job.asked.event, job.task, job.hits):
-                replies[place] = declined(jobs.pop(place), self._now())
+        replies |= unasked(jobs, self._now())
+        jobs = {place: job for place, job in jobs.items() if place not in replies}
         if jobs:
             replies |= await self._generate(jobs)
         return [Outcome(outputs=(Output(event=replies[place]),)) for place in asked]

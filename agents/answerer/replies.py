@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from agents.answerer.jobs import Job
+from agents.answerer.retrieval import is_unknown
 from agents.answerer.routing import Choice
 from schemas.envelope import Received
+from schemas.event import Event
 from schemas.filters import FilterError, parse_filter
 from schemas.generation import Generation
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
@@ -36,6 +38,17 @@ def refusal(question: QuestionAsked, tasks: Mapping[str, Task], tenants: Collect
 
 def failed(asked: Received[QuestionAsked], reason: str, now: datetime, choice: Choice | None = None) -> AnswerFailed:
     return AnswerFailed(reason=reason, **_shared(asked, choice or Choice(), now))
+
+
+def unasked(jobs: Mapping[int, Job], now: datetime) -> dict[int, Event]:
+    """The replies that need no model: to questions that only retrieve, and to those that no document answers."""
+    replies: dict[int, Event] = {}
+    for place, job in jobs.items():
+        if job.asked.event.retrieve_only:
+            replies[place] = retrieved(job.asked, job.hits, now)
+        elif is_unknown(job.asked.event, job.task, job.hits):
+            replies[place] = declined(job, now)
+    return replies
 
 
 def retrieved(asked: Received[QuestionAsked], hits: Sequence[Hit], now: datetime) -> AnswerProduced:

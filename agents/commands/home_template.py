@@ -63,10 +63,10 @@ def initialise(home: Path) -> Path:
 
 def render() -> str:
     """The file's text: every table of the settings, commented out, and the tasks to begin with."""
-    from infra import policies, settings
+    from infra import document_settings, policies, settings
     from schemas import tasks
 
-    documented = {**attribute_docs(settings), **attribute_docs(policies)}
+    documented = {**attribute_docs(settings), **attribute_docs(document_settings), **attribute_docs(policies)}
     parts = [HEAD]
     for name, field in settings.Settings.model_fields.items():
         table = field.annotation

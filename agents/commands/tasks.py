@@ -11,7 +11,8 @@ from agents.commands.jsonl import Faulty, checked
 from agents.commands.output import columns, counted, emit, one_line
 from agents.commands.task_faults import METRICS, find_faults
 from agents.errors import ConfigurationError, Misuse
-from infra.settings import AnswererSettings, IndexerSettings, Settings, locate
+from infra.document_settings import IndexerSettings
+from infra.settings import AnswererSettings, Settings, locate
 from infra.task_file import append_task, raw_tasks
 from schemas.tasks import Task
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from agents.errors import InvalidEvent, Unavailable
+from agents.errors import InvalidEvent
 from agents.indexer.ports import Documents, Indexes, KeptVectors, RetiredVersions, VectorStores
 from agents.indexer.settling import Settlement
-from agents.indexer.versions import NO_VERSION, DocumentEvent, Key, Plan, key_of, plan, version_of
-from agents.indexer.writing import IndexWriter, Version
-from agents.outcome import NOTHING, Outcome, Output
+from agents.indexer.versions import DocumentEvent, Key, key_of, plan
+from agents.indexer.writing import IndexWriter
+from agents.outcome import NOTHING, Outcome
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.envelope import Received
 from schemas.event import Event
-from schemas.indexes import DEFAULT_SCOPE, Index
 
 SWEEP_AT_ONCE = 512
 
@@ -41,7 +40,7 @@ class Indexer:
         self._writer, self._stores, self._indexes = writer, stores, indexes
         self._documents, self._retired, self._vectors = documents, retired, vectors
         self._keep_vectors, self._tenants = keep_vectors, tenants
-        self._settlement = Settlement(documents, retired)
+        self._settlement = Settlement(documents, retired, indexes)
 
     async def index(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         """Embeds and stores in a thread what is new; the effects then make it current, in the journal's transaction."""
@@ -71,54 +70,12 @@ class Indexer:
             events[key_of(received)].append(received)
         states = self._documents.current(list(events))
         indexes = self._indexes.active()
-        plans = self._store(indexes, {key: plan(states.get(key), events[key]) for key in events})
-        outcomes = [self._outcome(received, plans[key_of(received)]) for received in batch]
+        plans = self._writer.write_plans(indexes, {key: plan(states.get(key), events[key]) for key in events})
+        outcomes = [self._settlement.outcome(received, plans[key_of(received)]) for received in batch]
         # Once a batch is enough: its effects run in one transaction, and the last ``after`` once that is committed.
-        first = replace(outcomes[0], effect=self._unless_changed(indexes, outcomes[0]))
-        outcomes = [first, *outcomes[1:]]
-        return outcomes[:-1] + [replace(outcome, after=self._sweep) for outcome in outcomes[-1:]]
-
-    def _store(self, indexes: Sequence[Index], plans: Mapping[Key, Plan | None]) -> dict[Key, Plan | None]:
-        """Writes what is new to every index; the plans with their numbers of chunks filled in."""
-        done = dict(plans)
-        fresh = [
-            Version(each.submission.event, each.target.version)
-            for each in plans.values()
-            if each is not None and each.submission is not None
-        ]
-        if fresh and not any(index.scope == DEFAULT_SCOPE for index in indexes):
-            raise Unavailable("there is no index yet: start an indexer, or wait for the one that is starting")
-        for index in indexes:
-            counts = self._writer.write(index, fresh) if fresh else {}
-            for key, count in counts.items() if index.scope == DEFAULT_SCOPE else ():
-                made = done[key]
-                if made is None:
-                    continue
-                if index.state == "building":
-                    target = replace(made.target, next_chunk_count=count)
-                else:
-                    model = index.recipe.embedding_model
-                    target = replace(made.target, chunk_count=count, embedding_model=model)
-                done[key] = replace(made, target=target)
-        return done
-
-    def _unless_changed(self, indexes: Sequence[Index], outcome: Outcome) -> Callable[[], Sequence[Output]]:
-        """The outcome's effect, if the indexes are still those that the batch was written to."""
-        written = {index.index_id for index in indexes}
-
-        def effect() -> Sequence[Output]:
-            if {index.index_id for index in self._indexes.active()} - written:
-                raise Unavailable("another index is being built since: trying again")
-            return [each for each in (outcome.effect() if outcome.effect else ()) if isinstance(each, Output)]
-
-        return effect
-
-    def _outcome(self, received: Received[DocumentEvent], planned: Plan | None) -> Outcome:
-        event, key, time = received.event, key_of(received), received.context.time
-        own = NO_VERSION
-        if isinstance(event, DocumentSubmitted):
-            own = version_of(Received(event=event, context=received.context, position=received.position))
-        return Outcome(effect=lambda: (self._settlement.settle(key, planned, own, time),))
+        outcomes[0] = self._settlement.unless_changed(indexes, outcomes[0])
+        outcomes[-1] = replace(outcomes[-1], after=self._sweep)
+        return outcomes
 
     def _sweep(self) -> None:
         while versions := self._retired.list(SWEEP_AT_ONCE):

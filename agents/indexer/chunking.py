@@ -1,36 +1,39 @@
-"""How a document is cut into chunks: by the embedding model's tokens, at paragraphs, sentences or words."""
+"""Makes a document's chunks, and what the embedding model reads of each."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import accumulate, takewhile
 
-from schemas.documents import DocumentSubmitted
+from agents.cutting.splitting import MAX_CHARACTERS, Span, split_document, split_outline
+from agents.cutting.structure import Outline, guessed_outline, markdown_outline, plain_outline
+from agents.cutting.webpage import webpage_outline
+from schemas.documents import DocumentFormat, DocumentSubmitted
 from schemas.envelope import derived_id
 from schemas.indexes import Recipe
 from schemas.retrieval import Chunk
 
-MAX_CHARACTERS = 16_000
-"""The longest chunk: 64,000 bytes at most in UTF-8, which a vector store can keep as one text."""
+__all__ = ["MAX_CHARACTERS", "Span", "make_chunks", "read_outline", "split_document", "text_to_embed"]
 
 MAX_TITLE_CHARACTERS = 120
 """Of a title that is embedded: a model reads only so many tokens, and the chunk needs them."""
 
-Span = tuple[int, int]
-_PARAGRAPH, _SENTENCE, _WORD, _NONE = 3, 2, 1, 0
-_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
-_SENTENCE_END = frozenset(".!?…:;")
-_WIDE_SENTENCE_END = frozenset("。！？")
-_CLOSING = "\"'”’»)]"
+MAX_PREFIX_CHARACTERS = 192
+"""Of title and headings together: some 48 tokens."""
+
+_FIRST_DENSE = "\u0370"
+"""From here on, scripts have about one token a character; before it, one for four."""
+
+HEADING_SEPARATOR = " > "
 
 
 def make_chunks(
     event: DocumentSubmitted, version: str, token_spans: Callable[[str], Sequence[Span]], recipe: Recipe
 ) -> list[Chunk]:
     """A submission's chunks; their ids depend on tenant, document, version and place alone."""
-    texts = split_document(
-        event.text, token_spans(event.text), max_tokens=recipe.chunk_tokens, overlap_tokens=recipe.overlap_tokens
+    outline = read_outline(event.text, event.format)
+    pieces = split_outline(
+        outline, token_spans(outline.text), max_tokens=recipe.chunk_tokens, overlap_tokens=recipe.overlap_tokens
     )
     return [
         Chunk(
@@ -40,90 +43,52 @@ def make_chunks(
             version=version,
             ordinal=ordinal,
             text=text,
-            title=event.title,
+            title=event.title or outline.title,
             uri=event.uri,
+            heading=HEADING_SEPARATOR.join(path) or None,
+            metadata=event.metadata,
         )
-        for ordinal, text in enumerate(texts)
+        for ordinal, (path, text) in enumerate(pieces)
     ]
 
 
 def text_to_embed(chunk: Chunk) -> str:
-    """What the embedding model reads: the title says what a chunk from the middle of a document is about."""
-    return f"{chunk.title[:MAX_TITLE_CHARACTERS]}\n{chunk.text}" if chunk.title else chunk.text
+    """What the embedding model reads: title and headings say what a chunk from the middle of a document is about.
 
-
-def split_document(text: str, token_spans: Sequence[Span], *, max_tokens: int, overlap_tokens: int) -> list[str]:
-    """Chunks of at most ``max_tokens`` tokens and MAX_CHARACTERS characters, in order; linear in the text's length.
-
-    ``token_spans``: (start, end) characters of each token, ascending. Each chunk but the first begins with up to
-    ``overlap_tokens`` tokens of the one before it. Every character that is not white space is in some chunk.
+    Of headings that are too long together, the outermost are left out first.
     """
-    if not 0 <= overlap_tokens < max_tokens:
-        raise ValueError(f"an overlap of {overlap_tokens} tokens does not fit in chunks of {max_tokens}")
-    spans = list(_bounded(text, token_spans))
-    if not spans:
-        return list(_pieces(text, 0, len(text)))
-    breaks = [_NONE] + [_strength(text, left, right) for left, right in pairwise(spans)]
-    chunks: list[str] = []
-    first, start = 0, 0
-    while True:
-        stop = _furthest(spans, first, max_tokens)
-        if stop >= len(spans):
-            chunks += _pieces(text, start, len(text))
-            return chunks
-        stop = _best_break(breaks, first + min(max(max_tokens // 2, overlap_tokens + 1), stop - first), stop)
-        chunks += _pieces(text, start, spans[stop][0])
-        first = _overlap_start(breaks, max(first + 1, stop - overlap_tokens), stop)
-        start = spans[first][0]
+    title = _shortened(chunk.title or "", MAX_TITLE_CHARACTERS)
+    path = chunk.heading.split(HEADING_SEPARATOR) if chunk.heading else []
+    if path and chunk.title and path[0].split() == chunk.title.split():
+        path = path[1:]
+    room = MAX_PREFIX_CHARACTERS - _size(title)
+    kept: list[str] = []
+    for heading in reversed(path):
+        needed = _size(heading) + len(HEADING_SEPARATOR)
+        if needed > room:
+            break
+        kept.insert(0, heading)
+        room -= needed
+    if path and not kept:
+        kept = [_shortened(path[-1], room)]
+    return "\n".join(line for line in (title, HEADING_SEPARATOR.join(kept), chunk.text) if line)
 
 
-def _bounded(text: str, token_spans: Sequence[Span]) -> Iterator[Span]:
-    """The spans without white space, which some tokenizers count in; giant ones (a line without a space) cut."""
-    for first, last in token_spans:
-        start, end = first, last
-        while start < end and text[start].isspace():
-            start += 1
-        while end > start and text[end - 1].isspace():
-            end -= 1
-        for at in range(start, end, MAX_CHARACTERS):
-            yield at, min(at + MAX_CHARACTERS, end)
+def read_outline(text: str, format: DocumentFormat | None) -> Outline:
+    """A document's sections; without a format, as Markdown if it has a Markdown heading, and as plain text if not."""
+    if format == "html":
+        return webpage_outline(text)
+    if format == "markdown":
+        return markdown_outline(text)
+    return plain_outline(text) if format == "text" else guessed_outline(text)
 
 
-def _furthest(spans: Sequence[Span], first: int, max_tokens: int) -> int:
-    """The index after the last token that still fits into a chunk which begins at ``first``."""
-    stop = min(first + max_tokens, len(spans))
-    while stop > first + 1 and spans[stop - 1][1] - spans[first][0] > MAX_CHARACTERS:
-        stop -= 1
-    return stop
+def _size(text: str) -> int:
+    """In characters of a script that has four to a token."""
+    return sum(4 if each >= _FIRST_DENSE else 1 for each in text)
 
 
-def _strength(text: str, left: Span, right: Span) -> int:
-    """How good a place to cut lies between two neighbouring tokens."""
-    gap = text[left[1] : right[0]]
-    before = text[max(left[0], left[1] - 3) : left[1]].rstrip(_CLOSING)[-1:] or text[max(0, left[0] - 1) : left[0]]
-    if before in _WIDE_SENTENCE_END:
-        return _SENTENCE
-    if not gap or not gap[0].isspace():
-        return _NONE
-    if _BLANK_LINE.search(gap):
-        return _PARAGRAPH
-    return _SENTENCE if before in _SENTENCE_END or "\n" in gap else _WORD
-
-
-def _best_break(breaks: Sequence[int], low: int, high: int) -> int:
-    """The last of the strongest places between ``low`` and ``high``, both included."""
-    return max(range(low, high + 1), key=lambda at: (breaks[at], at))
-
-
-def _overlap_start(breaks: Sequence[int], low: int, stop: int) -> int:
-    """The first word that begins in the overlap; its first token where no word does."""
-    return next((at for at in range(low, stop + 1) if breaks[at] != _NONE), low)
-
-
-def _pieces(text: str, start: int, end: int) -> Iterator[str]:
-    """The text between two places without surrounding white space; in parts where it is too long for one chunk."""
-    piece = text[start:end].strip()
-    for at in range(0, len(piece), MAX_CHARACTERS):
-        part = piece[at : at + MAX_CHARACTERS].strip()
-        if part:
-            yield part
+def _shortened(text: str, size: int) -> str:
+    """The beginning of a text that is no greater than ``size``."""
+    sizes = accumulate(4 if each >= _FIRST_DENSE else 1 for each in text)
+    return text[: sum(1 for _ in takewhile(lambda total: total <= size, sizes))]

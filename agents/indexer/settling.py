@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from agents.errors import Unavailable
-from agents.indexer.ports import Documents, RetiredVersions
-from agents.indexer.versions import NO_VERSION, Key, Plan
-from agents.outcome import Output
-from schemas.documents import DocumentIndexed, DocumentUnindexed
+from agents.indexer.ports import Documents, Indexes, RetiredVersions
+from agents.indexer.versions import NO_VERSION, DocumentEvent, Key, Plan, key_of, version_of
+from agents.outcome import Outcome, Output, RunRequest
+from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed
+from schemas.envelope import Received
 from schemas.features import DocumentState
+from schemas.indexes import Index
 
 
 class Settlement:
     """Makes plans true, and retires every version that is not current in the end."""
 
-    def __init__(self, documents: Documents, retired: RetiredVersions) -> None:
-        self._documents = documents
-        self._retired = retired
+    def __init__(self, documents: Documents, retired: RetiredVersions, indexes: Indexes) -> None:
+        self._documents, self._retired, self._indexes = documents, retired, indexes
+
+    def outcome(self, received: Received[DocumentEvent], planned: Plan | None) -> Outcome:
+        """What an event leads to once what was planned for its document is in the vector stores."""
+        event, key, time = received.event, key_of(received), received.context.time
+        own = NO_VERSION
+        if isinstance(event, DocumentSubmitted):
+            own = version_of(Received(event=event, context=received.context, position=received.position))
+        return Outcome(effect=lambda: (self.settle(key, planned, own, time),))
+
+    def unless_changed(self, indexes: Sequence[Index], outcome: Outcome) -> Outcome:
+        """The outcome, if no index came up since its batch was written to these."""
+        written = {index.index_id for index in indexes}
+
+        def effect() -> Sequence[Output | RunRequest]:
+            if {index.index_id for index in self._indexes.active()} - written:
+                raise Unavailable("another index is being built since: trying again")
+            return outcome.effect() if outcome.effect else ()
+
+        return replace(outcome, effect=effect)
 
     def settle(self, key: Key, plan: Plan | None, own_version: str, time: datetime) -> Output:
         """Puts the plan's state unless a newer one stands, and says what stands then.

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
+from agents.errors import Unavailable
 from agents.indexer.chunking import make_chunks, text_to_embed
 from agents.indexer.ports import Embedder, Embedders, KeptVectors, Vectors, VectorStore, VectorStores
-from agents.indexer.versions import Key
+from agents.indexer.versions import Key, Plan
 from schemas.documents import DocumentSubmitted
-from schemas.indexes import Index
+from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.retrieval import Chunk
 
 TEXTS_AT_ONCE = 128
@@ -54,6 +56,26 @@ class IndexWriter:
             self._store(embedder, store, chunks)
         return counts
 
+    def write_plans(self, indexes: Sequence[Index], plans: Mapping[Key, Plan | None]) -> dict[Key, Plan | None]:
+        """Writes what is new to every index; the plans with their numbers of chunks filled in. Raises Unavailable."""
+        done = dict(plans)
+        fresh = [
+            Version(each.submission.event, each.target.version)
+            for each in plans.values()
+            if each is not None and each.submission is not None
+        ]
+        if not fresh:
+            return done
+        if not any(index.scope == DEFAULT_SCOPE for index in indexes):
+            raise Unavailable("there is no index yet: start an indexer, or wait for the one that is starting")
+        for index in indexes:
+            counts = self.write(index, fresh)
+            for key, count in counts.items() if index.scope == DEFAULT_SCOPE else ():
+                made = done[key]
+                if made is not None:
+                    done[key] = replace(made, target=replace(made.target, **_sizes(index, count)))
+        return done
+
     def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk]) -> None:
         texts = {_hash(text): text for text in map(text_to_embed, chunks)}
         hashes = [_hash(text_to_embed(chunk)) for chunk in chunks]
@@ -83,6 +105,12 @@ class IndexWriter:
         # Before the chunks are stored: what a crash interrupts is not embedded again.
         self._vectors.put(embedder.model, made, self._now())
         return made
+
+
+def _sizes(index: Index, count: int) -> dict[str, Any]:
+    if index.state == "building":
+        return {"next_chunk_count": count}
+    return {"chunk_count": count, "embedding_model": index.recipe.embedding_model}
 
 
 def _hash(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 
 from agents.errors import InvalidEvent
 from agents.outcome import NOTHING, Outcome, Output
@@ -44,7 +45,8 @@ class Promoter:
         outcomes = []
         for place, received in enumerate(batch):
             if isinstance(received.event, InteractionRecorded):
-                decide = self._judging(seen, received.identity) if seen and place == places[-1] else None
+                last = seen and place == places[-1]
+                decide = partial(self._desk.evaluate, seen, received.identity) if last else None
             else:
                 decide = await self._decision(received.event, received.identity)
             outcomes.append(self._outcome(decide, asked | seen if asked else ()) if decide else NOTHING)
@@ -76,9 +78,6 @@ class Promoter:
         if isinstance(event, TrainingRequested | DriftCheckRequested | IndexRebuildRequested):
             return None  # for others who read the same topic
         raise InvalidEvent(f"the promoter does not read {event.type}: send it to the topic it belongs to")
-
-    def _judging(self, tasks: set[str], cause: str) -> Decision:
-        return lambda: self._desk.evaluate(tasks, cause)
 
     def _outcome(self, decide: Decision, tasks: Collection[str] = ()) -> Outcome:
         """``tasks``: all that the batch may change, locked together before the first of them is changed."""

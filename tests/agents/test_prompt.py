@@ -36,12 +36,12 @@ def prompt(task=SUPPORT, question="why is it late", hits=(), history=(), budget=
     return build_prompt(task, question, hits, history, budget=budget, count=count)
 
 
-HITS = [hit(1, 0.5), hit(2, 0.9), hit(3, 0.7)]
+HITS = [hit(2, 0.9), hit(3, 0.7), hit(1, 0.5)]
 HISTORY = [Turn(role="user", text="first turn"), Turn(role="assistant", text="second turn")]
 
 
-def test_sources_are_numbered_from_the_most_similar():
-    made = prompt(hits=[hit(1, 0.5), hit(2, 0.9, title="Delays")])
+def test_sources_are_numbered_as_they_were_ranked():
+    made = prompt(hits=[hit(2, 0.9, title="Delays"), hit(1, 0.5)])
     assert made.messages == (
         Message("system", "Answer from the sources."),
         Message(
@@ -99,7 +99,7 @@ def test_fifty_sources_need_few_counts():
         counted.append(1)
         return count(messages)
 
-    hits = [hit(number, number / 100) for number in range(50)]
+    hits = [hit(number, number / 100) for number in reversed(range(50))]
     build_prompt(SUPPORT, "why", hits, HISTORY, budget=80, count=counting)
     assert len(counted) <= 8
 

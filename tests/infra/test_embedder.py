@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from agents.errors import ModelMissing
+from infra.document_settings import EmbeddingSettings
 from infra.embedder import SentenceTransformerEmbedder
 from infra.memory.embedder import MemoryEmbedder
-from infra.settings import EmbeddingSettings, Settings
+from infra.settings import Settings
 
 
 @pytest.fixture(params=["memory", "sentence-transformers"])

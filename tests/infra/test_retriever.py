@@ -3,74 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agents.answerer.ports import Retriever
-from infra.memory.database import MemoryDatabase
-from infra.memory.documents import MemoryDocuments
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.milvus import MemoryChunks
 from infra.milvus import MilvusChunks
-from infra.retriever import MAX_DEPTH, MilvusRetriever, fused
-from schemas.envelope import derived_id
-from schemas.features import DocumentState
-from schemas.filters import Filter, parse_filter
-from schemas.retrieval import Chunk, Hit, Search
-from tests.agents.indexer.room import START
+from infra.retriever import MAX_DEPTH, MilvusRetriever
+from schemas.filters import Filter
+from schemas.retrieval import Hit, Search
 from tests.fixtures.indexes import Always, serving
-
-Store = MilvusChunks | MemoryChunks
-
-
-class World:
-    """Chunks, documents and a retriever over them."""
-
-    def __init__(self, chunks: Store) -> None:
-        self.chunks = chunks
-        self.embedder = MemoryEmbedder()
-        self.documents = MemoryDocuments(MemoryDatabase())
-        self.retriever: Retriever = MilvusRetriever(
-            indexes=serving(), stores=Always(chunks), embedders=Always(self.embedder), documents=self.documents
-        )
-
-    def write(self, document_id: str, version: str, *texts: str, tenant: str = "default") -> None:
-        made = [
-            Chunk(
-                chunk_id=derived_id(tenant, document_id, version, ordinal),
-                tenant=tenant,
-                document_id=document_id,
-                version=version,
-                ordinal=ordinal,
-                text=text,
-            )
-            for ordinal, text in enumerate(texts)
-        ]
-        self.chunks.upsert(made, self.embedder.embed(texts))
-
-    def make_current(self, document_id: str, version: str, tenant: str = "default", *, withdrawn: bool = False) -> None:
-        self.documents.put(
-            DocumentState(
-                tenant=tenant,
-                document_id=document_id,
-                version=version,
-                content_hash="h",
-                chunk_count=1,
-                embedding_model="memory",
-                title=None,
-                uri=None,
-                submitted_at=START,
-                event_id="e",
-                withdrawn=withdrawn,
-            )
-        )
-
-    def found(self, text: str, k: int = 3, tenant: str = "default", **others: Any) -> list[str]:
-        (hits,) = self.retriever.search([Search(text=text, tenant=tenant, k=k, **{"mode": "dense", **others})])
-        return [hit.chunk.text for hit in hits]
+from tests.infra.search_world import World
 
 
 @pytest.fixture(params=["memory", "milvus"])
@@ -184,81 +129,3 @@ def test_a_search_that_finds_nothing_current_ends_at_the_bound() -> None:
     assert world.found("red") == []
     assert chunks.depths[-1] == (1, MAX_DEPTH)
     assert len(chunks.depths) < 8
-
-
-def test_by_words_a_rare_one_finds_what_meaning_does_not(world: World) -> None:
-    world.write("d", "v1", "the pump P-4711 leaks", "water runs out of the pump", "a red apple")
-    world.make_current("d", "v1")
-    assert world.found("P-4711", mode="text", k=1) == ["the pump P-4711 leaks"]
-    assert world.found("nothing of this", mode="text") in ([], ["water runs out of the pump"])
-
-
-def test_a_title_and_a_heading_are_searched_with_the_text(world: World) -> None:
-    chunk = Chunk(
-        chunk_id="c",
-        tenant="default",
-        document_id="d",
-        version="v1",
-        ordinal=0,
-        text="Turn it off first.",
-        title="Manual",
-        heading="Repairs > Gearbox",
-    )
-    world.chunks.upsert([chunk], world.embedder.embed([chunk.text]))
-    world.make_current("d", "v1")
-    assert world.found("gearbox", mode="text") == [chunk.text]
-
-
-def test_what_both_rankings_hold_comes_before_what_one_holds() -> None:
-    def hit(name: str, score: float) -> Hit:
-        chunk = Chunk(chunk_id=name, tenant="t", document_id=name, version="v", ordinal=0, text=name)
-        return Hit(chunk=chunk, score=score)
-
-    a, b, c = hit("a", 0.9), hit("b", 0.8), hit("c", 0.1)
-    assert fused([[a, b], [b, c]]) == [b, a, c]
-    assert fused([[], []]) == []
-
-
-def test_a_filter_holds_for_every_mode(world: World) -> None:
-    for number, lang in enumerate(("en", "es")):
-        chunk = Chunk(
-            chunk_id=f"c{number}",
-            tenant="default",
-            document_id="d",
-            version="v1",
-            ordinal=number,
-            text=f"red apple {lang}",
-            metadata={"lang": lang, "year": 2020 + number},
-        )
-        world.chunks.upsert([chunk], world.embedder.embed([chunk.text]))
-    world.make_current("d", "v1")
-    for mode in ("dense", "text", "hybrid"):
-        assert world.found("red apple", mode=mode, where=parse_filter('lang = "es"')) == ["red apple es"]
-        assert world.found("red apple", mode=mode, where=parse_filter("year < 2021")) == ["red apple en"]
-
-
-class Replacing(MemoryChunks):
-    """Its first search ends just before a document is replaced."""
-
-    def __init__(self, world_of: list[World]) -> None:
-        super().__init__()
-        self._world_of = world_of
-
-    def search(
-        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
-    ) -> list[list[Hit]]:
-        found = super().search(vectors, tenant=tenant, k=k, where=where)
-        if self._world_of:
-            world = self._world_of.pop()
-            world.write("d", "v2", "red apple, second edition")
-            world.make_current("d", "v2")
-        return found
-
-
-def test_a_document_that_is_replaced_while_it_is_searched_for_is_found_all_the_same() -> None:
-    worlds: list[World] = []
-    world = World(Replacing(worlds))
-    world.write("d", "v1", "red apple")
-    world.make_current("d", "v1")
-    worlds.append(world)
-    assert world.found("red apple") == ["red apple, second edition"]

@@ -19,6 +19,7 @@ from agents.errors import ConfigurationError, Misuse
 from agents.wiring.run import AGENTS
 from infra import policies
 from infra import settings as settings_module
+from infra.document_settings import IndexerSettings
 from infra.fleet import Report
 from infra.local.endpoints import read_endpoints, write_endpoints
 from infra.local.ports import free_port
@@ -152,7 +153,7 @@ def test_every_commented_setting_may_be_uncommented(tmp_path: Path):
     path = tmp_path / "everlearn.toml"
     path.write_text("\n".join(lines), encoding="utf-8")
     uncommented = load(tmp_path, environ={})
-    assert uncommented.indexer == settings_module.IndexerSettings()
+    assert uncommented.indexer == IndexerSettings()
     assert uncommented.kafka == settings_module.KafkaSettings()
 
 

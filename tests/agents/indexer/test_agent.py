@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from agents.errors import InvalidEvent, Unavailable
+from agents.errors import InvalidEvent
 from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
 from tests.agents.indexer.room import LONG, START, STORY, Crash, Room, at, submitted, texts, withdrawn
-from tests.fixtures.indexes import index
 
 
 async def test_a_document_becomes_chunks_a_row_and_a_fact() -> None:
@@ -30,6 +29,21 @@ async def test_a_document_becomes_chunks_a_row_and_a_fact() -> None:
         (state.version, "Numbers", "https://example.org")
     }
     assert sorted(chunk.ordinal for chunk in chunks) == list(range(len(chunks)))
+
+
+async def test_a_page_is_stored_and_embedded_with_the_headings_above_each_chunk() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "# Guide\n\n## Setup\nRun it.", title="Guide"))
+    assert [(chunk.heading, chunk.text) for chunk in room.chunks.chunks.values()] == [("Guide > Setup", "Run it.")]
+    assert room.embedder.calls == [["Guide\nSetup\nRun it."]]
+
+
+async def test_a_page_without_anything_to_read_is_indexed_without_chunks() -> None:
+    room = Room()
+    await room.deliver(submitted("a", 1, "<script>x</script>", format="html"))
+    told = room.told("a")
+    assert isinstance(told, DocumentIndexed)
+    assert told.chunk_count == len(room.chunks.chunks) == 0
 
 
 async def test_facts_carry_the_time_of_their_event_not_of_the_clock() -> None:
@@ -92,8 +106,10 @@ async def test_the_same_text_again_is_not_embedded_but_keeps_older_events_out() 
     assert room.told("c").submitted_at == at(3)
 
 
-@pytest.mark.parametrize("change", [{"title": "T"}, {"uri": "https://example.org"}, {"metadata": {"a": 1}}])
-async def test_another_title_uri_or_metadata_is_another_version(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"title": "T"}, {"uri": "https://example.org"}, {"metadata": {"a": 1}}, {"format": "html"}]
+)
+async def test_another_title_uri_format_or_metadata_is_another_version(change: dict[str, Any]) -> None:
     room = Room()
     await room.deliver(submitted("a", 1, "text"))
     first = room.state()
@@ -174,50 +190,6 @@ async def test_documents_of_the_same_id_in_two_tenants_are_two() -> None:
     await room.deliver(submitted("a", 1, "mine"), submitted("b", 1, "theirs", tenant="other"))
     await room.deliver(withdrawn("c", 2))
     assert texts(room) == {"theirs"}
-
-
-async def test_of_a_changed_document_only_what_is_new_is_embedded() -> None:
-    room = Room(overlap_tokens=0)
-    one, two, three = (" ".join(f"{word}{number}" for number in range(14)) for word in ("red", "green", "blue"))
-    await room.deliver(submitted("a", 1, f"{one}\n\n{two}"))
-    await room.deliver(submitted("b", 2, f"{one}\n\n{three}"))
-    await room.deliver(submitted("c", 3, f"{one}\n\n{two}"))
-    embedded = [text for call in room.embedder.calls for text in call]
-    assert len(embedded) == len(set(embedded))
-    assert any(three in text for text in embedded)
-    assert {chunk.version for chunk in room.chunks.chunks.values()} == {room.state().version}  # type: ignore[union-attr]
-
-
-async def test_a_document_of_another_tenant_than_those_that_are_named_is_invalid() -> None:
-    room = Room(tenants=("acme",))
-    with pytest.raises(InvalidEvent, match=r"no tenant 'default'.*acme"):
-        await room.indexer.index([submitted("a", 1, "text")])
-
-
-async def test_documents_are_written_to_every_index_and_to_one_that_is_being_built() -> None:
-    room = Room()
-    room.indexes.add(index("other", "support", chunk_tokens=8, overlap_tokens=0))
-    room.indexes.add(index("next", state="building", chunk_tokens=8, overlap_tokens=0))
-    await room.deliver(submitted("a", 1, LONG))
-    counts = {name: len(store.chunks) for name, store in room.stores.items()}
-    assert counts["other"] == counts["next"] > counts["index0"] > 0
-    state = room.state()
-    assert state is not None
-    assert (state.chunk_count, state.next_chunk_count) == (counts["index0"], counts["next"])
-    await room.deliver(withdrawn("b", 2))
-    assert {name: len(store.chunks) for name, store in room.stores.items()} == dict.fromkeys(counts, 0)
-
-
-async def test_a_batch_that_was_written_before_another_index_came_is_tried_again() -> None:
-    room = Room()
-    event = submitted("a", 1, "text")
-    (outcome,) = await room.indexer.index([event])
-    room.indexes.add(index("next", state="building"))
-    with pytest.raises(Unavailable, match="trying again"):
-        room.commit([(event, outcome)])
-    assert room.state() is None
-    await room.deliver(event)
-    assert len(room.stores["next"].chunks) == 1
 
 
 async def test_an_event_of_another_topic_is_invalid() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import re
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from agents.indexer.chunking import (
     MAX_CHARACTERS,
+    MAX_PREFIX_CHARACTERS,
     MAX_TITLE_CHARACTERS,
     Span,
     make_chunks,
@@ -174,3 +176,34 @@ def test_the_title_is_embedded_with_each_chunk_but_not_stored_in_its_text() -> N
     for chunk in make_chunks(event, "v", spans, recipe):
         assert "T" * 10 not in chunk.text
         assert text_to_embed(chunk) == "T" * MAX_TITLE_CHARACTERS + "\n" + chunk.text
+
+
+def embedded(title: str | None, heading: str | None) -> str:
+    """What goes before a chunk's text."""
+    made = make_chunks(
+        DocumentSubmitted(document_id="d", text="text", submitted_at=START),
+        "v",
+        spans,
+        Recipe(embedding_model="m", chunk_tokens=20, overlap_tokens=5),
+    )
+    return text_to_embed(replace(made[0], title=title, heading=heading)).removesuffix("text")
+
+
+def test_the_headings_are_embedded_below_the_title_which_is_not_said_twice() -> None:
+    assert embedded(None, None) == ""
+    assert embedded("Guide", "Setup > Linux") == "Guide\nSetup > Linux\n"
+    assert embedded(None, "Guide > Setup") == "Guide > Setup\n"
+    assert embedded("Guide", "Guide > Setup") == "Guide\nSetup\n"
+    assert embedded("Guide", "Guide") == "Guide\n"
+    assert embedded("Guide", "Guide to more") == "Guide\nGuide to more\n"
+
+
+def test_of_headings_that_are_too_long_the_outermost_are_left_out() -> None:
+    path = [f"{number} " + "h" * 58 for number in range(5)]
+    assert embedded(None, " > ".join(path)) == " > ".join(path[2:]) + "\n"
+    assert embedded("T" * 500, " > ".join(path)) == "T" * MAX_TITLE_CHARACTERS + "\n" + path[-1] + "\n"
+    assert embedded(None, "h" * 500) == "h" * MAX_PREFIX_CHARACTERS + "\n"
+
+
+def test_scripts_with_a_token_a_character_get_fewer_characters() -> None:
+    assert embedded("漢" * 500, "字" * 500) == "漢" * 30 + "\n" + "字" * 18 + "\n"

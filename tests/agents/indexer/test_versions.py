@@ -111,3 +111,8 @@ def test_the_same_text_in_another_submission_is_another_version() -> None:
         version_of(submission("a", document_id="e")),
     ]
     assert len({version_of(submission("a")), *others}) == 5
+
+
+def test_the_same_text_in_another_format_is_other_content() -> None:
+    formats = (None, "text", "markdown", "html")
+    assert len({content_hash(submission(format=format).event) for format in formats}) == len(formats)

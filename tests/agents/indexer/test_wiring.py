@@ -9,7 +9,8 @@ import pytest
 from agents.errors import ConfigurationError, Unavailable
 from agents.wiring.database import database_of
 from agents.wiring.indexer import build
-from infra.settings import IndexerSettings, MilvusSettings, Settings, SqlSettings
+from infra.document_settings import IndexerSettings
+from infra.settings import MilvusSettings, Settings, SqlSettings
 from infra.sql.documents import SqlDocuments
 from tests.agents.indexer.room import submitted
 
