@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from agents.answerer.generation import generate
-from agents.answerer.jobs import Job
 from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
 from agents.answerer.replies import failed, refusal, unasked
-from agents.answerer.retrieval import find
+from agents.answerer.retrieval import Job, find
 from agents.outcome import Outcome, Output
 from schemas.envelope import Received
 from schemas.event import Event

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from agents.answerer.jobs import Job
 from agents.answerer.ports import Engine
 from agents.answerer.replies import failed, produced
+from agents.answerer.retrieval import Job
 from agents.answerer.routing import Choice, choose_arm, subject_of
 from agents.prompt import build_prompt
 from schemas.event import Event

@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from agents.answerer.jobs import Job
-from agents.answerer.retrieval import is_unknown
+from agents.answerer.retrieval import Job, is_unknown
 from agents.answerer.routing import Choice
 from schemas.envelope import Received
 from schemas.event import Event

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agents.answerer.ports import Retriever
+from schemas.envelope import Received
 from schemas.filters import parse_filter
 from schemas.questions import QuestionAsked
 from schemas.retrieval import Hit, Search
 from schemas.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A question to generate an answer for, its task and the chunks found for it."""
+
+    asked: Received[QuestionAsked]
+    task: Task
+    hits: Sequence[Hit]
 
 
 def search_for(question: QuestionAsked, task: Task) -> Search:

@@ -46,7 +46,7 @@ class Promoter:
         for place, received in enumerate(batch):
             if isinstance(received.event, InteractionRecorded):
                 last = seen and place == places[-1]
-                decide = partial(self._desk.evaluate, seen, received.identity) if last else None
+                decide: Decision | None = partial(self._desk.evaluate, seen, received.identity) if last else None
             else:
                 decide = await self._decision(received.event, received.identity)
             outcomes.append(self._outcome(decide, asked | seen if asked else ()) if decide else NOTHING)
