@@ -26,6 +26,7 @@ def show(items: Iterable[Item[Document] | Refusal], path: str, *, as_json: bool)
     found: dict[str, list[Any]] = {"send": [], "withdraw": [], "pass over": [], "refuse": []}
 
     def add(what: str, name: str) -> None:
+        name = name.encode("utf-8", "replace").decode()  # a file's name may hold bytes that are no text
         found[what].append(name)
         if not as_json:
             click.echo(f"{what:<9}  {one_line(name, WIDEST)}")

@@ -37,6 +37,8 @@ class DocumentFiles:
 
     def read(self, path: Path, document_id: str) -> Item[Document] | Refusal:
         """The file as a document, or why it cannot be one."""
+        if document_id != document_id.encode("utf-8", "replace").decode():
+            return Refusal(str(path), "has a name that is not UTF-8: rename it")
         try:
             size = path.stat().st_size
             if size > MAX_FILE_BYTES:

@@ -52,7 +52,7 @@ class Tally:
     def refuse(self, refusal: Refusal) -> None:
         self.refused += 1
         if self.refused <= SHOWN_REFUSALS:
-            note(str(refusal))
+            note(" ".join(str(refusal).splitlines()))  # a file's name may hold line ends
         elif self.refused == SHOWN_REFUSALS + 1:
             note("… more are refused; only the first hundred are shown")
 

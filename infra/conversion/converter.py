@@ -27,6 +27,7 @@ class Converter:
         self._seconds = seconds
         self._memory_bytes = memory_bytes
         self._child: subprocess.Popen[bytes] | None = None
+        self._proven = False
 
     def convert(self, path: Path) -> Converted:
         """The file as Markdown. Raises Unreadable, also when the file killed the child process."""
@@ -37,11 +38,14 @@ class Converter:
             child.stdin.write(json.dumps(str(path.absolute())).encode() + b"\n")
             child.stdin.flush()
             answer = child.stdout.readline()
-        except BrokenPipeError:  # it died between two files, which is not this file's fault
-            self.close()
+        except BrokenPipeError:
+            if not self._proven:
+                raise Unreadable(self._bury(child)) from None
+            self.close()  # it died between two files, which is not this file's fault
             return self.convert(path)
         if not answer.endswith(b"\n"):
             raise Unreadable(self._bury(child))
+        self._proven = True
         found = json.loads(answer)
         if found["last"]:
             self.close()
@@ -66,6 +70,7 @@ class Converter:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # -P: a module of the folder that the command stands in must not pass for one of the child's.
+        self._proven = False
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "infra.conversion.child", str(self._seconds), str(self._memory_bytes)],
             stdin=subprocess.PIPE,

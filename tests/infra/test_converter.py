@@ -74,6 +74,14 @@ def test_a_file_that_takes_too_much_memory_is_given_up(tmp_path: Path):
         assert converter.convert(small).text == "1"
 
 
+def test_a_child_that_cannot_even_start_is_no_endless_loop(tmp_path: Path):
+    small = write(tmp_path / "a.json", b"1")
+    with Converter(memory_bytes=1024) as converter:
+        for _ in range(2):
+            with pytest.raises(Unreadable, match=r"^(its reader died of it|takes more than) "):
+                converter.convert(small)
+
+
 def test_a_zip_bomb_costs_a_line(converter: Converter, tmp_path: Path):
     with pytest.raises(Unreadable, match=r"^inflates to more than 300 MB, as a zip bomb would$"):
         converter.convert(write(tmp_path / "a.docx", bomb(1, declared=400 * 1024**2)))

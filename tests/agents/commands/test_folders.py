@@ -13,11 +13,13 @@ from agents.commands.files import DocumentFiles
 from agents.commands.folders import Folder
 from agents.commands.jsonl import Item, Refusal
 from agents.commands.listing import Listing, list_folder
+from agents.commands.sending import CONFIRM_EVERY, send_all
 from agents.commands.sources import DocumentLines
-from agents.errors import EverlearnError
+from agents.errors import EverlearnError, Unavailable
 from infra.conversion import Converter
 from infra.published_files import PublishedFiles
 from schemas.documents import DocumentSubmitted
+from schemas.envelope import Record
 
 LONG_AGO = 1_700_000_000
 
@@ -96,6 +98,30 @@ def test_only_what_was_confirmed_is_remembered(site: Site):
     first, _second = (each.value for each in folder if isinstance(each, Item))
     folder.confirmed([first])
     assert site.publish() == (["b.md"], [], [])
+
+
+class Broker:
+    """Confirms so many batches, then is gone."""
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+
+    def send(self, record: Record) -> None:
+        assert record.topic == "documents.v1"
+
+    def flush(self) -> None:
+        self._batches -= 1
+        if self._batches < 0:
+            raise Unavailable("Kafka does not answer")
+
+
+def test_a_publish_that_breaks_off_goes_on_where_kafka_last_confirmed(site: Site):
+    for number in range(CONFIRM_EVERY):
+        site.write(f"{number:03}.txt", "text")
+    folder = site.folder()
+    with pytest.raises(Unavailable):
+        send_all(Broker(batches=1), folder, on_confirmed=folder.confirmed)
+    assert site.publish() == (["a.md", "b.md"], [], [])
 
 
 def test_a_refused_file_is_tried_again_and_keeps_what_was_published(site: Site):

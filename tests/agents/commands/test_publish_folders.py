@@ -120,6 +120,25 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
         ]
 
 
+def test_odd_file_names_cost_a_line_at_most(everlearn: Everlearn, folder: Path):
+    (folder / "two\nlines.md").write_text("\0")
+    (folder / 'a "quoted" one.md').write_text("text")
+    for name in (b"caf\xe9.md", b"caf\xe9.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text("text")
+    looked = everlearn("publish", "documents", folder, "--dry-run", "--json")
+    [report] = looked.lines
+    assert report["send"] == ['a "quoted" one.md', "a.md", "b.txt"]
+    assert report["passed_over"] == ["caf?.png", "logo.png"]
+    result = everlearn("publish", "documents", folder)
+    assert result.code == looked.code == 1
+    assert result.err.splitlines() == [
+        f"{folder}/caf\ufffd.md: has a name that is not UTF-8: rename it",
+        f"{folder}/two lines.md: holds NUL bytes, so it is not a text file",
+        "passed over 2 files of other kinds than can be published: 2 .png",
+        f"error: 2 items of {folder} refused, as said above: mend and publish again",
+    ]
+
+
 def test_a_folder_that_has_vanished_or_become_empty_withdraws_nothing(everlearn: Everlearn, folder: Path):
     everlearn("publish", "documents", folder)
     away = folder.rename(folder.with_name("away"))
