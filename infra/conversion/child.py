@@ -18,18 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from infra.conversion.document import MAX_FILE_BYTES, Converted, Unreadable
+from infra.conversion.document import MAX_FILE_BYTES, READERS, Converted, Unreadable
 
-READERS = {
-    ".html": "html:convert_html",
-    ".htm": "html:convert_html",
-    ".pdf": "pdf:convert_pdf",
-    ".docx": "docx:convert_docx",
-    ".pptx": "pptx:convert_pptx",
-    ".xlsx": "xlsx:convert_xlsx",
-    ".csv": "tables:convert_csv",
-    ".json": "tables:convert_json",
-}
 DEEPEST = 10_000
 """Frames: pages nest a few hundred deep, at several frames a level."""
 

@@ -11,8 +11,8 @@ from types import TracebackType
 
 from infra.conversion.document import Converted, Unreadable
 
-FORMATS = frozenset({".html", ".htm", ".pdf", ".docx", ".pptx", ".xlsx", ".csv", ".json"})
-"""The endings of the files that are converted, in lower case."""
+FILES_PER_CHILD = 500
+"""So that what a library leaks does not add up."""
 SECONDS_PER_FILE = 60.0
 MEMORY_BYTES = 2 * 1024**3
 
@@ -27,10 +27,12 @@ class Converter:
         self._seconds = seconds
         self._memory_bytes = memory_bytes
         self._child: subprocess.Popen[bytes] | None = None
-        self._proven = False
+        self._served = 0
 
     def convert(self, path: Path) -> Converted:
         """The file as Markdown. Raises Unreadable, also when the file killed the child process."""
+        if self._served >= FILES_PER_CHILD:
+            self.close()
         child = self._child or self._start()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -39,16 +41,19 @@ class Converter:
             child.stdin.flush()
             answer = child.stdout.readline()
         except BrokenPipeError:
-            if not self._proven:
+            if not self._served:
                 raise Unreadable(self._bury(child)) from None
             self.close()  # it died between two files, which is not this file's fault
             return self.convert(path)
         if not answer.endswith(b"\n"):
             raise Unreadable(self._bury(child))
-        self._proven = True
+        self._served += 1
         found = json.loads(answer)
         if found["last"]:
+            served = self._served
             self.close()
+            if served > 1:  # what came before this file may have taken the memory
+                return self.convert(path)
         if "unreadable" in found:
             raise Unreadable(found["unreadable"])
         return Converted(found["text"], found["title"])
@@ -70,7 +75,7 @@ class Converter:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # -P: a module of the folder that the command stands in must not pass for one of the child's.
-        self._proven = False
+        self._served = 0
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "infra.conversion.child", str(self._seconds), str(self._memory_bytes)],
             stdin=subprocess.PIPE,

@@ -8,6 +8,18 @@ from dataclasses import dataclass
 
 from schemas.event import MAX_DOCUMENT_CHARACTERS
 
+READERS = {
+    ".html": "html:convert_html",
+    ".htm": "html:convert_html",
+    ".pdf": "pdf:convert_pdf",
+    ".docx": "docx:convert_docx",
+    ".pptx": "pptx:convert_pptx",
+    ".xlsx": "xlsx:convert_xlsx",
+    ".csv": "tables:convert_csv",
+    ".json": "tables:convert_json",
+}
+"""Of each ending, in lower case, the module of this package and its function from a file's bytes to Converted."""
+FORMATS = frozenset(READERS)
 CONVERSION = 1
 """Counts up when conversion gives other texts than before, so that folders are published anew."""
 MAX_FILE_BYTES = 50 * 1024 * 1024

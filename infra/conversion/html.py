@@ -23,14 +23,20 @@ def convert_html(raw: bytes) -> Converted:
 def markdown_of(html: str) -> Converted:
     """HTML text as Markdown, with its first heading or its title element as the title."""
     soup = BeautifulSoup(html, "lxml")
-    titles = [one_line(each.get_text()) for each in (soup.find(HEADINGS), soup.title) if each is not None]
+    title = one_line(soup.title.get_text()) if soup.title is not None else ""
     for each in soup.find_all(UNSEEN):
         each.decompose()
+    heading = None
+    for each in soup.find_all(HEADINGS):
+        named = one_line(each.get_text())
+        heading = heading or named
+        if not named and each.find("img") is None:
+            each.decompose()  # space for the eye
     converter = _Markdown(
         heading_style=ATX, bullets="-", table_infer_header=True, escape_asterisks=False, escape_underscores=False
     )
     text: str = converter.convert_soup(soup)
-    return Converted(text, next(filter(None, titles), None))
+    return Converted(text, heading or title or None)
 
 
 def _decode(raw: bytes) -> str:

@@ -10,6 +10,7 @@ import ctypes
 import statistics
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -52,13 +53,14 @@ def convert_pdf(raw: bytes) -> Converted:
         if error.err_code == pdfium.FPDF_ERR_PASSWORD:
             raise Unreadable("is protected by a password: save it without one") from None
         raise Unreadable("is damaged, or no .pdf file") from None
-    lines = [line for number in range(len(document)) for line in _lines(document, number)]
+    with closing(document):
+        lines = [line for number in range(len(document)) for line in _lines(document, number)]
+        title = document.get_metadata_value("Title")
     if not lines:
         raise Unreadable("holds no text: where it is a scan, have its text recognised (OCR) first")
-    levels = _levels(lines)
-    blocks = list(_blocks(lines, levels))
-    first = next((block.lstrip("# ") for block in blocks if block.startswith("#")), None)
-    return Converted(bounded(blocks, "\n\n"), first or document.get_metadata_value("Title"))
+    blocks = list(_blocks(lines, _levels(lines)))
+    heading = next((block.lstrip("# ") for block in blocks if block.startswith("#")), None)
+    return Converted(bounded(blocks, "\n\n"), heading or title)
 
 
 def _lines(document: pypdfium2.PdfDocument, number: int) -> Iterator[Line]:

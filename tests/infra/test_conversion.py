@@ -18,8 +18,8 @@ PASSWORD = "^is protected by a password: save it without one$"
 
 
 def test_html_keeps_what_a_reader_sees():
-    page = """<html><head><title>Other</title><style>p {}</style></head><body><nav>Home</nav><script>x()</script>
-    <h1>Refund  <i>policy</i></h1><p>Use snake_case, <a href="/in">inside</a> or <a href="https://a.b/c">outside</a>.
+    page = """<html><head><title>Other</title><style>p {}</style></head><body><nav><h2>Home</h2></nav>
+    <h1> </h1><script>x()</script>    <h1>Refund  <i>policy</i></h1><p>Use snake_case, <a href="/in">inside</a> or <a href="https://a.b/c">outside</a>.
     <ul><li>one<li>two</ul><img src="data:image/png;base64,AA" alt="a map">
     <table><tr><td>k|l<td>v<tr><td>1<td>2</table></body></html>"""
     found = convert_html(page.encode())
