@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from infra.conversion.document import MAX_FILE_BYTES, READERS, Converted, Unreadable
+from infra.conversion.document import MAX_FILE_BYTES, READERS, Converted, Unreadable, bounded
 
 DEEPEST = 10_000
 """Frames: pages nest a few hundred deep, at several frames a level."""
@@ -75,7 +75,7 @@ def convert(path: Path) -> Converted:
     reader: Callable[[bytes], Converted] = getattr(importlib.import_module(f"infra.conversion.{module}"), function)
     found = reader(raw)
     title = None if found.title is None else _clean(" ".join(found.title.split()))
-    return Converted(_clean(found.text).strip(), title or None)
+    return Converted(bounded([_clean(found.text).strip()], ""), title or None)
 
 
 def _clean(text: str) -> str:

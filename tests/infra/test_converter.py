@@ -95,6 +95,11 @@ def test_html_may_nest_deeply_and_json_not_without_end(converter: Converter, tmp
         converter.convert(write(tmp_path / "a.json", b"[" * 100_000 + b"]" * 100_000))
 
 
+def test_a_text_longer_than_a_document_is_refused(converter: Converter, tmp_path: Path):
+    with pytest.raises(Unreadable, match=r"^makes more than 2,000,000 characters of text: split it$"):
+        converter.convert(write(tmp_path / "a.html", b"<p>" + b"word " * 400_001))
+
+
 def test_a_file_that_grew_beyond_the_limit_is_not_read_further(converter: Converter, tmp_path: Path):
     path = tmp_path / "a.csv"
     with path.open("wb") as file:
