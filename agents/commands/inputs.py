@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
+from agents.commands.jsonl import Item, Refusal, parse
+from agents.commands.output import Advance, progress
 from agents.errors import Misuse
+
+T = TypeVar("T")
 
 STANDARD_INPUT = "-"
 
@@ -21,6 +25,21 @@ def open_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
         return
     with _open(path) as file:
         yield file, path
+
+
+@contextmanager
+def open_items(path: str, build: Callable[[dict[str, Any]], T]) -> Iterator[Iterable[Item[T] | Refusal]]:
+    """What ``build`` makes of a file's lines, with a progress bar over its bytes. Raises Misuse as ``open_lines``."""
+    with open_lines(path) as (file, name):
+        size = Path(path).stat().st_size if path != STANDARD_INPUT else None
+        with progress("publishing", size) as advance:
+            yield parse(_counting(file, advance), name, build)
+
+
+def _counting(lines: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
+    for line in lines:
+        yield line
+        advance(len(line))
 
 
 def _open(path: str) -> IO[bytes]:

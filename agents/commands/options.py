@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from schemas.documents import Metadata
+
 C = TypeVar("C", bound=Callable[..., Any])
 LONGEST_SECONDS = 7 * 24 * 3600.0
+LONGEST_KEY = 64
+MOST_METADATA = 64
 
 
 def timeout_option(seconds: float, help: str) -> Callable[[C], C]:
@@ -22,3 +28,35 @@ def timeout_option(seconds: float, help: str) -> Callable[[C], C]:
     return click.option(
         "--timeout", type=float, metavar="SECONDS", default=seconds, show_default=True, callback=check, help=help
     )
+
+
+def metadata_option(help: str) -> Callable[[C], C]:
+    """``--metadata KEY=VALUE``, as often as wanted; the command gets a dictionary.
+
+    A value that is a JSON number, text, true or false is that; every other one is a text as it stands.
+    """
+
+    def read(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Metadata:
+        metadata: Metadata = {}
+        for each in values:
+            key, equals, value = each.partition("=")
+            if not equals or not 0 < len(key) <= LONGEST_KEY:
+                raise click.BadParameter(f"{each!r} is not KEY=VALUE with a key of 1 to {LONGEST_KEY} characters")
+            if key in metadata:
+                raise click.BadParameter(f"names {key!r} twice")
+            metadata[key] = _value(value)
+        if len(metadata) > MOST_METADATA:
+            raise click.BadParameter(f"takes {MOST_METADATA} keys at most")
+        return metadata
+
+    return click.option("--metadata", multiple=True, metavar="KEY=VALUE", callback=read, help=help)
+
+
+def _value(text: str) -> str | int | float | bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return text

@@ -25,6 +25,14 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+def conclude(fields: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
+    """A command's result: its fields for a program, a sentence for a person."""
+    if as_json:
+        emit(fields)
+    else:
+        click.echo(printable(sentence))
+
+
 def printable(text: str) -> str:
     """The text without control characters: what others wrote must not steer the terminal."""
     return "".join(each if each in "\n\t" or each.isprintable() or each.isspace() else "\ufffd" for each in text)

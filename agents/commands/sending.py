@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from agents.commands.jsonl import Item, Refusal
-from agents.commands.output import note
+from agents.commands.output import counted, note
+from agents.errors import EverlearnError
 from schemas.envelope import Record, encode, new_context
 from schemas.event import Event
 from schemas.topics import MAX_RECORD_BYTES
@@ -19,6 +20,10 @@ E = TypeVar("E", bound=Event)
 SOURCE = "/everlearn/cli"
 SHOWN_REFUSALS = 100
 """After so many wrong lines in one file, the next one teaches nobody anything."""
+
+
+CONFIRM_EVERY = 200
+"""Documents of a folder between two confirmations: so many at most are sent again after a crash."""
 
 
 class Publisher(Protocol):
@@ -47,30 +52,67 @@ class Tally:
     def refuse(self, refusal: Refusal) -> None:
         self.refused += 1
         if self.refused <= SHOWN_REFUSALS:
-            note(str(refusal))
+            note(" ".join(str(refusal).splitlines()))  # a file's name may hold line ends
         elif self.refused == SHOWN_REFUSALS + 1:
             note("… more are refused; only the first hundred are shown")
 
+    def require_something(self, path: str) -> None:
+        """Raises EverlearnError when there was nothing to send and nothing to refuse."""
+        if self.total == 0:
+            raise EverlearnError(
+                f"{path} holds nothing to publish: see 'everlearn publish --help' for what it may hold"
+            )
+
+    def end(self, path: str) -> None:
+        """Raises EverlearnError when something was refused."""
+        if self.refused:
+            raise EverlearnError(
+                f"{counted(self.refused, 'item')} of {path} refused, as said above: mend and publish again"
+            )
+
 
 def send_all(
-    publisher: Publisher, items: Iterable[Item[E] | Refusal], on_sent: Callable[[E], None] = lambda _event: None
+    publisher: Publisher,
+    items: Iterable[Item[E] | Refusal],
+    on_sent: Callable[[E], None] = lambda _event: None,
+    on_confirmed: Callable[[Sequence[E]], None] | None = None,
 ) -> Tally:
-    """Sends each usable item and waits for Kafka's confirmation. Raises Unavailable when that does not come."""
+    """Sends each usable item and waits for Kafka's confirmation. Raises Unavailable when that does not come.
+
+    ``on_confirmed``: told in batches what Kafka has; without it, confirmation is waited for once, at the end.
+    """
     tally = Tally()
+    waiting: list[E] = []
     for item in items:
         if isinstance(item, Refusal):
             tally.refuse(item)
             continue
-        record = encode(item.value, new_context(SOURCE, now=now()))
-        size = size_of(record)
-        if size > MAX_RECORD_BYTES:
-            tally.refuse(Refusal(item.place, f"takes {size:,} bytes as a record; {MAX_RECORD_BYTES:,} is the most"))
+        record = record_of(item)
+        if isinstance(record, Refusal):
+            tally.refuse(record)
             continue
         publisher.send(record)
         tally.sent[type(item.value)] += 1
         on_sent(item.value)
+        if on_confirmed is not None:
+            waiting.append(item.value)
+            if len(waiting) == CONFIRM_EVERY:
+                publisher.flush()
+                on_confirmed(waiting)
+                waiting = []
     publisher.flush()
+    if on_confirmed is not None and waiting:
+        on_confirmed(waiting)
     return tally
+
+
+def record_of(item: Item[E]) -> Record | Refusal:
+    """The item as a record, unless that is larger than a topic takes."""
+    record = encode(item.value, new_context(SOURCE, now=now()))
+    size = size_of(record)
+    if size > MAX_RECORD_BYTES:
+        return Refusal(item.place, f"takes {size:,} bytes as a record; {MAX_RECORD_BYTES:,} is the most")
+    return record
 
 
 def size_of(record: Record) -> int:

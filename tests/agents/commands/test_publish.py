@@ -32,7 +32,15 @@ def test_documents_are_published_and_waited_for(everlearn: Everlearn, indexer: P
     assert (result.code, result.err) == (0, "")
     [report] = result.lines
     report.pop("seconds")
-    assert report == {"published": 2, "withdrawn": 1, "refused": 0, "documents": 3, "indexed": 3, "missing": []}
+    assert report == {
+        "published": 2,
+        "withdrawn": 1,
+        "unchanged": 0,
+        "refused": 0,
+        "documents": 3,
+        "indexed": 3,
+        "missing": [],
+    }
     assert {(event.document_id, event.tenant, type(event)) for event in indexer.seen} == {  # type: ignore[attr-defined]
         ("a", "default", DocumentSubmitted),
         ("b", "acme", DocumentSubmitted),
@@ -89,19 +97,6 @@ def test_waiting_ends_with_the_documents_that_are_missing(everlearn: Everlearn, 
         "error: 1 of 2 documents are not indexed, and nothing came for 2 s: lost; they are published all the same: "
         "see 'everlearn status' and 'everlearn dlq list'\n"
     )
-
-
-def test_a_folder_is_published_and_other_files_are_counted(everlearn: Everlearn, indexer: Peer, tmp_path: Path):
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    (folder / "a.md").write_text("# Alpha\n\ntext")
-    (folder / "b.pdf").write_bytes(b"%PDF")
-    result = everlearn("publish", "documents", folder, "--wait", "--tenant", "acme")
-    assert result.code == 0
-    assert result.err == "passed over 1 file of other kinds than .md and .txt: 1 .pdf\n"
-    [event] = indexer.seen
-    assert isinstance(event, DocumentSubmitted)
-    assert (event.document_id, event.title, event.tenant) == ("a.md", "Alpha", "acme")
 
 
 def test_examples_and_feedback_reach_their_topics(

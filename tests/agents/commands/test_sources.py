@@ -1,14 +1,13 @@
-"""Lines and folders become documents, examples and feedback, or are refused in the words of the file."""
+"""Lines become documents, examples and feedback, or are refused in the words of the file."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from agents.commands import sources
-from agents.commands.jsonl import Faulty, Item, Refusal
+from agents.commands.jsonl import Faulty
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.event import MAX_DOCUMENT_CHARACTERS
 
@@ -20,7 +19,9 @@ def document(**fields):
 
 
 def test_a_line_with_text_is_a_submitted_document():
-    made = document(id="d1", text="Hello", title="T", uri="https://x", tenant="acme", metadata={"n": 1, "ok": True})
+    made = document(
+        id="d1", text="Hello", title="T", uri="https://x", tenant="acme", metadata={"n": 1, "ok": True}, format="html"
+    )
     assert made == DocumentSubmitted(
         document_id="d1",
         text="Hello",
@@ -28,6 +29,7 @@ def test_a_line_with_text_is_a_submitted_document():
         uri="https://x",
         tenant="acme",
         metadata={"n": 1, "ok": True},
+        format="html",
         submitted_at=NOW,
     )
 
@@ -62,6 +64,7 @@ def test_the_commands_tenant_is_that_of_lines_which_name_none():
         ({"id": "1", "text": "x", "tenant": "a/b"}, "^tenant: takes 1 to 64 letters"),
         ({"id": "1", "text": "x", "metadata": {"k": [1]}}, "^metadata.k: must be a text, a number, true or false$"),
         ({"id": "1", "text": "x", "txt": "x"}, "^unknown field 'txt'; it takes id, text"),
+        ({"id": "1", "text": "x", "format": "pdf"}, "^format: Input should be 'text', 'markdown' or 'html'$"),
         ({"id": "1", "text": "x", "deleted": True}, "^a deleted document has no text"),
         ({"id": "1", "deleted": "yes"}, "^deleted: must be true or false$"),
     ],
@@ -76,29 +79,17 @@ def test_of_two_lines_at_one_moment_the_later_is_newer():
     assert [clock(), clock(), clock()] == [NOW, NOW + timedelta(microseconds=1), NOW + timedelta(microseconds=2)]
 
 
-def test_a_folder_gives_its_text_files_and_counts_the_others(tmp_path: Path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / ".git").mkdir()
-    (tmp_path / "sub" / "a.md").write_text("intro\n\n## The *title* ##\n\nbody")
-    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbf# no heading here")
-    (tmp_path / "c.pdf").write_bytes(b"%PDF")
-    (tmp_path / ".git" / "d.md").write_text("hidden")
-    (tmp_path / "empty.md").write_text("")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    folder = sources.Folder(path=tmp_path, clock=lambda: NOW)
-    found = list(folder)
-    documents = {
-        each.value.document_id: each.value
-        for each in found
-        if isinstance(each, Item) and isinstance(each.value, DocumentSubmitted)
-    }
-    assert set(documents) == {"b.txt", "sub/a.md"}
-    assert documents["sub/a.md"].title == "The *title*"
-    assert documents["b.txt"].title == "b.txt"
-    assert documents["b.txt"].text == "# no heading here"
-    refused = {Path(each.place).name: each.reason for each in found if isinstance(each, Refusal)}
-    assert refused == {"empty.md": "text: is empty", "latin.txt": "byte 4 is not UTF-8"}
-    assert folder.passed_over == {".pdf": 1}
+def test_a_lines_own_metadata_goes_before_the_commands():
+    lines = sources.DocumentLines(clock=lambda: NOW, metadata={"lang": "en", "year": 2024})
+    made = lines({"id": "1", "text": "x", "metadata": {"lang": "fr"}})
+    assert isinstance(made, DocumentSubmitted)
+    assert made.metadata == {"lang": "fr", "year": 2024}
+    assert isinstance(lines({"id": "1", "deleted": True}), DocumentWithdrawn)
+
+
+def test_an_id_may_hold_quotes_and_new_lines():
+    made = document(id='a "b"\nc', text="x")
+    assert made.document_id == 'a "b"\nc'
 
 
 def test_an_example_of_an_unknown_task_is_refused_with_the_tasks_there_are():

@@ -1,0 +1,92 @@
+"""The process that reads what strangers wrote: ``python -m infra.conversion.child SECONDS MEMORY_BYTES``.
+
+A path a line in, as a JSON text; a JSON object a line out: ``text`` and ``title``, or ``unreadable``, and ``last``
+where the process must be replaced. The kernel ends it when a file takes too long, so that even a loop in a library's
+C code ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from infra.conversion.document import MAX_FILE_BYTES, READERS, Converted, Unreadable, bounded
+
+DEEPEST = 10_000
+"""Frames: pages nest a few hundred deep, at several frames a level."""
+
+
+def main(seconds: float, memory_bytes: int) -> None:
+    """Answers until its input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the command's; it ends this process by itself
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for limit, most in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(ValueError, OSError):  # a stricter one stands already, or the system has none
+            resource.setrlimit(limit, (most, most))
+    # A spreadsheet's reader loads numpy, whose threads would each take their share of the address space.
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    sys.setrecursionlimit(DEEPEST)
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # what a library prints is no answer
+        for line in sys.stdin.buffer:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            answer = respond(Path(json.loads(line)), memory_bytes)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _write(answers, answer)
+
+
+def respond(path: Path, memory_bytes: int) -> dict[str, Any]:
+    """The answer about one file."""
+    try:
+        found = convert(path)
+    except Unreadable as error:
+        return {"unreadable": str(error), "last": False}
+    except MemoryError:
+        needs = f"takes more than {memory_bytes / 1024**3:.1f} GB of memory to read: split it"
+        return {"unreadable": needs, "last": True}
+    except RecursionError:
+        return {"unreadable": "is nested too deeply", "last": False}
+    except Exception as error:  # noqa: BLE001 - readers raise whatever a damaged file makes them stumble over
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        return {"unreadable": f"is damaged, or no {path.suffix.lower()} file ({said})", "last": False}
+    return {"text": found.text, "title": found.title, "last": False}
+
+
+def convert(path: Path) -> Converted:
+    """A file as Markdown, by its ending. Raises Unreadable, and what its reader raises."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise Unreadable(f"has more than {MAX_FILE_BYTES // 1024**2} MB: split it")
+    if not raw.strip():
+        raise Unreadable("is empty")
+    module, _, function = READERS[path.suffix.lower()].partition(":")
+    reader: Callable[[bytes], Converted] = getattr(importlib.import_module(f"infra.conversion.{module}"), function)
+    found = reader(raw)
+    title = None if found.title is None else _clean(" ".join(found.title.split()))
+    return Converted(bounded([_clean(found.text).strip()], ""), title or None)
+
+
+def _clean(text: str) -> str:
+    """Without the characters that no event may hold: NUL, and halves of characters from broken PDF files."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
+
+
+def _write(answers: IO[bytes], answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer).encode() + b"\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))

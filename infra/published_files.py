@@ -1,0 +1,116 @@
+"""Remembers which files of a folder were published, and how they looked then, in SQLite in the home folder.
+
+A table rather than a file of JSON, because a folder of many files is remembered batch by batch as Kafka confirms it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agents.errors import Unavailable
+
+FILE_NAME = "published.db"
+BUSY_SECONDS = 30.0
+_TABLE = """
+CREATE TABLE IF NOT EXISTS published_files (
+    cluster TEXT NOT NULL, tenant TEXT NOT NULL, folder BLOB NOT NULL, path TEXT NOT NULL,
+    mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, options TEXT NOT NULL,
+    published_at TEXT NOT NULL,
+    PRIMARY KEY (cluster, tenant, folder, path)
+) WITHOUT ROWID
+"""
+_WHERE = "WHERE cluster = ? AND tenant = ? AND folder = ?"
+
+
+@dataclass(frozen=True)
+class FileState:
+    """How a file looked when it was published, and the options under which it was.
+
+    ``mtime_ns`` is None where the file had just been written: it may have changed again in the same tick of the clock.
+    """
+
+    mtime_ns: int | None
+    size: int
+    sha256: str
+    options: str
+
+
+@dataclass(frozen=True)
+class PublishedFiles:
+    """The files of one folder that one tenant of one Kafka has. ``path`` is the database's, made when first needed.
+
+    Its methods raise Unavailable when the database cannot be used.
+    """
+
+    path: Path
+    cluster: str
+    tenant: str
+    folder: Path
+
+    def load(self) -> dict[str, FileState]:
+        """Each published file's state by its document's id; makes nothing."""
+        return {
+            name: FileState(None if mtime_ns < 0 else mtime_ns, size, sha256, options)
+            for name, mtime_ns, size, sha256, options in self._select("path, mtime_ns, size, sha256, options")
+        }
+
+    def last_published(self) -> datetime | None:
+        """When a file of the folder was last sent."""
+        sent = [at for (at,) in self._select("max(published_at)") if at is not None]
+        return datetime.fromisoformat(sent[0]) if sent else None
+
+    def remember(self, states: Mapping[str, FileState], withdrawn: Iterable[str] = ()) -> None:
+        """Files that Kafka has confirmed, and forgets those that were withdrawn."""
+        with self._open() as database:
+            self._insert(database, states, "excluded.published_at")
+            database.executemany(
+                f"DELETE FROM published_files {_WHERE} AND path = ?", [(*self._scope, name) for name in withdrawn]
+            )
+
+    def refresh(self, states: Mapping[str, FileState]) -> None:
+        """Files that were touched and are equal; when they were sent stays as it is."""
+        with self._open() as database:
+            self._insert(database, states, "published_at")
+
+    def _insert(self, database: sqlite3.Connection, states: Mapping[str, FileState], published_at: str) -> None:
+        now = datetime.now(UTC).isoformat()
+        database.executemany(
+            "INSERT INTO published_files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "mtime_ns = excluded.mtime_ns, size = excluded.size, sha256 = excluded.sha256, "
+            f"options = excluded.options, published_at = {published_at}",
+            [(*self._scope, name, *_columns(each), now) for name, each in states.items()],
+        )
+
+    @property
+    def _scope(self) -> tuple[str, str, bytes]:
+        return self.cluster, self.tenant, os.fsencode(self.folder)  # a file name need not be Unicode
+
+    def _select(self, columns: str) -> list[Any]:
+        if not self.path.exists():
+            return []
+        with self._open() as database:
+            return database.execute(f"SELECT {columns} FROM published_files {_WHERE}", self._scope).fetchall()
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as database, database:
+                database.execute(_TABLE)
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(
+                f"{self.path} cannot be used ({error}): make it writable, or remove it, "
+                "after which the next publish sends every file anew and withdraws none"
+            ) from error
+
+
+def _columns(state: FileState) -> tuple[int, int, str, str]:
+    return -1 if state.mtime_ns is None else state.mtime_ns, state.size, state.sha256, state.options
