@@ -23,6 +23,7 @@ from milvus_lite.db import MilvusLite
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
+from infra.local import milvus_search
 from infra.local.milvus import HOST
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
@@ -86,6 +87,7 @@ def serve(data_folder: Path, port: int) -> str | None:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     milvus_lite.engine.collection.MEMTABLE_MEMORY_LIMIT = UNFLUSHED_BYTES
+    milvus_search.install()
     try:
         data_folder.mkdir(parents=True, exist_ok=True)
         db = MilvusLite(str(data_folder))
