@@ -14,17 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from milvus_lite.schema.types import DataType
-from numpy.typing import NDArray
 
 from infra.local.milvus_filters import evaluate
-from infra.local.milvus_words import Entries, Floats, Postings, Scanned, Words, entries, word_fields
+from infra.local.milvus_vectors import Bools, Vectors
+from infra.local.milvus_words import Entries, Postings, Scanned, Words, entries, word_fields
 
 MASKS_KEPT = 32
 """Filters whose masks a segment keeps: a byte a row each."""
-
-Bools = NDArray[np.bool_]
-Dense = tuple[Floats, Floats]
-"""Vectors of shape (rows, dimension), and one over the length of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +36,7 @@ class View:
     """Rows as one search sees them: ``live`` is this search's own copy, and the rest only ever grows at its end."""
 
     live: Bools
-    dense: dict[str, Dense]
+    dense: dict[str, Vectors]
     words: dict[str, Words]
     table: pa.Table
     mask: Callable[[Filter], Bools]
@@ -61,7 +57,7 @@ class SegmentRows:
     def __init__(self, segment: Any, schema: Any) -> None:
         self.segment = segment
         self.live = np.ones(segment.num_rows, dtype=bool)
-        self._dense = {name: _with_lengths(segment.vector_data(name)[0]) for name in vector_fields(schema)}
+        self._dense = {name: Vectors(segment.vector_data(name)[0]).coded() for name in vector_fields(schema)}
         self._words: dict[str, Words] = {
             name: Postings(segment.table.column(name), segment.num_rows) for name in word_fields(schema)
         }
@@ -98,7 +94,7 @@ class UnflushedRows:
     def __init__(self, table: Any, schema: Any) -> None:
         self.table = table
         self._batches = 0
-        self._vectors: dict[str, list[Dense]] = {name: [] for name in vector_fields(schema)}
+        self._vectors: dict[str, list[Vectors]] = {name: [] for name in vector_fields(schema)}
         self._entries: dict[str, list[Entries]] = {name: [] for name in word_fields(schema)}
         self._starts: list[int] = []
         self._rows: pa.Table | None = None
@@ -142,7 +138,7 @@ class UnflushedRows:
         if self._rows is None:
             return None
         for name, vectors in self._vectors.items():
-            self._vectors[name] = [(np.concatenate([v for v, _ in vectors]), np.concatenate([n for _, n in vectors]))]
+            self._vectors[name] = [Vectors.joined(vectors)]
         words: dict[str, Words] = {}
         for name, parts in self._entries.items():
             places, numbers, counts = zip(*parts, strict=True)
@@ -161,7 +157,7 @@ class UnflushedRows:
         for name, vectors in self._vectors.items():
             column = batch.column(name)
             flat = column.flatten().to_numpy(zero_copy_only=False)
-            vectors.append(_with_lengths(flat.reshape(len(column), -1)))
+            vectors.append(Vectors(flat.reshape(len(column), -1)))
         for name, parts in self._entries.items():
             places, words, counts = entries(rows.column(name))
             parts.append((places + np.int32(start), words, counts))
@@ -191,8 +187,3 @@ class UnflushedRows:
 def vector_fields(schema: Any) -> list[str]:
     """The fields of dense vectors that each row has."""
     return [field.name for field in schema.fields if field.dtype == DataType.FLOAT_VECTOR and not field.nullable]
-
-
-def _with_lengths(vectors: Floats) -> Dense:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return vectors, (1 / np.where(lengths == 0, 1, lengths)).astype(np.float32)

@@ -6,15 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from infra.local.milvus_rows import Bools, View
-from infra.local.milvus_words import Floats
+from infra.local.milvus_rows import View
+from infra.local.milvus_vectors import Bools, Floats, Found, top
 
-QUERIES_AT_ONCE = 32
-"""Of one request: beyond, the scores of all rows for all queries would take much memory."""
-FEW = 8
-"""Where at most one row in so many is allowed, their vectors are taken out first."""
 Candidate = tuple[float, int, int]
 """Score or distance as the library tells it, number of the view, row in it."""
 
@@ -23,24 +18,11 @@ def by_vectors(
     views: Sequence[View], allowed: Sequence[Bools], field: str, queries: Floats, k: int
 ) -> list[list[Candidate]]:
     """For each query of shape (queries, dimension) the k rows of the highest cosine similarity, best first."""
-    lengths = np.linalg.norm(queries, axis=1, keepdims=True)
-    units = (queries / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-    best: list[list[Candidate]] = []
-    for start in range(0, len(units), QUERIES_AT_ONCE):
-        block = units[start : start + QUERIES_AT_ONCE]
-        candidates: list[list[Candidate]] = [[] for _ in block]
-        for number, (view, mask) in enumerate(zip(views, allowed, strict=True)):
-            vectors, inverse = view.dense[field]
-            places = np.flatnonzero(mask)
-            if len(places) * FEW < len(mask):
-                scores = (vectors[places] @ block.T) * inverse[places, None]
-            else:
-                scores = (vectors @ block.T) * inverse[:, None]
-                scores = scores if len(places) == len(mask) else scores[places]
-            for each, score in zip(candidates, np.minimum(scores, 1).T, strict=True):
-                each += _best(score, places, number, k)
-        best += [sorted(each, key=_order)[:k] for each in candidates]
-    return best
+    best: list[list[Candidate]] = [[] for _ in queries]
+    for number, (view, mask) in enumerate(zip(views, allowed, strict=True)):
+        for candidates, found in zip(best, view.dense[field].best(queries, mask, k), strict=True):
+            candidates += _candidates(found, number)
+    return [sorted(candidates, key=_order)[:k] for candidates in best]
 
 
 def by_words(
@@ -76,17 +58,15 @@ def by_words(
         candidates: list[Candidate] = []
         for number, (score, mask) in enumerate(zip(scores, allowed, strict=True)):
             matched = np.flatnonzero(mask & (score > 0))
-            candidates += _best(score[matched], matched, number, k)
+            candidates += _candidates(top(score[matched], matched, k), number)
         # The library tells a BM25 score as a distance: the smaller, the better.
         best.append([(-score, number, row) for score, number, row in sorted(candidates, key=_order)[:k]])
     return best
 
 
-def _best(scores: Floats, places: NDArray[np.intp], number: int, k: int) -> list[Candidate]:
-    if len(places) > k:
-        chosen = np.argpartition(scores, len(places) - k)[len(places) - k :]
-        scores, places = scores[chosen], places[chosen]
-    return [(score, number, row) for score, row in zip(scores.tolist(), places.tolist(), strict=True)]
+def _candidates(found: Found, number: int) -> list[Candidate]:
+    scores, rows = found
+    return [(score, number, row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
 
 
 def _order(candidate: Candidate) -> tuple[float, int, int]:
