@@ -141,10 +141,10 @@ class UnflushedRows:
             self._vectors[name] = [Vectors.joined(vectors)]
         words: dict[str, Words] = {}
         for name, parts in self._entries.items():
-            places, numbers, counts = zip(*parts, strict=True)
-            whole = (np.concatenate(places), np.concatenate(numbers), np.concatenate(counts))
-            self._entries[name] = [whole]
-            words[name] = Scanned(whole, len(self.live))
+            if len(parts) > 1:
+                places, numbers, counts = zip(*parts, strict=True)
+                self._entries[name] = [(np.concatenate(places), np.concatenate(numbers), np.concatenate(counts))]
+            words[name] = Scanned(self._entries[name][0], len(self.live))
         dense = {name: each[0] for name, each in self._vectors.items()}
         return View(live=self.live.copy(), dense=dense, words=words, table=self._rows, mask=self._mask)
 

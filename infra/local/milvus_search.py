@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast
 
-import milvus_lite.analyzer.hash
-import milvus_lite.analyzer.protocol
-import milvus_lite.db
 import numpy as np
 from milvus_lite.constants import DEFAULT_PARTITION
 from milvus_lite.engine.collection import Collection
@@ -27,7 +24,6 @@ from infra.local.milvus_rows import Filter, SegmentRows, UnflushedRows, View, ve
 from infra.local.milvus_scores import Candidate, by_vectors, by_words
 from infra.local.milvus_words import word_fields
 
-WORDS_KEPT = 100_000
 Records = list[dict[str, Any]]
 Hits = list[Records]
 
@@ -54,9 +50,9 @@ class SearchedCollection(Collection):  # type: ignore[misc] # the library is unt
         # The table before stays visible until the manifest names the segment of its rows.
         self._tables = (*self._tables, UnflushedRows(table, self._schema))
 
-    def _refresh_segment_cache(self) -> None:
+    def _refresh_segment_cache(self, anew: bool = False) -> None:
         super()._refresh_segment_cache()
-        known = {id(each.segment): each for each in self._segments}
+        known = {} if anew else {id(each.segment): each for each in self._segments}
         segments = tuple(
             known.get(id(each)) or SegmentRows(each, self._schema) for each in self._segment_cache.values()
         )
@@ -67,6 +63,12 @@ class SearchedCollection(Collection):  # type: ignore[misc] # the library is unt
             self._segments = segments
             flushed = self._manifest.current_seq
             self._tables = (*(each for each in self._tables[:-1] if each.table.max_seq > flushed), self._tables[-1])
+
+    def drop_partition(self, partition_name: str) -> None:
+        """Removes a partition; rows that it had newer versions of are there again."""
+        super().drop_partition(partition_name)
+        with self._maintenance_lock:
+            self._refresh_segment_cache(anew=True)
 
     def _bury(self, new: SegmentRows, segments: Sequence[SegmentRows]) -> None:
         """Marks the rows of a new segment that are no more, and those of others that it replaces."""
@@ -242,10 +244,3 @@ class SearchedCollection(Collection):  # type: ignore[misc] # the library is unt
 def _columns(plan: Any, primary_key: str) -> list[str]:
     names = [primary_key, *plan.response_schema_fields, *(["$meta"] if plan.include_raw_meta else [])]
     return list(dict.fromkeys(names))
-
-
-def install() -> None:
-    """Makes the library open each collection as one of these, in this process."""
-    milvus_lite.db.Collection = SearchedCollection
-    # A word's number is worked out byte by byte in Python.
-    milvus_lite.analyzer.protocol.term_to_id = lru_cache(maxsize=WORDS_KEPT)(milvus_lite.analyzer.hash.term_to_id)

@@ -1,7 +1,7 @@
 """The vectors of rows and an exact search among them, most of it done on a quarter of their bytes.
 
 A product of all vectors with a query is as slow as memory is: 15 to 40 ms at 100,000 x 384. So a scan of 8-bit codes
-finds a thousand rows first (2 ms), whose scores are then worked out from the vectors themselves. How far the score of
+finds some hundred rows first (2 ms), whose scores are then worked out from the vectors themselves. How far the score of
 the codes is from that of the vectors has a bound; where a row that was passed over could still be among the best, all
 are worked out.
 """
@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-CODED_ROWS = 4096
+CODED_ROWS = 2048
 """Fewer are not worth their codes."""
-SCREENED = 1024
+SCREENED = 512
 """Rows whose scores are worked out after a scan of the codes."""
 LEVELS = 127
 ROUNDING = 1e-5
@@ -43,6 +43,8 @@ class Vectors:
     @classmethod
     def joined(cls, parts: Sequence[Vectors]) -> Vectors:
         """The rows of all parts, in their order."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(np.concatenate([each.vectors for each in parts]), np.concatenate([each.inverse for each in parts]))
 
     def coded(self) -> Self:
@@ -100,6 +102,7 @@ class Vectors:
             # Its declared types are those of C++, not of its Python calls.
             bits = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg, arg-type]
             chosen = faiss.SearchParameters(sel=bits)  # type: ignore[call-arg]
+        faiss.omp_set_num_threads(1)  # of the calling thread alone
         products, rows = self._codes.search(levels[None], screened, params=chosen)
         rows = rows[0]
         scores = np.minimum((self.vectors[rows] @ unit) * self.inverse[rows], np.float32(1))
