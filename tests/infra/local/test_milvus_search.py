@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -225,3 +226,28 @@ def test_rows_stay_visible_while_they_are_written_out(tmp_path: Path) -> None:
     history.collection.flush()
     assert history.collection.seen == [20, 20]
     history.collection.close()
+
+
+def test_a_search_beside_a_writer_finds_each_row_once(tmp_path: Path) -> None:
+    history = History(tmp_path / "data", 1)
+    collection = history.collection
+
+    def overwrite() -> None:
+        names = [f"w{number}" for number in range(40)]
+        for _ in range(12):
+            history.random.shuffle(names)
+            for start in range(0, 40, 8):
+                collection.upsert([history.row(name) for name in names[start : start + 8]])
+            collection.flush()
+
+    collection.upsert([history.row(f"w{number}") for number in range(40)])
+    writer = threading.Thread(target=overwrite)
+    writer.start()
+    counts = set()
+    while writer.is_alive():
+        (hits,) = collection.search([[1.0] * DIMENSION], top_k=100, output_fields=["tenant"])
+        counts.add((len(hits), len({hit["id"] for hit in hits})))
+        counts.add((len(collection.get([f"w{number}" for number in range(40)])),) * 2)
+    writer.join()
+    assert counts == {(40, 40)}
+    collection.close()
