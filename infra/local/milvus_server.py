@@ -11,23 +11,30 @@ import signal
 import sys
 import threading
 from concurrent import futures
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import grpc
+import milvus_lite.analyzer.hash
+import milvus_lite.analyzer.protocol
+import milvus_lite.db
 import milvus_lite.engine.collection
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import milvus_pb2_grpc
+from threadpoolctl import threadpool_limits
 
 from infra.local.milvus import HOST
+from infra.local.milvus_search import SearchedCollection
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 UNFLUSHED_BYTES = 2 * 1024 * 1024
 """Rows held outside segments; beyond it they are written out, and searches over them use arrays."""
+WORDS_KEPT = 100_000
+"""Whose numbers are remembered: the library works each out byte by byte, in Python."""
 THREADS = 10
 CLOSING_SECONDS = 4.0
 WRITES = (
@@ -76,6 +83,14 @@ def _locked(lock: threading.Lock, method: Any) -> Any:
     return run
 
 
+def _install() -> None:
+    milvus_lite.db.Collection = SearchedCollection
+    milvus_lite.engine.collection.MEMTABLE_MEMORY_LIMIT = UNFLUSHED_BYTES
+    milvus_lite.analyzer.protocol.term_to_id = lru_cache(maxsize=WORDS_KEPT)(milvus_lite.analyzer.hash.term_to_id)
+    # Threads of one search wait for each other in a loop: beside busy agents a search took eight times as long.
+    threadpool_limits(limits=1)
+
+
 def serve(data_folder: Path, port: int) -> str | None:
     """Serves until SIGTERM or SIGINT; returns what prevented it, if something did."""
     ended = threading.Event()
@@ -85,7 +100,7 @@ def serve(data_folder: Path, port: int) -> str | None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    milvus_lite.engine.collection.MEMTABLE_MEMORY_LIMIT = UNFLUSHED_BYTES
+    _install()
     try:
         data_folder.mkdir(parents=True, exist_ok=True)
         db = MilvusLite(str(data_folder))
