@@ -23,13 +23,17 @@ from agents.commands.listing import list_folder
 from agents.commands.options import metadata_option, timeout_option
 from agents.commands.output import conclude, counted, note, progress
 from agents.commands.sending import now, send_all
-from agents.errors import EverlearnError
+from agents.errors import EverlearnError, Misuse
 from infra.conversion import Converter
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from infra.published_files import FILE_NAME, PublishedFiles
 from infra.settings import Settings
 from schemas.documents import DEFAULT_TENANT, DocumentSubmitted, DocumentWithdrawn, Metadata
-from schemas.topics import MAX_RECORD_BYTES
+from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
+
+FIRST = 16
+"""So many documents of one publish are indexed at once; the others are a bulk load, for which nobody's single document
+waits. Which of two versions of a document counts does not depend on the lanes that they take."""
 
 Items = Iterable[Item[sources.Document] | Refusal]
 
@@ -64,7 +68,10 @@ def documents(
     Of several lines with one id the last wins.
     """
     settings = context.settings
-    build = sources.DocumentLines(clock=sources.RisingClock(now), tenant=tenant, metadata=metadata)
+    tenants = settings.tenants.names
+    if tenants and tenant not in tenants:
+        raise Misuse(sources.unknown_tenant(tenant, tenants))
+    build = sources.DocumentLines(clock=sources.RisingClock(now), tenant=tenant, metadata=metadata, tenants=tenants)
     with _items(settings, path, build, everything) as items:
         if dry_run:
             show(items, path, as_json=context.json)
@@ -87,7 +94,7 @@ def _publish(context: Context, items: Items, path: str, patience_seconds: float 
         wait = patience_seconds is not None
         reader = stack.enter_context(RecordReader(config, ["indexing.v1"], from_end=True)) if wait else None
         with RecordPublisher(config) as publisher:
-            tally = send_all(publisher, items, remember, folder.confirmed if folder else None)
+            tally = send_all(publisher, items, remember, folder.confirmed if folder else None, _lane)
         if folder is not None:
             folder.finished()
             _note_passed_over(folder)
@@ -115,6 +122,10 @@ def _publish(context: Context, items: Items, path: str, patience_seconds: float 
     if missing:
         raise EverlearnError(describe_missing(missing, len(newest), patience_seconds or 0.0))
     tally.end(path)
+
+
+def _lane(place: int) -> str | None:
+    return None if place < FIRST else BULK_DOCUMENTS
 
 
 @contextmanager

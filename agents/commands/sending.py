@@ -76,10 +76,12 @@ def send_all(
     items: Iterable[Item[E] | Refusal],
     on_sent: Callable[[E], None] = lambda _event: None,
     on_confirmed: Callable[[Sequence[E]], None] | None = None,
+    topic_of: Callable[[int], str | None] = lambda _place: None,
 ) -> Tally:
     """Sends each usable item and waits for Kafka's confirmation. Raises Unavailable when that does not come.
 
     ``on_confirmed``: told in batches what Kafka has; without it, confirmation is waited for once, at the end.
+    ``topic_of``: where an item goes, by how many were sent before it; its event's own topic where that is None.
     """
     tally = Tally()
     waiting: list[E] = []
@@ -87,7 +89,7 @@ def send_all(
         if isinstance(item, Refusal):
             tally.refuse(item)
             continue
-        record = record_of(item)
+        record = record_of(item, topic_of(tally.sent.total()))
         if isinstance(record, Refusal):
             tally.refuse(record)
             continue
@@ -106,9 +108,9 @@ def send_all(
     return tally
 
 
-def record_of(item: Item[E]) -> Record | Refusal:
+def record_of(item: Item[E], topic: str | None = None) -> Record | Refusal:
     """The item as a record, unless that is larger than a topic takes."""
-    record = encode(item.value, new_context(SOURCE, now=now()))
+    record = encode(item.value, new_context(SOURCE, now=now()), topic)
     size = size_of(record)
     if size > MAX_RECORD_BYTES:
         return Refusal(item.place, f"takes {size:,} bytes as a record; {MAX_RECORD_BYTES:,} is the most")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,16 +39,20 @@ class DocumentLines:
     """Makes a document of a line's object.
 
     ``tenant`` is that of lines which name none, ``metadata`` what every document has that does not say otherwise.
+    ``tenants``: those that there are; any where it is empty.
     """
 
     clock: Callable[[], datetime]
     tenant: str = DEFAULT_TENANT
     metadata: Metadata = field(default_factory=dict)
+    tenants: tuple[str, ...] = ()
 
     def __call__(self, fields: dict[str, Any]) -> Document:
         refuse_unknown(fields, DOCUMENT_FIELDS)
         given = {name: value for name, value in fields.items() if value is not None and name not in ("id", "deleted")}
         given.setdefault("tenant", self.tenant)
+        if self.tenants and given["tenant"] not in self.tenants:
+            raise Faulty(unknown_tenant(str(given["tenant"]), self.tenants))
         given["submitted_at"] = self.clock()
         if "id" in fields:
             given["document_id"] = fields["id"]
@@ -63,6 +67,11 @@ class DocumentLines:
         if extra:
             raise Faulty(f"a deleted document has no {extra[0]}: leave out {extra[0]!r}, or 'deleted'")
         return checked(lambda: DocumentWithdrawn(**given), {"document_id": "id"})
+
+
+def unknown_tenant(tenant: str, tenants: Sequence[str]) -> str:
+    """One line that names the tenants there are."""
+    return f"there is no tenant {tenant!r}: [tenants] names lists {', '.join(tenants)}"
 
 
 def example(fields: dict[str, Any], tasks: Container[str], names: str, origin: str) -> ExampleSubmitted:
