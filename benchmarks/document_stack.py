@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import func, select
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -25,6 +26,7 @@ from infra.embedder import SentenceTransformerEmbedder  # noqa: E402
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
 from infra.retriever import MilvusRetriever  # noqa: E402
 from infra.settings import Settings, load  # noqa: E402
+from infra.sql import tables  # noqa: E402
 from infra.sql.database import Database  # noqa: E402
 from infra.sql.documents import SqlDocuments  # noqa: E402
 from infra.sql.indexes import SqlIndexes  # noqa: E402
@@ -116,6 +118,16 @@ class Stack:
         """Process ids by worker."""
         status = json.loads(command(self.home, "status", "--json"))
         return {each["worker"]: each["pid"] for each in status["workers"] if each["pid"]}
+
+    def embedded(self) -> tuple[int, int]:
+        """Distinct texts whose embeddings are kept, and how many the workers said that they embedded."""
+        with self.database.connection() as connection:
+            kept = connection.execute(select(func.count()).select_from(tables.vectors)).scalar_one()
+        lines = (
+            line for path in (self.home / "run" / "logs").iterdir() for line in path.read_text("utf-8").splitlines()
+        )
+        said = (json.loads(line) for line in lines if '"event": "embedded"' in line)
+        return int(kept), sum(each["texts"] for each in said)
 
     def close(self) -> None:
         self.publisher.close()

@@ -127,7 +127,8 @@ def freshness(folder: Path, chunks: int, each: int) -> None:
                 visible.know(text)
                 encoding.append(time.monotonic() - began)
         for name, first, _ in texts[:3]:
-            visible.add(f"{name} warm", first)
+            visible.know(f"warm {first}")
+            visible.add(f"{name} warm", f"warm {first}")
         searching = []
         for _, first, _ in texts:
             began = time.monotonic()

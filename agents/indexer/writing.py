@@ -39,9 +39,16 @@ class IndexWriter:
     """Puts versions of documents into indexes. May be used from one thread at a time."""
 
     def __init__(
-        self, embedders: Embedders, stores: VectorStores, vectors: KeptVectors, now: Callable[[], datetime]
+        self,
+        embedders: Embedders,
+        stores: VectorStores,
+        vectors: KeptVectors,
+        now: Callable[[], datetime],
+        on_embedded: Callable[[int], None] = lambda _texts: None,
     ) -> None:
+        """``on_embedded``: told how many texts were embedded, each time some were."""
         self._embedders, self._stores, self._vectors, self._now = embedders, stores, vectors, now
+        self._on_embedded = on_embedded
 
     def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
         """The number of chunks of each, once all are searchable. Raises Unavailable; writing again is harmless."""
@@ -104,6 +111,7 @@ class IndexWriter:
         made = dict(zip(texts, embedder.embed(list(texts.values())), strict=True))
         # Before the chunks are stored: what a crash interrupts is not embedded again.
         self._vectors.put(embedder.model, made, self._now())
+        self._on_embedded(len(made))
         return made
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from agents.indexer.agent import Indexer
 from agents.indexer.ports import Documents, Embedders, Indexes, KeptVectors, RetiredVersions, VectorStores
 from agents.indexer.requests import KIND, Rebuilds
@@ -25,6 +27,8 @@ from infra.sql.runs import SqlRunStore
 from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
 from schemas.event import Event
+
+log = structlog.get_logger()
 
 AGENT = "indexer"
 REQUESTS = "requests.v1"
@@ -146,7 +150,7 @@ def _indexer(
     indexes: Indexes = SqlIndexes(database)
     vectors: KeptVectors = SqlVectors(database)
     return Indexer(
-        writer=IndexWriter(embedders, stores, vectors, _now),
+        writer=IndexWriter(embedders, stores, vectors, _now, lambda texts: log.info("embedded", texts=texts)),
         stores=stores,
         indexes=indexes,
         documents=documents,
