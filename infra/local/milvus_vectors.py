@@ -71,7 +71,11 @@ class Vectors:
         return self
 
     def best(self, queries: Floats, allowed: Bools, k: int) -> list[Found]:
-        """For each query of shape (queries, dimension), not zero, the at most k best rows among the allowed."""
+        """For each query of shape (queries, dimension), at most k of the allowed rows. Raises ValueError."""
+        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"the field's vectors have {self.vectors.shape[1]} numbers each: {queries.shape} do not fit"
+            )
         rows = np.flatnonzero(allowed)
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
         units = (queries / np.where(lengths == 0, 1, lengths)).astype(np.float32)

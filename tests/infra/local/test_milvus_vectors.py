@@ -63,3 +63,9 @@ def test_codes_are_enough_where_vectors_differ(shift: float) -> None:
     vectors = Vectors(made).coded()
     unit = made[0] * vectors.inverse[0]
     assert vectors._screened(unit, np.ones(ROWS, dtype=bool), ROWS, 16) is not None
+
+
+def test_a_query_of_another_dimension_is_an_error_that_says_so() -> None:
+    vectors = Vectors(even(np.random.default_rng(7))).coded()
+    with pytest.raises(ValueError, match="have 32 numbers each"):
+        vectors.best(np.ones((1, 16), dtype=np.float32), np.ones(ROWS, dtype=bool), 1)
