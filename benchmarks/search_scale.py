@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,20 +144,19 @@ def line(name: str, milliseconds: list[float]) -> None:
 def measure(count: int, repeats: int) -> None:
     corpus = Corpus(seed=1)
     kept = np.empty((count, DIMENSION), dtype=np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        store = Measured(Path(folder) / "data")
-        began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, closing(Measured(Path(folder) / "data")) as store:
+        seconds = 0.0
         for first in range(0, count, BATCH):
             rows = list(corpus.rows(first, min(BATCH, count - first)))
             kept[first : first + len(rows)] = [row["vector"] for row in rows]
-            store.upsert(rows)
-        loaded = count / (time.perf_counter() - began)
+            seconds += sum(timed([partial(store.upsert, rows)])) / 1000
         settle(store)
-        print(f"\n{count:,} chunks, {loaded:.0f} written a second, {store.resident_megabytes():.0f} MB resident\n")
-        print("| call | p50 ms | p95 ms | most ms |\n|---|---|---|---|")
+        print(
+            f"\n{count:,} chunks, {count / seconds:,.0f} written a second, {store.resident_megabytes():.0f} MB resident"
+        )
+        print("\n| call | p50 ms | p95 ms | most ms |\n|---|---|---|---|")
         report(store, corpus, kept, repeats)
         print(f"\n{store.resident_megabytes():.0f} MB resident at the end")
-        store.close()
 
 
 def settle(store: Measured) -> None:

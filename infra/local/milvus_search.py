@@ -3,7 +3,7 @@
 What it answers is what the library answers, with two differences: BM25 takes its statistics from all live rows of the
 collection (the library's are each segment's own, so that its scores do not compare), and rows stay visible while they
 are written out (the library shows them neither in the table they leave nor in the segment they go to).
-Requests beyond what Everlearn makes (groups, ranges, offsets, partitions, other indexes) are the library's to answer.
+Requests beyond what Everlearn makes (groups, ranges, partitions, other indexes) are the library's to answer.
 """
 
 from __future__ import annotations
@@ -121,28 +121,26 @@ class SearchedCollection(Collection):  # type: ignore[misc] # the library is unt
         """The library's answers to a vector or text search, best first."""
         field = self._resolve_anns_field(options.get("anns_field"))
         metric = self.resolve_search_metric(field, metric_type)
-        plain = not options.get("offset") and all(
-            options.get(each) is None for each in ("group_by_field", "radius", "range_filter", "ranker")
-        )
+        plain = all(options.get(each) is None for each in ("group_by_field", "radius", "range_filter", "ranker"))
         if not plain or not query_vectors or top_k < 1 or not self._whole(options.get("partition_names")):
             return cast(Hits, super().search(query_vectors, top_k, metric_type, **options))
         self._require_loaded()
-        views = []
+        offset = options.get("offset") or 0
         chosen = self._filter(options.get("expr"), options.get("timezone"))
         if field in self._word_fields:
             self._validate_sparse_tuning(field, metric, options.get("search_params") or {})
             queries = self._prepare_sparse_queries(query_vectors, field)
             views = self._views()
             allowed = [view.allowed(chosen) for view in views]
-            found = by_words(views, allowed, field, queries, top_k, *self._bm25(field))
+            found = by_words(views, allowed, field, queries, top_k + offset, *self._bm25(field))
         elif field in self._vector_fields and metric == "COSINE" and self._exact(field):
             vectors = np.asarray(query_vectors, dtype=np.float32)
             views = self._views()
             allowed = [view.allowed(chosen) for view in views]
-            found = by_vectors(views, allowed, field, vectors, top_k)
+            found = by_vectors(views, allowed, field, vectors, top_k + offset)
         else:
             return cast(Hits, super().search(query_vectors, top_k, metric_type, **options))
-        return self._hits(views, found, options.get("output_fields"))
+        return self._hits(views, [each[offset:] for each in found], options.get("output_fields"))
 
     def query(self, expr: str | None = None, output_fields: list[str] | None = None, **options: Any) -> Records:
         """The records that a filter lets through, all of them or ``limit`` from ``offset`` on."""

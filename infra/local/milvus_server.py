@@ -1,8 +1,9 @@
 """The Milvus Lite server process: the library's own parts, put together for several writers and a polite end.
 
 The library's ``milvus-lite server`` lets ten threads write to one collection without a lock (with four writers and
-a SIGKILL, 6,700 of 8,000 rows were gone: their log was torn), holds 128 MB of rows in a table that a search walks
-row by row (0.8 s at 20,000 rows, 0.03 s here), shares its port with a second server, and knows no SIGTERM.
+a SIGKILL, 6,700 of 8,000 rows were gone: their log was torn), searches row by row in Python (0.2 s for a vector, 0.5 s
+for words, 5 s behind a filter on metadata at 100,000 rows; 0.01 s each here: ``milvus_search``), shares its port with a
+second server, and knows no SIGTERM.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from infra.local.milvus_search import SearchedCollection
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 UNFLUSHED_BYTES = 2 * 1024 * 1024
-"""Rows held outside segments; beyond it they are written out, and searches over them use arrays."""
+"""Rows held outside segments; beyond it they are written out, in 0.1 s, and are replayed at no start."""
 WORDS_KEPT = 100_000
 """Whose numbers are remembered: the library works each out byte by byte, in Python."""
 THREADS = 10

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 CODED_ROWS = 2048
 """Fewer are not worth their codes."""
-SCREENED = 512
-"""Rows whose scores are worked out after a scan of the codes."""
+SCREENED = (512, 4096)
+"""Rows whose scores are worked out after a scan of the codes: at first, and where those are too few to be sure."""
 LEVELS = 127
 ROUNDING = 1e-5
 QUERIES_AT_ONCE = 32
@@ -57,26 +57,31 @@ class Vectors:
             self.vectors.shape[1], faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
         )
         parts = range(0, len(self.vectors), CODED_ROWS)
-        self._step = max(float(np.abs(self._units(start)).max()) for start in parts) / LEVELS or 1.0
-        self._away = 0.0
+        # What all vectors have in common adds the same to each score: left out, the codes are the finer.
+        self._common = np.mean([self._units(start).mean(axis=0) for start in parts], axis=0, dtype=np.float32)
+        self._step = max(float(np.abs(self._units(start) - self._common).max()) for start in parts) / LEVELS or 1.0
+        self._longest = self._away = 0.0
         for start in parts:
-            units = self._units(start)
+            units = self._units(start) - self._common
             levels = np.rint(units / np.float32(self._step))
-            self._away = max(self._away, float(np.linalg.norm(units - levels * np.float32(self._step), axis=1).max()))
+            self._longest = max(self._longest, _longest(units))
+            self._away = max(self._away, _longest(units - levels * np.float32(self._step)))
             codes.add(levels)
         self._codes = codes
         return self
 
     def best(self, queries: Floats, allowed: Bools, k: int) -> list[Found]:
-        """For each query of shape (queries, dimension), not zero, the at most k best rows among the allowed."""
+        """For each query of shape (queries, dimension), at most k of the allowed rows. Raises ValueError."""
+        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"the field's vectors have {self.vectors.shape[1]} numbers each: {queries.shape} do not fit"
+            )
         rows = np.flatnonzero(allowed)
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
         units = (queries / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-        screened = max(SCREENED, 4 * k)
-        if self._codes is None or len(rows) <= screened:
+        if self._codes is None or len(rows) <= max(SCREENED[0], 4 * k):
             return self._all(units, rows, k)
-        few = [self._screened(unit, allowed, len(rows) == len(allowed), screened, k) for unit in units]
-        return [found or self._all(unit[None], rows, k)[0] for found, unit in zip(few, units, strict=True)]
+        return [self._screened(unit, allowed, len(rows), k) or self._all(unit[None], rows, k)[0] for unit in units]
 
     def _all(self, units: Floats, rows: NDArray[np.intp], k: int) -> list[Found]:
         found: list[Found] = []
@@ -89,31 +94,42 @@ class Vectors:
             found += [top(score, rows, k) for score in np.minimum(scores, 1).T]
         return found
 
-    def _screened(self, unit: Floats, allowed: Bools, every: bool, screened: int, k: int) -> Found | None:
+    def _screened(self, unit: Floats, allowed: Bools, rows: int, k: int) -> Found | None:
+        """None where the codes do not tell the best rows from the others."""
         import faiss
 
         step = float(np.abs(unit).max()) / LEVELS or 1.0
         levels = np.rint(unit / np.float32(step))
-        away = float(np.linalg.norm(unit - levels * np.float32(step)))
-        # Both are off by at most so much, and both lengths are one: the query's coded length by as much more.
-        bound = away + (1 + away) * self._away + ROUNDING
+        away = _longest(unit[None] - levels[None] * np.float32(step))
+        # Both are off by at most so much; one is at most so long, and the other one and what it is off by.
+        bound = away * self._longest + (1 + away) * self._away + ROUNDING
         chosen = None
-        if not every:
+        if rows < len(allowed):
             # Its declared types are those of C++, not of its Python calls.
             bits = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg, arg-type]
             chosen = faiss.SearchParameters(sel=bits)  # type: ignore[call-arg]
         faiss.omp_set_num_threads(1)  # of the calling thread alone
-        products, rows = self._codes.search(levels[None], screened, params=chosen)
-        rows = rows[0]
-        scores = np.minimum((self.vectors[rows] @ unit) * self.inverse[rows], np.float32(1))
-        scores, rows = top(scores, rows, k)
-        if float(products[0, -1]) * step * self._step + bound >= float(scores.min()):
-            return None
-        return scores, rows
+        for screened in SCREENED:
+            if not 4 * k <= screened < rows:
+                continue
+            products, likely = self._codes.search(levels[None], screened, params=chosen)
+            scores, best = top(self._scores(unit, likely[0]), likely[0], k)
+            passed_over = float(products[0, -1]) * step * self._step + float(unit @ self._common) + bound
+            if passed_over < float(scores.min()):
+                return scores, best
+        return None
+
+    def _scores(self, unit: Floats, rows: NDArray[np.intp]) -> Floats:
+        scores: Floats = np.minimum((self.vectors[rows] @ unit) * self.inverse[rows], np.float32(1))
+        return scores
 
     def _units(self, start: int) -> Floats:
         part = slice(start, start + CODED_ROWS)
         return self.vectors[part] * self.inverse[part, None]
+
+
+def _longest(vectors: Floats) -> float:
+    return float(np.linalg.norm(vectors, axis=1).max())
 
 
 def top(scores: Floats, rows: NDArray[np.intp], k: int) -> Found:

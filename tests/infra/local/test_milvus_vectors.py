@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infra.local.milvus_vectors import CODED_ROWS, SCREENED, Floats, Vectors
+from infra.local.milvus_vectors import SCREENED, Floats, Vectors
 
 DIMENSION = 32
-ROWS = CODED_ROWS + 1000
+ROWS = SCREENED[-1] + 1000
 
 
 def even(random: np.random.Generator) -> Floats:
@@ -27,7 +27,12 @@ def nearly_one(random: np.random.Generator) -> Floats:
     return np.ones((ROWS, DIMENSION), dtype=np.float32) + 1e-3 * even(random)
 
 
-@pytest.mark.parametrize("make", [even, with_outliers, nearly_one])
+def one_sided(random: np.random.Generator) -> Floats:
+    """Similar to each other by 0.9, as the vectors of some embedding models are."""
+    return even(random) + np.float32(3)
+
+
+@pytest.mark.parametrize("make", [even, one_sided, with_outliers, nearly_one])
 @pytest.mark.parametrize("share", [1.0, 0.6, 0.1, 0.002])
 def test_the_best_rows_are_those_of_all_vectors(make, share: float) -> None:
     random = np.random.default_rng(5)
@@ -51,8 +56,16 @@ def test_the_best_rows_are_those_of_all_vectors(make, share: float) -> None:
         assert scores == pytest.approx(exact[rows], abs=2e-6)
 
 
-def test_codes_are_enough_where_vectors_differ() -> None:
+@pytest.mark.parametrize("shift", [0.0, 1.5, 3.0])
+def test_codes_are_enough_where_vectors_differ(shift: float) -> None:
     random = np.random.default_rng(6)
-    vectors = Vectors(random.standard_normal((ROWS, 384), dtype=np.float32)).coded()
-    unit = vectors.vectors[0] * vectors.inverse[0]
-    assert vectors._screened(unit, np.ones(ROWS, dtype=bool), True, SCREENED, 16) is not None
+    made = random.standard_normal((ROWS, 384), dtype=np.float32) + np.float32(shift)
+    vectors = Vectors(made).coded()
+    unit = made[0] * vectors.inverse[0]
+    assert vectors._screened(unit, np.ones(ROWS, dtype=bool), ROWS, 16) is not None
+
+
+def test_a_query_of_another_dimension_is_an_error_that_says_so() -> None:
+    vectors = Vectors(even(np.random.default_rng(7))).coded()
+    with pytest.raises(ValueError, match="have 32 numbers each"):
+        vectors.best(np.ones((1, 16), dtype=np.float32), np.ones(ROWS, dtype=bool), 1)
