@@ -93,7 +93,7 @@ class MilvusChunks:
         if not texts or k < 1:
             return [[] for _ in texts]
         found = self._search(list(texts), "words", tenant, k, where, (*STORED, "vector"))
-        ranked = [sorted(hits, key=lambda each: (-each["distance"], each["entity"]["chunk_id"])) for hits in found]
+        ranked = [sorted(hits, key=lambda each: (-abs(each["distance"]), each["entity"]["chunk_id"])) for hits in found]
         return [
             [_hit(each, _cosine(vector, each["entity"]["vector"])) for each in hits]
             for vector, hits in zip(vectors, ranked, strict=True)
