@@ -41,7 +41,7 @@ class Recipe:
     b: float = 0.75
     depth: int = 50
     """Chunks of each ranking that are fused."""
-    constant: float = 60.0
+    constant: float = 10.0
     weights: Mapping[str, float] = field(default_factory=lambda: {"dense": 1.0, "text": 1.0})
 
 

@@ -26,7 +26,7 @@ from benchmarks.retrieval_data import Collection, Question, feedbackqa, halves, 
 from infra.embedder import SentenceTransformerEmbedder
 from infra.settings import Settings
 from schemas.questions import SearchMode
-from schemas.retrieval import Hit
+from schemas.retrieval import Chunk, Hit
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
@@ -47,14 +47,20 @@ VARIANTS: dict[str, tuple[SearchMode, Recipe]] = {
     "text, k1 1.2": ("text", replace(DEFAULT, k1=1.2)),
     "text, k1 0.9, b 0.4": ("text", replace(DEFAULT, k1=0.9, b=0.4)),
     "hybrid, of the chunk's text alone": ("hybrid", replace(DEFAULT, headed=False)),
-    "hybrid, constant 10": ("hybrid", replace(DEFAULT, constant=10)),
-    "hybrid, constant 100": ("hybrid", replace(DEFAULT, constant=100)),
+    "hybrid, constant 1": ("hybrid", replace(DEFAULT, constant=1)),
+    "hybrid, constant 60": ("hybrid", replace(DEFAULT, constant=60)),
+    "hybrid, function words kept": ("hybrid", replace(DEFAULT, function_words=True)),
     "hybrid, depth 10": ("hybrid", replace(DEFAULT, depth=10)),
+    "hybrid, depth 20": ("hybrid", replace(DEFAULT, depth=20)),
     "hybrid, depth 200": ("hybrid", replace(DEFAULT, depth=200)),
     "hybrid, dense twice": ("hybrid", replace(DEFAULT, weights={"dense": 2.0, "text": 1.0})),
     "hybrid, text twice": ("hybrid", replace(DEFAULT, weights={"dense": 1.0, "text": 2.0})),
-    "hybrid, chunks of 128": ("hybrid", replace(DEFAULT, chunk_tokens=128)),
-    "hybrid, chunks of 254": ("hybrid", replace(DEFAULT, chunk_tokens=254)),
+    "dense, chunks of 128 tokens": ("dense", replace(DEFAULT, chunk_tokens=128)),
+    "hybrid, chunks of 128 tokens": ("hybrid", replace(DEFAULT, chunk_tokens=128)),
+    "dense, chunks of 254 tokens": ("dense", replace(DEFAULT, chunk_tokens=254)),
+    "hybrid, chunks of 254 tokens": ("hybrid", replace(DEFAULT, chunk_tokens=254)),
+    "hybrid, no overlap": ("hybrid", replace(DEFAULT, overlap_tokens=0)),
+    "hybrid, overlap of 60 tokens": ("hybrid", replace(DEFAULT, overlap_tokens=60)),
 }
 
 
@@ -78,11 +84,14 @@ def quality(search: Search, mode: SearchMode, questions: Sequence[Question]) -> 
 
 def rankings(collection: Collection, embedder: Embedder, variants: Sequence[str]) -> None:
     """Prints a row for each variant."""
-    chosen_on, reported_on = halves(collection.questions, SEED)
+    choosing, reporting = halves(collection.questions, SEED)
+    chunks: dict[tuple[int, int], list[Chunk]] = {}
     for name in variants:
         mode, recipe = VARIANTS[name]
-        index = BruteForce(cut(collection.documents, embedder, recipe), embedder, recipe)
-        cells = [*quality(index.search, mode, reported_on), quality(index.search, mode, chosen_on)[2]]
+        size = recipe.chunk_tokens, recipe.overlap_tokens
+        chunks[size] = chunks.get(size) or cut(collection.documents, embedder, recipe)
+        search = BruteForce(chunks[size], embedder, recipe).search
+        cells = [*quality(search, mode, reporting), quality(search, mode, choosing)[2]]
         print(f"| {collection.name} | {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
 
 
@@ -118,7 +127,7 @@ def floors(collections: Sequence[Collection], embedder: Embedder) -> None:
             first = ask(search, [each for each in collection.questions if each.document_id in choosing], published)
             chosen = {name: floor_of(first.published[name]) for name in SIGNALS}
         own = ask(search, [each for each in collection.questions if each.document_id not in choosing], published)
-        strange = ask(search, collections[number - 1].questions[:STRANGERS], set())
+        strange = ask(search, spread(collections[number - 1].questions, STRANGERS), set())
         for name, floor in [*chosen.items(), ("relevance", FLOOR)]:
             cells = (own.unpublished[name], own.published[name], strange.unpublished[name])
             shares = " | ".join(f"{float((cell < floor).mean()):.1%}" for cell in cells)
@@ -135,8 +144,12 @@ def small(collection: Collection) -> Collection:
     documents = collection.documents[::4]
     kept = {document.document_id for document in documents}
     questions = [question for question in collection.questions if question.document_id in kept]
-    step = max(1, len(questions) // 200)
-    return Collection(name=collection.name, documents=documents, questions=questions[::step][:200])
+    return Collection(name=collection.name, documents=documents, questions=spread(questions, 200))
+
+
+def spread(questions: Sequence[Question], most: int) -> Sequence[Question]:
+    """At most so many of the questions, evenly spread."""
+    return questions[:: max(1, len(questions) // most)][:most]
 
 
 def main() -> None:
@@ -147,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder))
         embedder = CachedEmbedder(SentenceTransformerEmbedder(settings), CACHE / "benchmarks" / "embeddings.npz")
-    print("| collection | search | recall@5 | MRR@10 | nDCG@10 | nDCG@10 of the half that chose |")
+    print("| collection | search | recall@5 | MRR@10 | nDCG@10 | nDCG@10, half that chose |")
     print("|---|---|---|---|---|---|")
     for collection in (feedback, paragraphs):
         rankings(collection, embedder, list(VARIANTS)[: QUICK_VARIANTS if quick else None])
