@@ -51,6 +51,7 @@ bench: setup ## Figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.delivery_faults
 	$(PYTHON) -m benchmarks.training
 	$(PYTHON) -m benchmarks.search_scale
+	$(PYTHON) -m benchmarks.retrieval
 
 clean: ## Removes the environment, caches and the default home folder, once its stack is down
 	-test -x .venv/bin/everlearn && .venv/bin/everlearn down

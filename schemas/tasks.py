@@ -33,8 +33,8 @@ class Task(Value):
     """Chunks less similar than this (cosine) are left out of the prompt."""
     mode: SearchMode = "hybrid"
     """How documents are searched: ``dense`` (by meaning), ``text`` (by words, BM25), or ``hybrid`` (both, fused)."""
-    floor: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Where nothing that was found is this relevant, the answer is that the answerer does not know; 0 never."""
+    floor: float = Field(default=0.45, ge=0.0, le=1.0)
+    """Where no hit is this relevant (half cosine, half the question's words), the answer is ``unknown``; 0: never."""
     unknown: str = Field(default="I do not know: no document here answers this.", min_length=1, max_length=2000)
     """What is said then."""
     chunk_tokens: int | None = Field(default=None, ge=16, le=8192)
