@@ -3,7 +3,7 @@
 ``python -m benchmarks.retrieval [--quick]`` prints, from one run over exact search in memory: recall, reciprocal rank
 and nDCG of dense, text and hybrid search on feedbackqa and xquad, and which questions a floor of relevance declines
 while half of the documents are missing. Defaults were chosen on half of the questions; the other half reports.
-Embeddings are kept in the cache folder: the first run takes a quarter of an hour, the next a minute.
+Embeddings are kept in the cache folder: the first run takes a quarter of an hour, the next two minutes.
 """
 
 from __future__ import annotations
