@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus_connection import Client, MilvusConnection
-from infra.milvus_filter import expression, literal
+from infra.milvus_filter import expression, from_stored, literal
 from infra.milvus_schema import STORED, messages, schema
 from schemas.filters import Filter
 from schemas.indexes import Index
@@ -203,7 +203,7 @@ class MilvusStores:
 def _hit(found: Any, score: float) -> Hit:
     entity = found["entity"]
     fields = {name: entity[name] for name in STORED if name != "metadata"}
-    return Hit(chunk=Chunk(**fields, metadata=dict(entity["metadata"] or {})), score=float(score))
+    return Hit(chunk=Chunk(**fields, metadata=from_stored(entity["metadata"] or {})), score=float(score))
 
 
 def _cosine(left: NDArray[np.float32], right: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus_connection import Client
+from infra.milvus_filter import to_stored
 from schemas.retrieval import Chunk
 
 STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading", "metadata")
@@ -53,7 +54,8 @@ def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[
     size = 0
     for chunk, vector in zip(chunks, vectors, strict=True):
         row = {name: getattr(chunk, name) for name in STORED}
-        rows.append({**row, "metadata": dict(chunk.metadata), "searched": _searched(chunk), "vector": vector.tolist()})
+        row |= {"metadata": to_stored(chunk.metadata), "searched": _searched(chunk), "vector": vector.tolist()}
+        rows.append(row)
         size += 4 * len(vector) + 8 * len(chunk.text) + 512
         if size >= MAX_MESSAGE_BYTES:
             yield rows
