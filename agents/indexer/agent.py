@@ -103,12 +103,12 @@ class Indexer:
         return done
 
     def _unless_changed(self, indexes: Sequence[Index], outcome: Outcome) -> Callable[[], Sequence[Output]]:
-        """The outcome's effect, if the indexes are still those that the batch was written to."""
-        written = {index.index_id for index in indexes}
+        """The outcome's effect, if the indexes are still those that the batch was written to and counted for."""
+        written = {(index.index_id, index.state) for index in indexes}
 
         def effect() -> Sequence[Output]:
-            if {index.index_id for index in self._indexes.active()} - written:
-                raise Unavailable("another index is being built since: trying again")
+            if {(index.index_id, index.state) for index in self._indexes.active()} - written:
+                raise Unavailable("another index is being built, or serves, since: trying again")
             return [each for each in (outcome.effect() if outcome.effect else ()) if isinstance(each, Output)]
 
         return effect
