@@ -1,19 +1,22 @@
 """Filters in Milvus' own language, and metadata as they need it. Whatever a user wrote stands inside quotes there.
 
 Milvus compares values of different kinds in ways of its own (in Milvus Lite true equals 1), and a comparison with a key
-that is missing is neither true nor false, so that its negation does not hold either. Therefore metadata is stored with
+that is missing is neither true nor false, so that its negation does not hold either. Therefore metadata are stored with
 the kind in each key, and below a ``not`` each comparison asks first whether the key is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from schemas.filters import Both, Compare, Filter, In, Not, Value, comparable, kind_of
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _PREFIXES = {"text": "t:", "number": "n:", "true or false": "b:"}
 _PREFIX_LENGTH = 2
+METADATA = "$meta"
+"""What Milvus calls the fields of a row that are not in the collection's schema."""
 
 
 def literal(text: str) -> str:
@@ -31,13 +34,14 @@ def expression(tenant: str, where: Filter | None) -> str:
 
 
 def to_stored(metadata: Mapping[str, Value]) -> dict[str, Value]:
-    """Metadata as it lies in Milvus: ``{"year": 2024}`` is ``{"n:year": 2024}`` there."""
+    """Metadata as fields of a row: ``{"year": 2024}`` is ``{"n:year": 2024}`` there."""
     return {_stored_key(key, value): comparable(value) for key, value in metadata.items()}
 
 
-def from_stored(stored: Mapping[str, Value]) -> dict[str, Value]:
-    """The metadata that was stored."""
-    return {key[_PREFIX_LENGTH:]: value for key, value in stored.items()}
+def from_stored(row: Mapping[str, Any]) -> dict[str, Value]:
+    """The metadata among the fields of a row; no other field has a colon in its name."""
+    prefixes = tuple(_PREFIXES.values())
+    return {key[_PREFIX_LENGTH:]: value for key, value in row.items() if key.startswith(prefixes)}
 
 
 def _condition(where: Filter, *, sure: bool) -> str:
@@ -49,7 +53,7 @@ def _condition(where: Filter, *, sure: bool) -> str:
             parts = [f"({_condition(part, sure=sure)})" for part in _chain(where)]
             return (" or " if where.either else " and ").join(parts)
         case In(key, values):
-            # Milvus Lite's own ``in`` takes no key of a JSON field.
+            # Milvus Lite's own ``in`` takes fields of the schema only.
             found = " or ".join(_equals(key, value) for value in values)
             return f"{_exists(key, values[0])} and ({found})" if sure else found
         case Compare(key, operator, value):
@@ -77,7 +81,7 @@ def _exists(key: str, value: Value) -> str:
 
 
 def _place(key: str, value: Value) -> str:
-    return f"metadata[{literal(_stored_key(key, value))}]"
+    return f"{METADATA}[{literal(_stored_key(key, value))}]"
 
 
 def _stored_key(key: str, value: Value) -> str:

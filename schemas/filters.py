@@ -8,7 +8,7 @@
 
 Words are not case-sensitive, texts and keys are. A comparison holds only where the document has the key with a value of
 the same kind (texts with texts, numbers with numbers, true and false with each other), so ``not`` also finds those
-without it, and ``!=`` does not. Texts are ordered by their characters' code points; numbers of more than 18 digits are
+without it, and ``!=`` does not. Texts are ordered by their characters' code points; whole numbers beyond 2**53 are
 compared as floating-point numbers. A key that holds a backquote cannot be named.
 """
 
@@ -26,7 +26,7 @@ Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 MAX_DEPTH = 20
 MAX_VALUES = 64
 """Comparisons and listed values of one filter together: each is held against every chunk of the tenant."""
-_LARGEST_INTEGER = 10**18 - 1
+_LARGEST_INTEGER = 2**53
 _LARGEST_NUMBER = sys.float_info.max
 
 
@@ -109,7 +109,7 @@ def kind_of(value: Value) -> str:
 
 
 def comparable(value: Value) -> Value:
-    """The value as it is compared: a whole number of more than 18 digits becomes the nearest floating-point number."""
+    """The value as it is compared: a whole number beyond 2**53 becomes the nearest floating-point number."""
     if isinstance(value, str | float) or abs(value) <= _LARGEST_INTEGER:
         return value
     return float(max(-_LARGEST_NUMBER, min(_LARGEST_NUMBER, value)))

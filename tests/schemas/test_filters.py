@@ -116,6 +116,8 @@ def test_depth_and_size_have_limits() -> None:
         ("a = 1 or b = 1", {"b": 1}, True),
         ("a < 0", {"a": -(10**400)}, True),
         ("a = 1e30", {"a": 10**30}, True),
+        ("a = 9007199254740992", {"a": 2**53 + 1}, True),
+        ("a = 9007199254740991", {"a": 2**53}, False),
     ],
 )
 def test_a_document_is_found(text: str, metadata: dict[str, Any], expected: bool) -> None:
@@ -185,7 +187,7 @@ def parse(text: str) -> tuple[Filter | None, str]:
         return None, str(error)
 
 
-MILVUS_WORDS = {"tenant", "and", "or", "not", "exists", "metadata", "true", "false", "==", "!=", "<", "<=", ">", ">="}
+MILVUS_WORDS = {"tenant", "and", "or", "not", "exists", "$meta", "true", "false", "==", "!=", "<", "<=", ">", ">="}
 
 
 def outside_quotes(compiled: str) -> set[str]:

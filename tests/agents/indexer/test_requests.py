@@ -27,6 +27,7 @@ class Desk:
         )
 
     def ask(self, task: str | None, cause: str) -> Output | RunRequest:
+        led_to: Output | RunRequest
         [led_to] = self.effect(self.rebuilds.start(IndexRebuildRequested(task=task), cause))
         if isinstance(led_to, RunRequest):
             with self.database.transaction():
