@@ -237,6 +237,17 @@ def test_a_filter_holds_for_every_mode(world: World) -> None:
         assert world.found("red apple", mode=mode, where=parse_filter("year < 2021")) == ["red apple en"]
 
 
+def test_searches_whose_filters_python_takes_for_equal_are_not_done_together(world: World) -> None:
+    for name, value in (("number", 1), ("truth", True)):
+        made = Chunk(chunk_id=name, tenant="default", document_id=name, version="v" + name, ordinal=0, text=name,
+                     metadata={"a": value})  # fmt: skip
+        world.chunks.upsert([made], world.embedder.embed([name]))
+        world.make_current(name, "v" + name)
+    searches = [Search(text="x", tenant="default", k=3, where=parse_filter(where)) for where in ("a = 1", "a = true")]
+    found = world.retriever.search(searches)
+    assert [[hit.chunk.text for hit in hits] for hits in found] == [["number"], ["truth"]]
+
+
 class Replacing(MemoryChunks):
     """Its first search ends just before a document is replaced."""
 
