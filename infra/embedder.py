@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -23,8 +24,8 @@ _SETTING = "[embedding] model"
 _BATCH = 32
 
 
-def model_folder(name: str) -> Path:
-    """Where an embedding model lies; raises ModelMissing."""
+def model_folder(name: str, *, fetch: bool = True) -> Path:
+    """Where an embedding model lies, downloaded if need be and ``fetch``; raises ModelMissing."""
     short = name.removeprefix(f"{_ORGANISATION}/")
     if short == PACKAGED:
         spec = find_spec(_MODULE)
@@ -37,7 +38,20 @@ def model_folder(name: str) -> Path:
         )
     if "/" not in name and not Path(name).is_dir():
         name = f"{_ORGANISATION}/{name}"
-    return local_folder(name, _SETTING)
+    return local_folder(name, _SETTING, fetch=fetch)
+
+
+def token_limit(name: str) -> int | None:
+    """The longest input in tokens, special ones not counted, read in milliseconds; None where files do not tell it."""
+    from tokenizers import Tokenizer
+
+    try:
+        folder = model_folder(name, fetch=False)
+        longest = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))["max_seq_length"]
+        special = Tokenizer.from_file(str(folder / "tokenizer.json")).num_special_tokens_to_add(False)
+    except Exception:  # noqa: BLE001 - the tokenizer's library raises bare exceptions; loading the model tells more
+        return None
+    return longest - int(special) if isinstance(longest, int) else None
 
 
 class SentenceTransformerEmbedder:

@@ -13,8 +13,8 @@ _ANSWER_SECONDS = 5.0
 """How long the hub may take to answer before it counts as unreachable."""
 
 
-def local_folder(name: str, setting: str) -> Path:
-    """The folder of a model by path, or by hub name from the cache, else downloaded.
+def local_folder(name: str, setting: str, *, fetch: bool = True) -> Path:
+    """The folder of a model by path, or by hub name from the cache, else downloaded if ``fetch``.
 
     ``setting`` is how the configuration calls it, for the message. Raises ModelMissing.
     """
@@ -25,7 +25,10 @@ def local_folder(name: str, setting: str) -> Path:
         raise ModelMissing(
             f"{setting} is {name!r}, but there is no such folder: give the folder of a model, or the name of one"
         )
-    return _checked(_cached(name) or _downloaded(name, setting), setting)
+    folder = _cached(name)
+    if folder is None and not fetch:
+        raise ModelMissing(f"{setting} is {name!r}, which is not on this machine")
+    return _checked(folder or _downloaded(name, setting), setting)
 
 
 def _checked(folder: Path, setting: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus_connection import Client, MilvusConnection
-from infra.milvus_filter import expression, literal
+from infra.milvus_filter import METADATA, expression, from_stored, literal
 from infra.milvus_schema import STORED, messages, schema
 from schemas.filters import Filter
 from schemas.indexes import Index
@@ -71,7 +71,7 @@ class MilvusChunks:
         """For each vector the k nearest chunks of the tenant, best first, ties by chunk id. Raises Unavailable."""
         if not len(vectors) or k < 1:
             return [[] for _ in vectors]
-        found = self._search([vector.tolist() for vector in vectors], "vector", tenant, k, where, STORED)
+        found = self._search([vector.tolist() for vector in vectors], "vector", tenant, k, where, ())
         return [
             sorted((_hit(each, each["distance"]) for each in hits), key=lambda hit: (-hit.score, hit.chunk.chunk_id))
             for hits in found
@@ -92,7 +92,7 @@ class MilvusChunks:
         """
         if not texts or k < 1:
             return [[] for _ in texts]
-        found = self._search(list(texts), "words", tenant, k, where, (*STORED, "vector"))
+        found = self._search(list(texts), "words", tenant, k, where, ("vector",))
         ranked = [sorted(hits, key=lambda each: (-abs(each["distance"]), each["entity"]["chunk_id"])) for hits in found]
         return [
             [_hit(each, _cosine(vector, each["entity"]["vector"])) for each in hits]
@@ -113,7 +113,7 @@ class MilvusChunks:
         self._connection.call(lambda client: client.drop_collection(self._collection, timeout=CALL_SECONDS))
 
     def _search(
-        self, data: list[Any], field: str, tenant: str, k: int, where: Filter | None, output: Sequence[str]
+        self, data: list[Any], field: str, tenant: str, k: int, where: Filter | None, more: Sequence[str]
     ) -> list[Any]:
         found = self._connection.call(
             lambda client: client.search(
@@ -122,7 +122,7 @@ class MilvusChunks:
                 anns_field=field,
                 limit=k,
                 filter=expression(tenant, where),
-                output_fields=list(output),
+                output_fields=[*STORED, METADATA, *more],
                 consistency_level="Strong",
                 timeout=CALL_SECONDS,
             )
@@ -202,8 +202,8 @@ class MilvusStores:
 
 def _hit(found: Any, score: float) -> Hit:
     entity = found["entity"]
-    fields = {name: entity[name] for name in STORED if name != "metadata"}
-    return Hit(chunk=Chunk(**fields, metadata=dict(entity["metadata"] or {})), score=float(score))
+    fields = {name: entity[name] for name in STORED}
+    return Hit(chunk=Chunk(**fields, metadata=from_stored(entity)), score=float(score))
 
 
 def _cosine(left: NDArray[np.float32], right: Sequence[float]) -> float:

@@ -1,10 +1,22 @@
-"""Filters in Milvus' own language. Whatever a user wrote reaches it inside quotes only."""
+"""Filters in Milvus' own language, and metadata as they need it. Whatever a user wrote stands inside quotes there.
+
+Milvus compares values of different kinds in ways of its own (in Milvus Lite true equals 1), and a comparison with a key
+that is missing is neither true nor false, so that its negation does not hold either. Therefore metadata are stored with
+the kind in each key, and below a ``not`` each comparison asks first whether the key is there.
+"""
 
 from __future__ import annotations
 
-from schemas.filters import Both, Compare, Filter, In, Not, Value
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.filters import Both, Compare, Filter, In, Not, Value, comparable, kind_of
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_PREFIXES = {"text": "t:", "number": "n:", "true or false": "b:"}
+_PREFIX_LENGTH = 2
+METADATA = "$meta"
+"""What Milvus calls the fields of a row that are not in the collection's schema."""
 
 
 def literal(text: str) -> str:
@@ -18,26 +30,65 @@ def literal(text: str) -> str:
 def expression(tenant: str, where: Filter | None) -> str:
     """The filter of every search, in Milvus' language: this is the one place that keeps tenants apart."""
     own = f"tenant == {literal(tenant)}"
-    return own if where is None else f"{own} and ({_condition(where)})"
+    return own if where is None else f"{own} and ({_condition(where, sure=False)})"
 
 
-def _condition(where: Filter) -> str:
+def to_stored(metadata: Mapping[str, Value]) -> dict[str, Value]:
+    """Metadata as fields of a row: ``{"year": 2024}`` is ``{"n:year": 2024}`` there."""
+    return {_stored_key(key, value): comparable(value) for key, value in metadata.items()}
+
+
+def from_stored(row: Mapping[str, Any]) -> dict[str, Value]:
+    """The metadata among the fields of a row; no other field has a colon in its name."""
+    prefixes = tuple(_PREFIXES.values())
+    return {key[_PREFIX_LENGTH:]: value for key, value in row.items() if key.startswith(prefixes)}
+
+
+def _condition(where: Filter, *, sure: bool) -> str:
+    """``sure``: it must be true or false for every document, because it is negated."""
     match where:
         case Not(inner):
-            return f"not ({_condition(inner)})"
-        case Both(left, right, either):
-            return f"({_condition(left)}) {'or' if either else 'and'} ({_condition(right)})"
+            return f"not ({_condition(inner, sure=True)})"
+        case Both():
+            parts = [f"({_condition(part, sure=sure)})" for part in _chain(where)]
+            return (" or " if where.either else " and ").join(parts)
         case In(key, values):
-            return f"{_key(key)} in [{', '.join(map(_value, values))}]"
+            # Milvus Lite's own ``in`` takes fields of the schema only.
+            found = " or ".join(_equals(key, value) for value in values)
+            return f"{_exists(key, values[0])} and ({found})" if sure else found
         case Compare(key, operator, value):
-            return f"{_key(key)} {'==' if operator == '=' else operator} {_value(value)}"
+            sign = "==" if operator == "=" else operator
+            held = f"{_place(key, value)} {sign} {_written(value)}"
+            return f"{_exists(key, value)} and {held}" if sure else held
 
 
-def _key(key: str) -> str:
-    return f"metadata[{literal(key)}]"
+def _chain(where: Both) -> list[Filter]:
+    """The parts of ``a and b and c``, whose nesting would be too deep for Milvus Lite's parser."""
+    parts: list[Filter] = []
+    rest: Filter = where
+    while isinstance(rest, Both) and rest.either == where.either:
+        parts.append(rest.right)
+        rest = rest.left
+    return [rest, *reversed(parts)]
 
 
-def _value(value: Value) -> str:
+def _equals(key: str, value: Value) -> str:
+    return f"{_place(key, value)} == {_written(value)}"
+
+
+def _exists(key: str, value: Value) -> str:
+    return f"exists {_place(key, value)}"
+
+
+def _place(key: str, value: Value) -> str:
+    return f"{METADATA}[{literal(_stored_key(key, value))}]"
+
+
+def _stored_key(key: str, value: Value) -> str:
+    return _PREFIXES[kind_of(value)] + key
+
+
+def _written(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return literal(value) if isinstance(value, str) else repr(value)
+    return literal(value) if isinstance(value, str) else repr(comparable(value))

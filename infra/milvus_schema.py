@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus_connection import Client
+from infra.milvus_filter import to_stored
 from schemas.retrieval import Chunk
 
-STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading", "metadata")
+STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Of one upsert, about: it must be written within a call's time, and a cluster refuses more than 64 MB."""
 MAX_TEXT_BYTES = 65_535
@@ -23,7 +24,8 @@ def schema(client: Client, dimension: int) -> Any:
     """Fields, and the function that makes ``words``, what BM25 ranks by, from ``searched``."""
     from pymilvus import DataType, Function, FunctionType
 
-    made = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    # The dynamic field takes the metadata: a field of JSON does as well, but Milvus Lite filters by it row by row.
+    made = client.create_schema(auto_id=False, enable_dynamic_field=True)
     made.add_field("chunk_id", DataType.VARCHAR, is_primary=True, max_length=64)
     made.add_field("tenant", DataType.VARCHAR, max_length=64)
     made.add_field("document_id", DataType.VARCHAR, max_length=2048)  # 512 characters of up to four bytes
@@ -33,7 +35,6 @@ def schema(client: Client, dimension: int) -> Any:
     made.add_field("title", DataType.VARCHAR, max_length=4000, nullable=True)
     made.add_field("uri", DataType.VARCHAR, max_length=8000, nullable=True)
     made.add_field("heading", DataType.VARCHAR, max_length=4000, nullable=True)
-    made.add_field("metadata", DataType.JSON)
     made.add_field(
         "searched", DataType.VARCHAR, max_length=MAX_TEXT_BYTES, enable_analyzer=True, analyzer_params=ANALYZER
     )
@@ -53,7 +54,8 @@ def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[
     size = 0
     for chunk, vector in zip(chunks, vectors, strict=True):
         row = {name: getattr(chunk, name) for name in STORED}
-        rows.append({**row, "metadata": dict(chunk.metadata), "searched": _searched(chunk), "vector": vector.tolist()})
+        row |= {**to_stored(chunk.metadata), "searched": _searched(chunk), "vector": vector.tolist()}
+        rows.append(row)
         size += 4 * len(vector) + 8 * len(chunk.text) + 512
         if size >= MAX_MESSAGE_BYTES:
             yield rows

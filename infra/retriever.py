@@ -91,13 +91,15 @@ class MilvusRetriever:
         if not wanted:
             return results
         serving = {index.scope: index for index in self._indexes.active() if index.state == "serving"}
-        alike: dict[tuple[str, Index, SearchMode, Filter | None], list[int]] = defaultdict(list)
+        alike: dict[tuple[str, Index, SearchMode, str], list[int]] = defaultdict(list)
         for place in wanted:
             each = searches[place]
             index = serving.get(each.scope) or serving.get(DEFAULT_SCOPE)
             if index is not None:  # else nothing was ever indexed
-                alike[each.tenant, index, each.mode, each.where].append(place)
-        for (tenant, index, mode, where), places in alike.items():
+                # By its text: to Python the filters a = 1 and a = true are equal.
+                alike[each.tenant, index, each.mode, repr(each.where)].append(place)
+        for (tenant, index, mode, _), places in alike.items():
+            where = searches[places[0]].where
             chunks, embedder = self._stores.of(index), self._embedders.of(index.recipe.embedding_model)
             texts = [searches[place].text for place in places]
             k = max(max(searches[place].k for place in places), self._reranked)

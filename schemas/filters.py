@@ -6,22 +6,28 @@
     key        = a name of letters, digits, _ - and . that begins with a letter or _, or any text in backquotes
     value      = "text" with \\" and \\\\ inside | a number | true | false
 
-Words are not case-sensitive. A comparison holds only where the document has the key with a value of the same kind
-(texts with texts, numbers with numbers, true and false with each other), so ``not`` also finds those without it.
+Words are not case-sensitive, texts and keys are. A comparison holds only where the document has the key with a value of
+the same kind (texts with texts, numbers with numbers, true and false with each other), so ``not`` also finds those
+without it, and ``!=`` does not. Texts are ordered by their characters' code points; whole numbers beyond 2**53 are
+compared as floating-point numbers. A key that holds a backquote cannot be named.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any, Literal
 
 Value = str | int | float | bool
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 MAX_DEPTH = 20
-MAX_VALUES = 200
-"""Comparisons and listed values of one filter together."""
+MAX_VALUES = 64
+"""Comparisons and listed values of one filter together: each is held against every chunk of the tenant."""
+_LARGEST_INTEGER = 2**53
+_LARGEST_NUMBER = sys.float_info.max
 
 
 class FilterError(ValueError):
@@ -72,15 +78,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_COMPARISONS: tuple[Operator, ...] = ("=", "!=", "<", "<=", ">", ">=")
-_HOLDS: dict[Operator, Callable[[int], bool]] = {
-    "=": lambda order: order == 0,
-    "!=": lambda order: order != 0,
-    "<": lambda order: order < 0,
-    "<=": lambda order: order <= 0,
-    ">": lambda order: order > 0,
-    ">=": lambda order: order >= 0,
-}
+_HOLDS: dict[Operator, Callable[[Any, Any], bool]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 def parse_filter(text: str) -> Filter:
@@ -110,12 +108,15 @@ def kind_of(value: Value) -> str:
     return "text" if isinstance(value, str) else "number"
 
 
+def comparable(value: Value) -> Value:
+    """The value as it is compared: a whole number beyond 2**53 becomes the nearest floating-point number."""
+    if isinstance(value, str | float) or abs(value) <= _LARGEST_INTEGER:
+        return value
+    return float(max(-_LARGEST_NUMBER, min(_LARGEST_NUMBER, value)))
+
+
 def _compare(left: Value, operator: Operator, right: Value) -> bool:
-    if isinstance(left, str) and isinstance(right, str):
-        return _HOLDS[operator]((left > right) - (left < right))
-    if isinstance(left, str) or isinstance(right, str) or kind_of(left) != kind_of(right):
-        return False
-    return _HOLDS[operator]((left > right) - (left < right))
+    return kind_of(left) == kind_of(right) and _HOLDS[operator](comparable(left), comparable(right))
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class _Parser:
 
     def _factor(self, depth: int) -> Filter:
         if depth > MAX_DEPTH:
-            raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
+            raise self._fault(self._next, f"the filter is nested more than {MAX_DEPTH} deep here")
         if self._takes("not"):
             return Not(self._factor(depth + 1))
         if self._takes("("):
@@ -175,36 +176,37 @@ class _Parser:
         self._place += 1
         if self._takes("in"):
             return self._list(key)
-        for operator in _COMPARISONS:
+        for operator in _HOLDS:
             if self._takes(operator):
-                value = self._value()
+                compared, value = self._next, self._value()
                 if isinstance(value, bool) and operator not in ("=", "!="):
-                    raise FilterError(f"{key} {operator} {str(value).lower()}: true and false have no order")
+                    raise self._fault(compared, f"true and false have no order: compare {key} by = or !=")
                 return Compare(key, operator, value)
         raise self._unexpected("one of = != < <= > >= in")
 
     def _list(self, key: str) -> Filter:
+        opened = self._next
         self._expect("(")
         values = [self._value()]
         while self._takes(","):
             values.append(self._value())
         self._expect(")")
         if len(kinds := {kind_of(value) for value in values}) > 1:
-            raise FilterError(f"{key} in (…) mixes {' and '.join(sorted(kinds))}: list values of one kind")
+            raise self._fault(opened, f"{key} in (…) mixes {' and '.join(sorted(kinds))}: list values of one kind")
         return In(key, tuple(values))
 
     def _value(self) -> Value:
         token = self._next
         self._values += 1
         if self._values > MAX_VALUES:
-            raise FilterError(f"the filter holds more than {MAX_VALUES} values")
+            raise self._fault(token, f"the filter holds more than {MAX_VALUES} values")
         self._place += 1
         if token.kind == "text":
             return re.sub(r"\\(.)", r"\1", token.text[1:-1])
         if token.kind == "number":
             number = float(token.text)
             if number in (float("inf"), float("-inf")):
-                raise FilterError(f"{token.text} is too large for a number")
+                raise self._fault(token, f"{token.text[:40]} is too large for a number")
             return int(token.text) if re.fullmatch(r"-?\d{1,18}", token.text) else number
         if token.kind == "word" and token.text.lower() in ("true", "false"):
             return token.text.lower() == "true"
@@ -224,7 +226,11 @@ class _Parser:
     def _unexpected(self, wanted: str) -> FilterError:
         token = self._next
         found = "the end" if token.kind == "end" else token.text[:40]
-        return FilterError(f"character {token.at + 1}: expected {wanted}, found {found}")
+        return self._fault(token, f"expected {wanted}, found {found}")
+
+    @staticmethod
+    def _fault(token: _Token, what: str) -> FilterError:
+        return FilterError(" ".join(f"character {token.at + 1}: {what}".split()))
 
 
 def _tokens(text: str) -> list[_Token]:

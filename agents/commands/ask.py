@@ -11,10 +11,11 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.conversation import converse
 from agents.commands.inputs import open_lines
 from agents.commands.jsonl import Faulty, parse
-from agents.commands.options import timeout_option
+from agents.commands.options import search_options, timeout_option
 from agents.commands.output import counted, emit, note, one_line, printable, progress
 from agents.commands.questions import QuestionLines, choose_task, sort_out
 from agents.commands.sending import Tally, now
+from agents.commands.sources_shown import place_in_document
 from agents.errors import EverlearnError, Misuse
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from schemas.documents import DEFAULT_TENANT
@@ -30,6 +31,7 @@ from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to answer from.")
 @click.option("--max-tokens", type=int, help="Longest answer.  [default: the task's]")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 gives the likeliest answer.")
+@search_options
 @timeout_option(120.0, "Give up after so long without an answer.")
 @json_option
 @pass_context
@@ -98,11 +100,12 @@ def render(answer: AnswerProduced, *, many: bool) -> str:
     """An answer for people: its text, then where it comes from."""
     lines = [f"? {one_line(answer.question)}"] if many else []
     lines += [printable(answer.text).strip(), ""]
+    if answer.declined:
+        lines.append(f"  no document answers this{', the closest being' if answer.sources else ''}")
     for place, source in enumerate(answer.sources, start=1):
         where = f"  {source.uri}" if source.uri else ""
-        lines.append(
-            f"  [{place}] {one_line(source.title or source.document_id)}  {source.score:.3f}{printable(where)}"
-        )
+        name = place_in_document(source) or one_line(source.document_id)
+        lines.append(f"  [{place}] {name}  {source.score:.3f}{printable(where)}")
     adapter = answer.adapter_id or "no adapter"
     lines.append(f"  answer {answer.answer_id}  ({answer.task}, {adapter}, {answer.latency_ms / 1000:.1f} s)")
     return "\n".join([*lines, ""] if many else lines)

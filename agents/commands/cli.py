@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("agents.commands.stack:run", "Run agents against the configured stack."),
     "demo": Entry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
     "publish": Entry("agents.commands.publish:publish", "Publish documents, examples or feedback."),
+    "index": Entry("agents.commands.index:index", "Show the search indexes, or build one anew."),
     "search": Entry("agents.commands.search:search", "Search the documents."),
     "ask": Entry("agents.commands.ask:ask", "Ask questions and print the answers."),
     "feedback": Entry("agents.commands.feedback:feedback", "Rate or correct an answer."),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from schemas.documents import Metadata
+from schemas.filters import FilterError, parse_filter
+from schemas.questions import SearchMode
 
+MODES = get_args(SearchMode)
 C = TypeVar("C", bound=Callable[..., Any])
 LONGEST_SECONDS = 7 * 24 * 3600.0
 LONGEST_KEY = 64
@@ -60,3 +63,24 @@ def _value(text: str) -> str | int | float | bool:
     if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return text
+
+
+def search_options(command: C) -> C:
+    """``--mode`` and ``--filter``, as the event that asks has them."""
+
+    def check(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_filter(value)
+            except FilterError as error:
+                raise click.BadParameter(str(error)) from None
+        return value
+
+    mode = click.option("--mode", type=click.Choice(MODES), help="How documents are searched.  [default: the task's]")
+    where = click.option(
+        "--filter",
+        metavar="FILTER",
+        callback=check,
+        help="""Only documents whose metadata fit, such as 'lang = "en" and year >= 2024'.""",
+    )
+    return mode(where(command))

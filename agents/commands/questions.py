@@ -9,11 +9,25 @@ from typing import Any
 
 from agents.commands.jsonl import Faulty, Item, Refusal, checked, refuse_unknown
 from agents.errors import Misuse
+from schemas.filters import FilterError, parse_filter
 from schemas.questions import QuestionAsked
 from schemas.tasks import Task
 
-QUESTION_FIELDS = ("id", "text", "task", "user", "session", "tenant", "history", "max_tokens", "temperature", "top_k")
-QUERY_FIELDS = ("query_id", "text")
+QUESTION_FIELDS = (
+    "id",
+    "text",
+    "task",
+    "user",
+    "session",
+    "tenant",
+    "history",
+    "max_tokens",
+    "temperature",
+    "top_k",
+    "mode",
+    "filter",
+)
+QUERY_FIELDS = ("query_id", "text", "mode", "filter")
 NAMES = {"question_id": "id"}
 
 
@@ -30,6 +44,7 @@ class QuestionLines:
         given = {name: value for name, value in fields.items() if value is not None and name != "id"}
         question_id = fields["id"] if fields.get("id") is not None else str(uuid.uuid4())
         made = checked(lambda: QuestionAsked(**{**self.defaults, **given, "question_id": question_id}), NAMES)
+        _check_filter(made)
         if made.task not in self.tasks:
             raise Faulty(unknown_task(made.task, self.tasks))
         if made.question_id in self.seen:
@@ -59,9 +74,20 @@ class QueryLines:
         query_id = fields.get("query_id")
         if query_id is not None and not isinstance(query_id, str):
             raise Faulty("query_id: must be a text")
-        text = {"text": fields["text"]} if "text" in fields else {}
-        question = checked(lambda: QuestionAsked(**self.defaults, **text, question_id=question_id, retrieve_only=True))
+        given = {name: fields[name] for name in ("mode", "filter") if fields.get(name) is not None}
+        given |= {"text": fields["text"]} if "text" in fields else {}
+        own = {"question_id": question_id, "retrieve_only": True}
+        question = checked(lambda: QuestionAsked(**{**self.defaults, **given, **own}))
+        _check_filter(question)
         return Query(query_id=query_id or question_id, question=question)
+
+
+def _check_filter(question: QuestionAsked) -> None:
+    try:
+        if question.filter is not None:
+            parse_filter(question.filter)
+    except FilterError as error:
+        raise Faulty(f"filter: {error}") from None
 
 
 def choose_task(name: str | None, tasks: Mapping[str, Task], *, retrieval: bool = False) -> str:

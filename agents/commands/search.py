@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
 
 from agents.commands.context import Context, json_option, pass_context
 from agents.commands.conversation import Answer, converse
+from agents.commands.database import open_database
 from agents.commands.inputs import open_lines
 from agents.commands.jsonl import Faulty, parse
-from agents.commands.options import timeout_option
+from agents.commands.options import search_options, timeout_option
 from agents.commands.output import emit, note, one_line, printable, progress
 from agents.commands.questions import Query, QueryLines, choose_task, sort_out
 from agents.commands.sending import Tally
+from agents.commands.sources_shown import place_in_document
 from agents.errors import EverlearnError, Misuse
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from schemas.documents import DEFAULT_TENANT
-from schemas.questions import AnswerFailed, AnswerProduced
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--queries", metavar="FILE", help="Lines {query_id?,text}; - for stdin.")
+@click.option("--queries", metavar="FILE", help="Lines {query_id?,text,mode?,filter?}; - for stdin.")
 @click.option("-k", "top_k", type=click.IntRange(1, 100), default=5, show_default=True, help="Hits for each text.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to search.")
 @click.option("--task", help="The task whose answerers search.  [default: the first one with retrieval]")
+@search_options
 @timeout_option(60.0, "Give up after so long without a result.")
 @json_option
 @pass_context
@@ -64,7 +68,7 @@ def _converse(context: Context, asked: list[Query], timeout: float) -> list[Answ
     names = {query.question.question_id: query.query_id for query in asked}
     questions = [query.question for query in asked]
     failed = []
-    many = len(asked) > 1
+    many, empty = len(asked) > 1, False
     with (
         RecordReader(config, ["answers.v1"], from_end=True) as reader,
         RecordPublisher(config) as publisher,
@@ -75,20 +79,35 @@ def _converse(context: Context, asked: list[Query], timeout: float) -> list[Answ
             query_id = names[answer.answer_id]
             if context.json:
                 emit(result(query_id, answer))
+            empty = empty or (isinstance(answer, AnswerProduced) and not answer.sources)
             if isinstance(answer, AnswerFailed):
                 failed.append(answer)
                 if many:
                     note(f"{query_id}: {one_line(answer.reason, 500)}")
             elif not context.json:
                 click.echo(render(answer, many=many))
+    if empty:
+        _explain_nothing(context, asked[0].question)
     return failed
+
+
+def _explain_nothing(context: Context, question: QuestionAsked) -> None:
+    """Says so where the tenant has no documents; whoever cannot look into the database is told nothing."""
+    from infra.sql.documents import SqlDocuments
+
+    with contextlib.suppress(EverlearnError), open_database(context.settings) as database:
+        if not SqlDocuments(database).any_of(question.tenant):
+            note(
+                f"the tenant {question.tenant} has no documents: publish some with 'everlearn publish documents', "
+                "or name another with --tenant"
+            )
 
 
 def result(query_id: str, answer: Answer) -> dict[str, Any]:
     """A query's result for programs; one that failed has no hits and a reason."""
     if isinstance(answer, AnswerFailed):
         return {"query_id": query_id, "hits": [], "reason": answer.reason}
-    fields = {"document_id", "chunk_id", "score", "text"}
+    fields = {"document_id", "chunk_id", "score", "text", "title", "heading", "uri"}
     return {"query_id": query_id, "hits": [source.model_dump(include=fields) for source in answer.sources]}
 
 
@@ -96,9 +115,9 @@ def render(answer: AnswerProduced, *, many: bool) -> str:
     """Hits for people: score, document, and how the chunk begins."""
     lines = [f"? {one_line(answer.question)}"] if many else []
     for source in answer.sources:
-        title = f"{one_line(source.title)}  " if source.title else ""
-        lines.append(f"{source.score:6.3f}  {title}({printable(source.document_id)})")
+        name = place_in_document(source)
+        lines.append(f"{source.score:6.3f}  {f'{name}  ' if name else ''}({printable(source.document_id)})")
         lines.append(f"        {one_line(source.text, 110)}")
     if not answer.sources:
-        lines.append("no hits: has anything been published, and for this tenant?")
+        lines.append("no hits")
     return "\n".join([*lines, ""] if many else lines)

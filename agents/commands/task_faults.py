@@ -16,6 +16,9 @@ from schemas.tasks import Task
 METRICS = tuple(metrics.METRICS)
 """How answers can be scored."""
 
+SEARCHING = ("top_k", "min_score", "mode", "floor", "unknown", "chunk_tokens", "overlap_tokens")
+"""Settings of a task that searches documents."""
+
 STAND_IN = "unnamed"
 """In place of what is missing or wrong and reported, so that the rest of the table is still looked at."""
 
@@ -70,12 +73,16 @@ def _inconsistent(task: Task, table: Mapping[str, Any], *, chunk_tokens: int, co
     if len(task.labels) == 1:
         found.append("labels: a choice needs two labels at least")
     if not task.retrieval:
-        found += [
-            f"{setting}: has no effect without retrieval = true"
-            for setting in ("top_k", "min_score")
-            if setting in table
-        ]
-    elif task.top_k * chunk_tokens > context_tokens:
+        found += [f"{setting}: has no effect without retrieval = true" for setting in SEARCHING if setting in table]
+        return found
+    if task.chunk_tokens is None and task.overlap_tokens is not None:
+        found.append("overlap_tokens: has no effect without chunk_tokens, which gives the task an index of its own")
+    elif task.chunk_tokens is not None and (task.overlap_tokens or 0) >= task.chunk_tokens:
+        found.append(f"overlap_tokens: is as long as a chunk of {task.chunk_tokens} tokens: lower it")
+    if task.floor == 0 and "unknown" in table:
+        found.append("unknown: is never said without a floor above 0")
+    chunk_tokens = task.chunk_tokens or chunk_tokens
+    if task.top_k * chunk_tokens > context_tokens:
         found.append(
             f"top_k: {task.top_k} chunks of {chunk_tokens} tokens are more than [answerer] context_tokens = "
             f"{context_tokens}: lower one or raise the other"

@@ -8,6 +8,7 @@ import click
 
 from agents.commands.context import Context, json_option, pass_context
 from agents.commands.jsonl import Faulty, checked
+from agents.commands.options import MODES
 from agents.commands.output import columns, counted, emit, one_line
 from agents.commands.task_faults import METRICS, find_faults
 from agents.errors import ConfigurationError, Misuse
@@ -51,13 +52,17 @@ def list_tasks(context: Context) -> None:
 @click.option("--top-k", type=int, help="Chunks put into the prompt.")
 @click.option("--max-tokens", type=int, help="Longest answer.")
 @click.option("--min-score", type=float, help="Leave out chunks less similar than this, -1 to 1.")
+@click.option("--mode", type=click.Choice(MODES), help="How documents are searched.  [default: hybrid]")
+@click.option("--floor", type=float, help="Say that no document answers where none is this relevant, 0 to 1.")
+@click.option("--chunk-tokens", type=int, help="An index of its own, with chunks of so many tokens.")
+@click.option("--overlap-tokens", type=int, help="What two neighbouring chunks share in that index.")
 @pass_context
 def add_task(context: Context, /, name: str, **given: Any) -> None:
     """Append a task to everlearn.toml; its comments stay.
 
     Agents that run already see it after a restart.
     """
-    settings = {key: value for key, value in given.items() if value is not None and value not in ((), False)}
+    settings = {key: value for key, value in given.items() if value not in (None, ()) and value is not False}
     if "labels" in settings:
         settings["labels"] = list(settings["labels"])
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,17 +15,17 @@ from agents.commands.indexing import Reader
 from agents.commands.options import timeout_option
 from agents.commands.output import emit
 from agents.commands.questions import choose_task
+from agents.commands.requests import follow_request
 from agents.commands.sending import SOURCE, now
 from agents.errors import EverlearnError
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
-from schemas.envelope import MalformedRecord, decode, encode, new_context
+from schemas.envelope import encode, new_context
 from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
 
 if TYPE_CHECKING:
     from schemas.delivery import Run
 
 AGENT = "trainer"
-POLL_SECONDS = 0.5
 Ended = AdapterTrained | TrainingDeclined
 
 
@@ -83,24 +82,16 @@ def wait_for(
     clock: Callable[[], float] = time.monotonic,
 ) -> Ended | None:
     """What the request led to; None when nothing came in time. ``runs``: the trainer's, newest first."""
-    deadline = clock() + patience_seconds
-    while clock() < deadline:
-        for record in reader.poll(POLL_SECONDS):
-            try:
-                event, _ = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
-            except MalformedRecord:
-                continue  # somebody else's record; 'tail' shows what is wrong with it
-            if isinstance(event, AdapterTrained | TrainingDeclined) and event.cause == request_id:
-                return event
-        run = next((each for each in runs() if each.arguments.get("cause") == request_id), None)
-        if run is not None and run.progress:
-            show(float(run.progress.get("done", 0.0)), _words(run.progress))
-    return None
-
-
-def _words(progress: dict[str, Any]) -> str:
-    left = progress.get("eta_seconds")
-    return f"{progress.get('text', '')}{f', {left:.0f} s left' if left else ''}"
+    ended = follow_request(
+        reader,
+        request_id,
+        (AdapterTrained, TrainingDeclined),
+        runs,
+        show,
+        patience_seconds=patience_seconds,
+        clock=clock,
+    )
+    return ended if isinstance(ended, AdapterTrained | TrainingDeclined) else None
 
 
 def _tell(context: Context, fields: dict[str, Any], text: str) -> None:

@@ -8,9 +8,9 @@ was written by whoever changed it, and what it wrote of such a document itself i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,8 @@ from schemas.features import DocumentState
 from schemas.indexes import DEFAULT_SCOPE, Index
 
 DOCUMENTS_AT_ONCE = 128
+Written = tuple[str, str, str]
+"""Tenant, document id and version."""
 
 
 class StandingDocuments(Documents, Protocol):
@@ -49,8 +51,6 @@ class StandingDocuments(Documents, Protocol):
 class ChangingIndexes(Indexes, Protocol):
     """The table of indexes, to be changed."""
 
-    def all(self) -> list[Index]: ...
-
     def hold(self) -> None:
         """Inside a transaction: nobody else changes an index, or commits documents to one, until it ends."""
         ...
@@ -63,9 +63,20 @@ class ChangingIndexes(Indexes, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """What came of it: documents and chunks in the new index when it began to serve."""
+class Place:
+    """How far a rebuild is: behind which document, what was written so far, and which versions are being written."""
 
+    after: Key | None = None
+    documents: int = 0
+    chunks: int = 0
+    writing: tuple[Written, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What came of it: the index as it stands, and the documents and chunks that were written to fill it."""
+
+    index: Index
     documents: int
     chunks: int
 
@@ -97,58 +108,80 @@ class IndexBuilder:
                 if other.scope == index.scope and other.state == "building" and other.index_id != index.index_id:
                     self._indexes.retire(other.index_id)
             self._indexes.add(index)
-        state = next((each.state for each in self._indexes.all() if each.index_id == index.index_id), "retired")
-        if state == "retired":
-            raise EverlearnError("another rebuild of the same index was begun since: this one is given up")
-        after, documents, chunks = self._read()
-        if state == "building":
-            documents, chunks = self._fill(index, after, documents, chunks)
-            self._serve(index)
-        return Built(documents=documents, chunks=chunks)
+        # What an earlier attempt has begun is finished by its own recipe, whatever the settings say by now.
+        begun = self._standing(index)
+        place = self._read()
+        if begun.state == "building":
+            self._retire_replaced(place.writing)
+            place = self._fill(begun, place)
+            self._serve(begun)
+        return Built(index=begun, documents=place.documents, chunks=place.chunks)
 
-    def _fill(self, index: Index, after: Key | None, documents: int, chunks: int) -> tuple[int, int]:
-        while page := self._documents.page(after, DOCUMENTS_AT_ONCE):
+    def _fill(self, index: Index, place: Place) -> Place:
+        while page := self._documents.page(place.after, DOCUMENTS_AT_ONCE):
             total = max(1, self._documents.totals()[0])
-            self._tell(min(0.99, documents / total), f"{documents:,} of {total:,} documents")
+            self._tell(min(0.99, place.documents / total), f"{place.documents:,} of {total:,} documents")
             lost = [state.document_id for state, content in page if content is None]
             if lost:
                 raise EverlearnError(
-                    f"of document {lost[0]!r} nothing is kept to build an index from: publish it again, then rebuild"
+                    f"of document {lost[0]!r} nothing is kept to build an index from: withdraw it, publish it again, "
+                    "then rebuild"
                 )
             versions = [Version(content, state.version) for state, content in page if content is not None]
+            # Noted before: what is replaced while this process dies is nowhere else known to be in the new index.
+            self._write(replace(place, writing=tuple((*each.key, each.name) for each in versions)))
             counts = self._writer.write(index, versions)
             self._settle(index, versions, counts)
-            documents, chunks = documents + len(page), chunks + sum(counts.values())
-            after = versions[-1].key
-            self._write(after, documents, chunks)
-        return documents, chunks
+            place = Place(
+                after=versions[-1].key,
+                documents=place.documents + len(page),
+                chunks=place.chunks + sum(counts.values()),
+            )
+            self._write(place)
+        return place
 
     def _settle(self, index: Index, versions: list[Version], counts: dict[Key, int]) -> None:
         """Retires what was replaced while it was written, and notes the sizes of the others."""
         with self._transaction():
-            standing = self._documents.current([version.key for version in versions])
-            for version in versions:
-                if standing[version.key].version != version.name:
-                    self._retired.add(*version.key, version.name, self._now())
+            self._retire_replaced([(*version.key, version.name) for version in versions])
             if index.scope == DEFAULT_SCOPE:
                 self._documents.count_next({each.key: (each.name, counts[each.key]) for each in versions})
+
+    def _retire_replaced(self, written: Sequence[Written]) -> None:
+        with self._transaction():
+            standing = self._documents.current([(tenant, document_id) for tenant, document_id, _ in written])
+            for tenant, document_id, version in written:
+                state = standing.get((tenant, document_id))
+                if state is None or state.version != version:
+                    self._retired.add(tenant, document_id, version, self._now())
 
     def _serve(self, index: Index) -> None:
         self._tell(0.99, "switching over")
         with self._transaction():
             self._indexes.hold()
+            self._standing(index)
             self._indexes.serve(index.index_id, self._now())
             if index.scope == DEFAULT_SCOPE:
                 self._documents.adopt_counts(index.recipe.embedding_model)
 
-    def _read(self) -> tuple[Key | None, int, int]:
-        if not self._place.is_file():
-            return None, 0, 0
-        kept = json.loads(self._place.read_text(encoding="utf-8"))
-        return (kept["after"][0], kept["after"][1]), kept["documents"], kept["chunks"]
+    def _standing(self, index: Index) -> Index:
+        found = next((each for each in self._indexes.active() if each.index_id == index.index_id), None)
+        if found is None:
+            raise EverlearnError("another rebuild of the same index was begun since: this one is given up")
+        return found
 
-    def _write(self, after: Key, documents: int, chunks: int) -> None:
+    def _read(self) -> Place:
+        if not self._place.is_file():
+            return Place()
+        kept = json.loads(self._place.read_text(encoding="utf-8"))
+        return Place(
+            after=None if kept["after"] is None else (kept["after"][0], kept["after"][1]),
+            documents=kept["documents"],
+            chunks=kept["chunks"],
+            writing=tuple((tenant, document_id, version) for tenant, document_id, version in kept["writing"]),
+        )
+
+    def _write(self, place: Place) -> None:
         unfinished = self._place.with_suffix(".part")
-        kept = {"after": after, "documents": documents, "chunks": chunks}
-        unfinished.write_text(json.dumps(kept), encoding="utf-8")
+        unfinished.write_text(json.dumps(vars(place)), encoding="utf-8")
         unfinished.replace(self._place)

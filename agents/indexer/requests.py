@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
+from agents.indexer.ports import Indexes
 from agents.outcome import Outcome, Output, RunRequest
 from schemas.delivery import Claim, Run
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
+from schemas.indexes import DEFAULT_SCOPE
 
 KIND: Final = "rebuild"
 
@@ -18,12 +20,22 @@ class Runs(Protocol):
     def unfinished(self, agent: str) -> list[Run]: ...
 
 
+class GivenUpIndexes(Indexes, Protocol):
+    """The table of indexes, where what a failed rebuild has begun is given up."""
+
+    def hold(self) -> None: ...
+
+    def retire(self, index_id: str) -> None: ...
+
+
 class Rebuilds:
     """Starts one rebuild of an index at a time."""
 
-    def __init__(self, *, agent: str, own: Collection[str], runs: Runs, where: Mapping[str, Any]) -> None:
+    def __init__(
+        self, *, agent: str, own: Collection[str], runs: Runs, indexes: GivenUpIndexes, where: Mapping[str, Any]
+    ) -> None:
         """``own``: the tasks with an index of their own. ``where``: by which a run's process finds the settings."""
-        self._agent, self._own, self._runs, self._where = agent, own, runs, dict(where)
+        self._agent, self._own, self._runs, self._indexes, self._where = agent, own, runs, indexes, dict(where)
 
     def start(self, event: IndexRebuildRequested, cause: str) -> Outcome:
         return Outcome(effect=lambda: [self._start(event, cause)])
@@ -34,7 +46,15 @@ class Rebuilds:
 
     def failed(self, claim: Claim, reason: str) -> Outcome:
         event = IndexNotRebuilt(task=claim.arguments["task"], reason=reason, cause=claim.arguments["cause"])
-        return Outcome(outputs=(Output(event=event),))
+        return Outcome(effect=lambda: [self._give_up(event)])
+
+    def _give_up(self, event: IndexNotRebuilt) -> Output:
+        """Inside the transaction: documents are no longer written to what was begun; there is one rebuild at a time."""
+        self._indexes.hold()
+        for index in self._indexes.active():
+            if index.state == "building" and index.scope == (event.task or DEFAULT_SCOPE):
+                self._indexes.retire(index.index_id)
+        return Output(event=event)
 
     def _start(self, event: IndexRebuildRequested, cause: str) -> Output | RunRequest:
         """Inside the transaction: the run, or why not."""

@@ -31,12 +31,12 @@ class Settlement:
         return Outcome(effect=lambda: (self.settle(key, planned, own, time),))
 
     def unless_changed(self, indexes: Sequence[Index], outcome: Outcome) -> Outcome:
-        """The outcome, if no index came up since its batch was written to these."""
-        written = {index.index_id for index in indexes}
+        """The outcome, if the indexes are still those that its batch was written to and counted for."""
+        written = {(index.index_id, index.state) for index in indexes}
 
         def effect() -> Sequence[Output | RunRequest]:
-            if {index.index_id for index in self._indexes.active()} - written:
-                raise Unavailable("another index is being built since: trying again")
+            if {(index.index_id, index.state) for index in self._indexes.active()} - written:
+                raise Unavailable("another index is being built, or serves, since: trying again")
             return outcome.effect() if outcome.effect else ()
 
         return replace(outcome, effect=effect)
@@ -54,8 +54,8 @@ class Settlement:
                 raise Unavailable(
                     f"document {key[1]!r} of {key[0]!r} was changed by another worker meanwhile: trying again"
                 )
-            self._documents.put(plan.target, plan.submission.event if plan.submission else None)
-            final = plan.target
+            final = _counted(plan, current)
+            self._documents.put(final, plan.submission.event if plan.submission else None)
         if final is None:
             raise Unavailable(f"document {key[1]!r} of {key[0]!r} vanished from the table meanwhile: trying again")
         for version in sorted({_version(current), own_version} - {final.version, NO_VERSION}):
@@ -65,6 +65,18 @@ class Settlement:
 
 def _is_newer(target: DocumentState, current: DocumentState | None) -> bool:
     return current is None or (target.submitted_at, target.event_id) > (current.submitted_at, current.event_id)
+
+
+def _counted(plan: Plan, current: DocumentState | None) -> DocumentState:
+    """The plan's state; a text that stays keeps its counts, which a rebuild may have changed since it was planned."""
+    if plan.submission is not None or plan.target.withdrawn or current is None:
+        return plan.target
+    return replace(
+        plan.target,
+        chunk_count=current.chunk_count,
+        next_chunk_count=current.next_chunk_count,
+        embedding_model=current.embedding_model,
+    )
 
 
 def _version(state: DocumentState | None) -> str:

@@ -56,7 +56,11 @@ class Loaded:
         models = self._models = self._models or SentenceTransformerEmbedders(settings)
         stores = self._stores = self._stores or stores_of(settings)
         self._rebuilds = Rebuilds(
-            agent=AGENT, own=own_scopes(settings), runs=SqlRunStore(database), where=place(settings)
+            agent=AGENT,
+            own=own_scopes(settings),
+            runs=SqlRunStore(database),
+            indexes=SqlIndexes(database),
+            where=place(settings),
         )
         self._indexer = self._indexer or _indexer(settings, models, stores, database)
         if self._ahead:

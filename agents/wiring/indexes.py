@@ -20,9 +20,14 @@ CONTEXT_TOKENS = 48
 
 def recipe_of(settings: Settings, scope: str, embedder: Embedder) -> Recipe:
     """What the settings ask for. Raises ConfigurationError when the overlap is as long as a chunk."""
+    return asked_recipe(settings, scope, embedder.model, embedder.max_tokens)
+
+
+def asked_recipe(settings: Settings, scope: str, model: str, max_tokens: int) -> Recipe:
+    """The same, for a model that reads so many tokens; nothing is loaded."""
     task = settings.tasks.get(scope)
     tokens = (task.chunk_tokens if task else None) or settings.indexer.chunk_tokens
-    tokens = min(tokens, embedder.max_tokens - CONTEXT_TOKENS)
+    tokens = min(tokens, max_tokens - CONTEXT_TOKENS)
     own = task.overlap_tokens if task else None
     overlap = settings.indexer.overlap_tokens if own is None else own
     if overlap >= tokens:
@@ -30,7 +35,7 @@ def recipe_of(settings: Settings, scope: str, embedder: Embedder) -> Recipe:
             f"overlap_tokens is {overlap}, as long as a chunk of {tokens} tokens: lower it in "
             f"{f'[tasks.{scope}]' if own is not None else '[indexer]'}"
         )
-    return Recipe(embedding_model=embedder.model, chunk_tokens=tokens, overlap_tokens=overlap)
+    return Recipe(embedding_model=model, chunk_tokens=tokens, overlap_tokens=overlap)
 
 
 def own_scopes(settings: Settings) -> list[str]:
@@ -57,13 +62,20 @@ def new_index(scope: str, recipe: Recipe, dimension: int, name: str, at: datetim
 
 
 def ensure_indexes(settings: Settings, database: Database, embedder: Embedder, dimension: int) -> list[Index]:
-    """Adds what can serve at once, because there are no documents yet; gives what is active then."""
+    """Adds what can serve at once, because there are no documents yet; gives what is active then.
+
+    The index of a task that asks for none of its own any more is retired, so that it uses the shared one.
+    """
     indexes = SqlIndexes(database)
     with database.transaction():
         indexes.hold()
+        scopes = [DEFAULT_SCOPE, *own_scopes(settings)]
+        for index in indexes.active():
+            if index.scope not in scopes:
+                indexes.retire(index.index_id)
         there = {index.scope for index in indexes.active()}
         documents, _ = SqlDocuments(database).totals()
-        for scope in [DEFAULT_SCOPE, *own_scopes(settings)]:
+        for scope in scopes:
             if scope not in there and not documents:
                 at = datetime.now(UTC)
                 index = new_index(scope, recipe_of(settings, scope, embedder), dimension, at.isoformat(), at)

@@ -44,10 +44,10 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     built = patiently(lambda: builder.build(index))
     stores.close()
     return {
-        "index_id": index.index_id,
-        "embedding_model": index.recipe.embedding_model,
-        "chunk_tokens": index.recipe.chunk_tokens,
-        "overlap_tokens": index.recipe.overlap_tokens,
+        "index_id": built.index.index_id,
+        "embedding_model": built.index.recipe.embedding_model,
+        "chunk_tokens": built.index.recipe.chunk_tokens,
+        "overlap_tokens": built.index.recipe.overlap_tokens,
         "documents": built.documents,
         "chunks": built.chunks,
     }

@@ -70,6 +70,21 @@ class SqlDocuments:
                 found.append((state, content))
         return found
 
+    def states(self, after: tuple[str, str] | None, limit: int) -> list[DocumentState]:
+        """Documents that are not withdrawn, by key, behind ``after``."""
+        wanted = select(tables.documents).where(_documents.withdrawn.is_(false()))
+        if after is not None:
+            wanted = wanted.where(tuple_(_documents.tenant, _documents.document_id) > tuple_(*map(literal, after)))
+        wanted = wanted.order_by(_documents.tenant, _documents.document_id).limit(limit)
+        with self._database.connection() as connection:
+            return [DocumentState(**row) for row in connection.execute(wanted).mappings()]
+
+    def any_of(self, tenant: str) -> bool:
+        """Whether the tenant has a document that is not withdrawn."""
+        standing = select(_documents.tenant).where(_documents.tenant == tenant, _documents.withdrawn.is_(false()))
+        with self._database.connection() as connection:
+            return connection.execute(standing.limit(1)).first() is not None
+
     def count_next(self, counts: Mapping[tuple[str, str], tuple[str, int]]) -> None:
         """Notes by key, for that version, how many chunks a document has in the index that is being built."""
         with self._database.connection(write=True) as connection:
@@ -114,6 +129,11 @@ class SqlRetiredVersions:
         )
         with self._database.connection() as connection:
             return [(tenant, document_id, version) for tenant, document_id, version in connection.execute(oldest)]
+
+    def count(self) -> int:
+        """How many there are."""
+        with self._database.connection() as connection:
+            return int(connection.execute(select(func.count()).select_from(tables.retired_versions)).scalar_one())
 
     def remove(self, versions: Sequence[tuple[str, str, str]]) -> None:
         """Forgets versions whose chunks are gone."""

@@ -7,7 +7,7 @@ import pytest
 
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
-from infra.embedder import SentenceTransformerEmbedder
+from infra.embedder import SentenceTransformerEmbedder, token_limit
 from infra.memory.embedder import MemoryEmbedder
 from infra.settings import Settings
 
@@ -96,3 +96,9 @@ def test_a_missing_embedding_model_is_named_in_one_line(name, tmp_path):
     with pytest.raises(ModelMissing, match=r"\[embedding\] model") as raised:
         SentenceTransformerEmbedder(settings)
     assert "\n" not in str(raised.value)
+
+
+def test_the_limit_is_told_without_loading_the_model_and_never_fetched(sentence_embedder, tmp_path):
+    assert token_limit(sentence_embedder.model) == sentence_embedder.max_tokens
+    assert token_limit("nobody/no-such-model") is None
+    assert token_limit(str(tmp_path)) is None

@@ -13,7 +13,7 @@ from infra.memory.milvus import MemoryChunks
 from infra.milvus import MilvusChunks
 from infra.retriever import fused
 from schemas.filters import Filter, parse_filter
-from schemas.retrieval import Chunk, Hit
+from schemas.retrieval import Chunk, Hit, Search
 from tests.infra.search_world import World
 
 
@@ -105,3 +105,14 @@ def test_a_document_that_is_replaced_while_it_is_searched_for_is_found_all_the_s
     world.make_current("d", "v1")
     worlds.append(world)
     assert world.found("red apple") == ["red apple, second edition"]
+
+
+def test_searches_whose_filters_python_takes_for_equal_are_not_done_together(world: World) -> None:
+    for name, value in (("number", 1), ("truth", True)):
+        made = Chunk(chunk_id=name, tenant="default", document_id=name, version="v" + name, ordinal=0, text=name,
+                     metadata={"a": value})  # fmt: skip
+        world.chunks.upsert([made], world.embedder.embed([name]))
+        world.make_current(name, "v" + name)
+    searches = [Search(text="x", tenant="default", k=3, where=parse_filter(where)) for where in ("a = 1", "a = true")]
+    found = world.retriever.search(searches)
+    assert [[hit.chunk.text for hit in hits] for hits in found] == [["number"], ["truth"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from agents.commands.cli import execute
 from infra.kafka import KafkaClientConfig
 from infra.settings import load
 from infra.sql.migrate import migrate
+from tests.agents.commands.peers import Peer, answers
 
 TASKS = """
 [tasks.routing]
@@ -82,6 +83,13 @@ def without_kafka(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Everlea
     folder.mkdir()
     (folder / "everlearn.toml").write_text(f'[kafka]\nbootstrap_servers = "127.0.0.1:9"\n{TASKS}')
     return command_line(folder, capsys)
+
+
+@pytest.fixture
+def answerer(kafka_config: KafkaClientConfig) -> Iterator[Peer]:
+    """Somebody who answers questions."""
+    with Peer(kafka_config, "questions.v1", answers) as peer:
+        yield peer
 
 
 def write_lines(path: Path, *lines: dict[str, Any] | str) -> Path:

@@ -62,7 +62,7 @@ class Peer:
 
 
 def answers(event: Event, _context: Context) -> Iterable[Event]:
-    """An answerer: repeats the question; fails where it is told to; is silent where it is told to."""
+    """An answerer: repeats the question; fails, is silent, finds nothing or declines where it is told to."""
     assert isinstance(event, QuestionAsked)
     if "silence" in event.text:
         return
@@ -71,19 +71,33 @@ def answers(event: Event, _context: Context) -> Iterable[Event]:
             answer_id=event.question_id, task=event.task, question=event.text, reason="the engine\nis tired"
         )
         return
-    source = Source(document_id="d1", chunk_id="d1/0", score=0.5, text=f"about {event.text}", title="A title")
+    source = Source(
+        document_id="d1",
+        chunk_id="d1/0",
+        score=0.5,
+        text=f"about {event.text}",
+        title="A title",
+        heading="A title > Part" if "part" in event.text else None,
+    )
+    declined = "unknown" in event.text
     yield AnswerProduced(
         answer_id=event.question_id,
         task=event.task,
         question=event.text,
-        text="" if event.retrieve_only else f"echo {event.text}",
-        sources=(source,) * (event.top_k or 1),
+        text="" if event.retrieve_only else "No idea." if declined else f"echo {event.text}",
+        sources=() if "nothing" in event.text else (source,) * (event.top_k or 1),
+        declined=declined,
         user=event.user,
         session=event.session,
         tenant=event.tenant,
         latency_ms=12.0,
         finish_reason="retrieve_only" if event.retrieve_only else "stop",
     )
+
+
+def asked(peer: Peer) -> list[QuestionAsked]:
+    """The questions that have come to it."""
+    return [event for event in peer.seen if isinstance(event, QuestionAsked)]
 
 
 def indexes(event: Event, _context: Context) -> Iterable[Event]:

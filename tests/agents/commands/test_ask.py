@@ -11,20 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import KafkaClientConfig
-from schemas.questions import QuestionAsked
 from tests.agents.commands.conftest import Everlearn, write_lines
-from tests.agents.commands.peers import Peer, answers
-
-
-@pytest.fixture
-def answerer(kafka_config: KafkaClientConfig):
-    with Peer(kafka_config, "questions.v1", answers) as peer:
-        yield peer
-
-
-def asked(peer: Peer) -> list[QuestionAsked]:
-    return [event for event in peer.seen if isinstance(event, QuestionAsked)]
+from tests.agents.commands.peers import Peer, asked
 
 
 def test_a_question_is_answered_with_its_sources_and_its_id(everlearn: Everlearn, answerer: Peer):
@@ -159,26 +147,17 @@ def test_without_kafka_it_is_one_line(without_kafka: Everlearn):
         assert result.err.count("\n") == 1
 
 
-def test_a_search_gives_hits_in_the_order_of_the_queries(everlearn: Everlearn, answerer: Peer, tmp_path: Path):
-    path = write_lines(
-        tmp_path / "q.jsonl", {"query_id": "b", "text": "beta"}, {"query_id": "a", "text": "alpha"}, {"text": "fail"}
-    )
-    result = everlearn("search", "--queries", path, "-k", "2", "--json")
-    assert result.code == 1
-    *found, failed = result.lines
-    hit = {"document_id": "d1", "chunk_id": "d1/0", "score": 0.5}
-    assert found == [
-        {"query_id": "b", "hits": [{**hit, "text": "about beta"}] * 2},
-        {"query_id": "a", "hits": [{**hit, "text": "about alpha"}] * 2},
+def test_a_declined_answer_is_shown_as_one(everlearn: Everlearn, answerer: Peer):
+    result = everlearn("ask", "unknown", "--task", "support")
+    assert result.code == 0
+    assert result.out.splitlines()[:4] == [
+        "No idea.",
+        "",
+        "  no document answers this, the closest being",
+        "  [1] A title  0.500",
     ]
-    assert (failed["hits"], failed["reason"]) == ([], "the engine\nis tired")
-    questions = asked(answerer)
-    assert {(each.task, each.retrieve_only, each.top_k) for each in questions} == {("support", True, 2)}
-
-
-def test_a_search_for_people_shows_score_document_and_text(everlearn: Everlearn, answerer: Peer):
-    result = everlearn("search", "alpha", "-k", "1")
-    assert result.out.splitlines() == [" 0.500  A title  (d1)", "        about alpha"]
+    assert "  no document answers this" in everlearn("ask", "unknown nothing").out.splitlines()
+    assert everlearn("ask", "unknown", "--json").lines[0]["declined"] is True
 
 
 def test_standard_input_the_environment_and_another_folder_serve_too(

@@ -31,6 +31,7 @@ def row(answer_id: str, minutes: int = 0, task: str | None = "support") -> Inter
         question="Why?",
         answer="Because.",
         sources=({"document_id": "d1", "score": 0.5},),
+        declined=answer_id == "declined",
         answered_at=at,
         first_event_at=at,
         last_event_at=at,
@@ -126,6 +127,8 @@ def test_one_interaction_is_shown_whole(everlearn: Everlearn, table: SqlFeatureT
     assert everlearn("interactions", "show", "a1", "--json").lines[0]["answer"] == "Because."
     text = everlearn("interactions", "show", "a1").out
     assert "sources         d1 (0.500)" in text
+    table.put_interaction(row("declined"))
+    assert "declined        yes" in everlearn("interactions", "show", "declined").out
     missing = everlearn("interactions", "show", "zz")
     assert missing.code == 1
     assert missing.err == "error: no interaction 'zz' is recorded: see 'everlearn interactions list'\n"

@@ -115,6 +115,35 @@ def test_an_added_task_is_read_back_and_the_comments_stay(home: Path, capsys):
     assert execute(["--home", str(home), "tasks", "check"]) == 0
 
 
+def test_an_added_task_may_search_in_its_own_way_and_have_an_index_of_its_own(home: Path, capsys):
+    options = ["--mode", "text", "--floor", "0.3", "--chunk-tokens", "64", "--overlap-tokens", "0", "--retrieval"]
+    assert execute(["--home", str(home), "tasks", "add", "own", "--instruction", "x", *options]) == 0
+    task = load(home, environ={}).tasks["own"]
+    assert (task.mode, task.floor, task.chunk_tokens, task.overlap_tokens) == ("text", 0.3, 64, 0)
+    assert execute(["--home", str(home), "tasks", "check"]) == 0
+
+
+def test_settings_of_a_search_that_contradict_each_other_are_faults():
+    assert faults(
+        a={"instruction": "x", "mode": "text", "floor": 0.5, "chunk_tokens": 64, "unknown": "No."},
+        b={"instruction": "x", "retrieval": True, "overlap_tokens": 10},
+        c={"instruction": "x", "retrieval": True, "chunk_tokens": 64, "overlap_tokens": 64, "unknown": "No."},
+        d={"instruction": "x", "retrieval": True, "chunk_tokens": 500},
+        e={"instruction": "x", "retrieval": True, "mode": "fast", "floor": 2},
+        f={"instruction": "x", "retrieval": True, "top_k": 10, "chunk_tokens": 100, "overlap_tokens": 0},
+    ) == [
+        *(f"tasks.a.{each}: has no effect without retrieval = true" for each in ("mode", "floor", "unknown")),
+        "tasks.a.chunk_tokens: has no effect without retrieval = true",
+        "tasks.b.overlap_tokens: has no effect without chunk_tokens, which gives the task an index of its own",
+        "tasks.c.overlap_tokens: is as long as a chunk of 64 tokens: lower it",
+        "tasks.c.unknown: is never said without a floor above 0",
+        "tasks.d.top_k: 4 chunks of 500 tokens are more than [answerer] context_tokens = 1400: "
+        "lower one or raise the other",
+        "tasks.e.mode: Input should be 'dense', 'text' or 'hybrid'",
+        "tasks.e.floor: Input should be less than or equal to 1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

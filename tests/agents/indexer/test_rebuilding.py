@@ -1,0 +1,279 @@
+"""A rebuild ends as an undisturbed one does, wherever it dies and whatever happens to documents meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agents.errors import EverlearnError, Unavailable
+from agents.indexer.rebuilding import Built, IndexBuilder
+from agents.indexer.versions import Key
+from agents.indexer.writing import IndexWriter, Version
+from infra.memory.documents import MemoryDocuments
+from schemas.documents import DocumentSubmitted
+from schemas.envelope import Received
+from schemas.event import Event
+from schemas.features import DocumentState
+from schemas.indexes import Index
+from tests.agents.indexer.room import LONG, START, Crash, Room, submitted, withdrawn
+from tests.fixtures.indexes import Always, index
+
+NEW = index("new", model="other", chunk_tokens=32, overlap_tokens=8, state="building")
+LIBRARY = [submitted(f"s{name}", 1, f"{LONG} {name}", document_id=name) for name in "acdf"]
+LIVE = {
+    "a new document": submitted("l1", 5, f"{LONG} new", document_id="b"),
+    "an update": submitted("l2", 5, f"{LONG} changed", document_id="c"),
+    "the same text": submitted("l3", 5, f"{LONG} d", document_id="d"),
+    "a withdrawal": withdrawn("l4", 5, document_id="f"),
+}
+Step = Callable[[], None]
+
+
+class SmallPages(MemoryDocuments):
+    """Tells of each step, and gives two documents at a time."""
+
+    step: Step
+
+    def page(self, after: Key | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
+        self.step()
+        return super().page(after, min(limit, 2))
+
+
+class Writer(IndexWriter):
+    """Tells of each step."""
+
+    step: Step
+
+    def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
+        self.step()
+        counts = super().write(index, versions)
+        self.step()
+        return counts
+
+
+class Site:
+    """A room with a library, and a rebuild in it that tells of each of its steps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.room, self.folder, self.steps = Room(), folder, 0
+        folder.mkdir()
+        self.deliver(*LIBRARY)
+
+    def deliver(self, *events: Received[Event]) -> None:
+        asyncio.run(self.room.deliver(*events))
+
+    def build(self, wanted: Index = NEW, at: Mapping[int, Step] | None = None) -> Built:
+        """``at``: what happens at a step, by its number."""
+        self.steps = 0
+
+        def step() -> None:
+            self.steps += 1
+            if at is not None and self.steps in at:
+                at[self.steps]()
+
+        @contextmanager
+        def transaction() -> Iterator[None]:
+            step()
+            with self.room.database.transaction():
+                yield
+                step()
+            step()
+
+        documents = SmallPages(self.room.database)
+        writer = Writer(Always(self.room.embedder), self.room, self.room.vectors, lambda: START)
+        documents.step = writer.step = step
+        return IndexBuilder(
+            writer=writer,
+            documents=documents,
+            indexes=self.room.indexes,
+            retired=self.room.retired,
+            transaction=transaction,
+            now=lambda: START,
+            folder=self.folder,
+            tell=lambda done, text: None,
+        ).build(wanted)
+
+    def picture(self) -> tuple[object, ...]:
+        """Everything that must not depend on what happened on the way."""
+        asyncio.run(self.room.indexer.sweep(START))
+        with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
+            return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
+
+    def states(self) -> dict[str, str]:
+        return {each.index_id: each.state for each in self.room.indexes.all()}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Callable[[], Site]:
+    numbers = itertools.count()
+    return lambda: Site(tmp_path / str(next(numbers)))
+
+
+def crash() -> None:
+    raise Crash
+
+
+def outside_transactions(site: Site) -> list[int]:
+    """The steps at which others may do something, of an undisturbed build."""
+    free: list[int] = []
+
+    def watch() -> None:
+        if site.room.database.current is None:
+            free.append(site.steps)
+
+    site.build(at=dict.fromkeys(range(1, 1000), watch))
+    return free
+
+
+def test_the_new_index_holds_every_document_serves_and_retires_the_old_one(site: Callable[[], Site]) -> None:
+    calm = site()
+    before = {chunk.document_id: chunk.text for chunk in calm.room.chunks.chunks.values()}
+    built = calm.build()
+    chunks = calm.room.stores["new"].chunks.values()
+    assert {chunk.document_id for chunk in chunks} == before.keys()
+    assert calm.states() == {"index0": "retired", "new": "serving"}
+    assert (built.index, built.documents, built.chunks) == (NEW, 4, len(chunks))
+    assert calm.room.documents.totals() == (4, len(chunks))
+    state = calm.room.state("a")
+    assert state is not None
+    assert (state.embedding_model, state.next_chunk_count) == ("other", None)
+
+
+def test_it_goes_on_after_a_crash_at_any_step(site: Callable[[], Site]) -> None:
+    calm = site()
+    calm.build()
+    total, expected = calm.steps, calm.picture()
+    assert total > 20
+    for number in range(1, total + 1):
+        room = site()
+        with pytest.raises(Crash):
+            room.build(at={number: crash})
+        room.build()
+        assert room.picture() == expected, number
+
+
+def test_what_is_replaced_before_or_while_it_is_down_leaves_nothing_behind(site: Callable[[], Site]) -> None:
+    expected, free = ending(site()), outside_transactions(site())
+    for replaced, gap in itertools.product(free[:-1], (0, 1, 2)):
+        room = site()
+        events = {replaced: lambda room=room: room.deliver(*LIVE.values())}
+        with pytest.raises(Crash):
+            room.build(at={**events, replaced + gap: crash} if gap else {replaced: crash})
+        if not gap:
+            room.deliver(*LIVE.values())
+        room.build()
+        assert room.picture() == expected, (replaced, gap)
+
+
+def ending(site: Site) -> tuple[object, ...]:
+    """What everything must lead to."""
+    site.deliver(*LIVE.values())
+    site.build()
+    return site.picture()
+
+
+def test_events_during_the_build_are_in_the_new_index_whenever_they_come(site: Callable[[], Site]) -> None:
+    expected, free = ending(site()), outside_transactions(site())
+    choose = random.Random(3)
+    stories = [dict.fromkeys(LIVE, number) for number in free]
+    stories += [{name: choose.choice(free) for name in LIVE} for _ in range(60)]
+    for story in stories:
+        room = site()
+        room.build(at={number: at_once(room, story, number) for number in set(story.values())})
+        assert room.picture() == expected, story
+
+
+def at_once(site: Site, story: Mapping[str, int], number: int) -> Step:
+    return lambda: site.deliver(*(LIVE[name] for name, at in story.items() if at == number))
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_an_event_that_is_written_and_committed_at_different_steps_ends_the_same(
+    site: Callable[[], Site], name: str
+) -> None:
+    event = LIVE[name]
+    calm = site()
+    calm.deliver(event)
+    calm.build()
+    expected, free = calm.picture(), outside_transactions(site())
+    again = 0
+    for begun, committed in itertools.combinations(free, 2):
+        room = site()
+        worker = Slow(room, event)
+        room.build(at={begun: worker.index, committed: worker.commit})
+        again += worker.refused
+        assert room.picture() == expected, (begun, committed)
+    assert again > 2  # across the beginning, and across the switch
+
+
+class Slow:
+    """A worker that is slow to commit, and does it over when that is refused."""
+
+    def __init__(self, site: Site, event: Received[Event]) -> None:
+        self.site, self.event, self.refused = site, event, False
+
+    def index(self) -> None:
+        self.outcomes = asyncio.run(self.site.room.indexer.index([self.event]))
+
+    def commit(self) -> None:
+        try:
+            self.site.room.commit([(self.event, self.outcomes[0])])
+        except Unavailable:
+            self.refused = True
+            self.site.deliver(self.event)
+
+
+def test_a_document_of_which_nothing_is_kept_fails_with_its_name(site: Callable[[], Site]) -> None:
+    room = site()
+    state = room.room.state("d")
+    assert state is not None
+    room.room.documents.put(replace(state, document_id="lost"))
+    with pytest.raises(EverlearnError, match=r"of document 'lost' nothing is kept.*publish it again") as caught:
+        room.build()
+    assert not isinstance(caught.value, Unavailable)
+    assert room.states() == {"index0": "serving", "new": "building"}
+
+
+def test_another_rebuild_supersedes_one_that_was_given_up(site: Callable[[], Site]) -> None:
+    expected = ending(site())
+    room = site()
+    with pytest.raises(Crash):
+        room.build(replace(NEW, index_id="old"), at={8: crash})
+    (room.folder / "place.json").unlink(missing_ok=True)  # the other run's folder
+    room.deliver(*LIVE.values())
+    room.build()
+    with pytest.raises(EverlearnError, match="given up"):
+        room.build(replace(NEW, index_id="old"))
+    assert room.states() == {"index0": "retired", "new": "serving", "old": "retired"}
+    assert room.picture()[:3] == expected[:3]
+
+
+def test_one_that_was_retired_on_its_way_does_not_serve(site: Callable[[], Site]) -> None:
+    room = site()
+    with pytest.raises(EverlearnError, match="given up"):
+        room.build(at={10: lambda: room.room.indexes.retire("new")})
+    assert room.states() == {"index0": "serving", "new": "retired"}
+
+
+def test_a_resumed_build_keeps_the_recipe_that_it_was_begun_with(site: Callable[[], Site]) -> None:
+    room = site()
+    with pytest.raises(Crash):
+        room.build(at={8: crash})
+    built = room.build(index("new", model="yet another", chunk_tokens=64, state="building"))
+    assert built.index.recipe == NEW.recipe
+
+
+def test_the_index_of_a_task_leaves_the_shared_one_and_its_counts_alone(site: Callable[[], Site]) -> None:
+    room = site()
+    before = room.room.documents.totals()
+    room.build(replace(NEW, scope="support"))
+    assert room.states() == {"index0": "serving", "new": "serving"}
+    assert room.room.documents.totals() == before
+    assert len(room.room.stores["new"].chunks) > 0
