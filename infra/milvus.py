@@ -17,6 +17,7 @@ from schemas.indexes import Index
 from schemas.retrieval import Chunk, Hit
 
 CALL_SECONDS = 8.0
+BM25 = {"bm25_k1": 1.5, "bm25_b": 0.75}
 VERSIONS_PER_DELETE = 256
 
 
@@ -161,7 +162,7 @@ class MilvusChunks:
             lite = "lite" in str(client.get_server_version(timeout=CALL_SECONDS))
             params = client.prepare_index_params()
             params.add_index("vector", index_type="FLAT" if lite else "AUTOINDEX", metric_type="COSINE")
-            params.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+            params.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=BM25)
             try:
                 client.create_index(self._collection, params, timeout=CALL_SECONDS)
             except MilvusException:

@@ -34,7 +34,7 @@ def schema(client: Client, dimension: int) -> Any:
     made.add_field("text", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
     made.add_field("title", DataType.VARCHAR, max_length=4000, nullable=True)
     made.add_field("uri", DataType.VARCHAR, max_length=8000, nullable=True)
-    made.add_field("heading", DataType.VARCHAR, max_length=4000, nullable=True)
+    made.add_field("heading", DataType.VARCHAR, max_length=8000, nullable=True)
     made.add_field(
         "searched", DataType.VARCHAR, max_length=MAX_TEXT_BYTES, enable_analyzer=True, analyzer_params=ANALYZER
     )
@@ -66,5 +66,6 @@ def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[
 
 def _searched(chunk: Chunk) -> str:
     """Whose words are searched: the title and the headings say what a chunk from the middle of a document is about."""
-    text = "\n".join(part for part in (chunk.title, chunk.heading, chunk.text) if part)
+    title = None if chunk.title and (chunk.heading or "").startswith(chunk.title) else chunk.title
+    text = "\n".join(part for part in (title, chunk.heading, chunk.text) if part)
     return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")

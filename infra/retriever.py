@@ -14,15 +14,17 @@ from schemas.filters import Filter
 from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.questions import SearchMode
 from schemas.retrieval import Hit, Search
+from schemas.words import content_words
 
 FIRST_DEPTH = 8
-FUSED_DEPTH = 32
+FUSED_DEPTH = 50
 """Hits of each ranking that are fused at the least."""
 DEPTH_FACTOR = 4
 MAX_DEPTH = 4096
 """Chunks of one tenant that are looked at for one text; Milvus allows 16,384."""
-RANK_CONSTANT = 60.0
-"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit counts 1 / (constant + its rank)."""
+RANK_CONSTANT = 10.0
+"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit counts 1 / (constant + its rank). Depth and
+constant, and what of a question is searched for by its words, were chosen by ``benchmarks.retrieval``."""
 MOST_ROUNDS = 3
 """Searches again for what was replaced while it was searched for."""
 
@@ -179,7 +181,7 @@ class _Group:
         vectors = self._vectors[list(places)]
         if mode == "dense":
             return self._chunks.search(vectors, tenant=self._tenant, k=k, where=self._where)
-        texts = [self._texts[place] for place in places]
+        texts = [" ".join(content_words(self._texts[place])) or self._texts[place] for place in places]
         return self._chunks.search_text(texts, vectors, tenant=self._tenant, k=k, where=self._where)
 
     def _states(self, found: Sequence[Sequence[Hit]]) -> Versions:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agents.wiring.indexes import ensure_indexes
+from infra.document_settings import IndexerSettings
 from infra.memory.embedder import MemoryEmbedder
-from infra.settings import IndexerSettings, Settings
+from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments
 from schemas.indexes import Recipe
