@@ -140,6 +140,8 @@ def _candidates(
     for row in interactions:
         if row.correction is not None and row.correction_stamp is not None:
             fact = _Fact(row.correction, "correction", row.answer_id, row.correction_stamp.time, row.sources)
+        elif row.declined:
+            continue  # no model said that; what it should have said, only a correction knows
         elif row.outcome == "approved" and row.answer is not None and row.rating_stamp is not None:
             fact = _Fact(row.answer, "approved", row.answer_id, row.rating_stamp.time, row.sources)
         else:

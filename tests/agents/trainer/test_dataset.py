@@ -68,6 +68,11 @@ def test_corrections_teach_the_correction_and_approved_answers_themselves():
     }
 
 
+def test_a_declined_answer_teaches_only_what_somebody_corrected_it_to():
+    rows = [replace(approved(1), declined=True), replace(corrected(2, "skates"), declined=True)]
+    assert [row.input for row in select(TASK, rows, [], POLICY).rows] == ["message 2"]
+
+
 @pytest.mark.parametrize("outcome", ["pending", "unrated", "disapproved", "failed"])
 def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: Outcome):
     row = replace(approved(1), outcome=outcome, rating=None, rating_stamp=None)
