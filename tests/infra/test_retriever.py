@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.milvus import MemoryChunks
-from infra.milvus import MilvusChunks
 from infra.retriever import MAX_DEPTH, MilvusRetriever
 from schemas.filters import Filter
 from schemas.retrieval import Hit, Search
 from tests.fixtures.indexes import Always, serving
-from tests.infra.search_world import World
-
-
-@pytest.fixture(params=["memory", "milvus"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "memory":
-        yield World(MemoryChunks())
-        return
-    store = MilvusChunks(
-        request.getfixturevalue("milvus_uri"), None, request.getfixturevalue("unique_index"), MemoryEmbedder().dimension
-    )
-    yield World(store)
-    store.close()
+from tests.infra.retrieval import World
 
 
 def test_the_nearest_current_chunks_come_best_first(world: World) -> None:
@@ -129,3 +115,30 @@ def test_a_search_that_finds_nothing_current_ends_at_the_bound() -> None:
     assert world.found("red") == []
     assert chunks.depths[-1] == (1, MAX_DEPTH)
     assert len(chunks.depths) < 8
+
+
+class Replacing(MemoryChunks):
+    """Its first search ends just before a document is replaced."""
+
+    def __init__(self, world_of: list[World]) -> None:
+        super().__init__()
+        self._world_of = world_of
+
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        found = super().search(vectors, tenant=tenant, k=k, where=where)
+        if self._world_of:
+            world = self._world_of.pop()
+            world.write("d", "v2", "red apple, second edition")
+            world.make_current("d", "v2")
+        return found
+
+
+def test_a_document_that_is_replaced_while_it_is_searched_for_is_found_all_the_same() -> None:
+    worlds: list[World] = []
+    world = World(Replacing(worlds))
+    world.write("d", "v1", "red apple")
+    world.make_current("d", "v1")
+    worlds.append(world)
+    assert world.found("red apple") == ["red apple, second edition"]

@@ -1,32 +1,11 @@
-"""Searches by meaning, by words and by both, with filters, while documents are replaced."""
+"""A search by meaning, by words, by both, and among the documents that a filter lets through."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
-import pytest
-from numpy.typing import NDArray
-
-from infra.memory.embedder import MemoryEmbedder
-from infra.memory.milvus import MemoryChunks
-from infra.milvus import MilvusChunks
 from infra.retriever import fused
-from schemas.filters import Filter, parse_filter
+from schemas.filters import parse_filter
 from schemas.retrieval import Chunk, Hit, Search
-from tests.infra.search_world import World
-
-
-@pytest.fixture(params=["memory", "milvus"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "memory":
-        yield World(MemoryChunks())
-        return
-    store = MilvusChunks(
-        request.getfixturevalue("milvus_uri"), None, request.getfixturevalue("unique_index"), MemoryEmbedder().dimension
-    )
-    yield World(store)
-    store.close()
+from tests.infra.retrieval import World
 
 
 def test_by_words_a_rare_one_finds_what_meaning_does_not(world: World) -> None:
@@ -78,33 +57,6 @@ def test_a_filter_holds_for_every_mode(world: World) -> None:
     for mode in ("dense", "text", "hybrid"):
         assert world.found("red apple", mode=mode, where=parse_filter('lang = "es"')) == ["red apple es"]
         assert world.found("red apple", mode=mode, where=parse_filter("year < 2021")) == ["red apple en"]
-
-
-class Replacing(MemoryChunks):
-    """Its first search ends just before a document is replaced."""
-
-    def __init__(self, world_of: list[World]) -> None:
-        super().__init__()
-        self._world_of = world_of
-
-    def search(
-        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
-    ) -> list[list[Hit]]:
-        found = super().search(vectors, tenant=tenant, k=k, where=where)
-        if self._world_of:
-            world = self._world_of.pop()
-            world.write("d", "v2", "red apple, second edition")
-            world.make_current("d", "v2")
-        return found
-
-
-def test_a_document_that_is_replaced_while_it_is_searched_for_is_found_all_the_same() -> None:
-    worlds: list[World] = []
-    world = World(Replacing(worlds))
-    world.write("d", "v1", "red apple")
-    world.make_current("d", "v1")
-    worlds.append(world)
-    assert world.found("red apple") == ["red apple, second edition"]
 
 
 def test_searches_whose_filters_python_takes_for_equal_are_not_done_together(world: World) -> None:

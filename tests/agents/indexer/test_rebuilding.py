@@ -2,112 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agents.errors import EverlearnError, Unavailable
-from agents.indexer.rebuilding import Built, IndexBuilder
-from agents.indexer.versions import Key
-from agents.indexer.writing import IndexWriter, Version
-from infra.memory.documents import MemoryDocuments
-from schemas.documents import DocumentSubmitted
-from schemas.envelope import Received
-from schemas.event import Event
-from schemas.features import DocumentState
-from schemas.indexes import Index
-from tests.agents.indexer.room import LONG, START, Crash, Room, submitted, withdrawn
-from tests.fixtures.indexes import Always, index
-
-NEW = index("new", model="other", chunk_tokens=32, overlap_tokens=8, state="building")
-LIBRARY = [submitted(f"s{name}", 1, f"{LONG} {name}", document_id=name) for name in "acdf"]
-LIVE = {
-    "a new document": submitted("l1", 5, f"{LONG} new", document_id="b"),
-    "an update": submitted("l2", 5, f"{LONG} changed", document_id="c"),
-    "the same text": submitted("l3", 5, f"{LONG} d", document_id="d"),
-    "a withdrawal": withdrawn("l4", 5, document_id="f"),
-}
-Step = Callable[[], None]
-
-
-class SmallPages(MemoryDocuments):
-    """Tells of each step, and gives two documents at a time."""
-
-    step: Step
-
-    def page(self, after: Key | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
-        self.step()
-        return super().page(after, min(limit, 2))
-
-
-class Writer(IndexWriter):
-    """Tells of each step."""
-
-    step: Step
-
-    def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
-        self.step()
-        counts = super().write(index, versions)
-        self.step()
-        return counts
-
-
-class Site:
-    """A room with a library, and a rebuild in it that tells of each of its steps."""
-
-    def __init__(self, folder: Path) -> None:
-        self.room, self.folder, self.steps = Room(), folder, 0
-        folder.mkdir()
-        self.deliver(*LIBRARY)
-
-    def deliver(self, *events: Received[Event]) -> None:
-        asyncio.run(self.room.deliver(*events))
-
-    def build(self, wanted: Index = NEW, at: Mapping[int, Step] | None = None) -> Built:
-        """``at``: what happens at a step, by its number."""
-        self.steps = 0
-
-        def step() -> None:
-            self.steps += 1
-            if at is not None and self.steps in at:
-                at[self.steps]()
-
-        @contextmanager
-        def transaction() -> Iterator[None]:
-            step()
-            with self.room.database.transaction():
-                yield
-                step()
-            step()
-
-        documents = SmallPages(self.room.database)
-        writer = Writer(Always(self.room.embedder), self.room, self.room.vectors, lambda: START)
-        documents.step = writer.step = step
-        return IndexBuilder(
-            writer=writer,
-            documents=documents,
-            indexes=self.room.indexes,
-            retired=self.room.retired,
-            transaction=transaction,
-            now=lambda: START,
-            folder=self.folder,
-            tell=lambda done, text: None,
-        ).build(wanted)
-
-    def picture(self) -> tuple[object, ...]:
-        """Everything that must not depend on what happened on the way."""
-        asyncio.run(self.room.indexer.sweep(START))
-        with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
-            return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
-
-    def states(self) -> dict[str, str]:
-        return {each.index_id: each.state for each in self.room.indexes.all()}
+from tests.agents.indexer.room import Crash
+from tests.agents.indexer.site import LIVE, NEW, Site, Slow, Step, outside_transactions
+from tests.fixtures.indexes import index
 
 
 @pytest.fixture
@@ -118,18 +24,6 @@ def site(tmp_path: Path) -> Callable[[], Site]:
 
 def crash() -> None:
     raise Crash
-
-
-def outside_transactions(site: Site) -> list[int]:
-    """The steps at which others may do something, of an undisturbed build."""
-    free: list[int] = []
-
-    def watch() -> None:
-        if site.room.database.current is None:
-            free.append(site.steps)
-
-    site.build(at=dict.fromkeys(range(1, 1000), watch))
-    return free
 
 
 def test_the_new_index_holds_every_document_serves_and_retires_the_old_one(site: Callable[[], Site]) -> None:
@@ -211,23 +105,6 @@ def test_an_event_that_is_written_and_committed_at_different_steps_ends_the_same
         again += worker.refused
         assert room.picture() == expected, (begun, committed)
     assert again > 2  # across the beginning, and across the switch
-
-
-class Slow:
-    """A worker that is slow to commit, and does it over when that is refused."""
-
-    def __init__(self, site: Site, event: Received[Event]) -> None:
-        self.site, self.event, self.refused = site, event, False
-
-    def index(self) -> None:
-        self.outcomes = asyncio.run(self.site.room.indexer.index([self.event]))
-
-    def commit(self) -> None:
-        try:
-            self.site.room.commit([(self.event, self.outcomes[0])])
-        except Unavailable:
-            self.refused = True
-            self.site.deliver(self.event)
 
 
 def test_a_document_of_which_nothing_is_kept_fails_with_its_name(site: Callable[[], Site]) -> None:

@@ -1,4 +1,4 @@
-"""Chunks, documents and a retriever over them, on Milvus and on its memory twin."""
+"""Chunks, documents and a retriever over them, for tests of searching."""
 
 from __future__ import annotations
 
