@@ -101,7 +101,8 @@ def handoffs(
     check = _run_of(runs("monitor"), drift)
     return {
         "check asked to begun": _between(check.created_at, check.started_at),
-        "drift to training": _between(drift.time, runs("trainer")[0].started_at),
+        # The event has the time of the verdict; it is published when the check's report is written.
+        "drift to training": _between(check.finished_at or drift.time, runs("trainer")[0].started_at),
         "adapter to validation": _between(trained.time, runs("validator")[0].started_at),
         "validation to canary": _between(validated.time, started.time),
         "promotion to served": _between(promoted.time, max(served)),

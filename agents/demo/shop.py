@@ -28,8 +28,8 @@ tick_seconds = 5
 
 [trainer]
 minimum_rows = 40
-epochs = 3
-learning_rate = 7e-4
+epochs = 2
+learning_rate = 1e-3
 replay_share = 0.4
 
 [validator]
