@@ -18,7 +18,7 @@ from schemas.tasks import Task
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TASKS = {
-    "support": Task(name="support", instruction="Help.", retrieval=True, top_k=2, max_tokens=6),
+    "support": Task(name="support", instruction="Help.", retrieval=True, top_k=2, max_tokens=6, floor=0.0),
     "routing": Task(name="routing", instruction="Name the team.", max_tokens=3),
 }
 offsets = count()

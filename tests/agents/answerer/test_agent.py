@@ -7,6 +7,7 @@ import pytest
 from agents.errors import EngineCrashed, Unavailable
 from infra.memory.engine import MemoryEngine
 from schemas.questions import AnswerFailed, AnswerProduced, Turn
+from schemas.tasks import Task
 from tests.agents.answerer.room import NOW, TASKS, Room, question, received
 
 
@@ -98,6 +99,25 @@ async def test_what_found_no_room_in_the_prompt_is_no_source_of_the_answer(room)
     (answer,) = await room.ask(question(history=history))
     assert [source.chunk_id for source in answer.sources] == ["parcel"]
     assert answer.prompt_tokens <= 60
+
+
+async def test_what_no_document_answers_is_declined_without_the_model_and_keeps_what_was_found(tmp_path):
+    strict = Task(name="support", instruction="Help.", retrieval=True, top_k=2, max_tokens=6, unknown="No idea.")
+    room = Room(tmp_path, tasks={"support": strict})
+    known, unknown = await room.ask(
+        question("why is my parcel late because of snow"), question("who won the chess game")
+    )
+    assert (known.declined, unknown.declined) == (False, True)
+    assert (unknown.text, unknown.engine, len(unknown.sources)) == ("No idea.", None, 2)
+    assert [len(call) for call in room.engine.calls] == [1]
+
+
+async def test_a_filter_and_a_tenant_that_cannot_be_are_failures_in_one_line(room):
+    (failed,) = await room.ask(question(filter="lang = "))
+    assert failed.reason.startswith("the filter cannot be read: ")
+    room.answerer._tenants = ("acme",)
+    (failed,) = await room.ask(question())
+    assert failed.reason == "there is no tenant default: [tenants] names lists acme"
 
 
 async def test_a_question_longer_than_the_window_fails_alone(tmp_path):

@@ -17,7 +17,7 @@ from agents.commands.stack import parse_workers
 from agents.commands.status import describe
 from agents.errors import ConfigurationError, Misuse
 from agents.wiring.run import AGENTS
-from infra import policies
+from infra import document_settings, policies
 from infra import settings as settings_module
 from infra.document_settings import IndexerSettings
 from infra.fleet import Report
@@ -160,7 +160,7 @@ def test_every_commented_setting_may_be_uncommented(tmp_path: Path):
 def test_every_setting_but_the_secrets_is_in_the_file_with_its_docs():
     text = render()
     tables = tomllib.loads(text)
-    docs = {**attribute_docs(settings_module), **attribute_docs(policies)}
+    docs = {**attribute_docs(settings_module), **attribute_docs(document_settings), **attribute_docs(policies)}
     for name, field in settings_module.Settings.model_fields.items():
         table = field.annotation
         if not (isinstance(table, type) and issubclass(table, policies.Table)):

@@ -127,7 +127,14 @@ def test_settings_of_a_search_that_contradict_each_other_are_faults():
     assert faults(
         a={"instruction": "x", "mode": "text", "floor": 0.5, "chunk_tokens": 64, "unknown": "No."},
         b={"instruction": "x", "retrieval": True, "overlap_tokens": 10},
-        c={"instruction": "x", "retrieval": True, "chunk_tokens": 64, "overlap_tokens": 64, "unknown": "No."},
+        c={
+            "instruction": "x",
+            "retrieval": True,
+            "chunk_tokens": 64,
+            "overlap_tokens": 64,
+            "unknown": "No.",
+            "floor": 0,
+        },
         d={"instruction": "x", "retrieval": True, "chunk_tokens": 500},
         e={"instruction": "x", "retrieval": True, "mode": "fast", "floor": 2},
         f={"instruction": "x", "retrieval": True, "top_k": 10, "chunk_tokens": 100, "overlap_tokens": 0},
