@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the workers have it
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 
 from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
 from infra.embedder import SentenceTransformerEmbedder  # noqa: E402

@@ -110,9 +110,9 @@ def handoffs(
 
 
 def _run_of(runs: Sequence[Run], news: News) -> Run:
-    """The run whose end told of it."""
-    ended = [run for run in runs if run.finished_at is not None and run.finished_at <= news.time]
-    return ended[0] if ended else runs[0]
+    """The run that was under way at the time of the news."""
+    during = [run for run in runs if run.created_at <= news.time and (run.finished_at or news.time) >= news.time]
+    return during[0] if during else runs[0]
 
 
 def _between(earlier: datetime | None, later: datetime | None) -> float:
