@@ -23,7 +23,7 @@ def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
     if agent not in AGENTS:
         raise Misuse(f"there is no agent {agent!r}: choose from {', '.join(AGENTS)}")
     # Read when torch is loaded, here and in the processes of runs. Threads that spin for long while they wait for each
-    # other make a model half as fast whenever another worker is busy too; threads that never do slow a training by 15 %.
+    # other make a model half as fast whenever another worker is busy too; ones that never do slow a training by 15 %.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     configure_logging()
     # imported here: a worker pays for its own agent's libraries and no other's
