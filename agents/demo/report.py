@@ -111,8 +111,11 @@ def handoffs(
 
 def _run_of(runs: Sequence[Run], news: News) -> Run:
     """The run that was under way at the time of the news."""
-    time = news.time
-    during = [run for run in runs if run.created_at <= time and (run.finished_at is None or run.finished_at >= time)]
+    during = [
+        run
+        for run in runs
+        if (run.created_at or news.time) <= news.time and (run.finished_at or news.time) >= news.time
+    ]
     return during[0] if during else runs[0]
 
 
