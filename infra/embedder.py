@@ -113,6 +113,8 @@ class SentenceTransformerEmbedders:
 
     def of(self, model: str) -> SentenceTransformerEmbedder:
         """Loads it at the first call, which takes seconds. Raises ModelMissing."""
+        if (loaded := self._loaded.get(model)) is not None:
+            return loaded  # without the lock: whoever loads another model must not keep searches waiting
         with self._lock:
             if model not in self._loaded:
                 self._loaded[model] = SentenceTransformerEmbedder(self._settings, model)

@@ -156,7 +156,7 @@ class MilvusChunks:
             except MilvusException:
                 if not client.has_collection(self._collection, timeout=CALL_SECONDS):
                     raise
-        if not client.list_indexes(self._collection):
+        if not client.list_indexes(self._collection, timeout=CALL_SECONDS):
             # Milvus Lite's graph index loses hits behind a filter, and an exact search of what one machine holds is
             # as fast; a cluster picks the index that fits its hardware.
             lite = "lite" in str(client.get_server_version(timeout=CALL_SECONDS))
@@ -166,7 +166,7 @@ class MilvusChunks:
             try:
                 client.create_index(self._collection, params, timeout=CALL_SECONDS)
             except MilvusException:
-                if not client.list_indexes(self._collection):
+                if not client.list_indexes(self._collection, timeout=CALL_SECONDS):
                     raise
         client.load_collection(self._collection, timeout=CALL_SECONDS)
 

@@ -56,7 +56,7 @@ def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[
         row = {name: getattr(chunk, name) for name in STORED}
         row |= {**to_stored(chunk.metadata), "searched": _searched(chunk), "vector": vector.tolist()}
         rows.append(row)
-        size += 4 * len(vector) + 8 * len(chunk.text) + 512
+        size += 4 * len(vector) + 4 * sum(len(str(row[name])) for name in row if name != "vector") + 512
         if size >= MAX_MESSAGE_BYTES:
             yield rows
             rows, size = [], 0

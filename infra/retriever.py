@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.errors import ModelMissing, Unavailable
 from schemas.features import DocumentState
 from schemas.filters import Filter
 from schemas.indexes import DEFAULT_SCOPE, Index
@@ -88,11 +89,21 @@ class MilvusRetriever:
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The hits of each, best first: of current versions and of the search's tenant only. Raises Unavailable."""
+        for _ in range(MOST_ROUNDS):
+            indexes = self._serving()
+            found = self._search(searches, indexes)
+            if self._serving() == indexes:
+                break  # else another index began to serve meanwhile, and newer documents are in that one only
+        return found
+
+    def _serving(self) -> dict[str, Index]:
+        return {index.scope: index for index in self._indexes.active() if index.state == "serving"}
+
+    def _search(self, searches: Sequence[Search], serving: Mapping[str, Index]) -> list[list[Hit]]:
         results: list[list[Hit]] = [[] for _ in searches]
         wanted = [place for place, each in enumerate(searches) if each.k > 0]
         if not wanted:
             return results
-        serving = {index.scope: index for index in self._indexes.active() if index.state == "serving"}
         alike: dict[tuple[str, Index, SearchMode, str], list[int]] = defaultdict(list)
         for place in wanted:
             each = searches[place]
@@ -102,13 +113,19 @@ class MilvusRetriever:
                 alike[each.tenant, index, each.mode, repr(each.where)].append(place)
         for (tenant, index, mode, _), places in alike.items():
             where = searches[places[0]].where
-            chunks, embedder = self._stores.of(index), self._embedders.of(index.recipe.embedding_model)
+            chunks, embedder = self._stores.of(index), self._embedder_of(index)
             texts = [searches[place].text for place in places]
             k = max(max(searches[place].k for place in places), self._reranked)
             found = _Group(chunks, self._documents, tenant, where, texts, embedder.embed(texts)).search(mode, k)
             for place, hits in zip(places, found, strict=True):
                 results[place] = self._ordered(searches[place], hits)[: searches[place].k]
         return results
+
+    def _embedder_of(self, index: Index) -> QueryEmbedder:
+        try:
+            return self._embedders.of(index.recipe.embedding_model)
+        except ModelMissing as error:
+            raise Unavailable(f"an index was made with a model that this machine has not: {error}") from error
 
     def _ordered(self, search: Search, hits: list[Hit]) -> list[Hit]:
         if self._reranker is None or not hits:
@@ -135,8 +152,13 @@ class _Group:
         if mode != "hybrid":
             return self._ranking(mode, k)
         depth = max(FUSED_DEPTH, k)
-        rankings = self._ranking("dense", depth), self._ranking("text", depth)
-        return [fused(each)[:k] for each in zip(*rankings, strict=True)]
+        for _ in range(MOST_ROUNDS):
+            rankings = self._ranking("dense", depth), self._ranking("text", depth)
+            found = [fused(each) for each in zip(*rankings, strict=True)]
+            states = self._states(found)
+            if all(_is_current(hit, states) for hits in found for hit in hits):
+                break  # else a document was replaced between the rankings: one would have its old text, one its new
+        return [[hit for hit in hits if _is_current(hit, states)][:k] for hits in found]
 
     def _ranking(self, mode: SearchMode, k: int) -> list[list[Hit]]:
         """The k best current hits of each text.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import json
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.event import MAX_DOCUMENT_CHARACTERS, Event, Identifier, Moment, Name
 
 DEFAULT_TENANT = "default"
+MAX_METADATA_BYTES = 16_384
 DocumentFormat = Literal["text", "markdown", "html"]
 DocumentText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DOCUMENT_CHARACTERS, pattern=r"\S")]
 Metadata = dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], str | int | float | bool]
@@ -32,6 +34,13 @@ class DocumentSubmitted(Event):
     format: DocumentFormat | None = None
     """How the text is structured; where absent, Markdown if it has a Markdown heading, and plain text if not."""
     submitted_at: Moment
+
+    @model_validator(mode="after")
+    def has_small_metadata(self) -> Self:
+        # Each chunk carries them, and so does each hit.
+        if len(json.dumps(self.metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+            raise ValueError(f"metadata take more than {MAX_METADATA_BYTES:,} bytes as JSON: keep what filters need")
+        return self
 
     @property
     def key(self) -> str:

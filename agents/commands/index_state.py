@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def gather(settings: Settings, database: Database, tell: Callable[[str], None]) 
         "chunks": chunks,
         "waiting_for_deletion": SqlRetiredVersions(database).count(),
         "indexes": [_describe(index, stored.get(index.index_id)) for index in indexes],
-        "differences": differences(settings, indexes, documents),
+        "differences": differences(settings, indexes, documents) + lost(indexes, stored, documents, chunks),
         "rebuild": _describe_run(runs[0]) if runs else None,
     }
 
@@ -58,6 +58,20 @@ def differences(settings: Settings, indexes: Sequence[Index], documents: int) ->
         for scope in serving
         if scope not in scopes
     ]
+    return found
+
+
+def lost(indexes: Sequence[Index], stored: Mapping[str, int], documents: int, chunks: int) -> list[str]:
+    """A line for each serving index that holds less than it should, as when Milvus' data were lost or moved away."""
+    found = []
+    for index in indexes:
+        task, holds = index.scope or None, stored.get(index.index_id)
+        if index.state != "serving" or holds is None:
+            continue
+        if task is None and holds < chunks:
+            found.append(f"{shared(task)} holds {holds:,} of {chunks:,} chunks: run {mend(task)}")
+        elif task is not None and not holds and documents:
+            found.append(f"{shared(task)} holds nothing: run {mend(task)}")
     return found
 
 

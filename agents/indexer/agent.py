@@ -73,7 +73,7 @@ class Indexer:
         plans = self._writer.write_plans(indexes, {key: plan(states.get(key), events[key]) for key in events})
         outcomes = [self._settlement.outcome(received, plans[key_of(received)]) for received in batch]
         # Once a batch is enough: its effects run in one transaction, and the last ``after`` once that is committed.
-        outcomes[0] = self._settlement.unless_changed(indexes, outcomes[0])
+        outcomes[0] = self._settlement.unless_changed(indexes, list(events), outcomes[0])
         outcomes[-1] = replace(outcomes[-1], after=self._sweep)
         return outcomes
 

@@ -67,7 +67,7 @@ class Rebuilds:
         if task is not None and task not in self._own:
             return (
                 f"the task {task} has no index of its own: set chunk_tokens in [tasks.{task}], or leave out --task to "
-                "rebuild the index that it shares"
+                "rebuild the index that it shares; if it is set, start the indexer anew"
             )
         for run in self._runs.unfinished(self._agent):
             if run.kind == KIND and run.arguments.get("task") == task:

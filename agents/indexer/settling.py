@@ -30,13 +30,17 @@ class Settlement:
             own = version_of(Received(event=event, context=received.context, position=received.position))
         return Outcome(effect=lambda: (self.settle(key, planned, own, time),))
 
-    def unless_changed(self, indexes: Sequence[Index], outcome: Outcome) -> Outcome:
-        """The outcome, if the indexes are still those that its batch was written to and counted for."""
+    def unless_changed(self, indexes: Sequence[Index], keys: Sequence[Key], outcome: Outcome) -> Outcome:
+        """The outcome, if the indexes are still those that its batch was written to and counted for.
+
+        ``keys``: all documents of the batch, which are locked together, so that two workers never wait for each other.
+        """
         written = {(index.index_id, index.state) for index in indexes}
 
         def effect() -> Sequence[Output | RunRequest]:
             if {(index.index_id, index.state) for index in self._indexes.active()} - written:
                 raise Unavailable("another index is being built, or serves, since: trying again")
+            self._documents.current(keys)
             return outcome.effect() if outcome.effect else ()
 
         return replace(outcome, effect=effect)

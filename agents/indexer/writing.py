@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.errors import Unavailable
+from agents.errors import ModelMissing, Unavailable
 from agents.indexer.chunking import make_chunks, text_to_embed
 from agents.indexer.ports import Embedder, Embedders, KeptVectors, Vectors, VectorStore, VectorStores
 from agents.indexer.versions import Key, Plan
@@ -52,7 +52,7 @@ class IndexWriter:
 
     def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
         """The number of chunks of each, once all are searchable. Raises Unavailable; writing again is harmless."""
-        embedder, store = self._embedders.of(index.recipe.embedding_model), self._stores.of(index)
+        embedder, store = self._embedder_of(index), self._stores.of(index)
         chunks: list[Chunk] = []
         counts: dict[Key, int] = {}
         for version in versions:
@@ -60,8 +60,14 @@ class IndexWriter:
             counts[version.key] = len(made)
             chunks += made
         if chunks:
-            self._store(embedder, store, chunks)
+            self._store(embedder, store, chunks, index.dimension)
         return counts
+
+    def _embedder_of(self, index: Index) -> Embedder:
+        try:
+            return self._embedders.of(index.recipe.embedding_model)
+        except ModelMissing as error:  # here, and perhaps nowhere else: the documents wait
+            raise Unavailable(f"an index was made with a model that this machine has not: {error}") from error
 
     def write_plans(self, indexes: Sequence[Index], plans: Mapping[Key, Plan | None]) -> dict[Key, Plan | None]:
         """Writes what is new to every index; the plans with their numbers of chunks filled in. Raises Unavailable."""
@@ -83,10 +89,12 @@ class IndexWriter:
                     done[key] = replace(made, target=replace(made.target, **_sizes(index, count)))
         return done
 
-    def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk]) -> None:
+    def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk], dimension: int) -> None:
         texts = {_hash(text): text for text in map(text_to_embed, chunks)}
         hashes = [_hash(text_to_embed(chunk)) for chunk in chunks]
-        known: dict[str, Vectors] = self._vectors.find(embedder.model, list(texts), self._now())
+        found = self._vectors.find(embedder.model, list(texts), self._now())
+        # A model that was replaced under its old name by one of another size has others.
+        known = {each: vector for each, vector in found.items() if len(vector) == dimension}
         waiting = dict(enumerate(hashes))
         # Texts of like length together, so that little is computed for padding.
         missing = sorted(texts.keys() - known.keys(), key=lambda each: (len(texts[each]), each))

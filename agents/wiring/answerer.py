@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -21,6 +22,11 @@ from schemas.event import Event
 from schemas.fleet import Serving
 
 log = structlog.get_logger()
+
+READY_SECONDS = 2.0
+"""Between two looks at which indexes are being built."""
+READY_AGAIN_SECONDS = 30.0
+"""After one that could not be made ready."""
 
 
 def build(settings: Settings) -> Worker:
@@ -48,6 +54,7 @@ class _Starting:
         self._close: Callable[[], None] = lambda: None
         self._make_ready: Callable[[], None] = lambda: None
         self._readying: asyncio.Task[None] | None = None
+        self._ready_at = 0.0
         self._catching_up: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -84,7 +91,8 @@ class _Starting:
         """
         if self._answerer is None:
             return ()
-        if self._readying is None or self._readying.done():
+        if time.monotonic() >= self._ready_at and (self._readying is None or self._readying.done()):
+            self._ready_at = time.monotonic() + READY_SECONDS
             self._readying = asyncio.ensure_future(self._ready_for_indexes())
         if self._answerer.releases.behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.ensure_future(self._answerer.catch_up())
@@ -95,6 +103,7 @@ class _Starting:
             await asyncio.to_thread(self._make_ready)
         except EverlearnError as error:
             log.warning("index not ready", problem=str(error))
+            self._ready_at = time.monotonic() + READY_AGAIN_SECONDS
 
     def problem(self) -> str | None:
         return None if self._answerer is None else self._answerer.releases.problem

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from agents.errors import ModelMissing
 from agents.indexer.agent import Indexer
 from agents.indexer.ports import Documents, Embedders, Indexes, KeptVectors, RetiredVersions, VectorStores
 from agents.indexer.requests import KIND, Rebuilds
@@ -34,7 +35,7 @@ AGENT = "indexer"
 REQUESTS = "requests.v1"
 SWEEP_SECONDS = 10.0
 DROP_AFTER = timedelta(seconds=60)
-"""For so long a search that was begun before a switch may still use the old collection."""
+"""For so long whoever began before a switch may still use the old collection."""
 
 
 class Loaded:
@@ -48,6 +49,8 @@ class Loaded:
         self._stores: MilvusStores | None = None
         self._indexer: Indexer | None = None
         self._rebuilds: Rebuilds | None = None
+        self._retired: dict[str, datetime] = {}
+        """When an index was first seen to be retired."""
 
     def start(self) -> None:
         """What succeeded is kept when it is called again after Unavailable."""
@@ -66,8 +69,11 @@ class Loaded:
         if self._ahead:
             embedder = models.of(settings.embedding.model)
             for index in ensure_indexes(settings, database, embedder, embedder.dimension):
-                models.of(index.recipe.embedding_model)
                 stores.of(index).prepare()
+                try:
+                    models.of(index.recipe.embedding_model)
+                except ModelMissing as error:
+                    log.warning("documents wait: run 'everlearn index rebuild'", problem=str(error))
 
     def close(self) -> None:
         if self._stores is not None:
@@ -94,20 +100,17 @@ class Loaded:
         """A tick: what retired versions and retired indexes have left is deleted."""
         if self._indexer is None:
             raise RuntimeError("the indexer was used before it was started")
+        outcome = await self._indexer.sweep(scheduled)
         await asyncio.to_thread(self._drop_retired)
-        return await self._indexer.sweep(scheduled)
+        return outcome
 
     def _drop_retired(self) -> None:
         """Deletes the collections of indexes that were replaced a while ago."""
         if self._database is None or self._stores is None:
             return
         indexes = SqlIndexes(self._database)
-        everything = indexes.all()
-        for index in everything:
-            if index.state != "retired":
-                continue
-            since = [each.served_at for each in everything if each.scope == index.scope and each.state == "serving"]
-            if not since or since[0] is None or since[0] + DROP_AFTER < _now():
+        for index in indexes.all():
+            if index.state == "retired" and self._retired.setdefault(index.index_id, _now()) + DROP_AFTER < _now():
                 self._stores.drop(index)
                 indexes.remove(index.index_id)
 

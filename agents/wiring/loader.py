@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from agents.wiring import indexer
 from agents.worker import Worker
@@ -19,7 +21,7 @@ def build(settings: Settings) -> Worker:
     loaded = indexer.Loaded(settings, ahead=False)
 
     def start() -> None:
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        _lower_priority()
         loaded.start()
 
     worker = indexer.worker(settings, loaded)
@@ -33,3 +35,11 @@ def build(settings: Settings) -> Worker:
         runs=(),
         start=start,
     )
+
+
+def _lower_priority() -> None:
+    """Of every thread that there is; later ones inherit it. Linux gives each thread a priority of its own."""
+    threads = Path("/proc/self/task")
+    for thread in [int(each.name) for each in threads.iterdir()] if threads.is_dir() else [0]:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, NICENESS)

@@ -144,7 +144,7 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
     if url.get_backend_name() == "postgresql":
         # A server that vanished without a word is noticed in half a minute.
         options = {"connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "tcp_user_timeout": 30_000}
-        return create_engine(url, pool_pre_ping=True, connect_args=options)
+        return create_engine(url, pool_pre_ping=True, connect_args=options, isolation_level="READ COMMITTED")
     engine = create_engine(url, poolclass=QueuePool, creator=lambda: open_sqlite(str(url.database), busy_seconds))
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -15,6 +15,9 @@ from infra.sql.statements import insert_once, slices, upsert
 from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
 
+PAGE_BYTES = 8_000_000
+"""Of the texts that are read at once, about."""
+
 _documents = tables.documents.c
 _contents = tables.contents.c
 _retired = tables.retired_versions.c
@@ -54,7 +57,10 @@ class SqlDocuments:
                 connection.execute(upsert(self._database.dialect, tables.contents), values)
 
     def page(self, after: tuple[str, str] | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
-        """Documents that are not withdrawn, with what they were made from, by key, behind ``after``."""
+        """Documents that are not withdrawn, with what they were made from, by key, behind ``after``.
+
+        A page ends early, behind its first document at the soonest, where its texts are long.
+        """
         same = (_contents.tenant == _documents.tenant) & (_contents.document_id == _documents.document_id)
         both = tables.documents.outerjoin(tables.contents, same)
         wanted = select(tables.documents, _contents.event).select_from(both).where(_documents.withdrawn.is_(false()))
@@ -62,12 +68,16 @@ class SqlDocuments:
             wanted = wanted.where(tuple_(_documents.tenant, _documents.document_id) > tuple_(*map(literal, after)))
         wanted = wanted.order_by(_documents.tenant, _documents.document_id).limit(limit)
         found = []
-        with self._database.connection() as connection:
-            for row in connection.execute(wanted).mappings():
+        size = 0
+        with self._database.connection() as connection, connection.execute(wanted) as rows:
+            for row in rows.mappings():
                 state = DocumentState(**{name: value for name, value in row.items() if name != "event"})
-                packed = row["event"]
-                content = None if packed is None else DocumentSubmitted.model_validate_json(zlib.decompress(packed))
+                packed = None if row["event"] is None else zlib.decompress(row["event"])
+                content = None if packed is None else DocumentSubmitted.model_validate_json(packed)
                 found.append((state, content))
+                size += len(packed or b"")
+                if size > PAGE_BYTES:
+                    break
         return found
 
     def states(self, after: tuple[str, str] | None, limit: int) -> list[DocumentState]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from agents.errors import ModelMissing, Unavailable
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.milvus import MemoryChunks
 from infra.retriever import MAX_DEPTH, MilvusRetriever
@@ -142,3 +144,46 @@ def test_a_document_that_is_replaced_while_it_is_searched_for_is_found_all_the_s
     world.make_current("d", "v1")
     worlds.append(world)
     assert world.found("red apple") == ["red apple, second edition"]
+
+
+class ReplacingBetween(MemoryChunks):
+    """A document is replaced after the ranking by meaning and before that by words."""
+
+    def __init__(self, world_of: list[World]) -> None:
+        super().__init__()
+        self._world_of = world_of
+
+    def search_text(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        if self._world_of:
+            world = self._world_of.pop()
+            world.write("d", "v2", "red apple, second edition", "red apple pie, second edition")
+            world.make_current("d", "v2")
+        return super().search_text(texts, vectors, tenant=tenant, k=k, where=where)
+
+
+def test_a_hybrid_search_never_mixes_two_versions_of_a_document() -> None:
+    worlds: list[World] = []
+    world = World(ReplacingBetween(worlds))
+    world.write("d", "v1", "red apple", "red apple pie")
+    world.make_current("d", "v1")
+    worlds.append(world)
+    found = world.found("red apple", k=5, mode="hybrid")
+    assert sorted(found) == ["red apple pie, second edition", "red apple, second edition"]
+
+
+class Missing:
+    """A model that only other machines have."""
+
+    def of(self, model: str) -> MemoryEmbedder:
+        raise ModelMissing(f"{model} is not here")
+
+
+def test_an_index_whose_model_is_missing_here_is_waited_for() -> None:
+    world = World(MemoryChunks())
+    retriever = MilvusRetriever(
+        indexes=serving(), stores=Always(world.chunks), embedders=Missing(), documents=world.documents
+    )
+    with pytest.raises(Unavailable, match="is not here"):
+        retriever.search([Search(text="x", tenant="default", k=1)])

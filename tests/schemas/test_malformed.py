@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import (
@@ -135,3 +136,9 @@ def test_of_many_faults_the_first_are_told():
 def test_numbers_that_json_cannot_hold_are_refused_when_an_event_is_made():
     with pytest.raises(ValueError, match="finite"):
         DocumentSubmitted(document_id="1", text="x", metadata={"a": float("inf")}, submitted_at=NOW)
+
+
+def test_metadata_that_would_weigh_on_every_chunk_are_refused():
+    big = {"key": "x" * 20_000}
+    with pytest.raises(ValidationError, match=r"more than 16,384 bytes"):
+        DocumentSubmitted(document_id="d", text="t", submitted_at=NOW, metadata=big)

@@ -1,7 +1,7 @@
 """Indexes and their recipes, what documents were made from, kept embeddings; declined answers.
 
 Documents that were indexed before have no kept content and lie in a collection of the old form: their rows are
-dropped, and they become searchable again when they are published again.
+dropped, and they become searchable again when they are published again (a folder: with ``--all``).
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ def upgrade() -> None:
     op.create_index("vectors_by_use", "vectors", ["used_at"])
     op.add_column("documents", sa.Column("next_chunk_count", sa.Integer))
     op.add_column("interactions", sa.Column("declined", sa.Boolean))
-    op.execute("DELETE FROM documents")
+    op.execute("DELETE FROM documents WHERE NOT withdrawn")
     op.execute("DELETE FROM retired_versions")

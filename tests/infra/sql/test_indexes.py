@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from infra.memory.database import MemoryDatabase
 from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
 from schemas.indexes import Index
@@ -187,3 +188,16 @@ def test_counts_of_the_next_index_are_of_the_version_that_stands_and_are_adopted
     assert {(each.next_chunk_count, each.embedding_model) for each in found} == {(None, "after")}
     [gone] = stores.documents.current([("default", "gone")]).values()
     assert gone.embedding_model == "before"
+
+
+def test_long_texts_are_read_a_few_at_a_time(stores: Stores):
+    names = [f"d{number:02}" for number in range(8)]
+    for name in names:
+        stores.documents.put(state(name), content(name, "x" * 1_500_000))
+    seen: list[str] = []
+    sizes = []
+    while page := stores.documents.page(("default", seen[-1]) if seen else None, 128):
+        seen += [each.document_id for each, _ in page]
+        sizes.append(len(page))
+    assert seen == names
+    assert isinstance(stores.database, MemoryDatabase) or sizes == [6, 2]
