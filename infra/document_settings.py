@@ -20,7 +20,7 @@ class IndexerSettings(Table):
     """Tokens that two neighbouring chunks share."""
     batch: int = Field(default=64, ge=1, le=1024)
     """Most documents that one worker handles together."""
-    bulk_batch: int = Field(default=256, ge=1, le=4096)
+    bulk_batch: int = Field(default=512, ge=1, le=4096)
     """The same of the loader, which does bulk loads."""
     keep_vectors_days: float = Field(default=30.0, ge=0)
     """How long the embedding of a text is kept after its last use, so that the text is not embedded again."""

@@ -19,7 +19,7 @@ from schemas.documents import DocumentSubmitted
 from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.retrieval import Chunk
 
-TEXTS_AT_ONCE = 128
+TEXTS_AT_ONCE = 256
 """Embedded together: enough for batches of like length, few enough that storing keeps up meanwhile."""
 
 
