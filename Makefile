@@ -52,6 +52,9 @@ bench: setup ## Figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.training
 	$(PYTHON) -m benchmarks.search_scale
 	$(PYTHON) -m benchmarks.retrieval
+	$(PYTHON) -m benchmarks.retrieval_system
+	$(PYTHON) -m benchmarks.documents
+	$(PYTHON) -m benchmarks.document_replay
 
 clean: ## Removes the environment, caches and the default home folder, once its stack is down
 	-test -x .venv/bin/everlearn && .venv/bin/everlearn down

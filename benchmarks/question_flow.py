@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +90,32 @@ def through_the_topics(folder: Path, documents: list[dict[str, Any]], asked: lis
 def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[str, Any]], tokens: int) -> Any:
     """The same chunks through ``encode`` alone, the same prompts through the engine alone."""
     os.environ["EVERLEARN_MODEL_FOLDER"] = str(CACHE / "models")
-    from agents.indexer.chunking import split_document
+    from agents.indexer.chunking import make_chunks, text_to_embed
     from agents.prompt import build_prompt
+    from agents.wiring.indexes import recipe_of
     from infra.embedder import SentenceTransformerEmbedder
     from infra.engines.transformers import TransformersEngine
     from infra.models import load_causal_lm
     from infra.settings import load
+    from schemas.documents import DocumentSubmitted
     from schemas.generation import GenerationRequest
+    from schemas.indexes import DEFAULT_SCOPE
     from schemas.retrieval import Chunk, Hit
 
     settings = load(home)
     embedder = SentenceTransformerEmbedder(settings)
+    recipe = recipe_of(settings, DEFAULT_SCOPE, embedder)
+    at = datetime.now(UTC)
     texts = [
-        piece
+        text_to_embed(chunk)
         for document in documents
-        for piece in split_document(
-            document["text"],
-            embedder.token_spans(document["text"]),
-            max_tokens=settings.indexer.chunk_tokens,
-            overlap_tokens=settings.indexer.overlap_tokens,
+        for chunk in make_chunks(
+            DocumentSubmitted(
+                document_id=document["id"], text=document["text"], title=document["title"], submitted_at=at
+            ),
+            "v",
+            embedder.token_spans,
+            recipe,
         )
     ]
     embedder.embed(texts[:64])

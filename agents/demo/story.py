@@ -57,7 +57,7 @@ class Story:
 
     def come_up(self) -> None:
         """Before there is a desk: everything starts."""
-        self._say("The stack comes up: Kafka, Milvus, SQL, and eight agents, two of them answerers.")
+        self._say("The stack comes up: Kafka, Milvus, SQL, and the agents, two of them answerers.")
         self._typist.type("up", "--detach", "--workers", "answerer=2")
 
     def tell(self, desk: Desk) -> Report:
