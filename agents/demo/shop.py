@@ -29,7 +29,7 @@ tick_seconds = 5
 [trainer]
 minimum_rows = 40
 epochs = 2
-learning_rate = 1e-3
+learning_rate = 8.5e-4
 replay_share = 0.4
 
 [validator]
