@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -13,6 +14,7 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.decoded import describe_record, sentence
 from agents.commands.names import topic_name
 from agents.commands.output import emit
+from agents.commands.signals import interruptible
 from infra.kafka import KafkaClientConfig, RecordReader, StoredRecord
 
 POLL_SECONDS = 1.0
@@ -34,17 +36,24 @@ def tail(context: Context, /, topic: str, from_beginning: bool, until_end: bool,
     name = topic_name(topic)
     config = KafkaClientConfig.from_settings(context.settings)
     width = max(NARROWEST, shutil.get_terminal_size().columns)
-    with RecordReader(config, [name], from_end=not (from_beginning or until_end)) as reader:
-        records = reader.until_end() if until_end else _follow(reader)
+    following: AbstractContextManager[Callable[[], bool]] = nullcontext(_never) if until_end else interruptible()
+    with following as interrupted, RecordReader(config, [name], from_end=not (from_beginning or until_end)) as reader:
+        records = reader.until_end() if until_end else _follow(reader, interrupted)
         for record in islice(records, limit):
             fields = describe_record(record, now=datetime.now(UTC))
             if context.json:
                 emit(fields)
             else:
                 click.echo(sentence(fields, width))
+        if interrupted():
+            raise KeyboardInterrupt
 
 
-def _follow(reader: RecordReader) -> Iterator[StoredRecord]:
-    while True:
+def _never() -> bool:
+    return False
+
+
+def _follow(reader: RecordReader, interrupted: Callable[[], bool]) -> Iterator[StoredRecord]:
+    while not interrupted():
         # Partitions come one after another; within what came together, people want the order of time.
         yield from sorted(reader.poll(POLL_SECONDS), key=lambda record: record.time)
