@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.generation import Message
 from schemas.questions import Turn
-from schemas.retrieval import Chunk, Hit
+from schemas.retrieval import HEADING_SEPARATOR, Chunk, Hit, headings_above
 from schemas.tasks import Task
 
 Count = Callable[[Sequence[Message]], int]
@@ -92,7 +92,5 @@ def _request(task: Task, question: str, sources: Sequence[Hit]) -> str:
 
 
 def _shown(hit: Hit) -> str:
-    title, heading = hit.chunk.title, hit.chunk.heading
-    if title and heading and heading.startswith(title):
-        title = None  # the outermost heading says the same
-    return "\n".join(part for part in (title, heading, hit.chunk.text) if part)
+    above = HEADING_SEPARATOR.join(headings_above(hit.chunk.title, hit.chunk.heading))
+    return f"{above}\n{hit.chunk.text}" if above else hit.chunk.text

@@ -11,14 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.indexer.chunking import MAX_TITLE_CHARACTERS, split_document
+from agents.indexer.chunking import split_document, text_to_embed
 from benchmarks.bm25 import Bm25, fuse
 from benchmarks.retrieval_data import Document
 from schemas.questions import SearchMode
 from schemas.retrieval import Chunk, Hit
 from schemas.words import content_words
-
-MAX_HEADING_CHARACTERS = 200
 
 
 class Embedder(Protocol):
@@ -71,12 +69,6 @@ class CachedEmbedder:
         return self._embedder.token_spans(text)
 
 
-def headed_text(chunk: Chunk) -> str:
-    """Title, heading and text of a chunk, a line each: what is embedded, and what BM25 reads."""
-    lines = ((chunk.title or "")[:MAX_TITLE_CHARACTERS], (chunk.heading or "")[:MAX_HEADING_CHARACTERS], chunk.text)
-    return "\n".join(line for line in lines if line)
-
-
 def cut(documents: Sequence[Document], embedder: Embedder, recipe: Recipe) -> list[Chunk]:
     """Every document's chunks, in order."""
     return [
@@ -109,8 +101,8 @@ class BruteForce:
         self._chunks = chunks
         self._embedder = embedder
         self._recipe = recipe
-        self._vectors = embedder.embed([headed_text(chunk) for chunk in chunks])
-        texts = [headed_text(chunk) if recipe.headed else chunk.text for chunk in chunks]
+        self._vectors = embedder.embed([text_to_embed(chunk) for chunk in chunks])
+        texts = [text_to_embed(chunk) if recipe.headed else chunk.text for chunk in chunks]
         self._bm25 = Bm25(texts, k1=recipe.k1, b=recipe.b)
 
     def search(self, mode: SearchMode, queries: Sequence[str]) -> list[list[Hit]]:

@@ -23,7 +23,7 @@ os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 
 from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
-from infra.embedder import SentenceTransformerEmbedder  # noqa: E402
+from infra.embedder import SentenceTransformerEmbedders  # noqa: E402
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
 from infra.retriever import MilvusRetriever  # noqa: E402
 from infra.settings import Settings, load  # noqa: E402
@@ -61,16 +61,6 @@ class GivenVectors:
         return np.asarray([self.known[text] for text in texts], dtype=np.float32)
 
 
-class Always:
-    """The same model for every index."""
-
-    def __init__(self, embedder: SentenceTransformerEmbedder) -> None:
-        self._embedder = embedder
-
-    def of(self, _model: str) -> SentenceTransformerEmbedder:
-        return self._embedder
-
-
 class Stack:
     """Kafka, Milvus, an indexer and a loader in a folder of their own; this process publishes and searches."""
 
@@ -80,14 +70,15 @@ class Stack:
         self.database = Database(self.settings.sql_url())
         self.documents, self.indexes = SqlDocuments(self.database), SqlIndexes(self.database)
         self.stores = stores_of(self.settings)
-        self.embedder = SentenceTransformerEmbedder(self.settings)
+        self._embedders = SentenceTransformerEmbedders(self.settings)
+        self.embedder = self._embedders.of(self.settings.embedding.model)
         self.given = GivenVectors()
         self.config = KafkaClientConfig.from_settings(self.settings)
         self.publisher = RecordPublisher(self.config)
 
     def retriever(self, *, embedding: bool) -> MilvusRetriever:
         """``embedding``: whether queries are embedded, or their vectors are given beforehand."""
-        embedders = Always(self.embedder) if embedding else self.given
+        embedders = self._embedders if embedding else self.given
         return MilvusRetriever(indexes=self.indexes, stores=self.stores, embedders=embedders, documents=self.documents)
 
     def publish(self, events: Iterable[Published], topic: str | None = None) -> None:

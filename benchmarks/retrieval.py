@@ -27,13 +27,14 @@ from infra.embedder import SentenceTransformerEmbedder
 from infra.settings import Settings
 from schemas.questions import SearchMode
 from schemas.retrieval import Chunk, Hit
+from schemas.tasks import Task
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 SEED = 0
 STRANGERS = 300
 QUICK_VARIANTS = 5
-FLOOR = 0.45
+FLOOR: float = Task.model_fields["floor"].default
 """The default: a question whose relevance is lower is declined."""
 PUBLISHED_DECLINED = 0.10
 """The most questions of published documents that a floor may decline."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from infra.milvus_connection import Client
 from infra.milvus_filter import to_stored
-from schemas.retrieval import Chunk
+from schemas.retrieval import Chunk, headings_above
 
 STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -66,6 +66,5 @@ def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[
 
 def _searched(chunk: Chunk) -> str:
     """Whose words are searched: the title and the headings say what a chunk from the middle of a document is about."""
-    title = None if chunk.title and (chunk.heading or "").startswith(chunk.title) else chunk.title
-    text = "\n".join(part for part in (title, chunk.heading, chunk.text) if part)
+    text = "\n".join([*headings_above(chunk.title, chunk.heading), chunk.text])
     return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")

@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.errors import ModelMissing
 from infra.hub import local_folder
-from schemas.retrieval import Hit
+from schemas.retrieval import Hit, headings_above
 
 _SETTING = "[retrieval] cross_encoder"
 
@@ -33,7 +33,9 @@ class CrossEncoderReranker:
         """The hits, most relevant first; ties stay in their order."""
         if not hits:
             return []
-        pairs = [(text, "\n".join(part for part in (hit.chunk.title, hit.chunk.text) if part)) for hit in hits]
+        pairs = [
+            (text, "\n".join([*headings_above(hit.chunk.title, hit.chunk.heading), hit.chunk.text])) for hit in hits
+        ]
         with self._lock:
             scores = self._model.predict(pairs, show_progress_bar=False)
         order = sorted(range(len(hits)), key=lambda place: -float(scores[place]))

@@ -8,6 +8,16 @@ from dataclasses import dataclass, field
 from schemas.filters import Filter, Value
 from schemas.questions import SearchMode
 
+HEADING_SEPARATOR = " > "
+
+
+def headings_above(title: str | None, heading: str | None) -> list[str]:
+    """The title and the headings of a path, outermost first; a title that the path begins with stands once."""
+    path = heading.split(HEADING_SEPARATOR) if heading else []
+    if title and (not path or path[0].split() != title.split()):
+        path.insert(0, title)
+    return path
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:

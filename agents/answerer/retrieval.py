@@ -9,7 +9,7 @@ from agents.answerer.ports import Retriever
 from schemas.envelope import Received
 from schemas.filters import parse_filter
 from schemas.questions import QuestionAsked
-from schemas.retrieval import Hit, Search
+from schemas.retrieval import Hit, Search, headings_above
 from schemas.tasks import Task
 from schemas.words import content_words, words
 
@@ -65,7 +65,9 @@ def relevance(question: str, hits: Sequence[Hit], *, best: int = BEST, words_wei
     wanted = set(content_words(question))
     values = [0.0]
     for hit in hits[:best]:
-        held = wanted.intersection(words(" ".join(filter(None, (hit.chunk.title, hit.chunk.heading, hit.chunk.text)))))
+        held = wanted.intersection(
+            words(" ".join([*headings_above(hit.chunk.title, hit.chunk.heading), hit.chunk.text]))
+        )
         share = len(held) / len(wanted) if wanted else 0.0
         values.append((1 - words_weight) * max(0.0, hit.score) + words_weight * share)
     return max(values)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from agents.commands.output import one_line
 from schemas.questions import Source
-
-BETWEEN = " > "
+from schemas.retrieval import HEADING_SEPARATOR, headings_above
 
 
 def place_in_document(source: Source) -> str:
     """``Title > Heading > Heading below``, on one line; empty where the source has neither."""
-    parts = (source.heading or "").split(BETWEEN) if source.heading else []
-    if source.title and (not parts or parts[0] != source.title):
-        parts.insert(0, source.title)
-    return one_line(BETWEEN.join(parts), 100)
+    return one_line(HEADING_SEPARATOR.join(headings_above(source.title, source.heading)), 100)

@@ -11,7 +11,7 @@ from agents.cutting.webpage import webpage_outline
 from schemas.documents import DocumentFormat, DocumentSubmitted
 from schemas.envelope import derived_id
 from schemas.indexes import Recipe
-from schemas.retrieval import Chunk
+from schemas.retrieval import HEADING_SEPARATOR, Chunk, headings_above
 
 __all__ = ["MAX_CHARACTERS", "Span", "make_chunks", "read_outline", "split_document", "text_to_embed"]
 
@@ -23,8 +23,6 @@ MAX_PREFIX_CHARACTERS = 192
 
 _FIRST_DENSE = "\u0370"
 """From here on, scripts have about one token a character; before it, one for four."""
-
-HEADING_SEPARATOR = " > "
 
 
 def make_chunks(
@@ -58,9 +56,7 @@ def text_to_embed(chunk: Chunk) -> str:
     Of headings that are too long together, the outermost are left out first.
     """
     title = _shortened(chunk.title or "", MAX_TITLE_CHARACTERS)
-    path = chunk.heading.split(HEADING_SEPARATOR) if chunk.heading else []
-    if path and chunk.title and path[0].split() == chunk.title.split():
-        path = path[1:]
+    path = headings_above(chunk.title, chunk.heading)[1 if chunk.title else 0 :]
     room = MAX_PREFIX_CHARACTERS - _size(title)
     kept: list[str] = []
     for heading in reversed(path):

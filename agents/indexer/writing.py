@@ -90,8 +90,9 @@ class IndexWriter:
         return done
 
     def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk], dimension: int) -> None:
-        texts = {_hash(text): text for text in map(text_to_embed, chunks)}
-        hashes = [_hash(text_to_embed(chunk)) for chunk in chunks]
+        every = [text_to_embed(chunk) for chunk in chunks]
+        hashes = [_hash(text) for text in every]
+        texts = dict(zip(hashes, every, strict=True))
         found = self._vectors.find(embedder.model, list(texts), self._now())
         # A model that was replaced under its old name by one of another size has others.
         known = {each: vector for each, vector in found.items() if len(vector) == dimension}

@@ -13,7 +13,7 @@ from agents.indexer.agent import Indexer
 from agents.indexer.ports import Documents, Embedders, Indexes, KeptVectors, RetiredVersions, VectorStores
 from agents.indexer.requests import KIND, Rebuilds
 from agents.indexer.writing import IndexWriter
-from agents.outcome import Outcome
+from agents.outcome import NOTHING, Outcome
 from agents.wiring.children import place
 from agents.wiring.database import database_of
 from agents.wiring.indexes import ensure_indexes, own_scopes, stores_of
@@ -25,14 +25,13 @@ from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.runs import SqlRunStore
-from schemas.documents import IndexRebuildRequested
+from schemas.documents import DocumentSubmitted, DocumentWithdrawn, IndexRebuildRequested
 from schemas.envelope import Received
 from schemas.event import Event
 
 log = structlog.get_logger()
 
 AGENT = "indexer"
-REQUESTS = "requests.v1"
 SWEEP_SECONDS = 10.0
 DROP_AFTER = timedelta(seconds=60)
 """For so long whoever began before a switch may still use the old collection."""
@@ -88,10 +87,10 @@ class Loaded:
         for at, received in enumerate(batch):
             if isinstance(received.event, IndexRebuildRequested):
                 outcomes[at] = self._rebuilds.start(received.event, received.context.id)
-            elif received.position.topic != REQUESTS:
+            elif isinstance(received.event, DocumentSubmitted | DocumentWithdrawn):
                 documents[at] = received
             else:
-                outcomes[at] = Outcome()  # for others who read the same topic
+                outcomes[at] = NOTHING  # a request for others who read the same topic
         if documents:
             outcomes |= dict(zip(documents, await self._indexer.index(list(documents.values())), strict=True))
         return [outcomes[at] for at in range(len(batch))]
@@ -129,7 +128,7 @@ def worker(settings: Settings, loaded: Loaded) -> Worker:
     """The indexer's worker around something that is loaded when it starts."""
     return Worker(
         agent=AGENT,
-        topics=("documents.v1", REQUESTS),
+        topics=("documents.v1", "requests.v1"),
         handle=loaded.handle,
         batch_size=settings.indexer.batch,
         ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=loaded.sweep),),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.filters import Filter, matches
-from schemas.retrieval import Chunk, Hit
+from schemas.retrieval import Chunk, Hit, headings_above
 
 
 class MemoryChunks:
@@ -75,7 +75,7 @@ def _alike(
 ) -> list[Hit]:
     wanted = _words(text)
     shared = [
-        (len(wanted & _words(" ".join(filter(None, (chunk.title, chunk.heading, chunk.text))))), chunk, vector)
+        (len(wanted & _words(" ".join([*headings_above(chunk.title, chunk.heading), chunk.text]))), chunk, vector)
         for chunk, vector in rows
     ]
     ranked = sorted((row for row in shared if row[0]), key=lambda row: (-row[0], row[1].chunk_id))

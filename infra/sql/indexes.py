@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
+from infra.sql.pruning import prune
 from infra.sql.statements import insert_once, slices
 from schemas.indexes import Index, Recipe
 
 _indexes = tables.indexes.c
 _vectors = tables.vectors.c
 _LOCK = "indexes"
-PRUNED_TOGETHER = 2000
-"""So that no other writer waits long."""
 REUSE_NOTED_AFTER = timedelta(days=1)
 """A use is noted at most this often, so that reading seldom writes."""
 
@@ -124,15 +123,7 @@ class SqlVectors:
 
     def prune(self, before: datetime) -> int:
         """Forgets those that were not used since; how many there were."""
-        key = (_vectors.embedding_model, _vectors.text_hash)
-        old = select(*key).where(_vectors.used_at < before).limit(PRUNED_TOGETHER)
-        pruned = 0
-        while True:
-            with self._database.connection(write=True) as connection:
-                count = connection.execute(delete(tables.vectors).where(tuple_(*key).in_(old))).rowcount
-            pruned += count
-            if count < PRUNED_TOGETHER:
-                return pruned
+        return prune(self._database, tables.vectors, _vectors.used_at < before)
 
 
 def _index(row: Mapping[Any, Any]) -> Index:

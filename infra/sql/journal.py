@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, false, select, tuple_, update
+from sqlalchemy import false, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
 from agents.errors import AlreadyJournaled
 from infra.sql import tables
 from infra.sql.database import Database
+from infra.sql.pruning import prune
 from infra.sql.records import pack, unpack
 from infra.sql.statements import slices, upsert
 from schemas.delivery import Entry, InFlight
 from schemas.envelope import Record
-
-_PRUNED_TOGETHER = 2000
-"""Few enough that nobody waits long for SQLite's write lock."""
 
 _journal = tables.journal.c
 _inflight = tables.inflight.c
@@ -93,19 +91,7 @@ class SqlJournal:
 
     def prune(self, agent: str, before: datetime) -> int:
         """Deletes published entries older than ``before``; returns how many."""
-        key = (_journal.agent, _journal.identity)
-        old = (
-            select(*key)
-            .where(_journal.agent == agent, _journal.at < before, _journal.published)
-            .limit(_PRUNED_TOGETHER)
-        )
-        pruned = 0
-        while True:
-            with self._database.connection(write=True) as connection:
-                count = connection.execute(delete(tables.journal).where(tuple_(*key).in_(old))).rowcount
-            pruned += count
-            if count < _PRUNED_TOGETHER:
-                return pruned
+        return prune(self._database, tables.journal, _journal.agent == agent, _journal.at < before, _journal.published)
 
 
 class SqlInFlightMarks:
