@@ -187,6 +187,6 @@ def _sentence(report: dict[str, Any]) -> str:
         parts.append(f"withdrew {report['withdrawn']:,}")
     if report["unchanged"]:
         parts.append(f"{report['unchanged']:,} unchanged")
-    if "indexed" in report:
+    if "indexed" in report and report["documents"]:
         parts.append(f"{report['indexed']:,} of {report['documents']:,} are indexed")
     return f"{', '.join(parts)} ({report['seconds']:.1f} s)"

@@ -13,7 +13,7 @@ from agents.commands.database import open_database
 from agents.commands.inputs import open_lines
 from agents.commands.jsonl import Faulty, parse
 from agents.commands.options import search_options, timeout_option
-from agents.commands.output import emit, note, one_line, printable, progress
+from agents.commands.output import emit, note, one_line, progress
 from agents.commands.questions import Query, QueryLines, choose_task, sort_out
 from agents.commands.sending import Tally
 from agents.commands.sources_shown import place_in_document
@@ -116,7 +116,7 @@ def render(answer: AnswerProduced, *, many: bool) -> str:
     lines = [f"? {one_line(answer.question)}"] if many else []
     for source in answer.sources:
         name = place_in_document(source)
-        lines.append(f"{source.score:6.3f}  {f'{name}  ' if name else ''}({printable(source.document_id)})")
+        lines.append(f"{source.score:6.3f}  {f'{name}  ' if name else ''}({one_line(source.document_id, 110)})")
         lines.append(f"        {one_line(source.text, 110)}")
     if not answer.sources:
         lines.append("no hits")
