@@ -13,8 +13,12 @@ import signal
 import sys
 from pathlib import Path
 
+from agents.errors import EverlearnError
+
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 10
+SAID = 3
+"""The exit code of a run whose last line on stderr says all that its reader needs."""
 
 
 def main(entry: str, folder: Path, parent: int) -> None:
@@ -26,7 +30,11 @@ def main(entry: str, folder: Path, parent: int) -> None:
     os.nice(_NICENESS)
     module, _, function = entry.partition(":")
     arguments = json.loads((folder / "arguments.json").read_text())
-    result = getattr(importlib.import_module(module), function)(arguments, folder)
+    try:
+        result = getattr(importlib.import_module(module), function)(arguments, folder)
+    except EverlearnError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(SAID)
     unfinished = folder / "result.json.part"
     unfinished.write_text(json.dumps(result))
     unfinished.replace(folder / "result.json")

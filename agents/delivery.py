@@ -33,6 +33,7 @@ class RetryPolicy:
     attempts: int = 5
     """Attempts at one message whose error is unknown, before it is dead-lettered."""
     within_seconds: float = 30.0
+    """From its first failure on, without what was spent waiting for something that was away."""
     first_pause_seconds: float = 0.25
     longest_pause_seconds: float = 5.0
     crashes: int = 3
@@ -131,10 +132,11 @@ class Delivery:
     async def _process(self, items: list[_Item]) -> None:
         """Attempts the items until each is finished, bisecting when the batch fails."""
         attempts = failures = crashes = 0
-        started = time.monotonic()
+        failing_since = waited = 0.0
         first_failure: datetime | None = None
         while True:
             attempts += 1
+            began = time.monotonic()
             try:
                 await self._attempt(items, first=attempts == 1)
                 return
@@ -145,6 +147,7 @@ class Delivery:
                 problem: Exception = error
             except Unavailable as error:
                 await self._wait(error, attempts)
+                waited += time.monotonic() - began if failures else 0.0
                 continue
             except InvalidEvent as error:
                 problem = error
@@ -152,7 +155,8 @@ class Delivery:
                 problem = error
             failures += 1
             first_failure = first_failure or self._clock()
-            self.progressed_at = time.monotonic()
+            now = self.progressed_at = time.monotonic()
+            failing_since = failing_since or now
             log.warning(
                 "failed", agent=self._outbox.agent, events=len(items), attempt=failures, error=_describe(problem)
             )
@@ -161,7 +165,7 @@ class Delivery:
                 await self._process(items[:middle])
                 await self._process(items[middle:])
                 return
-            if self._is_hopeless(problem, failures, crashes, time.monotonic() - started):
+            if self._is_hopeless(problem, failures, crashes, now - failing_since - waited):
                 failure = Failure(
                     error=type(problem).__name__,
                     message=str(problem) or repr(problem),

@@ -113,7 +113,7 @@ class Heartbeat:
             self._starving_since = None
             return
         now = time.monotonic()
-        still = now - self._delivery.progressed_at
+        still = now - max(self._delivery.progressed_at, self._worker.moved_at())
         if self._idle_seconds() == 0:
             self._starving_since = None
             if still > self._stalled_after_seconds:

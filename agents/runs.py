@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from agents.child import SAID
 from agents.errors import AlreadyJournaled, Unavailable
 from agents.outbox import Cause, Outbox, context_of
 from agents.outcome import Outcome, Output, RunRequest
@@ -203,4 +204,5 @@ def _result(folder: Path, code: int | None) -> dict[str, Any]:
             return result
     log_file = folder / "log"
     tail = log_file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() if log_file.is_file() else ""
-    raise RunFailed(f"exit code {code}: {tail.splitlines()[-1] if tail else 'it said nothing'} (log: {log_file})")
+    last = tail.splitlines()[-1] if tail else "it said nothing"
+    raise RunFailed(last if code == SAID else f"exit code {code}: {last} (log: {log_file})")

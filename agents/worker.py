@@ -66,6 +66,8 @@ class Worker:
     start: Callable[[], None] | None = None
     """Slow preparation such as loading a model; called in a thread before the first event. May raise Unavailable."""
     close: Callable[[], None] | None = None
+    moved_at: Callable[[], float] = lambda: 0.0
+    """When a long batch last got further, on ``time.monotonic``'s clock; it counts as a step for the watchdog."""
     serves: Callable[[], Sequence[Serving]] = tuple
     problem: Callable[[], str | None] = lambda: None
     """What is wrong though the worker works, in one line; goes out with each heartbeat."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,15 @@ class MilvusChunks:
     Connects at the first call, and again after a failure.
     """
 
-    def __init__(self, uri: str, token: str | None, index_id: str, dimension: int) -> None:
+    def __init__(self, uri: str, token: str | None, index_id: str, dimension: int, *, make: bool = True) -> None:
+        """``make``: make the collection where there is none; whoever only reads leaves that to who writes."""
+        self._make = make
         self._collection = collection_name(index_id)
         self._dimension = dimension
         self._connection = MilvusConnection(uri, token, self._prepare)
 
     def prepare(self) -> None:
-        """Connects, makes the collection where there is none, and loads it. Raises Unavailable."""
+        """Connects, makes the collection where there is none and it may, and loads it. Raises Unavailable."""
         self._connection.call(lambda client: None)
 
     def close(self) -> None:
@@ -151,6 +153,8 @@ class MilvusChunks:
         from pymilvus import MilvusException
 
         if not client.has_collection(self._collection, timeout=CALL_SECONDS):
+            if not self._make:
+                raise Unavailable("the index is being made, or was replaced just now")
             try:
                 client.create_collection(self._collection, schema=schema(client, self._dimension), timeout=CALL_SECONDS)
             except MilvusException:
@@ -174,16 +178,19 @@ class MilvusChunks:
 class MilvusStores:
     """The collections of indexes: satisfies the indexer's VectorStores."""
 
-    def __init__(self, uri: str, token: str | None) -> None:
-        self._uri, self._token = uri, token
+    def __init__(self, uri: str, token: str | None, *, make: bool = True) -> None:
+        """``make``: make an index's collection where there is none."""
+        self._uri, self._token, self._make = uri, token, make
         self._chunks: dict[str, MilvusChunks] = {}
         self._lock = threading.Lock()
 
     def of(self, index: Index) -> MilvusChunks:
-        """An index's collection; it is made, where there is none, at the first call of it."""
+        """An index's collection; it is made, where there is none and it may be, at the first call of it."""
         with self._lock:
             if index.index_id not in self._chunks:
-                self._chunks[index.index_id] = MilvusChunks(self._uri, self._token, index.index_id, index.dimension)
+                self._chunks[index.index_id] = MilvusChunks(
+                    self._uri, self._token, index.index_id, index.dimension, make=self._make
+                )
             return self._chunks[index.index_id]
 
     def drop(self, index: Index) -> None:
@@ -193,6 +200,14 @@ class MilvusStores:
         with self._lock:
             self._chunks.pop(index.index_id, None)
         chunks.close()
+
+    def keep(self, indexes: Iterable[Index]) -> None:
+        """Ends the connections to all others, which exist no more."""
+        kept = {index.index_id for index in indexes}
+        with self._lock:
+            gone = [self._chunks.pop(index_id) for index_id in self._chunks.keys() - kept]
+        for each in gone:
+            each.close()
 
     def close(self) -> None:
         with self._lock:

@@ -61,6 +61,25 @@ class PublishedFiles:
             for name, mtime_ns, size, sha256, options in self._select("path, mtime_ns, size, sha256, options")
         }
 
+    def elsewhere(self) -> dict[str, Path]:
+        """By document id, the other folder that it was published from, where that folder still exists."""
+        if not self.path.exists():
+            return {}
+        with self._open() as database:
+            where = "WHERE cluster = ? AND tenant = ? AND folder <> ?"
+            rows = database.execute(f"SELECT path, folder FROM published_files {where}", self._scope).fetchall()
+        folders = {each: Path(os.fsdecode(each)) for each in {folder for _, folder in rows}}
+        there = {each for each, folder in folders.items() if folder.is_dir()}
+        return {name: folders[folder] for name, folder in rows if folder in there}
+
+    def take(self, names: Iterable[str]) -> None:
+        """Documents that are this folder's from now on: other folders neither withdraw them nor send them unasked."""
+        with self._open() as database:
+            database.executemany(
+                "DELETE FROM published_files WHERE cluster = ? AND tenant = ? AND folder <> ? AND path = ?",
+                [(*self._scope, name) for name in names],
+            )
+
     def last_published(self) -> datetime | None:
         """When a file of the folder was last sent."""
         sent = [at for (at,) in self._select("max(published_at)") if at is not None]

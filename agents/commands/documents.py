@@ -44,7 +44,8 @@ Items = Iterable[Item[sources.Document] | Refusal]
 @timeout_option(120.0, "With --wait: give up after so long without news of the indexer.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenant where a line names none.")
 @metadata_option("Metadata of each document that does not have the key. Repeatable; numbers, true and false are such.")
-@click.option("--all", "everything", is_flag=True, help="Of a folder: send the unchanged files too.")
+@click.option("--prefix", default="", metavar="TEXT", help="What the ids of files begin with, such as wiki/.")
+@click.option("--all", "everything", is_flag=True, help="Of a folder: send unchanged files too, and those whose ids another folder has.")
 @click.option("--dry-run", is_flag=True, help="Print what would be sent, withdrawn and refused, and send nothing.")
 @json_option
 @pass_context
@@ -56,6 +57,7 @@ def documents(
     timeout: float,
     tenant: str,
     metadata: Metadata,
+    prefix: str,
     everything: bool,
     dry_run: bool,
 ) -> None:
@@ -72,7 +74,7 @@ def documents(
     if tenants and tenant not in tenants:
         raise Misuse(sources.unknown_tenant(tenant, tenants))
     build = sources.DocumentLines(clock=sources.RisingClock(now), tenant=tenant, metadata=metadata, tenants=tenants)
-    with _items(settings, path, build, everything) as items:
+    with _items(settings, path, build, prefix, everything) as items:
         if dry_run:
             show(items, path, as_json=context.json)
         else:
@@ -129,13 +131,15 @@ def _lane(place: int) -> str | None:
 
 
 @contextmanager
-def _items(settings: Settings, path: str, build: sources.DocumentLines, everything: bool) -> Iterator[Items]:
+def _items(
+    settings: Settings, path: str, build: sources.DocumentLines, prefix: str, everything: bool
+) -> Iterator[Items]:
     place = Path(path)
     if path == STANDARD_INPUT or not (place.is_dir() or (place.is_file() and is_document(place))):
         with open_items(path, build) as items:
             yield items
     elif place.is_dir():
-        listing = list_folder(place)
+        listing = list_folder(place, prefix)
         published = PublishedFiles(
             settings.home / FILE_NAME, settings.kafka.bootstrap_servers, build.tenant, place.resolve()
         )
@@ -153,7 +157,7 @@ def _items(settings: Settings, path: str, build: sources.DocumentLines, everythi
             yield items
     else:
         with Converter() as converter:
-            yield [DocumentFiles(build=build, converter=converter).read(place, place.name)]
+            yield [DocumentFiles(build=build, converter=converter).read(place, prefix + place.name)]
 
 
 def _holds_lines(path: Path) -> bool:

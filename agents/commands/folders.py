@@ -26,7 +26,8 @@ TICK_NANOSECONDS = 2_000_000_000
 class Folder:
     """Gives, as it is iterated, what must be sent; ``confirmed`` is told what Kafka has, and remembers it.
 
-    ``everything``: whether unchanged files are sent too, and whether a folder that has become empty is believed.
+    ``everything``: whether unchanged files are sent too, also those whose ids another folder has, and whether a folder
+    that has become empty is believed.
     """
 
     path: Path
@@ -38,10 +39,12 @@ class Folder:
     unchanged: int = 0
     _states: dict[str, FileState] = field(default_factory=dict)
     _touched: dict[str, FileState] = field(default_factory=dict)
+    _elsewhere: dict[str, Path] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item[Document] | Refusal]:
         """Raises EverlearnError when the folder is empty and was not."""
         known = self.published.load()
+        self._elsewhere = {name: folder for name, folder in self.published.elsewhere().items() if name not in known}
         if known and not self.everything and not self.listing.files and not self.listing.refusals:
             raise EverlearnError(
                 f"{self.path} is empty, and {len(known):,} documents were published from it: nothing is withdrawn; "
@@ -50,7 +53,10 @@ class Folder:
         yield from self.listing.refusals
         options = json.dumps({"conversion": CONVERSION, "metadata": self.files.build.metadata}, sort_keys=True)
         for document_id, path in self.listing.files.items():
-            found = self._changed(document_id, path, options, known.get(document_id))
+            if document_id in self._elsewhere and not self.everything:
+                found: Item[Document] | Refusal | None = Refusal(str(path), self._taken(document_id))
+            else:
+                found = self._changed(document_id, path, options, known.get(document_id))
             self.on_file(1)
             if found is not None:
                 yield found
@@ -64,12 +70,19 @@ class Folder:
         sent = [each.document_id for each in events if isinstance(each, DocumentSubmitted)]
         withdrawn = [each.document_id for each in events if isinstance(each, DocumentWithdrawn)]
         states = {each: self._states.pop(each) for each in sent if each in self._states}
+        self.published.take(each for each in sent if each in self._elsewhere)
         self.published.remember(states, withdrawn)
 
     def finished(self) -> None:
         """Remembers that files which were touched are equal, so that the next publish need not read them."""
         if self._touched:
             self.published.refresh(self._touched)
+
+    def _taken(self, document_id: str) -> str:
+        return (
+            f"the document {document_id!r} was published from {self._elsewhere[document_id]}: keep the two apart with "
+            "--prefix, or publish from here from now on with --all"
+        )
 
     def _changed(
         self, document_id: str, path: Path, options: str, before: FileState | None

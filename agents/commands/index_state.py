@@ -115,7 +115,7 @@ def _stored_chunks(settings: Settings, indexes: Sequence[Index], tell: Callable[
 
     counts: dict[str, int] = {}
     try:
-        stores = stores_of(settings)
+        stores = stores_of(settings, make=False)
         try:
             for index in indexes:
                 counts[index.index_id] = stores.of(index).count()

@@ -15,7 +15,7 @@ from agents.errors import EverlearnError
 
 @dataclass
 class Listing:
-    """Files by their path in the folder, sorted; ``closed`` are the folders in it that could not be read."""
+    """Files by the ids of their documents, sorted; ``closed`` are the folders that could not be read, in the same form."""
 
     files: dict[str, Path] = field(default_factory=dict)
     passed_over: dict[str, str] = field(default_factory=dict)
@@ -27,13 +27,15 @@ class Listing:
     def kinds(self) -> Counter[str]:
         return Counter(self.passed_over.values())
 
-    def may_hold(self, relative: str) -> bool:
+    def may_hold(self, document_id: str) -> bool:
         """Whether the file is there, or may be, in a folder that could not be read."""
-        return relative in self.files or any(relative.startswith(f"{each}/") for each in self.closed)
+        return document_id in self.files or any(document_id.startswith(f"{each}/") for each in self.closed)
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, prefix: str = "") -> Listing:
     """What the folder holds, hidden files and folders left out. Raises EverlearnError when it cannot be read.
+
+    ``prefix``: what each document's id begins with; the file's path in the folder follows.
 
     A link to a folder is never followed: it may lead around in a circle, and what it leads to inside has a path of
     its own. A link to a file is, where that file lies in the folder.
@@ -46,7 +48,7 @@ def list_folder(root: Path) -> Listing:
         raise EverlearnError(
             f"{root} cannot be read ({error.strerror}): nothing is published and nothing withdrawn"
         ) from None
-    _look(entries, "", real, found)
+    _look(entries, prefix, real, found)
     found.files = dict(sorted(found.files.items()))
     return found
 

@@ -8,6 +8,7 @@ was written by whoever changed it, and what it wrote of such a document itself i
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -183,5 +184,8 @@ class IndexBuilder:
 
     def _write(self, place: Place) -> None:
         unfinished = self._place.with_suffix(".part")
-        unfinished.write_text(json.dumps(vars(place)), encoding="utf-8")
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(vars(place), file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the final name
         unfinished.replace(self._place)

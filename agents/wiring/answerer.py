@@ -127,16 +127,20 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Calla
     from infra.sql.indexes import SqlIndexes
 
     database = database_of(settings)
-    indexes, stores, embedders = SqlIndexes(database), stores_of(settings), SentenceTransformerEmbedders(settings)
+    indexes, stores = SqlIndexes(database), stores_of(settings, make=False)
+    embedders = SentenceTransformerEmbedders(settings)
     wanted = settings.retrieval
 
-    def make_ready() -> None:
-        for index in indexes.active():
-            embedders.of(index.recipe.embedding_model)
-            stores.of(index).prepare()
+    def make_ready(states: Sequence[str] = ("serving", "building")) -> None:
+        known = indexes.all()
+        stores.keep(known)
+        for index in known:
+            if index.state in states:
+                embedders.of(index.recipe.embedding_model)
+                stores.of(index).prepare()
 
     embedders.of(settings.embedding.model)
-    make_ready()
+    make_ready(("serving",))  # what is being built is nobody's reason to wait
     retriever = MilvusRetriever(
         indexes=indexes,
         stores=stores,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -50,6 +51,8 @@ class Loaded:
         self._rebuilds: Rebuilds | None = None
         self._retired: dict[str, datetime] = {}
         """When an index was first seen to be retired."""
+        self.moved_at = 0.0
+        """When texts were last embedded, on ``time.monotonic``'s clock."""
 
     def start(self) -> None:
         """What succeeded is kept when it is called again after Unavailable."""
@@ -64,7 +67,7 @@ class Loaded:
             indexes=SqlIndexes(database),
             where=place(settings),
         )
-        self._indexer = self._indexer or _indexer(settings, models, stores, database)
+        self._indexer = self._indexer or _indexer(settings, models, stores, database, self._embedded)
         if self._ahead:
             embedder = models.of(settings.embedding.model)
             for index in ensure_indexes(settings, database, embedder, embedder.dimension):
@@ -77,6 +80,10 @@ class Loaded:
     def close(self) -> None:
         if self._stores is not None:
             self._stores.close()
+
+    def _embedded(self, texts: int) -> None:
+        log.info("embedded", texts=texts)
+        self.moved_at = time.monotonic()
 
     async def handle(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         """Documents together; requests each for itself."""
@@ -142,11 +149,16 @@ def worker(settings: Settings, loaded: Loaded) -> Worker:
         ),
         start=loaded.start,
         close=loaded.close,
+        moved_at=lambda: loaded.moved_at,
     )
 
 
 def _indexer(
-    settings: Settings, models: SentenceTransformerEmbedders, milvus: MilvusStores, database: Database
+    settings: Settings,
+    models: SentenceTransformerEmbedders,
+    milvus: MilvusStores,
+    database: Database,
+    on_embedded: Callable[[int], None],
 ) -> Indexer:
     # The annotations have mypy check that these satisfy the room's ports.
     embedders: Embedders = models
@@ -156,7 +168,7 @@ def _indexer(
     indexes: Indexes = SqlIndexes(database)
     vectors: KeptVectors = SqlVectors(database)
     return Indexer(
-        writer=IndexWriter(embedders, stores, vectors, _now, lambda texts: log.info("embedded", texts=texts)),
+        writer=IndexWriter(embedders, stores, vectors, _now, on_embedded),
         stores=stores,
         indexes=indexes,
         documents=documents,

@@ -43,10 +43,10 @@ def own_scopes(settings: Settings) -> list[str]:
     return [task.name for task in settings.tasks.values() if task.retrieval and task.chunk_tokens is not None]
 
 
-def stores_of(settings: Settings) -> MilvusStores:
-    """Connects nothing yet."""
+def stores_of(settings: Settings, *, make: bool = True) -> MilvusStores:
+    """Connects nothing yet. ``make``: false where indexes are only read, so that a dropped one does not come back."""
     token = settings.milvus.token
-    return MilvusStores(settings.milvus_uri(), token.get_secret_value() if token else None)
+    return MilvusStores(settings.milvus_uri(), token.get_secret_value() if token else None, make=make)
 
 
 def new_index(scope: str, recipe: Recipe, dimension: int, name: str, at: datetime) -> Index:

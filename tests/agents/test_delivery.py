@@ -182,6 +182,41 @@ async def test_an_engine_that_is_away_is_waited_for_however_long(rig: Rig) -> No
     assert rig.dead_letters() == []
 
 
+async def test_what_was_spent_waiting_does_not_count_as_trying(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0.0
+    monkeypatch.setattr("agents.delivery.time.monotonic", lambda: seconds)
+    calls = 0
+
+    async def away_then_moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal calls, seconds
+        calls += 1
+        if calls in (1, 3):
+            seconds += 600  # whatever it needs is away for ten minutes, before and after its first failure
+            raise Unavailable("the engine is away")
+        if calls in (2, 4):
+            raise RuntimeError("not yet")
+        return await rig.count(batch)
+
+    await rig.delivery(away_then_moody).deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.dead_letters() == []
+
+
+async def test_failures_over_too_long_a_time_are_given_up_before_the_last_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr("agents.delivery.time.monotonic", lambda: seconds)
+
+    async def slow(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal seconds
+        seconds += 20
+        raise RuntimeError("slowly")
+
+    await rig.delivery(slow).deliver([feedback(1)])
+    assert [letter["attempts"] for letter in rig.dead_letters()] == ["3"]
+
+
 async def test_an_output_that_no_topic_takes_is_given_up_before_anything_is_committed(rig: Rig) -> None:
     async def huge(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         fact = InteractionRecorded(answer_id="x", outcome="pending", revision=1, adapter_id="y" * 10_000_000)

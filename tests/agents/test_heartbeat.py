@@ -73,6 +73,17 @@ def test_a_batch_that_has_not_moved_for_too_long_ends_the_worker(situation: Situ
         situation.watch()
 
 
+def test_a_long_batch_that_gets_further_goes_on(situation: Situation) -> None:
+    situation.lag = 5
+    situation.delivery.progressed_at = time.monotonic() - 3600
+    moved = time.monotonic() - 299
+    situation.heartbeat._worker = replace(situation.heartbeat._worker, moved_at=lambda: moved)
+    situation.watch()
+    moved -= 2
+    with pytest.raises(Stalled, match="a batch has not moved"):
+        situation.watch()
+
+
 def test_a_worker_that_waits_for_kafka_or_sql_waits_as_long_as_it_takes(situation: Situation) -> None:
     situation.lag = 5
     situation.delivery.waiting = "Kafka does not answer"

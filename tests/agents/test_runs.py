@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agents.errors import EverlearnError
 from agents.outcome import Outcome, Output, RunRequest
 from agents.runs import Runner, runs_source, write_progress
 from agents.worker import RunKind
@@ -29,6 +30,8 @@ def add(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     counter = folder / "attempts"
     attempts = int(counter.read_text()) + 1 if counter.exists() else 1
     counter.write_text(str(attempts))
+    if arguments.get("known"):
+        raise EverlearnError("the disk of the models\nis not there: mount it")
     if attempts <= arguments.get("failures", 0):
         raise RuntimeError(f"attempt {attempts} fails")
     if attempts <= arguments.get("kills", 0):
@@ -107,6 +110,15 @@ async def test_a_run_that_fails_each_time_ends_as_failed_with_its_last_words(rig
     assert not await runner.work()
     (error,) = _results(rig)
     assert "attempt 3 fails" in error
+
+
+async def test_a_run_that_knows_why_it_fails_says_that_and_nothing_else(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, known=True)
+    runner = _runner(rig, tmp_path)
+    for _ in range(3):
+        await runner.work()
+        rig.clock.now += timedelta(seconds=60)
+    assert _results(rig) == ["the disk of the models is not there: mount it"]
 
 
 async def test_a_dead_workers_run_is_taken_over_when_its_lease_has_run_out(rig: Rig, tmp_path: Path) -> None:

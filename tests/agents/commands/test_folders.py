@@ -29,7 +29,7 @@ class Site:
 
     def __init__(self, tmp_path: Path) -> None:
         self.path = tmp_path / "docs"
-        self.path.mkdir()
+        self.path.mkdir(parents=True)
         self.published = PublishedFiles(tmp_path / "published.db", "embedded", "default", self.path)
 
     def write(self, name: str, text: str, at: int = LONG_AGO) -> None:
@@ -75,6 +75,41 @@ def test_what_changed_is_sent_and_what_is_gone_withdrawn(site: Site):
     (site.path / "a.md").unlink()
     assert site.publish() == (["b.md", "c.md"], ["a.md"], [])
     assert site.publish() == ([], [], [])
+
+
+def test_two_folders_do_not_overwrite_each_others_documents(site: Site, tmp_path: Path):
+    site.publish()
+    other = Site(tmp_path / "wiki")
+    other.published = replace(site.published, folder=other.path)
+    other.write("b.md", "another B")
+    other.write("z.md", "Z")
+    assert other.publish() == (["z.md"], [], ["b.md"])
+    (refusal,) = [each for each in other.folder() if isinstance(each, Refusal)]
+    assert f"'b.md' was published from {site.path}: " in str(refusal)
+    assert other.publish(listing=list_folder(other.path, "wiki/")) == (["wiki/b.md", "wiki/z.md"], ["z.md"], [])
+    assert other.publish(listing=list_folder(other.path, "wiki/")) == ([], [], [])
+    (site.path / "b.md").unlink()
+    assert site.publish() == ([], ["b.md"], [])
+
+
+def test_a_folder_that_takes_a_document_over_has_it_alone(site: Site, tmp_path: Path):
+    site.publish()
+    other = Site(tmp_path / "wiki")
+    other.published = replace(site.published, folder=other.path)
+    other.write("b.md", "another B")
+    assert other.publish(everything=True) == (["b.md"], [], [])
+    assert other.publish() == ([], [], [])
+    assert site.publish() == ([], [], ["b.md"])
+    (site.path / "b.md").unlink()
+    assert site.publish() == ([], [], [])
+
+
+def test_a_folder_that_was_moved_is_no_other_folder(site: Site, tmp_path: Path):
+    site.publish()
+    moved = tmp_path / "moved"
+    site.path.rename(moved)
+    site.path, site.published = moved, replace(site.published, folder=moved)
+    assert site.publish() == (["a.md", "b.md"], [], [])
 
 
 def test_a_touched_but_equal_file_is_not_sent_and_not_read_again(site: Site):
