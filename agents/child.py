@@ -33,7 +33,7 @@ def main(entry: str, folder: Path, parent: int) -> None:
     try:
         result = getattr(importlib.import_module(module), function)(arguments, folder)
     except EverlearnError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.stderr.write(" ".join(str(error).split()) + "\n")
         sys.exit(SAID)
     unfinished = folder / "result.json.part"
     unfinished.write_text(json.dumps(result))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.errors import Unavailable
 from infra.milvus_connection import Client, MilvusConnection
 from infra.milvus_filter import METADATA, expression, from_stored, literal
 from infra.milvus_schema import STORED, messages, schema

@@ -16,7 +16,7 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.dry_run import show
 from agents.commands.files import DocumentFiles, is_document
 from agents.commands.folders import Folder
-from agents.commands.indexing import describe_missing, wait_until_indexed
+from agents.commands.indexing import Told, describe_empty, describe_missing, wait_until_indexed
 from agents.commands.inputs import STANDARD_INPUT, open_items
 from agents.commands.jsonl import BYTE_ORDER_MARK, Faulty, Item, Refusal, read_object
 from agents.commands.listing import list_folder
@@ -28,7 +28,7 @@ from infra.conversion import Converter
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from infra.published_files import FILE_NAME, PublishedFiles
 from infra.settings import Settings
-from schemas.documents import DEFAULT_TENANT, DocumentSubmitted, DocumentWithdrawn, Metadata
+from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted, DocumentWithdrawn, Metadata
 from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
 
 FIRST = 16
@@ -45,7 +45,12 @@ Items = Iterable[Item[sources.Document] | Refusal]
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenant where a line names none.")
 @metadata_option("Metadata of each document that does not have the key. Repeatable; numbers, true and false are such.")
 @click.option("--prefix", default="", metavar="TEXT", help="What the ids of files begin with, such as wiki/.")
-@click.option("--all", "everything", is_flag=True, help="Of a folder: send unchanged files too, and those whose ids another folder has.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Of a folder: send unchanged files too, and what another folder has.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be sent, withdrawn and refused, and send nothing.")
 @json_option
 @pass_context
@@ -104,11 +109,16 @@ def _publish(context: Context, items: Items, path: str, patience_seconds: float 
         if not unchanged:
             tally.require_something(path)
         missing: dict[str, datetime] = {}
+        empty: list[str] = []
         if reader is not None and patience_seconds is not None:
             with progress("indexing", len(newest)) as advance:
-                missing = wait_until_indexed(
-                    reader, newest, patience_seconds=patience_seconds, on_indexed=lambda: advance(1)
-                )
+
+                def note_indexed(event: Told) -> None:
+                    advance(1)
+                    if isinstance(event, DocumentIndexed) and not event.chunk_count:
+                        empty.append(event.document_id)
+
+                missing = wait_until_indexed(reader, newest, patience_seconds=patience_seconds, on_indexed=note_indexed)
     report: dict[str, Any] = {
         "published": tally.sent[DocumentSubmitted],
         "withdrawn": tally.sent[DocumentWithdrawn],
@@ -119,6 +129,8 @@ def _publish(context: Context, items: Items, path: str, patience_seconds: float 
     }
     if reader is not None:
         report |= {"indexed": len(newest) - len(missing), "missing": [key.partition("/")[2] for key in missing]}
+    if empty:
+        note(describe_empty(empty))
     sentence = _nothing_changed(folder) if folder is not None and not tally.total else _sentence(report)
     conclude(report, sentence, as_json=context.json)
     if missing:

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from agents.commands.output import one_line
 from infra.kafka import StoredRecord
 from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import MalformedRecord, decode
 
 POLL_SECONDS = 0.5
 SHOWN_MISSING = 5
+WIDEST_NAME = 100
+
+Told = DocumentIndexed | DocumentUnindexed
 
 
 class Reader(Protocol):
@@ -26,7 +30,7 @@ def wait_until_indexed(
     waiting: dict[str, datetime],
     *,
     patience_seconds: float,
-    on_indexed: Callable[[], None] = lambda: None,
+    on_indexed: Callable[[Told], None] = lambda _event: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, datetime]:
     """What is still missing after nothing has arrived for so long; nothing when all is searchable.
@@ -46,15 +50,25 @@ def wait_until_indexed(
             if event.key in missing and event.submitted_at >= missing[event.key]:
                 del missing[event.key]
                 deadline = clock() + patience_seconds
-                on_indexed()
+                on_indexed(event)
     return missing
 
 
 def describe_missing(missing: dict[str, datetime], total: int, patience_seconds: float) -> str:
     """One line that says which documents are not searchable, and where to look."""
-    names = ", ".join(key.partition("/")[2] for key in list(missing)[:SHOWN_MISSING])
-    more = f" and {len(missing) - SHOWN_MISSING:,} more" if len(missing) > SHOWN_MISSING else ""
     return (
         f"{len(missing):,} of {total:,} documents are not indexed, and nothing came for {patience_seconds:g} s: "
-        f"{names}{more}; they are published all the same: see 'everlearn status' and 'everlearn dlq list'"
+        f"{_names([key.partition('/')[2] for key in missing])}; they are published all the same: see "
+        "'everlearn status' and 'everlearn dlq list'"
     )
+
+
+def describe_empty(names: Sequence[str]) -> str:
+    """One line about documents that no search can find."""
+    what = "1 document holds" if len(names) == 1 else f"{len(names):,} documents hold"
+    return f"{what} nothing that can be searched: {_names(names)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_MISSING:,} more" if len(names) > SHOWN_MISSING else ""
+    return ", ".join(one_line(name, WIDEST_NAME) for name in names[:SHOWN_MISSING]) + more

@@ -15,7 +15,7 @@ from agents.errors import EverlearnError
 
 @dataclass
 class Listing:
-    """Files by the ids of their documents, sorted; ``closed`` are the folders that could not be read, in the same form."""
+    """Files by the ids of their documents, sorted; ``closed``: the folders that could not be read, as ids begin."""
 
     files: dict[str, Path] = field(default_factory=dict)
     passed_over: dict[str, str] = field(default_factory=dict)

@@ -101,13 +101,13 @@ def asked(peer: Peer) -> list[QuestionAsked]:
 
 
 def indexes(event: Event, _context: Context) -> Iterable[Event]:
-    """An indexer: says of each document that it is done; never of one that is called lost."""
+    """An indexer: says of each document that it is done, of "empty…" that it has no chunk, of "lost" nothing."""
     if isinstance(event, DocumentSubmitted) and event.document_id != "lost":
         yield DocumentIndexed(
             document_id=event.document_id,
             tenant=event.tenant,
             content_hash="0",
-            chunk_count=1,
+            chunk_count=0 if event.document_id.startswith("empty") else 1,
             embedding_model="none",
             submitted_at=event.submitted_at,
         )

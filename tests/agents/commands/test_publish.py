@@ -99,6 +99,14 @@ def test_waiting_ends_with_the_documents_that_are_missing(everlearn: Everlearn, 
     )
 
 
+def test_documents_that_no_search_can_find_are_named(everlearn: Everlearn, indexer: Peer, tmp_path: Path):
+    path = write_lines(tmp_path / "docs.jsonl", {"id": "a", "text": "A"}, {"id": "empty\npage", "text": "<script>"})
+    result = everlearn("publish", "documents", path, "--wait")
+    assert result.code == 0
+    assert result.err == "1 document holds nothing that can be searched: empty page\n"
+    assert "2 of 2 are indexed" in result.out
+
+
 def test_examples_and_feedback_reach_their_topics(
     everlearn: Everlearn, kafka_config: KafkaClientConfig, tmp_path: Path
 ):
