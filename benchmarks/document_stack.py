@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +32,9 @@ from infra.sql.database import Database  # noqa: E402
 from infra.sql.documents import SqlDocuments  # noqa: E402
 from infra.sql.indexes import SqlIndexes  # noqa: E402
 from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn  # noqa: E402
-from schemas.envelope import decode, encode, new_context  # noqa: E402
-from schemas.retrieval import Hit, Search  # noqa: E402
+from schemas.envelope import decode, derived_id, encode, new_context  # noqa: E402
+from schemas.features import DocumentState  # noqa: E402
+from schemas.retrieval import Chunk, Hit, Search  # noqa: E402
 
 Published = DocumentSubmitted | DocumentWithdrawn
 
@@ -141,6 +142,45 @@ def stack(home: Path, **others: int) -> Iterator[Stack]:
             made.close()
     finally:
         command(home, "down")
+
+
+def fill(running: Stack, chunks: int, text: Callable[[], str]) -> None:
+    """Documents of five chunks with vectors of no meaning, straight into Milvus and SQL."""
+    (index,) = running.indexes.active()
+    store = running.stores.of(index)
+    numbers = np.random.default_rng(0)
+    for start in range(0, chunks, 1000):
+        made = [
+            Chunk(
+                chunk_id=derived_id("filler", start + at),
+                tenant="default",
+                document_id=f"filler {(start + at) // 5}",
+                version=f"filler {(start + at) // 5}",
+                ordinal=at % 5,
+                text=text(),
+            )
+            for at in range(1000)
+        ]
+        vectors = numbers.standard_normal((1000, index.dimension)).astype(np.float32)
+        store.upsert(made, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        with running.database.transaction():
+            for name in sorted({chunk.document_id for chunk in made}):
+                running.documents.put(_filler_state(name))
+
+
+def _filler_state(name: str) -> DocumentState:
+    return DocumentState(
+        tenant="default",
+        document_id=name,
+        version=name,
+        content_hash=name,
+        chunk_count=5,
+        embedding_model="",
+        title=None,
+        uri=None,
+        submitted_at=now(),
+        event_id=name,
+    )
 
 
 def passages(most: int = 2092) -> list[DocumentSubmitted]:

@@ -1,7 +1,8 @@
 """Documents on their way into the index: bulk loads, freshness, single documents and searches beside a bulk load.
 
-``python -m benchmarks.documents [bulk] [freshness] [load]`` on a fresh embedded stack each; all three where none is
-named. The bare part of ``bulk`` is ``encode`` on the same chunks in this process, with the stack down.
+``python -m benchmarks.documents [bulk] [growth] [freshness] [load]`` on a fresh embedded stack each; all where none
+is named. The bare parts of ``bulk`` are sentence-transformers' ``encode`` and the embedder's own ``embed`` on
+the same chunks and backend in this process, with the stack down.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from agents.indexer.chunking import make_chunks, text_to_embed
-from benchmarks.document_stack import Stack, dense, now, passages, percentile, stack
+from benchmarks.document_stack import Stack, dense, fill, now, passages, percentile, stack
 from benchmarks.visible import WORDS, Visible, sentence
 from schemas.documents import DocumentSubmitted
-from schemas.envelope import derived_id
-from schemas.features import DocumentState
-from schemas.retrieval import Chunk
 from schemas.topics import BULK_DOCUMENTS
+
+PARTS = ("bulk", "growth", "freshness", "load")
 
 
 def warm(running: Stack) -> None:
@@ -55,17 +53,43 @@ def bulk(folder: Path, most: int) -> None:
         for chunk in make_chunks(event, "v", embedder.token_spans, index.recipe)
     ]
     distinct = list(dict.fromkeys(texts))
-    embedder.embed(distinct[:64])
-    began = time.monotonic()
-    embedder.embed(distinct)
-    alone = time.monotonic() - began
-    print(f"bulk: {len(documents):,} documents, {len(texts):,} chunks, {len(distinct):,} of them distinct")
-    print("| through the topic | encode alone | ratio | loader's peak memory |")
-    print("|---|---|---|---|")
-    print(
-        f"| {len(distinct) / through:.1f} chunks/s | {len(distinct) / alone:.1f} chunks/s | {alone / through:.2f} | "
-        f"{peak / 1e6:.2f} GB |\n"
+    library = embedder.library
+    print(f"bulk: {len(documents):,} documents, {len(texts):,} chunks, {len(distinct):,} of them distinct; chunks/s:")
+    print("| through the topic | embed alone | encode alone | of encode | of embed | loader's peak memory |")
+    print("|---|---|---|---|---|---|")
+    own, encode = (
+        _seconds(embedder.embed, distinct),
+        _seconds(lambda some: library.encode(some, batch_size=32, normalize_embeddings=True), distinct),
     )
+    print(
+        f"| {len(distinct) / through:.1f} | {len(distinct) / own:.1f} | {len(distinct) / encode:.1f} | "
+        f"{encode / through:.2f} | {own / through:.2f} | {peak / 1e6:.2f} GB |\n"
+    )
+
+
+def _seconds(embed: Callable[[list[str]], object], texts: list[str]) -> float:
+    embed(texts[:64])
+    began = time.monotonic()
+    embed(texts)
+    return time.monotonic() - began
+
+
+def growth(folder: Path, most: int, times: int = 10) -> None:
+    """The same texts again and again under other ids: their embeddings are kept, so that only the corpus grows."""
+    documents = passages(most)
+    print(f"growth: {len(documents):,} documents a round")
+    print("| round | seconds | loader MB | indexer MB |\n|---|---|---|---|")
+    with stack(folder / "growth") as running:
+        warm(running)
+        for number in range(1, times + 1):
+            again = [each.model_copy(update={"document_id": f"{number} {each.document_id}"}) for each in documents]
+            with running.listening() as reader:
+                began = time.monotonic()
+                running.publish(again, BULK_DOCUMENTS)
+                took = running.until_indexed(reader, again) - began
+            loader, indexer = (_status(running.workers()[name], "VmRSS") / 1e3 for name in ("loader-1", "indexer-1"))
+            print(f"| {number} | {took:.0f} | {loader:,.0f} | {indexer:,.0f} |", flush=True)
+    print()
 
 
 def _status(pid: int, name: str) -> float:
@@ -74,50 +98,11 @@ def _status(pid: int, name: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def fill(running: Stack, chunks: int, dice: random.Random) -> None:
-    """Documents of five chunks with vectors of no meaning, straight into Milvus and SQL."""
-    (index,) = running.indexes.active()
-    store = running.stores.of(index)
-    numbers = np.random.default_rng(0)
-    for start in range(0, chunks, 1000):
-        made = [
-            Chunk(
-                chunk_id=derived_id("filler", start + at),
-                tenant="default",
-                document_id=f"filler {(start + at) // 5}",
-                version=f"filler {(start + at) // 5}",
-                ordinal=at % 5,
-                text=sentence(dice, 40),
-            )
-            for at in range(1000)
-        ]
-        vectors = numbers.standard_normal((1000, index.dimension)).astype(np.float32)
-        store.upsert(made, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-        with running.database.transaction():
-            for name in sorted({chunk.document_id for chunk in made}):
-                running.documents.put(_filler_state(name))
-
-
-def _filler_state(name: str) -> DocumentState:
-    return DocumentState(
-        tenant="default",
-        document_id=name,
-        version=name,
-        content_hash=name,
-        chunk_count=5,
-        embedding_model="",
-        title=None,
-        uri=None,
-        submitted_at=now(),
-        event_id=name,
-    )
-
-
 def freshness(folder: Path, chunks: int, each: int) -> None:
     dice = random.Random(7)
     with stack(folder / "fresh") as running:
         warm(running)
-        fill(running, chunks, dice)
+        fill(running, chunks, lambda: sentence(dice, 40))
         visible = Visible(running)
         texts = [(f"doc {n}", sentence(dice, 40), sentence(dice, 40)) for n in range(each)]
         encoding = []
@@ -205,16 +190,18 @@ def _after(seconds: float) -> Callable[[], bool]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("parts", nargs="*", choices=["bulk", "freshness", "load", []])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--passages", type=int, default=2092)
     parser.add_argument("--chunks", type=int, default=50_000)
     parser.add_argument("--each", type=int, default=200)
     options = parser.parse_args()
-    parts = options.parts or ["bulk", "freshness", "load"]
+    parts = options.parts or PARTS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "bulk" in parts:
             bulk(folder, options.passages)
+        if "growth" in parts:
+            growth(folder, options.passages)
         if "freshness" in parts:
             freshness(folder, options.chunks, options.each)
         if "load" in parts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from infra.policies import Table
@@ -11,6 +13,8 @@ from schemas.event import Name
 class EmbeddingSettings(Table):
     model: str = "all-MiniLM-L6-v2"
     """A sentence-transformers model by name or path; the default is the one that ships with Everlearn."""
+    backend: Literal["auto", "openvino", "torch"] = "auto"
+    """What runs it; ``auto``: torch where there is a GPU, else OpenVINO, or torch where that does not run the model."""
 
 
 class IndexerSettings(Table):

@@ -12,7 +12,17 @@ import pytest
 
 from tests.test_layers import ROOMS, ROOT, files, modules_imported, within
 
-MODELS = {"torch", "transformers", "peft", "sentence_transformers", "accelerate", "safetensors", "gguf", "bitsandbytes"}
+MODELS = {
+    "torch",
+    "transformers",
+    "peft",
+    "sentence_transformers",
+    "accelerate",
+    "safetensors",
+    "gguf",
+    "bitsandbytes",
+    "openvino",
+}
 SERVICES = {
     "sqlalchemy",
     "alembic",

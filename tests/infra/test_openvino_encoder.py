@@ -1,0 +1,109 @@
+"""An encoder on OpenVINO gives torch's vectors, is exported once, and gives way to torch where it cannot be had."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.errors import ModelMissing
+from infra.document_settings import EmbeddingSettings
+from infra.embedder import PACKAGED, SentenceTransformerEmbedder, model_folder
+from infra.settings import ModelSettings, Settings
+
+TEXTS = ["a", "", "a longer text about boats", "word " * 300, "日本語 ok " * 40, *("boats " * n for n in range(1, 70))]
+
+
+def embedder(home: Path, backend: str, model: str = PACKAGED) -> SentenceTransformerEmbedder:
+    embedding = EmbeddingSettings.model_validate({"model": model, "backend": backend})
+    return SentenceTransformerEmbedder(
+        Settings(home=home, embedding=embedding, model=ModelSettings(folder=home / "models", threads=1))
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def exported(home: Path) -> list[Path]:
+    return sorted((home / "models" / "openvino").glob("model-*/encoder.bin"))
+
+
+def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Path) -> None:
+    expected = embedder(home, "torch").embed(TEXTS)
+    assert not exported(home)
+    found = embedder(home, "openvino")
+    np.testing.assert_allclose(found.embed(TEXTS), expected, atol=2e-6)
+    np.testing.assert_allclose(np.concatenate([found.embed([text]) for text in TEXTS]), expected, atol=2e-6)
+    assert (found.dimension, found.max_tokens) == (384, 254)
+
+
+def test_an_encoder_is_exported_once_and_again_when_it_is_damaged(home: Path) -> None:
+    expected = embedder(home, "auto").embed(TEXTS[:5])
+    (file,) = exported(home)
+    made = file.stat().st_mtime_ns
+    embedder(home, "auto")
+    assert exported(home) == [file]
+    assert file.stat().st_mtime_ns == made
+    file.with_suffix(".xml").write_text("<net")
+    np.testing.assert_allclose(embedder(home, "openvino").embed(TEXTS[:5]), expected, atol=2e-6)
+    assert exported(home) == [file]
+    assert file.stat().st_mtime_ns > made
+
+
+def test_a_model_that_was_replaced_under_its_name_is_exported_anew(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(model_folder(PACKAGED), folder)
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.LayerNorm.weight"] = torch.flip(weights["embeddings.LayerNorm.weight"], (0,))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    after = embedder(home, "openvino", str(folder)).embed(["boats"])
+    assert float((embedder(home, "openvino").embed(["boats"]) @ after.T).max()) < 0.99
+    np.testing.assert_allclose(after, embedder(home, "torch", str(folder)).embed(["boats"]), atol=2e-6)
+
+
+def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operation\nand a long story")
+
+    expected = embedder(home, "torch").embed(TEXTS[:5])
+    monkeypatch.setattr(openvino, "convert_model", refuse)
+    np.testing.assert_array_equal(embedder(tmp_path, "auto").embed(TEXTS[:5]), expected)
+    with pytest.raises(ModelMissing, match=r"^\[embedding\] backend: OpenVINO does not run model: no such operation; "):
+        embedder(tmp_path, "openvino")
+
+
+def test_an_encoder_that_says_something_else_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import infra.openvino_encoder as room
+
+    expected = embedder(home, "torch").embed(TEXTS[:5])
+    true = room._Encoder.__call__
+
+    def shifted(self: room._Encoder, **features: object) -> object:
+        output = true(self, **features)
+        output.last_hidden_state = output.last_hidden_state.roll(1, -1)
+        return output
+
+    monkeypatch.setattr(room._Encoder, "__call__", shifted)
+    np.testing.assert_array_equal(embedder(home, "auto").embed(TEXTS[:5]), expected)
+    with pytest.raises(ModelMissing, match="are not torch's: a cosine of"):
+        embedder(home, "openvino")
+
+
+def test_nothing_reports_its_use_to_anybody() -> None:
+    code = (
+        "import sys; from infra.openvino_encoder import _openvino; _openvino(); import openvino.tools.ovc; "
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
