@@ -1,4 +1,4 @@
-"""A run's child process: ``python -m agents.child MODULE:FUNCTION FOLDER PARENT_PID``.
+"""A run's child process: ``python -m agents.child MODULE:FUNCTION FOLDER PARENT_PID NICENESS``.
 
 Niced, so that serving goes first, and bound to its parent, so that a run taken over is not done twice at once.
 """
@@ -16,18 +16,17 @@ from pathlib import Path
 from agents.errors import EverlearnError
 
 _PR_SET_PDEATHSIG = 1
-_NICENESS = 10
 SAID = 3
 """The exit code of a run whose last line on stderr says all that its reader needs."""
 
 
-def main(entry: str, folder: Path, parent: int) -> None:
+def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
     """Calls the function with (arguments, folder) and leaves its JSON object in ``result.json``."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             sys.exit("the parent is gone")
-    os.nice(_NICENESS)
+    os.nice(niceness)
     module, _, function = entry.partition(":")
     arguments = json.loads((folder / "arguments.json").read_text())
     try:
@@ -41,4 +40,4 @@ def main(entry: str, folder: Path, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

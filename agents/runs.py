@@ -117,7 +117,8 @@ class Runner:
             return _result(folder, 0)  # an earlier attempt ended, but its result could not be written down
         (folder / "arguments.json").write_text(json.dumps(claim.arguments))
         with (folder / "log").open("ab") as output:
-            command = [sys.executable, "-m", "agents.child", kind.entry, str(folder), str(os.getpid())]
+            module = [sys.executable, "-m", "agents.child"]
+            command = [*module, kind.entry, str(folder), str(os.getpid()), str(kind.niceness)]
             child = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
         try:
             await self._watch(child, claim, folder)

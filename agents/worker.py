@@ -40,6 +40,8 @@ class RunKind:
     done: Callable[[Claim, dict[str, Any]], Outcome]
     failed: Callable[[Claim, str], Outcome]
     max_attempts: int = 3
+    niceness: int = 10
+    """How far the child steps back behind those who serve: at 10 it gets a tenth of a busy processor, at 5 a quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)

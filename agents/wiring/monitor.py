@@ -15,6 +15,9 @@ from infra.settings import Settings
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
 
+CHECK_NICENESS = 5
+"""A check is half a minute's work, and everything that helps against drift waits for it."""
+
 
 def build(settings: Settings) -> Worker:
     """A worker over the configured database. Raises ConfigurationError when no check could ever find drift."""
@@ -43,5 +46,13 @@ def build(settings: Settings) -> Worker:
         handle=monitor.handle,
         followers=(Follower(topic="promotions.v1", apply=monitor.follow),),
         ticks=(Tick(name="look", every_seconds=policy.tick_seconds, handle=monitor.tick),),
-        runs=(RunKind(name=CHECK, entry="agents.wiring.drift_check:run", done=monitor.done, failed=monitor.failed),),
+        runs=(
+            RunKind(
+                name=CHECK,
+                entry="agents.wiring.drift_check:run",
+                done=monitor.done,
+                failed=monitor.failed,
+                niceness=CHECK_NICENESS,
+            ),
+        ),
     )

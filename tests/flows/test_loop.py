@@ -100,7 +100,7 @@ def test_with_corrections_drift_ends_in_the_promotion_of_an_adapter_that_knows_t
         with customers.coming(messages("drift_new")[60:140]):
             loop.running("monitor", progress=-1.0)
             loop.kill("monitor-1", "indexer-1")
-            until(lambda: any(each.remedy == "retrain" for each in loop.of(DriftDetected)), 240)
+            until(lambda: any(each.remedy == "retrain" for each in loop.of(DriftDetected)), 400)
         loop.wait(AdapterValidated, heard)
         with customers.coming(shop.interleaved(some("canary_old"), messages("canary_new"))):
             promoted = loop.promotion(heard)
