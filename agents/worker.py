@@ -41,7 +41,7 @@ class RunKind:
     failed: Callable[[Claim, str], Outcome]
     max_attempts: int = 3
     niceness: int = 10
-    """How far the child steps back behind those who serve: at 10 it gets a tenth of a busy processor, at 5 a quarter."""
+    """How far the child steps back behind who serves: at 10 it gets a tenth of a busy processor, at 5 a quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)
