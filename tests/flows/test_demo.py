@@ -1,0 +1,138 @@
+"""The demo to its end with agents killed in the middle of its second half; then its trace, and a rollback by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.demo.shop import TASK, messages
+from infra.settings import load
+from infra.sql.database import Database
+from infra.sql.runs import SqlRunStore
+from schemas.delivery import Run
+from tests.fixtures.stack import RunningHome
+from tests.flows.loop_scene import until
+
+pytestmark = [pytest.mark.flow, pytest.mark.long, pytest.mark.timeout(1800)]
+
+STAGE_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Told:
+    """The demo's home, which is still up, its last line, and the runs whose workers were killed."""
+
+    home: RunningHome
+    report: dict[str, Any]
+    interrupted: list[Run]
+
+
+@pytest.fixture(scope="module")
+def told(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    around = tmp_path_factory.mktemp("demo") / "home"
+    home = RunningHome(around / "demo", models_folder)
+    demo = RunningHome(around, models_folder).start("demo", "--json", "--keep")
+    try:
+        interrupted = _kill_on_the_way(home)
+        said, _ = demo.communicate(timeout=STAGE_SECONDS)
+        assert demo.returncode == 0, f"{said}\n{home.logs()}"
+        yield Told(home, json.loads(said.splitlines()[-1]), interrupted)
+    finally:
+        demo.kill()
+        home.run("down", check=False)
+
+
+def _kill_on_the_way(home: RunningHome) -> list[Run]:
+    """Each worker of the second half once, while a child of it is at work; the recorder and the indexer with them."""
+    until(lambda: (home.path / "everlearn.db").exists(), STAGE_SECONDS)
+    with _runs(home) as runs:
+
+        def second(agent: str, progress: float) -> Callable[[], Run | None]:
+            """Of the agent, the run after the one that made the first adapter, once its child is so far."""
+
+            def found() -> Run | None:
+                made = runs.of_task(agent, TASK, 20)
+                last = made[0] if len(made) > (0 if agent == "monitor" else 1) else None
+                is_at_work = last is not None and last.state == "running"
+                return last if is_at_work and last.progress.get("done", -1.0) >= progress else None
+
+            return found
+
+        interrupted = []
+        for agent, progress, others in (
+            ("monitor", 0.0, ("indexer-1",)),
+            ("trainer", 0.3, ("recorder-1",)),
+            ("validator", 0.3, ("promoter-1",)),
+        ):
+            interrupted.append(until(second(agent, progress), STAGE_SECONDS))
+            pids = home.pids()
+            for worker in (f"{agent}-1", *others):
+                os.kill(pids[worker], signal.SIGKILL)
+    return interrupted
+
+
+@contextmanager
+def _runs(home: RunningHome) -> Iterator[SqlRunStore]:
+    until(lambda: (home.path / "everlearn.toml").exists())
+    database = Database(load(home.path, environ={}).sql_url())
+    try:
+        until(lambda: _reads(database), STAGE_SECONDS)
+        yield SqlRunStore(database)
+    finally:
+        database.close()
+
+
+def _reads(database: Database) -> bool:
+    try:
+        SqlRunStore(database).unfinished("trainer")
+    except Exception:  # noqa: BLE001  # the tables are being made
+        return False
+    return True
+
+
+def test_the_new_line_is_learned_and_nothing_is_lost_though_agents_were_killed(told: Told) -> None:
+    report = told.report
+    assert report["after"]["new"] >= report["before"]["new"] + 0.5
+    assert report["after"]["old"] >= report["before"]["old"] - 0.05
+    assert (report["failed"], report["wrong_adapter"]) == (0, 0)
+    assert report["probed"] > 0
+    with _runs(told.home) as runs:
+        ended = [runs.show(run.run_id) for run in told.interrupted]
+    assert [(run.agent, run.state, run.attempt) for run in ended if run is not None] == [
+        ("monitor", "done", 2),
+        ("trainer", "done", 2),
+        ("validator", "done", 2),
+    ]
+    adapters = told.home.json("adapters", "list")
+    assert [each["state"] for each in adapters] == ["validated", "validated"]
+
+
+def test_the_promotion_can_be_traced_to_the_corrections_that_caused_it(told: Told) -> None:
+    (shown,) = told.home.json("adapters", "show", told.report["adapter_id"])
+    lineage = shown["lineage"]
+    assert lineage["cause"]["kind"] == "drift"
+    assert Path(lineage["cause"]["report_uri"].removeprefix("file://")).is_file()
+    assert lineage["corrections"]["count"] > 50
+    answer = lineage["corrections"]["answers"][0]
+    (row,) = told.home.json("interactions", "show", answer)
+    assert row["correction"]
+    assert any("promoted" in each["event"] and each["role"] == "champion" for each in lineage["releases"])
+
+
+def test_a_rollback_by_hand_returns_to_the_adapter_before(told: Told) -> None:
+    first = next(
+        each["adapter_id"]
+        for each in told.home.json("adapters", "list")
+        if each["adapter_id"] != told.report["adapter_id"]
+    )
+    told.home.run("rollback", TASK, "--reason", "a test", "--wait")
+    (answer,) = told.home.json("ask", messages("heldout_new")[20].text, "--task", TASK)
+    assert answer["adapter_id"] == first
