@@ -72,7 +72,7 @@ class SentenceTransformerEmbedder:
         if settings.model.threads is not None:
             torch.set_num_threads(settings.model.threads)
         self._name = model
-        self._model = _load(folder)
+        self._model = load_model(folder)
         _accelerate(self._model, folder, settings)
         # A copy without truncation or padding: the model's own is changed by every call to embed.
         self._tokenizer: Any = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
@@ -157,7 +157,8 @@ def _accelerate(model: Any, folder: Path, settings: Settings) -> None:
         log.warning("torch embeds", reason=str(error))
 
 
-def _load(folder: Path) -> Any:
+def load_model(folder: Path) -> Any:
+    """The SentenceTransformer in a folder. Raises ModelMissing."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 

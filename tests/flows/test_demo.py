@@ -60,9 +60,10 @@ def _kill_on_the_way(home: RunningHome) -> list[Run]:
 
             def found() -> Run | None:
                 made = runs.of_task(agent, TASK, 20)
-                last = made[0] if len(made) > (0 if agent == "monitor" else 1) else None
-                is_at_work = last is not None and last.state == "running"
-                return last if is_at_work and last.progress.get("done", -1.0) >= progress else None
+                for last in made[:1] if agent == "monitor" else made[:-1][:1]:
+                    if last.state == "running" and last.progress.get("done", -1.0) >= progress:
+                        return last
+                return None
 
             return found
 

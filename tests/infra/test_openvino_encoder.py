@@ -12,7 +12,9 @@ import pytest
 
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
-from infra.embedder import PACKAGED, SentenceTransformerEmbedder, model_folder
+from infra.embedder import PACKAGED, SentenceTransformerEmbedder, load_model, model_folder
+from infra.openvino_encoder import NotExported, _export, _Forward
+from infra.openvino_export import export
 from infra.settings import ModelSettings, Settings
 
 TEXTS = ["a", "", "a longer text about boats", "word " * 300, "日本語 ok " * 40, *("boats " * n for n in range(1, 70))]
@@ -70,39 +72,39 @@ def test_a_model_that_was_replaced_under_its_name_is_exported_anew(home: Path, t
     np.testing.assert_allclose(after, embedder(home, "torch", str(folder)).embed(["boats"]), atol=2e-6)
 
 
-def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
-
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("no such operation\nand a long story")
-
+def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path) -> None:
     expected = embedder(home, "torch").embed(TEXTS[:5])
-    monkeypatch.setattr(openvino, "convert_model", refuse)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "openvino").write_text("in the way")
     np.testing.assert_array_equal(embedder(tmp_path, "auto").embed(TEXTS[:5]), expected)
-    with pytest.raises(ModelMissing, match=r"^\[embedding\] backend: OpenVINO does not run model: no such operation; "):
+    with pytest.raises(ModelMissing, match=r"^\[embedding\] backend: OpenVINO does not run model: .* File exists"):
         embedder(tmp_path, "openvino")
 
 
-def test_an_encoder_that_says_something_else_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infra.openvino_encoder as room
+def test_what_an_export_says_last_is_why_torch_embeds(tmp_path: Path) -> None:
+    with pytest.raises(NotExported, match="does not load as an embedding model") as caught:
+        _export(tmp_path, tmp_path / "kept" / "encoder.xml")
+    assert "\n" not in str(caught.value)
 
-    expected = embedder(home, "torch").embed(TEXTS[:5])
-    true = room._Encoder.__call__
 
-    def shifted(self: room._Encoder, **features: object) -> object:
+def test_an_encoder_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(model_folder(PACKAGED))
+    true = _Forward.__call__
+
+    def shifted(self: _Forward, **features: object) -> object:
         output = true(self, **features)
         output.last_hidden_state = output.last_hidden_state.roll(1, -1)
         return output
 
-    monkeypatch.setattr(room._Encoder, "__call__", shifted)
-    np.testing.assert_array_equal(embedder(home, "auto").embed(TEXTS[:5]), expected)
-    with pytest.raises(ModelMissing, match="are not torch's: a cosine of"):
-        embedder(home, "openvino")
+    monkeypatch.setattr(_Forward, "__call__", shifted)
+    with pytest.raises(NotExported, match="OpenVINO's vectors of mine are not torch's: a cosine of"):
+        export(model, "mine", tmp_path / "kept" / "encoder.xml")
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_nothing_reports_its_use_to_anybody() -> None:
     code = (
-        "import sys; from infra.openvino_encoder import _openvino; _openvino(); import openvino.tools.ovc; "
+        "import sys; from infra.openvino_encoder import import_openvino; import_openvino(); import openvino.tools.ovc; "
         "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
