@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from agents.errors import InvalidEvent
 from agents.indexer.ports import Documents, Indexes, KeptVectors, RetiredVersions, VectorStores
-from agents.indexer.settling import Settlement
+from agents.indexer.settling import Settlement, Standing
 from agents.indexer.versions import DocumentEvent, Key, key_of, plan
 from agents.indexer.writing import IndexWriter
 from agents.outcome import NOTHING, Outcome
@@ -71,9 +71,10 @@ class Indexer:
         states = self._documents.current(list(events))
         indexes = self._indexes.active()
         plans = self._writer.write_plans(indexes, {key: plan(states.get(key), events[key]) for key in events})
-        outcomes = [self._settlement.outcome(received, plans[key_of(received)]) for received in batch]
+        standing: Standing = {}
+        outcomes = [self._settlement.outcome(received, plans[key_of(received)], standing) for received in batch]
         # Once a batch is enough: its effects run in one transaction, and the last ``after`` once that is committed.
-        outcomes[0] = self._settlement.unless_changed(indexes, list(events), outcomes[0])
+        outcomes[0] = self._settlement.unless_changed(indexes, list(events), standing, outcomes[0])
         outcomes[-1] = replace(outcomes[-1], after=self._sweep)
         return outcomes
 

@@ -15,6 +15,9 @@ from schemas.envelope import Received
 from schemas.features import DocumentState
 from schemas.indexes import Index
 
+Standing = dict[Key, DocumentState | None]
+"""What the table says of a batch's documents, read and locked once for all of them in the batch's transaction."""
+
 
 class Settlement:
     """Makes plans true, and retires every version that is not current in the end."""
@@ -22,16 +25,21 @@ class Settlement:
     def __init__(self, documents: Documents, retired: RetiredVersions, indexes: Indexes) -> None:
         self._documents, self._retired, self._indexes = documents, retired, indexes
 
-    def outcome(self, received: Received[DocumentEvent], planned: Plan | None) -> Outcome:
-        """What an event leads to once what was planned for its document is in the vector stores."""
+    def outcome(self, received: Received[DocumentEvent], planned: Plan | None, standing: Standing) -> Outcome:
+        """What an event leads to once what was planned for its document is in the vector stores.
+
+        ``standing``: one for the batch, filled by the outcome of ``unless_changed``.
+        """
         event, key, time = received.event, key_of(received), received.context.time
         own = NO_VERSION
         if isinstance(event, DocumentSubmitted):
             own = version_of(Received(event=event, context=received.context, position=received.position))
-        return Outcome(effect=lambda: (self.settle(key, planned, own, time),))
+        return Outcome(effect=lambda: (self.settle(key, planned, own, time, standing),))
 
-    def unless_changed(self, indexes: Sequence[Index], keys: Sequence[Key], outcome: Outcome) -> Outcome:
-        """The outcome, if the indexes are still those that its batch was written to and counted for.
+    def unless_changed(
+        self, indexes: Sequence[Index], keys: Sequence[Key], standing: Standing, outcome: Outcome
+    ) -> Outcome:
+        """The batch's first outcome, if the indexes are still those that the batch was written to and counted for.
 
         ``keys``: all documents of the batch, which are locked together, so that two workers never wait for each other.
         """
@@ -40,19 +48,19 @@ class Settlement:
         def effect() -> Sequence[Output | RunRequest]:
             if {(index.index_id, index.state) for index in self._indexes.active()} - written:
                 raise Unavailable("another index is being built, or serves, since: trying again")
-            self._documents.current(keys)
+            found = self._documents.current(keys)
+            standing.update({key: found.get(key) for key in keys})
             return outcome.effect() if outcome.effect else ()
 
         return replace(outcome, effect=effect)
 
-    def settle(self, key: Key, plan: Plan | None, own_version: str, time: datetime) -> Output:
+    def settle(self, key: Key, plan: Plan | None, own_version: str, time: datetime, standing: Standing) -> Output:
         """Puts the plan's state unless a newer one stands, and says what stands then.
 
         ``own_version``: what the event at hand made, or an earlier attempt at it may have left in the vector store;
         unless it is current it is retired. So a crash after the upsert leaves nothing behind, whoever goes on.
         """
-        current = self._documents.current([key]).get(key)
-        final = current
+        final = current = standing[key]
         if plan is not None and _is_newer(plan.target, current):
             if plan.submission is None and not plan.target.withdrawn and _version(current) != plan.target.version:
                 raise Unavailable(
@@ -60,6 +68,7 @@ class Settlement:
                 )
             final = _counted(plan, current)
             self._documents.put(final, plan.submission.event if plan.submission else None)
+            standing[key] = final
         if final is None:
             raise Unavailable(f"document {key[1]!r} of {key[0]!r} vanished from the table meanwhile: trying again")
         for version in sorted({_version(current), own_version} - {final.version, NO_VERSION}):

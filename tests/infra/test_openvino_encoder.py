@@ -98,7 +98,7 @@ def test_an_encoder_that_says_something_else_is_not_kept(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(_Forward, "__call__", shifted)
     with pytest.raises(NotExported, match="OpenVINO's vectors of mine are not torch's: a cosine of"):
-        export(model, "mine", tmp_path / "kept" / "encoder.xml")
+        export(model, "mine", tmp_path / "kept" / "mine-1" / "encoder.xml")
     assert list((tmp_path / "kept").iterdir()) == []
 
 
