@@ -160,7 +160,8 @@ def main() -> None:
     asked = questions(options.questions, {row["id"] for row in documents})
     with tempfile.TemporaryDirectory() as folder:
         flow = through_the_topics(Path(folder), documents, asked, options.tokens)
-        produced = [answer for answer in flow["answers"] if "reason" not in answer]
+        said = [answer for answer in flow["answers"] if "reason" not in answer]
+        produced = [answer for answer in said if not answer["declined"]]
         bare = bare_parts(flow["home"], documents, produced, options.tokens)
     indexing = bare["chunks"] / flow["published"]["seconds"]
     encoding = bare["chunks"] / bare["encoding"]
@@ -175,7 +176,8 @@ def main() -> None:
     print(f"| chunks/s | {indexing:.1f} | {encoding:.1f} (encode) | {indexing / encoding:.2f} |")
     print(f"| answers/s | {answering:.2f} | {generating:.2f} (engine) | {answering / generating:.2f} |")
     print(f"| searches/s | {len(asked) / flow['searching']:.1f} | | |")
-    print(f"recall@5: {recall_at_5(asked, flow['hits']):.3f}; failed answers: {len(flow['answers']) - len(produced)}")
+    failed, declined = len(flow["answers"]) - len(said), len(said) - len(produced)
+    print(f"recall@5: {recall_at_5(asked, flow['hits']):.3f}; failed answers: {failed}; declined: {declined}")
 
 
 if __name__ == "__main__":
