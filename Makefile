@@ -27,7 +27,7 @@ test: setup ## The whole suite: pure tests first, then contracts, then whole flo
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not flow"
 	$(PYTHON) -m pytest -m "flow and not long" # one at a time: two stacks of eight agents starve each other on two cores
 
-test-long: setup ## The demo with its agents killed, and shuffled corrections: a quarter of an hour
+test-long: setup ## The demo with its agents killed, and shuffled corrections: twenty minutes and more
 	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py
 
 test-fast: setup ## Pure modules and memory twins alone, in under a minute

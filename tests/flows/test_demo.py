@@ -21,9 +21,9 @@ from schemas.delivery import Run
 from tests.fixtures.stack import RunningHome
 from tests.flows.loop_scene import until
 
-pytestmark = [pytest.mark.flow, pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.flow, pytest.mark.long, pytest.mark.timeout(3000)]
 
-STAGE_SECONDS = 900
+STAGE_SECONDS = 1200
 
 
 @dataclass(frozen=True)
