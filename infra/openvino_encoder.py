@@ -45,7 +45,7 @@ def run_on_openvino(model: SentenceTransformer, source: Path, kept: Path, thread
                 shutil.rmtree(path.parent, ignore_errors=True)
                 _export(source, path)
                 compiled = compile_encoder(path, threads)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         raise NotExported(f"OpenVINO does not run {source.name}: {first_line(error)}") from error
     use(model, compiled)
     for parameter in model[0].model.parameters():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 from agents.errors import ConfigurationError, EverlearnError, Unavailable
 from agents.indexer.ports import VectorStore
 from infra.memory.milvus import MemoryChunks
-from infra.milvus import MilvusChunks, MilvusStores
+from infra.milvus import MilvusChunks
 from infra.milvus_filter import literal
 from infra.milvus_schema import MAX_TEXT_BYTES
 from schemas.envelope import derived_id
-from schemas.indexes import Index, Recipe
 from schemas.retrieval import Chunk
 
 DIMENSION = 4
@@ -175,45 +173,6 @@ def test_another_client_finds_a_chunk_once_upsert_returned(
         milvus.delete([(written.tenant, written.document_id, written.version)])
         assert found(reader, vector(1, number), k=50) == []
     reader.close()
-
-
-def test_a_reader_does_not_bring_back_a_collection_that_was_dropped(
-    milvus: MilvusChunks, milvus_uri: str, unique_index: str
-) -> None:
-    reader = MilvusChunks(milvus_uri, None, unique_index, DIMENSION, make=False)
-    with pytest.raises(Unavailable, match="the index is being made"):
-        found(reader, vector(1))
-    milvus.upsert([chunk()], rows(vector(1)))
-    assert found(reader, vector(1)) == [chunk()]
-    milvus.drop()
-    for _ in range(2):
-        with pytest.raises(Unavailable, match="the index is being made"):
-            found(reader, vector(1))
-    milvus.upsert([chunk()], rows(vector(1)))
-    assert found(reader, vector(1)) == [chunk()]
-    reader.close()
-
-
-def test_stores_end_the_connections_of_indexes_that_are_gone(milvus_uri: str, unique_index: str) -> None:
-    def index(name: str) -> Index:
-        return Index(
-            index_id=f"{unique_index}{name}",
-            scope="",
-            recipe=Recipe(embedding_model="m", chunk_tokens=100, overlap_tokens=0),
-            dimension=DIMENSION,
-            state="serving",
-            created_at=datetime.now(UTC),
-        )
-
-    stores = MilvusStores(milvus_uri, None)
-    gone, stays = stores.of(index("a")), stores.of(index("b"))
-    for each in (gone, stays):
-        each.prepare()
-    stores.keep([index("b")])
-    assert stores.of(index("b")) is stays
-    assert stores.of(index("a")) is not gone
-    for name in "ab":
-        stores.drop(index(name))
 
 
 def test_an_upsert_larger_than_a_message_is_written_whole(milvus: MilvusChunks) -> None:
