@@ -13,7 +13,7 @@ from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import MalformedRecord, decode
 
 POLL_SECONDS = 0.5
-SHOWN_MISSING = 5
+SHOWN_NAMES = 5
 WIDEST_NAME = 100
 
 Told = DocumentIndexed | DocumentUnindexed
@@ -70,5 +70,5 @@ def describe_empty(names: Sequence[str]) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_MISSING:,} more" if len(names) > SHOWN_MISSING else ""
-    return ", ".join(one_line(name, WIDEST_NAME) for name in names[:SHOWN_MISSING]) + more
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(one_line(name, WIDEST_NAME) for name in names[:SHOWN_NAMES]) + more

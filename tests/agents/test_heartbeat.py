@@ -61,7 +61,9 @@ def test_a_worker_that_was_idle_for_long_may_get_its_first_message_in_peace(situ
     situation.idle = 3600
     situation.watch()
     situation.lag = 1
-    situation.watch()
+    situation.watch()  # it has been idle for an hour, but the message has only just come
+    with pytest.raises(Stalled, match="1 messages wait and none has arrived"):
+        situation.watch(starving_for=21)
 
 
 def test_a_batch_that_has_not_moved_for_too_long_ends_the_worker(situation: Situation) -> None:
@@ -89,6 +91,11 @@ def test_a_worker_that_waits_for_kafka_or_sql_waits_as_long_as_it_takes(situatio
     situation.delivery.waiting = "Kafka does not answer"
     situation.delivery.progressed_at = time.monotonic() - 3600
     situation.watch(starving_for=3600)
+    situation.idle = 3600
+    situation.watch(starving_for=3600)
+    situation.delivery.waiting, situation.idle = None, 0.0
+    with pytest.raises(Stalled, match="a batch has not moved"):
+        situation.watch()
 
 
 async def test_a_heartbeat_says_who_it_is_and_why_it_waits(situation: Situation) -> None:

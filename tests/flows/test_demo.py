@@ -82,7 +82,6 @@ def _kill_on_the_way(home: RunningHome) -> list[Run]:
 
 @contextmanager
 def _runs(home: RunningHome) -> Iterator[SqlRunStore]:
-    until(lambda: (home.path / "everlearn.toml").exists())
     database = Database(load(home.path, environ={}).sql_url())
     try:
         until(lambda: _reads(database), STAGE_SECONDS)
