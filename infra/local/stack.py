@@ -102,13 +102,14 @@ class Stack:
         )
 
     def prepare(self, progress: Progress) -> None:
-        """Fetches and converts what is made once: Kafka's jars and the base model."""
+        """Fetches and converts what is made once: Kafka's jars, the base model and the embedding model's encoder."""
         require_space(self.settings.home)
         if self.settings.kafka.bootstrap_servers == EMBEDDED:
             kafka.prepare(kafka_cache(self.settings), progress)
-        from infra.models import prepare
+        from infra import embedder, models
 
-        prepare(self.settings, progress)
+        models.prepare(self.settings, progress)
+        embedder.prepare(self.settings, progress)
 
     def start(self, lock: IO[str], stage: Stage) -> None:
         """Starts everything; returns when the agents have been started. Raises Unavailable with the reason."""

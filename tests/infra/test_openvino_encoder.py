@@ -12,7 +12,7 @@ import pytest
 
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
-from infra.embedder import PACKAGED, SentenceTransformerEmbedder, load_model, model_folder
+from infra.embedder import PACKAGED, SentenceTransformerEmbedder, load_model, model_folder, prepare
 from infra.openvino_encoder import NotExported, _export, _Forward
 from infra.openvino_export import export
 from infra.settings import ModelSettings, Settings
@@ -56,6 +56,22 @@ def test_an_encoder_is_exported_once_and_again_when_it_is_damaged(home: Path) ->
     np.testing.assert_allclose(embedder(home, "openvino").embed(TEXTS[:5]), expected, atol=2e-6)
     assert exported(home) == [file]
     assert file.stat().st_mtime_ns > made
+
+
+def test_what_is_prepared_ahead_is_what_a_worker_uses(home: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    settings = Settings(home=tmp_path, model=ModelSettings(folder=home / "models"))
+    (file,) = exported(home)
+    made = file.stat().st_mtime_ns
+    prepare(settings, lambda done, text: steps.append(text))
+    assert steps == ["preparing the embedding model", "the embedding model is ready"]
+    assert (exported(home), file.stat().st_mtime_ns) == ([file], made)
+    shutil.rmtree(file.parent)
+    prepare(settings, lambda done, text: None)
+    (file,) = exported(home)
+    made = file.stat().st_mtime_ns
+    embedder(home, "openvino")
+    assert (exported(home), file.stat().st_mtime_ns) == ([file], made)
 
 
 def test_a_model_that_was_replaced_under_its_name_is_exported_anew(home: Path, tmp_path: Path) -> None:
