@@ -15,12 +15,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.indexer.chunking import make_chunks, text_to_embed
 from benchmarks.document_stack import Stack, dense, fill, now, passages, percentile, stack
 from benchmarks.visible import WORDS, Visible, sentence
+from infra.embedder import Embedding, model_folder
+from infra.openvino_embedding import OpenVinoEmbedding
 from schemas.documents import DocumentSubmitted
 from schemas.topics import BULK_DOCUMENTS
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 PARTS = ("bulk", "growth", "freshness", "load")
 
@@ -53,7 +59,7 @@ def bulk(folder: Path, most: int) -> None:
         for chunk in make_chunks(event, "v", embedder.token_spans, index.recipe)
     ]
     distinct = list(dict.fromkeys(texts))
-    library = embedder.library
+    library = library_on(embedder.embedding, model_folder(embedder.model))
     print(f"bulk: {len(documents):,} documents, {len(texts):,} chunks, {len(distinct):,} of them distinct; chunks/s:")
     print("| through the topic | embed alone | encode alone | of encode | of embed | loader's peak memory |")
     print("|---|---|---|---|---|---|")
@@ -65,6 +71,23 @@ def bulk(folder: Path, most: int) -> None:
         f"| {len(distinct) / through:.1f} | {len(distinct) / own:.1f} | {len(distinct) / encode:.1f} | "
         f"{encode / through:.2f} | {own / through:.2f} | {peak / 1e6:.2f} GB |\n"
     )
+
+
+def library_on(embedding: Embedding, folder: Path) -> SentenceTransformer:
+    """sentence-transformers itself, its model run by what runs ours."""
+    import torch
+
+    from infra.torch_embedding import load_model
+
+    model = load_model(folder)
+    if isinstance(embedding, OpenVinoEmbedding):
+
+        def forward(features: dict[str, torch.Tensor], **_: object) -> dict[str, torch.Tensor]:
+            values = {name: value.numpy() for name, value in features.items() if torch.is_tensor(value)}
+            return {**features, "sentence_embedding": torch.from_numpy(embedding.run(values))}
+
+        model.forward = forward
+    return model
 
 
 def _seconds(embed: Callable[[list[str]], object], texts: list[str]) -> float:

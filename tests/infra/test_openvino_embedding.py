@@ -1,4 +1,4 @@
-"""An encoder on OpenVINO gives torch's vectors, is exported once, and gives way to torch where it cannot be had."""
+"""A model on OpenVINO gives torch's vectors, is exported once, and gives way to torch where it cannot be had."""
 
 from __future__ import annotations
 
@@ -12,12 +12,21 @@ import pytest
 
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
-from infra.embedder import PACKAGED, SentenceTransformerEmbedder, load_model, model_folder, prepare
-from infra.openvino_encoder import NotExported, _export, _Forward
+from infra.embedder import PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
+from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export
 from infra.openvino_export import export
 from infra.settings import ModelSettings, Settings
+from infra.torch_embedding import load_model
 
-TEXTS = ["a", "", "a longer text about boats", "word " * 300, "日本語 ok " * 40, *("boats " * n for n in range(1, 70))]
+TEXTS = [
+    "a",
+    "",
+    "a longer text about boats",
+    "word " * 300,
+    "日本語 ok " * 40,
+    " WHERE is my\tStraße?\n",
+    *("boats " * n for n in range(1, 70)),
+]
 
 
 def embedder(home: Path, backend: str, model: str = PACKAGED) -> SentenceTransformerEmbedder:
@@ -33,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exported(home: Path) -> list[Path]:
-    return sorted((home / "models" / "openvino").glob("model-*/encoder.bin"))
+    return sorted((home / "models" / "openvino").glob("model-*/embedding.bin"))
 
 
 def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Path) -> None:
@@ -45,7 +54,7 @@ def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Pat
     assert (found.dimension, found.max_tokens) == (384, 254)
 
 
-def test_an_encoder_is_exported_once_and_again_when_it_is_damaged(home: Path) -> None:
+def test_a_model_is_exported_once_and_again_when_it_is_damaged(home: Path) -> None:
     expected = embedder(home, "auto").embed(TEXTS[:5])
     (file,) = exported(home)
     made = file.stat().st_mtime_ns
@@ -99,28 +108,42 @@ def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path) -> None:
 
 def test_what_an_export_says_last_is_why_torch_embeds(tmp_path: Path) -> None:
     with pytest.raises(NotExported, match="does not load as an embedding model") as caught:
-        _export(tmp_path, tmp_path / "kept" / "encoder.xml")
+        _export(tmp_path, tmp_path / "kept")
     assert "\n" not in str(caught.value)
 
 
-def test_an_encoder_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model(model_folder(PACKAGED))
-    true = _Forward.__call__
-
-    def shifted(self: _Forward, **features: object) -> object:
-        output = true(self, **features)
-        output.last_hidden_state = output.last_hidden_state.roll(1, -1)
-        return output
-
-    monkeypatch.setattr(_Forward, "__call__", shifted)
+def test_a_model_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = OpenVinoEmbedding.run
+    monkeypatch.setattr(OpenVinoEmbedding, "run", lambda *given: np.roll(true(*given), 1, axis=-1))
     with pytest.raises(NotExported, match="OpenVINO's vectors of mine are not torch's: a cosine of"):
-        export(model, "mine", tmp_path / "kept" / "mine-1" / "encoder.xml")
+        export(load_model(model_folder(PACKAGED)), "mine", tmp_path / "kept" / "mine-1")
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_models_default_prompt_stands_before_each_text(home: Path, tmp_path: Path) -> None:
+    model = load_model(model_folder(PACKAGED))
+    model.prompts, model.default_prompt_name = {"query": "search for boats: "}, "query"
+    export(model, "mine", tmp_path / "mine-1")
+    found = OpenVinoEmbedding(tmp_path / "mine-1", 1).encode(TEXTS[:5])
+    plain = embedder(home, "openvino")
+    np.testing.assert_allclose(found, plain.embed([f"search for boats: {text}" for text in TEXTS[:5]]), atol=2e-6)
+
+
+def test_torch_stays_away(home: Path) -> None:
+    embedder(home, "openvino")  # so that it is exported
+    code = (
+        "import sys; from pathlib import Path; from tests.infra.test_openvino_embedding import embedder; "
+        "embedder(Path(sys.argv[1]), 'auto').embed(['boats']); "
+        "print(sorted({'torch', 'transformers', 'sentence_transformers', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['openvino']"
 
 
 def test_nothing_reports_its_use_to_anybody() -> None:
     code = (
-        "import sys; from infra.openvino_encoder import import_openvino; import_openvino(); import openvino.tools.ovc; "
+        "import sys; from infra.openvino_embedding import import_openvino; import_openvino(); "
+        "import openvino.tools.ovc; "
         "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,75 @@
+"""Runs an embedding model on torch, by sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.errors import ModelMissing
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class TorchEmbedding:
+    """A sentence-transformers model; ``encode`` is for one thread at a time."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        """Raises ModelMissing. It takes ten seconds, for what it imports."""
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._model = load_model(folder)
+        self.dimension = int(self._model.get_embedding_dimension() or 0)
+        self.longest = int(self._model.max_seq_length or 0)
+        self.tokenizer = plain_tokenizer(self._model)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One batch of texts; unit-length embeddings, shape (texts, dimension)."""
+        return encode(self._model, texts)
+
+
+def encode(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit-length embeddings of one batch, shape (texts, dimension)."""
+    found: NDArray[np.float32] = model.encode(
+        list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
+    )
+    return found
+
+
+def plain_tokenizer(model: SentenceTransformer) -> Any:
+    """A copy of the model's tokenizer that neither cuts nor pads; the model's own is changed by every use."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def load_model(folder: Path) -> SentenceTransformer:
+    """The SentenceTransformer in a folder. Raises ModelMissing."""
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    # The shipped checkpoint holds a buffer that newer code computes itself; a report of it would puzzle users.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelMissing(
+            f"[embedding] model: {folder} does not load as an embedding model ({reason}); "
+            "give a sentence-transformers model"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
