@@ -1,6 +1,6 @@
 """Retrieval through the running system beside exact search: the same collections, questions and measures.
 
-``python -m benchmarks.retrieval_system [--passages N]`` publishes feedbackqa's and xquad's documents to a fresh
+``python -m benchmarks.retrieval_system`` publishes feedbackqa's and xquad's documents to a fresh
 embedded stack, a tenant each, and asks the reporting half of their questions by meaning, by words and by both; then
 timeqa's with half of the documents missing, for what the default floor declines.
 """

@@ -11,7 +11,7 @@ from sqlalchemy import delete, false, func, literal, select, tuple_, update
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert_once, slices, upsert
+from infra.sql.statements import among, insert_once, slices, upsert
 from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
 
@@ -38,7 +38,7 @@ class SqlDocuments:
             if self._database.current is not None:
                 self._database.lock(connection, (json.dumps(["document", *key]) for key in keys))
             for some in slices(keys):
-                wanted = tuple_(_documents.tenant, _documents.document_id).in_(some)
+                wanted = among((_documents.tenant, _documents.document_id), some)
                 for row in connection.execute(select(tables.documents).where(wanted)).mappings():
                     found[row["tenant"], row["document_id"]] = DocumentState(**row)
         return found
@@ -49,7 +49,7 @@ class SqlDocuments:
         with self._database.connection(write=True) as connection:
             connection.execute(upsert(self._database.dialect, tables.documents), vars(state))
             if state.withdrawn:
-                gone = tuple_(_contents.tenant, _contents.document_id).in_([tuple(key.values())])
+                gone = (_contents.tenant == state.tenant) & (_contents.document_id == state.document_id)
                 connection.execute(delete(tables.contents).where(gone))
             elif content is not None:
                 packed = zlib.compress(content.model_dump_json(exclude_defaults=True).encode(), level=1)
@@ -151,5 +151,5 @@ class SqlRetiredVersions:
             return
         with self._database.connection(write=True) as connection:
             for some in slices(versions):
-                gone = tuple_(_retired.tenant, _retired.document_id, _retired.version).in_(some)
+                gone = among((_retired.tenant, _retired.document_id, _retired.version), some)
                 connection.execute(delete(tables.retired_versions).where(gone))

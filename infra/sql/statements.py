@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Column, ColumnElement, Table, false, or_, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 Insert = postgresql.Insert | sqlite.Insert
@@ -34,6 +35,22 @@ def upsert(dialect: str, table: Table) -> Insert:
 def insert_once(dialect: str, table: Table) -> Insert:
     """Writes a row unless there is one with the same primary key."""
     return insert(dialect, table).on_conflict_do_nothing(index_elements=[column.name for column in table.primary_key])
+
+
+def among(columns: Sequence[Column[Any]], keys: Sequence[tuple[str, ...]]) -> ColumnElement[bool]:
+    """Whether a row's columns, the first of a table's key, are one of the keys; keys have at least two parts.
+
+    A list of row values alone would do, but SQLite reads the whole table for it.
+    """
+    groups: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for key in keys:
+        groups[key[0]].append(key)
+    first, second, *others = columns
+    terms = []
+    for value, some in groups.items():
+        term = (first == value) & second.in_(sorted({key[1] for key in some}))
+        terms.append(term & tuple_(*columns).in_(some) if others else term)
+    return or_(false(), *terms)
 
 
 def slices(values: Sequence[T], size: int = MOST_PARAMETERS) -> Iterator[Sequence[T]]:
