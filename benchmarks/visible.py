@@ -28,9 +28,9 @@ class Visible:
         self._retriever = running.retriever(embedding=False)
         self.stale = self.missing = 0
 
-    def found(self, *texts: str) -> set[str]:
-        """The names of documents, and their texts, that a search for these texts finds."""
-        hits = [hit for found in self._retriever.search([dense(text, 10) for text in texts]) for hit in found]
+    def found(self, text: str) -> set[str]:
+        """The names of documents, and their texts, that a search for a text finds."""
+        (hits,) = self._retriever.search([dense(text, 10)])
         return {hit.chunk.text for hit in hits} | ids(hits)
 
     def know(self, *texts: str) -> None:
@@ -40,10 +40,20 @@ class Visible:
         return self._seconds(name, text)
 
     def update(self, name: str, old: str, text: str) -> float:
-        """Meanwhile the document must be found, by its old text or its new one."""
-        seconds = self._seconds(name, text, old)
+        seconds = self._seconds(name, text)
         self.stale += old in self.found(old)
         return seconds
+
+    def update_watched(self, name: str, old: str, text: str) -> None:
+        """Meanwhile the document must be found, by its old text or, a moment later, by its new one."""
+        self._publish(name, text)
+        began = time.monotonic()
+        while True:
+            before, after = name in self.found(old), text in self.found(text)
+            self.missing += not before and not after
+            if after:
+                return
+            self._in_time(began)
 
     def withdraw(self, name: str, old: str) -> float:
         began = time.monotonic()
@@ -54,13 +64,15 @@ class Visible:
         self.stale += name in self.found(old)
         return seconds
 
-    def _seconds(self, name: str, text: str, *before: str) -> float:
+    def _seconds(self, name: str, text: str) -> float:
         began = time.monotonic()
-        self._running.publish([DocumentSubmitted(document_id=name, text=text, submitted_at=now())])
-        while text not in (found := self.found(text, *before)):
-            self.missing += bool(before) and name not in found
+        self._publish(name, text)
+        while text not in self.found(text):
             self._in_time(began)
         return time.monotonic() - began
+
+    def _publish(self, name: str, text: str) -> None:
+        self._running.publish([DocumentSubmitted(document_id=name, text=text, submitted_at=now())])
 
     def _in_time(self, began: float) -> None:
         if time.monotonic() - began > 60:

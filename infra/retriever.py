@@ -150,21 +150,22 @@ class _Group:
 
     def search(self, mode: SearchMode, k: int) -> list[list[Hit]]:
         if mode != "hybrid":
-            return self._ranking(mode, k)
+            return self._ranking(mode, k, k)
         depth = max(FUSED_DEPTH, k)
         for _ in range(MOST_ROUNDS):
-            rankings = self._ranking("dense", depth), self._ranking("text", depth)
+            rankings = self._ranking("dense", depth, k), self._ranking("text", depth, k)
             found = [fused(each) for each in zip(*rankings, strict=True)]
             states = self._states(found)
             if all(_is_current(hit, states) for hits in found for hit in hits):
                 break  # else a document was replaced between the rankings: one would have its old text, one its new
         return [[hit for hit in hits if _is_current(hit, states)][:k] for hits in found]
 
-    def _ranking(self, mode: SearchMode, k: int) -> list[list[Hit]]:
-        """The k best current hits of each text.
+    def _ranking(self, mode: SearchMode, k: int, enough: int) -> list[list[Hit]]:
+        """The current ones of each text's k best hits or, where fewer than ``enough`` are, of more.
 
-        Chunks of replaced or withdrawn versions stay in Milvus until they are swept; where they push current ones
-        out of the first k, the search goes deeper for those texts, up to MAX_DEPTH. A document that was replaced
+        Chunks of replaced or withdrawn versions stay in Milvus until they are swept, and those of a bulk load come
+        before their versions are current; where they push current ones out of the first k, the search goes deeper for
+        those texts, up to MAX_DEPTH. A document that was replaced
         between the search and the look into SQL would be missing: its texts are searched again.
         """
         results: list[list[Hit]] = [[] for _ in self._texts]
@@ -189,7 +190,7 @@ class _Group:
                 if unsure and rounds[place] < MOST_ROUNDS:
                     rounds[place] += 1
                     again.append(place)
-                elif len(results[place]) < k and len(hits) >= depth and depth < MAX_DEPTH:
+                elif len(results[place]) < enough and len(hits) >= depth and depth < MAX_DEPTH:
                     short.append(place)
             seen |= replaced
             waiting = again or short

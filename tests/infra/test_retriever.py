@@ -110,6 +110,18 @@ def test_many_texts_are_one_embedding_and_one_search() -> None:
     assert (embedder.sizes, len(chunks.depths)) == ([9], 1)
 
 
+def test_a_fused_search_goes_deeper_only_until_it_has_what_was_asked_for() -> None:
+    chunks = CountingChunks()
+    world = World(chunks)
+    world.write("coming", "v1", *[f"red apple {number}" for number in range(300)])
+    world.write("there", "v1", *["red apple"] * 5)
+    world.make_current("there", "v1")
+    assert world.found("red apple", k=3, mode="hybrid") == ["red apple"] * 3
+    assert len(chunks.depths) == 1
+    assert world.found("red apple", k=6, mode="hybrid") == ["red apple"] * 5
+    assert chunks.depths[-1][1] > 305
+
+
 def test_a_search_that_finds_nothing_current_ends_at_the_bound() -> None:
     chunks = CountingChunks()
     world = World(chunks)
