@@ -16,14 +16,17 @@ from schemas.indexes import Recipe
 from tests.agents.indexer.room import LONG, submitted
 
 
-def configure(home: Path, milvus_uri: str, chunk_tokens: int) -> Settings:
+def configure(home: Path, milvus_uri: str, models: Path, chunk_tokens: int) -> Settings:
     text = f'[milvus]\nuri = "{milvus_uri}"\n[indexer]\nchunk_tokens = {chunk_tokens}\noverlap_tokens = 4\n'
+    text += f'[model]\nfolder = "{models}"\n'
     (home / "everlearn.toml").write_text(text)
     return load(home, environ={})
 
 
-async def test_after_a_rebuild_the_new_recipe_serves_what_the_old_one_did(milvus_uri: str, tmp_path: Path) -> None:
-    settings = configure(tmp_path, milvus_uri, 64)
+async def test_after_a_rebuild_the_new_recipe_serves_what_the_old_one_did(
+    milvus_uri: str, models_folder: Path, tmp_path: Path
+) -> None:
+    settings = configure(tmp_path, milvus_uri, models_folder, 64)
     migrate(settings.sql_url())
     indexer = worker(settings, Loaded(settings))
     assert indexer.start is not None
@@ -38,7 +41,7 @@ async def test_after_a_rebuild_the_new_recipe_serves_what_the_old_one_did(milvus
     indexer.close()
     _, before = SqlDocuments(database).totals()
 
-    settings = configure(tmp_path, milvus_uri, 24)
+    settings = configure(tmp_path, milvus_uri, models_folder, 24)
     folder = tmp_path / "work" / "runs" / "r1"
     folder.mkdir(parents=True)
     told = rebuilding.run({"config": None, "task": None}, folder)

@@ -10,15 +10,20 @@ from agents.errors import ConfigurationError, Unavailable
 from agents.wiring.database import database_of
 from agents.wiring.indexer import build
 from infra.document_settings import IndexerSettings
-from infra.settings import MilvusSettings, Settings, SqlSettings
+from infra.settings import MilvusSettings, ModelSettings, Settings, SqlSettings
 from infra.sql.documents import SqlDocuments
 from tests.agents.indexer.room import submitted
 
 
 async def test_a_worker_indexes_into_the_database_that_its_journal_uses(
-    milvus_uri: str, migrated_sqlite_url: str, tmp_path: Path
+    milvus_uri: str, migrated_sqlite_url: str, models_folder: Path, tmp_path: Path
 ) -> None:
-    settings = Settings(home=tmp_path, milvus=MilvusSettings(uri=milvus_uri), sql=SqlSettings(url=migrated_sqlite_url))
+    settings = Settings(
+        home=tmp_path,
+        milvus=MilvusSettings(uri=milvus_uri),
+        sql=SqlSettings(url=migrated_sqlite_url),
+        model=ModelSettings(folder=models_folder),
+    )
     worker = build(settings)
     assert worker.start is not None
     assert worker.close is not None
@@ -44,12 +49,15 @@ def test_without_an_embedded_milvus_the_start_says_how_to_get_one_and_can_be_rep
             worker.start()
 
 
-def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(tmp_path: Path, migrated_sqlite_url: str) -> None:
+def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(
+    tmp_path: Path, migrated_sqlite_url: str, models_folder: Path
+) -> None:
     settings = Settings(
         home=tmp_path,
         sql=SqlSettings(url=migrated_sqlite_url),
         milvus=MilvusSettings(uri="http://127.0.0.1:1"),
         indexer=IndexerSettings(chunk_tokens=16, overlap_tokens=16),
+        model=ModelSettings(folder=models_folder),
     )
     worker = build(settings)
     assert worker.start is not None

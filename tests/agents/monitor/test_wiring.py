@@ -86,8 +86,8 @@ class Life:
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
-    (tmp_path / "everlearn.toml").write_text(TOML)
+def life(tmp_path: Path, models_folder: Path) -> Iterator[Life]:
+    (tmp_path / "everlearn.toml").write_text(TOML.replace("[model]\n", f'[model]\nfolder = "{models_folder}"\n'))
     settings = load(home=tmp_path, environ={})
     migrate(settings.sql_url())
     yield Life(settings)
