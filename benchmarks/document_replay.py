@@ -28,7 +28,8 @@ from schemas.topics import BULK_DOCUMENTS
 
 EVENTS = DATA / "fastapi_docs_stream" / "docs_events.jsonl.gz"
 WAYS = ("order", "shuffled", "twice", "killed")
-KILL_SECONDS = 5.0
+KILL_SECONDS = 30.0
+"""Between kills: a loader that is killed sooner than it embeds a portion of texts gets on by one document a life."""
 
 
 def history(most: int) -> list[Published]:
