@@ -50,3 +50,8 @@ class Unavailable(EverlearnError):
 
 class EngineCrashed(Unavailable):
     """The inference engine died on this batch: look for the culprit."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its name where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from agents.errors import EverlearnError
+from agents.errors import EverlearnError, first_line
 from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
-from infra.lora_checkpoints import first_line, full_disk_as_unavailable, keep_only_of, last_checkpoint
+from infra.lora_checkpoints import full_disk_as_unavailable, keep_only_of, last_checkpoint
 
 _CHECKPOINTS = 2
 _WARM_UP = 0.1

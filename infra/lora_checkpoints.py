@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from agents.errors import Unavailable
+from agents.errors import Unavailable, first_line
 
 _OF = "checkpoints-of"
 _CUT_SHORT = ("PytorchStreamWriter", "unexpected pos")
@@ -53,11 +53,6 @@ def full_disk_as_unavailable(folder: Path) -> Iterator[None]:
         if not any(words in said for said in _chain(error) for words in _CUT_SHORT):
             raise
         raise Unavailable(f"{folder} cannot be written (a file was cut short): make room there") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

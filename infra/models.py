@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from agents.errors import ConfigurationError, ModelMissing
+from agents.errors import ConfigurationError, ModelMissing, first_line
 from infra.gguf_conversion import Progress, convert, is_converted
 from infra.hub import local_folder
 from infra.settings import Settings
@@ -145,9 +145,8 @@ def _load(folder: Path) -> tuple[Any, Any]:
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelMissing(
-            f"{_SETTING}: {folder} does not load as a causal language model ({reason}); "
+            f"{_SETTING}: {folder} does not load as a causal language model ({first_line(error)}); "
             "give the folder of one that transformers knows"
         ) from error
     return model, tokenizer

@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from agents.errors import EverlearnError
+from agents.errors import EverlearnError, first_line
 
 GRAPH = "embedding.xml"
 TOKENIZER = "tokenizer.json"
@@ -114,12 +114,6 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise NotExported(f"openvino is not installed: {error}") from error
     return openvino
-
-
-def first_line(error: Exception) -> str:
-    """Of an exception of these libraries, which tell long stories."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line[:200]
 
 
 def _compiled(path: Path, threads: int | None) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.errors import first_line
 from infra.openvino_embedding import (
     GRAPH,
     INPUTS,
@@ -20,7 +21,6 @@ from infra.openvino_embedding import (
     Description,
     NotExported,
     OpenVinoEmbedding,
-    first_line,
     import_openvino,
 )
 from infra.torch_embedding import encode, load_model, plain_tokenizer

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.errors import ModelMissing
+from agents.errors import ModelMissing, first_line
 from infra.durable_files import new_folder, place, write
 
 Progress = Callable[[float, str], None]
@@ -116,8 +116,9 @@ def _load(folder: Path, **settings: Any) -> tuple[Any, Any]:
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelMissing(f"{folder} does not load as a causal language model ({reason}): add another one") from error
+        raise ModelMissing(
+            f"{folder} does not load as a causal language model ({first_line(error)}): add another one"
+        ) from error
     return model.eval(), tokenizer
 
 

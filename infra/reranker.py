@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from agents.errors import ModelMissing
+from agents.errors import ModelMissing, first_line
 from infra.hub import local_folder
 from schemas.retrieval import Hit, headings_above
 
@@ -25,8 +25,9 @@ class CrossEncoderReranker:
         try:
             self._model: Any = CrossEncoder(str(folder), local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ModelMissing(f"{_SETTING}: {folder} does not load as a cross-encoder ({reason})") from error
+            raise ModelMissing(
+                f"{_SETTING}: {folder} does not load as a cross-encoder ({first_line(error)})"
+            ) from error
         self._lock = threading.Lock()
 
     def order(self, text: str, hits: Sequence[Hit]) -> list[Hit]:

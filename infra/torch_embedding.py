@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.errors import ModelMissing
+from agents.errors import ModelMissing, first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -66,9 +66,8 @@ def load_model(folder: Path) -> SentenceTransformer:
             str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelMissing(
-            f"[embedding] model: {folder} does not load as an embedding model ({reason}); "
+            f"[embedding] model: {folder} does not load as an embedding model ({first_line(error)}); "
             "give a sentence-transformers model"
         ) from error
     finally:
