@@ -28,8 +28,9 @@ from schemas.topics import BULK_DOCUMENTS
 
 EVENTS = DATA / "fastapi_docs_stream" / "docs_events.jsonl.gz"
 WAYS = ("order", "shuffled", "twice", "killed")
-KILL_SECONDS = 30.0
-"""Between kills: a loader that is killed sooner than it embeds a portion of texts gets on by one document a life."""
+KILL_SECONDS = 5.0
+"""Of each of the loader's first lives, once it is ready."""
+MOST_KILLS = 20
 
 
 def history(most: int) -> list[Published]:
@@ -73,9 +74,9 @@ def replay(folder: Path, way: str, events: Sequence[Published]) -> None:
 
 
 def _kill(running: Stack, over: threading.Event, kills: list[int]) -> None:
-    while not over.wait(KILL_SECONDS):
-        pid = running.workers().get("loader-1")
-        if pid:
+    while len(kills) < MOST_KILLS and not over.wait(0.1):
+        if running.starts("loader-1") > len(kills) and not over.wait(KILL_SECONDS):
+            pid = running.workers()["loader-1"]
             os.kill(pid, signal.SIGKILL)
             kills.append(pid)
 

@@ -25,6 +25,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
 from infra.embedder import SentenceTransformerEmbedders  # noqa: E402
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
+from infra.local.supervisor import Supervisor  # noqa: E402
 from infra.retriever import MilvusRetriever  # noqa: E402
 from infra.settings import Settings, load  # noqa: E402
 from infra.sql import tables  # noqa: E402
@@ -43,10 +44,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def command(home: Path, *words: str, check: bool = True) -> str:
-    """Runs ``everlearn`` in a process of its own; what it printed. ``check``: whether it must succeed."""
+def command(home: Path, *words: str) -> str:
+    """Runs ``everlearn`` in a process of its own; what it printed."""
     line = [sys.executable, "-m", "agents", "--home", str(home), *words]
-    return subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=check).stdout
+    return subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 class GivenVectors:
@@ -109,9 +110,11 @@ class Stack:
 
     def workers(self) -> dict[str, int]:
         """Process ids by worker, of those that run."""
-        said = command(self.home, "status", "--json", check=False)  # it fails when one does not run
-        status = json.loads(said) if said else {"workers": []}
-        return {each["worker"]: each["pid"] for each in status["workers"] if each["pid"]}
+        return {each.name: each.pid for each in Supervisor(self.settings.run_folder).processes() if each.pid}
+
+    def starts(self, worker: str) -> int:
+        """How often a worker got ready."""
+        return (self.home / "run" / "logs" / f"{worker}.log").read_text("utf-8").count('"event": "ready"')
 
     def embedded(self) -> tuple[int, int]:
         """Distinct texts whose embeddings are kept, and how many the workers said that they embedded."""

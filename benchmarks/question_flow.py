@@ -88,7 +88,7 @@ def through_the_topics(folder: Path, documents: list[dict[str, Any]], asked: lis
 
 
 def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[str, Any]], tokens: int) -> Any:
-    """The same chunks through ``encode`` alone, the same prompts through the engine alone."""
+    """The same chunks through ``embed`` alone, the same prompts through the engine alone."""
     os.environ["EVERLEARN_MODEL_FOLDER"] = str(CACHE / "models")
     from agents.indexer.chunking import make_chunks, text_to_embed
     from agents.prompt import build_prompt
@@ -173,7 +173,7 @@ def main() -> None:
     )
     print("| what | through the topics | bare part | ratio |")
     print("|---|---|---|---|")
-    print(f"| chunks/s | {indexing:.1f} | {encoding:.1f} (encode) | {indexing / encoding:.2f} |")
+    print(f"| chunks/s | {indexing:.1f} | {encoding:.1f} (embed) | {indexing / encoding:.2f} |")
     print(f"| answers/s | {answering:.2f} | {generating:.2f} (engine) | {answering / generating:.2f} |")
     print(f"| searches/s | {len(asked) / flow['searching']:.1f} | | |")
     failed, declined = len(flow["answers"]) - len(said), len(said) - len(produced)

@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,6 +33,8 @@ INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_id
 _EXPORTER = 2
 """Raised when the export changes, so that older files are made anew."""
 _EXPORT_SECONDS = 600.0
+_REFUSED_SECONDS = 86_400.0
+"""How long a model that does not export is not tried again."""
 
 
 class NotExported(EverlearnError):
@@ -137,12 +140,20 @@ def _loaded_if_whole(folder: Path, threads: int | None) -> OpenVinoEmbedding | N
 
 def _export(source: Path, folder: Path) -> None:
     """In a process of its own, which takes torch and its memory along when it ends."""
+    refused = refusal(folder)
+    if refused.is_file() and time.time() - refused.stat().st_mtime < _REFUSED_SECONDS:
+        raise NotExported(refused.read_text(encoding="utf-8"))
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "infra.openvino_export", str(source), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPORT_SECONDS)
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise NotExported(said[-1] if said else f"the export of {source.name} ended with {done.returncode}")
+
+
+def refusal(folder: Path) -> Path:
+    """The file that says why a model was not exported to a folder; it saves every worker the attempt."""
+    return folder.with_name(f"{folder.name}.refused")
 
 
 @contextmanager

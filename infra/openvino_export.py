@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.errors import first_line
+from agents.errors import ModelMissing, first_line
 from infra.openvino_embedding import (
     GRAPH,
     INPUTS,
@@ -22,6 +22,7 @@ from infra.openvino_embedding import (
     NotExported,
     OpenVinoEmbedding,
     import_openvino,
+    refusal,
 )
 from infra.torch_embedding import encode, load_model, plain_tokenizer
 
@@ -42,10 +43,15 @@ def main(source: Path, folder: Path) -> None:
     """Ends the process with one line on stderr where it cannot be done."""
     try:
         export(load_model(source), source.name, folder)
-    except NotExported as error:
+    except ModelMissing as error:
         sys.exit(str(error))
     except Exception as error:  # noqa: BLE001  # the exporter and the compiler raise what they like
-        sys.exit(f"OpenVINO does not run {source.name}: {first_line(error)}")
+        said = first_line(error)
+        if not isinstance(error, NotExported):
+            said = f"OpenVINO does not run {source.name}: {said}"
+        if not isinstance(error, OSError | MemoryError):  # those are the machine's, and may be gone the next time
+            refusal(folder).write_text(said, encoding="utf-8")
+        sys.exit(said)
 
 
 def export(model: Any, name: str, folder: Path) -> None:

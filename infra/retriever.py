@@ -165,8 +165,8 @@ class _Group:
 
         Chunks of replaced or withdrawn versions stay in Milvus until they are swept, and those of a bulk load come
         before their versions are current; where they push current ones out of the first k, the search goes deeper for
-        those texts, up to MAX_DEPTH. A document that was replaced
-        between the search and the look into SQL would be missing: its texts are searched again.
+        those texts, up to MAX_DEPTH. A document that was replaced between the search and the look into SQL would be
+        missing: its texts are searched again.
         """
         results: list[list[Hit]] = [[] for _ in self._texts]
         waiting = list(range(len(self._texts)))

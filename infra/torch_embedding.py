@@ -25,8 +25,13 @@ class TorchEmbedding:
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = load_model(folder)
-        self.dimension = int(self._model.get_embedding_dimension() or 0)
-        self.longest = int(self._model.max_seq_length or 0)
+        dimension, longest = self._model.get_embedding_dimension(), self._model.max_seq_length
+        if not dimension or not longest:
+            raise ModelMissing(
+                f"[embedding] model: {folder} does not say how long its texts and vectors are; "
+                "write max_seq_length into its sentence_bert_config.json, or give another model"
+            )
+        self.dimension, self.longest = int(dimension), int(longest)
         self.tokenizer = plain_tokenizer(self._model)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -102,7 +102,7 @@ class Stack:
         )
 
     def prepare(self, progress: Progress) -> None:
-        """Fetches and converts what is made once: Kafka's jars, the base model and the embedding model's encoder."""
+        """Fetches and converts what is made once: Kafka's jars, the base model and the embedding model."""
         require_space(self.settings.home)
         if self.settings.kafka.bootstrap_servers == EMBEDDED:
             kafka.prepare(kafka_cache(self.settings), progress)

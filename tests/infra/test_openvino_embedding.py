@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,10 +16,10 @@ import pytest
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
 from infra.embedder import PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
-from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export
-from infra.openvino_export import export
+from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export, refusal
+from infra.openvino_export import export, main
 from infra.settings import ModelSettings, Settings
-from infra.torch_embedding import load_model
+from infra.torch_embedding import TorchEmbedding, load_model
 
 TEXTS = [
     "a",
@@ -130,6 +133,40 @@ def test_a_model_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatc
     with pytest.raises(NotExported, match="OpenVINO's vectors of mine are not torch's: a cosine of"):
         export(load_model(model_folder(PACKAGED)), "mine", tmp_path / "kept" / "mine-1")
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_model_that_does_not_export_is_not_tried_again_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "mine-1"
+
+    def fails_with(error: Exception) -> None:
+        monkeypatch.setattr("infra.openvino_export.export", Mock(side_effect=error))
+        with pytest.raises(SystemExit) as caught:
+            main(model_folder(PACKAGED), kept)
+        assert "\n" not in str(caught.value)
+
+    fails_with(OSError("the disk is full"))
+    assert not refusal(kept).exists()
+    fails_with(RuntimeError("no such operation\nat all"))
+    tried = Mock(side_effect=TimeoutError)
+    monkeypatch.setattr("infra.openvino_embedding.subprocess.run", tried)
+    with pytest.raises(NotExported, match=r"^OpenVINO does not run model: no such operation$"):
+        _export(model_folder(PACKAGED), kept)
+    assert not tried.called
+    os.utime(refusal(kept), (time.time() - 90_000,) * 2)
+    with pytest.raises(TimeoutError):
+        _export(model_folder(PACKAGED), kept)
+
+
+def test_a_model_that_does_not_say_how_long_its_texts_are_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(model_folder(PACKAGED))
+    monkeypatch.setattr(type(model), "max_seq_length", None)
+    monkeypatch.setattr("infra.torch_embedding.load_model", lambda folder: model)
+    with pytest.raises(ModelMissing, match="write max_seq_length into its"):
+        TorchEmbedding(tmp_path)
 
 
 def test_a_models_default_prompt_stands_before_each_text(home: Path, tmp_path: Path) -> None:
