@@ -67,7 +67,7 @@ class ModelSettings(Table):
     engine: str = "transformers"
     """What runs it: ``transformers``."""
     folder: Path | None = None
-    """Where converted models are kept; ``<home>/models`` where absent. Several homes may share one."""
+    """Where converted models are kept, seen from the home folder; ``models`` where absent. Homes may share one."""
     threads: int | None = Field(default=None, ge=1)
     """Processor threads of a worker with a model; one a core where absent."""
 
@@ -124,7 +124,7 @@ class Settings(Table):
 
     @property
     def models_folder(self) -> Path:
-        return self.model.folder or self.home / "models"
+        return self.home / (self.model.folder or Path("models")).expanduser()
 
     @property
     def adapters_folder(self) -> Path:

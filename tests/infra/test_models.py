@@ -10,7 +10,7 @@ import pytest
 from agents.errors import ConfigurationError, ModelMissing
 from infra.gguf_conversion import RECEIPT, is_converted
 from infra.models import PACKAGED, load_causal_lm, prepare
-from infra.settings import ModelSettings, Settings
+from infra.settings import ModelSettings, Settings, load
 
 LLAMA = '{"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 9}'
 
@@ -170,3 +170,8 @@ def test_a_folder_that_is_no_model_is_named_in_one_line(files, message, tmp_path
         load_causal_lm(settings_for(folder, tmp_path))
     assert "\n" not in str(raised.value)
     assert str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("ours", "ours"), ("../ours", "../ours"), ("/ours", "/ours")])
+def test_a_models_folder_is_seen_from_the_home_folder_wherever_a_process_was_started(tmp_path, given, meant):
+    assert load(tmp_path, environ={"EVERLEARN_MODEL_FOLDER": given}).models_folder == tmp_path / meant
