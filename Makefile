@@ -24,8 +24,8 @@ demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
 test: setup ## The whole suite: pure tests first, then contracts, then whole flows
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not flow"
-	$(PYTHON) -m pytest -m "flow and not long" # one at a time: two stacks of eight agents starve each other on two cores
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not alone and not long"
+	$(PYTHON) -m pytest tests/flows -m "alone and not long" # one at a time: two stacks of nine agents starve each other on two cores
 
 test-long: setup ## The demo with its agents killed, and shuffled corrections: twenty minutes and more
 	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py

@@ -98,6 +98,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     assert made.processes() == {}
 
 
+@pytest.mark.alone
 def test_up_brings_everything_up_and_down_leaves_nothing(home: Home):
     done = home.everlearn("up", "--detach")
     assert done.returncode == 0, done.stderr
@@ -181,7 +182,8 @@ def test_taken_ports_are_replaced_by_free_ones(home: Home):
 
 
 def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(home: Home):
-    done = home.everlearn("up", "--workers", "answerer=0,recorder=0", EVERLEARN_EMBEDDING_MODEL="/no/such/model")
+    workers = ",".join(f"{agent}=0" for agent in AGENTS if agent not in ("indexer", "recorder"))
+    done = home.everlearn("up", "--workers", workers, EVERLEARN_EMBEDDING_MODEL="/no/such/model")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
