@@ -96,7 +96,7 @@ class _Life:
         self._stream = Stream(
             worker.agent, worker.topics, self._delivery.deliver, batch_size=worker.batch_size,
             batch_bytes=worker.batch_bytes, settings=parts.stream, scratch=parts.scratch / "faust",
-            first=parts.lookup.first, instance=instance, on_assigned=suspects.forget, on_acked=self._acked,
+            lookup=parts.lookup, instance=instance, on_assigned=suspects.forget, on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
             worker, name, parts.publisher, self._delivery, self._stream.lag, self._stream.idle_seconds,

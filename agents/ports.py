@@ -75,7 +75,14 @@ class TopicReader(Protocol):
 
 
 class MessageLookup(Protocol):
-    """Knows which messages exist."""
+    """Knows which messages exist. Asks on a connection of its own: on a consumer's it would wait for its fetches."""
+
+    async def bounds(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Of each (topic, partition): the offsets of its first message, the end if there is none, and of its end.
+
+        Raises Unavailable.
+        """
+        ...
 
     async def first(self, topic: str, partition: int, offset: int) -> int:
         """The offset of the first message that exists at or behind ``offset``; the end if none does.

@@ -13,13 +13,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from faust.types import TP
 from mode import CrashingSupervisor
 
 from agents.errors import Unavailable
+from agents.ports import MessageLookup
 from agents.positions import Arrival, Positions
 from agents.stream_app import NoMemory, StreamSettings, faust_app
 from schemas.delivery import Message
@@ -32,7 +33,7 @@ STILL_SECONDS = 2.0
 """After so long without a message those that wait in Kafka should have come."""
 
 Deliver = Callable[[Sequence[Message]], Awaitable[None]]
-First = Callable[[str, int, int], Awaitable[int]]
+T = TypeVar("T")
 
 
 class Stream:
@@ -48,13 +49,12 @@ class Stream:
         batch_bytes: int,
         settings: StreamSettings,
         scratch: Path,
-        first: First,
+        lookup: MessageLookup,
         instance: str | None = None,
         on_assigned: Callable[[], None] = lambda: None,
         on_acked: Callable[[Sequence[Message]], None] = lambda messages: None,
     ) -> None:
-        """``first``: the offset of the first message of a topic's partition at or behind an offset; where there is
-        none, the partition's end.
+        """``lookup``: asked instead of Faust's consumer, which takes two calls at a time, its fetches among them.
 
         ``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
 
@@ -63,7 +63,7 @@ class Stream:
         self._deliver = deliver
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
-        self._first = first
+        self._lookup = lookup
         self._on_acked = on_acked
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
@@ -112,12 +112,12 @@ class Stream:
         partitions = [TP(*tp) for tp in consumer.assignment()]
         if not partitions:
             return 0
-        ends = {TP(*tp): end for tp, end in (await consumer.highwaters(*partitions)).items()}
-        starts = {TP(*tp): start for tp, start in (await consumer.earliest_offsets(*partitions)).items()}
+        bounds = {TP(*tp): each for tp, each in (await self._lookup.bounds(partitions)).items()}
         # The committed offset has no public accessor; Faust is pinned.
         committed = consumer._committed_offset
         places = {tp: self._positions.next(tp) or committed.get(tp) or 0 for tp in partitions}
-        waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], starts[tp]))}
+        ends = {tp: end for tp, (_, end) in bounds.items()}
+        waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], bounds[tp][0]))}
         if self.idle_seconds() >= STILL_SECONDS:
             for tp, place in waiting.items():
                 if self._lagging.get(tp) == place:
@@ -163,7 +163,7 @@ class Stream:
         if arrival is not Arrival.MISSING:
             return arrival is Arrival.NEXT
         expected = self._positions.next(tp) or 0
-        first = await self._look_up(tp, expected)
+        first = await _patiently(lambda: self._lookup.first(tp.topic, tp.partition, expected))
         if first < offset:
             log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
             await self._ask(tp, first)
@@ -177,7 +177,7 @@ class Stream:
         if self._positions.next(tp) is None:
             await self._begin(tp)
             return  # whether it still waits then is seen at the next call
-        first = await self._first(tp.topic, tp.partition, place)
+        first = await self._lookup.first(tp.topic, tp.partition, place)
         if self._positions.next(tp) != place:
             return  # it came meanwhile
         if first < end:
@@ -191,23 +191,24 @@ class Stream:
         thread = self._app.consumer._thread
         committed = await thread.call_thread(thread._ensure_consumer().committed, tp)
         if committed is None:
-            (committed,) = (await self._app.consumer.earliest_offsets(tp)).values()
+            ((committed, _),) = (await _patiently(lambda: self._lookup.bounds([tp]))).values()
         if self._positions.next(tp) is None:  # else it began meanwhile
             self._positions.begin(tp, int(committed))
-
-    async def _look_up(self, tp: TP, offset: int) -> int:
-        """Waits for a broker that is away, as everywhere in the recipe."""
-        while True:
-            try:
-                return await self._first(tp.topic, tp.partition, offset)
-            except Unavailable as error:
-                log.warning("waiting", reason=str(error))
-                await asyncio.sleep(STILL_SECONDS)
 
     async def _ask(self, tp: TP, offset: int) -> None:
         self._positions.asked(tp, offset)
         if tp in self._app.consumer.assignment():  # else it was taken from this member meanwhile
             await self._app.consumer.seek(tp, offset)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Waits for a broker that is away, as everywhere in the recipe."""
+    while True:
+        try:
+            return await ask()
+        except Unavailable as error:
+            log.warning("waiting", reason=str(error))
+            await asyncio.sleep(STILL_SECONDS)
 
 
 async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:

@@ -169,30 +169,56 @@ class KafkaLookup:
         self._looking = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
 
+    async def bounds(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Of each (topic, partition): the offsets of its first message, the end if there is none, and of its end.
+
+        Raises Unavailable.
+        """
+        places = [TopicPartition(*partition) for partition in partitions]
+        async with self._asking() as consumer:
+            starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            return {(place.topic, place.partition): (int(starts[place]), int(ends[place])) for place in places}
+
     async def first(self, topic: str, partition: int, offset: int) -> int:
         """The offset of the first message that exists at or behind ``offset``; the end if none does.
 
         Raises Unavailable.
         """
         place = TopicPartition(topic, partition)
-        async with self._looking:
+        async with self._asking() as consumer:
+            end = (await consumer.end_offsets([place]))[place]
+            consumer.assign([place])
+            consumer.seek(place, offset)
             try:
-                if self._consumer is None:
-                    self._consumer = AIOKafkaConsumer(
-                        **self._connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False
-                    )
-                    await self._consumer.start()
-                end = (await self._consumer.end_offsets([place]))[place]
-                self._consumer.assign([place])
-                self._consumer.seek(place, offset)
-                while await self._consumer.position(place) < end:
-                    found = await self._consumer.getmany(place, timeout_ms=1000, max_records=1)
+                while await consumer.position(place) < end:
+                    found = await consumer.getmany(place, timeout_ms=1000, max_records=1)
                     if found:
                         return int(found[place][0].offset)
                 return int(end)
+            finally:
+                consumer.unsubscribe()  # else it goes on fetching, and other questions wait for that
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AIOKafkaConsumer]:
+        async with self._looking:
+            try:
+                yield await self._started()
             except (KafkaError, OSError) as error:
                 await self._end()
                 raise _unreachable(self._connection, error) from error
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False
+            )
+            try:
+                await consumer.start()
+            except BaseException:
+                await _stop(consumer)
+                raise
+            self._consumer = consumer
+        return self._consumer
 
     async def close(self) -> None:
         await self._end()

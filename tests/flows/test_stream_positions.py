@@ -34,7 +34,7 @@ class Reading:
         self.stream = Stream(
             AGENT, [self._topic], self._deliver, batch_size=1, batch_bytes=1 << 20, scratch=self._scratch,
             settings=StreamSettings(bootstrap_servers=self.connection.bootstrap_servers, commit_seconds=0.1),
-            first=self._lookup.first,
+            lookup=self._lookup,
         )  # fmt: skip
         await self.stream.start()
         await self.stream.assigned.wait()
@@ -106,4 +106,5 @@ async def test_lookup_tells_what_exists(kafka_config: KafkaClientConfig, topic: 
     await publish(kafka_config, topic, 2, 1, transactional=True)
     lookup = KafkaLookup(KafkaConnection(bootstrap_servers=kafka_config.bootstrap_servers))
     assert [await lookup.first(topic, 0, offset) for offset in range(5)] == [0, 1, 3, 3, 5]
+    assert await lookup.bounds([(topic, 0)]) == {(topic, 0): (0, 5)}
     await lookup.close()
