@@ -84,10 +84,16 @@ def until(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for all: a home serves again however its last stack ended, and is made only once."""
+    return tmp_path_factory.mktemp("stack") / "home"
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home(folder: Path) -> Iterator[Home]:
     prepared()
-    made = Home(tmp_path / "home")
+    made = Home(folder)
     yield made
     made.everlearn("down")
     for process in made.started:
