@@ -96,15 +96,12 @@ def test_a_broker_away_beyond_the_poll_interval_with_full_buffers_costs_nothing(
 
 
 def test_a_second_worker_joining_and_leaving_under_load_loses_and_doubles_nothing(scene: Scene) -> None:
-    scene.publish(EVENTS)
+    scene.publish(EVENTS // 2)
     scene.start(scene.plan(name="recorder-0", pause_seconds=0.01))
     scene.run_until(lambda: scene.effects() > EVENTS // 10, 60)
-    scene.start(scene.plan(name="recorder-1", pause_seconds=0.01))
-    scene.run_until(lambda: scene.effects() > EVENTS // 2, 60)
+    scene.join(scene.plan(name="recorder-1", pause_seconds=0.01), EVENTS // 2)
     scene.stop("recorder-1")
-    scene.run_until(lambda: scene.effects() > EVENTS * 6 // 10, 60)
-    scene.start(scene.plan(name="recorder-2", pause_seconds=0.01))
-    scene.run_until(lambda: scene.effects() > EVENTS * 8 // 10, 60)
+    scene.join(scene.plan(name="recorder-2", pause_seconds=0.01), EVENTS // 2)
     scene.kill("recorder-2")
     count = scene.finish(seconds=120)
     assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 0), count

@@ -103,6 +103,18 @@ class Scene:
                 [sys.executable, "-m", "tests.flows.faults.worker", plan.to_json()], cwd=ROOT, stdout=log, stderr=log
             )
 
+    def join(self, plan: Plan, more: int, seconds: float = 60.0) -> None:
+        """Starts another worker; once it is ready so many events more are published, and a third of them has effects.
+
+        So it is sure to have joined, and to leave, under load.
+        """
+        self.start(plan)
+        log = self._folder / f"{plan.name}.log"
+        self.run_until(lambda: '"event": "ready"' in log.read_text(errors="replace"), seconds)
+        before = self.effects()
+        self.publish(more)
+        self.run_until(lambda: self.effects() > before + more // 3, seconds)
+
     def stop(self, name: str) -> None:
         """Asks a worker to end, and shows that it does within its bound."""
         process = self._workers.pop(name)
