@@ -23,7 +23,7 @@ setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn work
 demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
-test: setup ## The whole suite: pure tests first, then contracts, then whole flows
+test: setup ## The whole suite: pure tests, contracts and light flows, then whole stacks
 	$(PYTHON) -m pytest -n 3 --dist loadfile -m "not alone and not long"
 	$(PYTHON) -m pytest tests/flows -m "alone and not long" # one at a time: two stacks of nine agents starve each other on two cores
 

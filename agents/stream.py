@@ -112,11 +112,11 @@ class Stream:
         partitions = [TP(*tp) for tp in consumer.assignment()]
         if not partitions:
             return 0
-        bounds = {TP(*tp): each for tp, each in (await self._lookup.bounds(partitions)).items()}
+        bounds = await self._lookup.bounds(partitions)
         # The committed offset has no public accessor; Faust is pinned.
         committed = consumer._committed_offset
         places = {tp: self._positions.next(tp) or committed.get(tp) or 0 for tp in partitions}
-        ends = {tp: end for tp, (_, end) in bounds.items()}
+        ends = {tp: bounds[tp][1] for tp in partitions}
         waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], bounds[tp][0]))}
         if self.idle_seconds() >= STILL_SECONDS:
             for tp, place in waiting.items():

@@ -126,9 +126,7 @@ class KafkaTopicReader:
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
         """Every message from the beginning, then new ones for ever; None once, at the end as it was at the start."""
-        consumer = AIOKafkaConsumer(
-            **self._connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False
-        )
+        consumer = _consumer(self._connection)
         try:
             await consumer.start()
             partitions = [TopicPartition(topic, number) for number in await self._partitions(consumer, topic)]
@@ -177,7 +175,7 @@ class KafkaLookup:
         places = [TopicPartition(*partition) for partition in partitions]
         async with self._asking() as consumer:
             starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-            return {(place.topic, place.partition): (int(starts[place]), int(ends[place])) for place in places}
+        return {(place.topic, place.partition): (int(starts[place]), int(ends[place])) for place in places}
 
     async def first(self, topic: str, partition: int, offset: int) -> int:
         """The offset of the first message that exists at or behind ``offset``; the end if none does.
@@ -209,9 +207,7 @@ class KafkaLookup:
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **self._connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False
-            )
+            consumer = _consumer(self._connection)
             try:
                 await consumer.start()
             except BaseException:
@@ -227,6 +223,10 @@ class KafkaLookup:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await _stop(consumer)
+
+
+def _consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(**connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False)
 
 
 async def _all_reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:

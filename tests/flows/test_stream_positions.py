@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -108,3 +109,17 @@ async def test_lookup_tells_what_exists(kafka_config: KafkaClientConfig, topic: 
     assert [await lookup.first(topic, 0, offset) for offset in range(5)] == [0, 1, 3, 3, 5]
     assert await lookup.bounds([(topic, 0)]) == {(topic, 0): (0, 5)}
     await lookup.close()
+
+
+async def test_offsets_are_never_asked_of_the_consumer_that_fetches(
+    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There they wait for its fetches, and its fetches for them."""
+    async with Reading(kafka_config, topic, tmp_path) as reading:
+        consumer = reading.stream._app.consumer
+        for question in ("earliest_offsets", "highwaters"):
+            monkeypatch.setattr(consumer, question, Mock(side_effect=AssertionError(question)))
+        await publish(kafka_config, topic, 3)
+        await reading.until(2)
+        assert await reading.stream.lag() == 0
+    assert reading.delivered == [0, 1, 2]
