@@ -67,7 +67,7 @@ class TrainerSettings(Table):
     max_tokens: int = Field(default=1024, ge=32)
     """Longer rows are left out."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads of a training; one a core where absent."""
+    """Processor threads of a training; one a core but one where absent, for the stack goes on beside it."""
     seed: int = 0
 
 

@@ -5,9 +5,15 @@ Pure tests come first, then contracts with real parts, then whole flows: what fa
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Read when torch is loaded, here and in what is started from here. The threads of several processes wait for each
+    # other in loops and take more of the processor than the work: a training among others took three times as much.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 INFRA = Path(__file__).parent / "infra"
 pytest_plugins = [
@@ -40,9 +46,20 @@ TWINS = frozenset({"memory", "twin"})
 """The parameter by which a contract test runs on a memory twin."""
 
 
+SLOW_TO_IMPORT = ("test_lora.py", "test_engine_transformers.py")
+"""Their libraries take ten seconds. Below tests/infra, without twins: none of their tests is fast."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The fast tier does not wait for imports of what it does not run."""
+    return True if config.option.markexpr == "fast" and collection_path.name in SLOW_TO_IMPORT else None
+
+
 def _tier(item: pytest.Item) -> int:
     if item.get_closest_marker("flow"):
         return 2
+    if item.get_closest_marker("processes"):
+        return 1
     if REAL_PARTS & set(getattr(item, "fixturenames", ())):
         return 1
     # What stands below tests/infra is about technology, and fast only where it runs on a twin.

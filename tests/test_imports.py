@@ -12,6 +12,7 @@ import pytest
 
 from tests.test_layers import ROOMS, ROOT, files, modules_imported, within
 
+pytestmark = pytest.mark.processes
 MODELS = {
     "torch",
     "transformers",

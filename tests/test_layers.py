@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("agents", "schemas", "infra")
 ROOMS = sorted(path.parent.name for path in (ROOT / "agents").glob("*/ports.py"))

@@ -13,7 +13,7 @@ import click
 
 from agents.commands.context import Context, pass_context
 from agents.commands.output import note
-from agents.errors import Misuse, Unavailable
+from agents.errors import ConfigurationError, Misuse, Unavailable
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -51,7 +51,13 @@ def run(context: Context, /, agents: tuple[str, ...], worker: str | None, no_set
         return _run_several(context.settings, agents)
     from agents.wiring.run import run_agent
 
-    return run_agent(agents[0], context.settings, worker=worker)
+    try:
+        return run_agent(agents[0], context.settings, worker=worker)
+    except ConfigurationError as error:
+        if not no_setup:
+            raise
+        note(f"error: {error}")
+        return os.EX_CONFIG  # tells 'everlearn up' not to try it again
 
 
 def _set_up(settings: Settings) -> None:

@@ -37,6 +37,8 @@ class Process:
     pid: int | None
     state: str
     """STOPPED, STARTING, RUNNING, BACKOFF (died soon, waits to be started again), STOPPING, EXITED or FATAL."""
+    exit_code: int = 0
+    """Of its last life; 0 while it runs."""
 
 
 class Supervisor:
@@ -106,7 +108,13 @@ class Supervisor:
     def processes(self) -> list[Process]:
         """Raises Unavailable when there is no supervisord."""
         return [
-            Process(name=each["name"], group=each["group"], pid=each["pid"] or None, state=each["statename"])
+            Process(
+                name=each["name"],
+                group=each["group"],
+                pid=each["pid"] or None,
+                state=each["statename"],
+                exit_code=each["exitstatus"],
+            )
             for each in self._call("supervisor.getAllProcessInfo")
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ class MemoryEmbedder:
         return [match.span() for match in _TOKEN.finditer(text)]
 
 
+@lru_cache(10_000)
 def _direction(word: str, dimension: int) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
     return np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)

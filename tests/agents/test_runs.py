@@ -24,6 +24,8 @@ from schemas.event import Event
 from schemas.interactions import InteractionRecorded
 from tests.agents.rig import Rig, feedback
 
+pytestmark = pytest.mark.processes
+
 
 def add(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A run: counts its attempts in its folder, fails as often as it is told to, then adds."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from agents.wiring.run import AGENTS
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.settings import Settings, load
 from schemas.documents import DocumentSubmitted
@@ -83,19 +82,6 @@ def settings(home: RunningHome) -> Settings:
 def _ask(home: RunningHome, text: str, *words: str) -> dict[str, Any]:
     (answer,) = home.json("ask", text, "--tenant", "museum", "--max-tokens", "12", *words)
     return answer
-
-
-def test_the_stack_is_ready_and_says_what_it_serves(home: RunningHome) -> None:
-    (status,) = home.json("status")
-    assert status["ready"] is True
-    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(["answerer", *AGENTS])
-    assert {"kafka", "milvus"} <= set(status["endpoints"])
-    assert all({"agent", "pid", "ready", "lag", "serves"} <= set(worker) for worker in status["workers"])
-
-
-def test_a_second_up_in_the_same_home_says_so(home: RunningHome) -> None:
-    done = home.run("up", check=False)
-    assert (done.returncode, len(done.stderr.splitlines()), "runs in" in done.stderr) == (1, 1, True)
 
 
 def test_a_question_is_answered_from_the_documents_of_its_tenant_with_sources(home: RunningHome) -> None:

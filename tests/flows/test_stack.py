@@ -17,6 +17,7 @@ import pytest
 
 from agents.wiring.run import AGENTS
 from tests.fixtures.kafka import CACHE, prepared
+from tests.fixtures.stack import RunningHome
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 START_SECONDS = 300.0
@@ -105,32 +106,18 @@ def home(folder: Path) -> Iterator[Home]:
 
 
 @pytest.mark.alone
-def test_up_brings_everything_up_and_down_leaves_nothing(home: Home):
-    done = home.everlearn("up", "--detach")
-    assert done.returncode == 0, done.stderr
-    assert "ready in " in done.stdout
-
-    status = home.status()
+def test_the_whole_stack_is_ready_and_small_and_a_second_up_says_so(running_home: RunningHome):
+    (status,) = running_home.json("status")
     assert status["ready"] is True, status
-    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(AGENTS)
+    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(["answerer", *AGENTS])
+    assert all({"agent", "pid", "ready", "lag", "serves"} <= set(worker) for worker in status["workers"])
     assert status["endpoints"].keys() == {"kafka", "milvus"}
-    resident = sum(_resident_mb(each) for each in home.processes())
-    assert resident < 4096, f"the idle stack takes {resident} MB"
-
-    second = home.everlearn("up")
+    assert 500 < running_home.idle_mb < 4096
+    second = running_home.run("up", check=False)
     assert second.returncode == 1
     assert second.stderr.splitlines() == [
-        f"error: a stack runs in {home.folder} already: 'everlearn status' shows it, 'everlearn down' stops it"
+        f"error: a stack runs in {running_home.path} already: 'everlearn status' shows it, 'everlearn down' stops it"
     ]
-
-    recorder = next(worker["pid"] for worker in status["workers"] if worker["agent"] == "recorder")
-    os.kill(recorder, signal.SIGKILL)
-    until(lambda: recorder not in [worker["pid"] for worker in home.status()["workers"]], 30)
-    until(lambda: home.status()["ready"], 60)
-
-    assert home.everlearn("down").returncode == 0
-    assert home.processes() == {}
-    assert home.everlearn("status").returncode == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -195,6 +182,8 @@ def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(
     assert last.startswith("error: ")
     assert "/no/such/model" in done.stderr
     assert "Traceback" not in last
+    log = (home.folder / "run" / "logs" / "indexer-1.log").read_text()
+    assert log.count("error: ") == 1, f"what is configured wrongly needs no second life: {log}"
     assert home.processes() == {}
 
 
@@ -219,11 +208,3 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "cannot be written" in done.stderr
-
-
-def _resident_mb(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -57,6 +58,24 @@ def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Pat
     assert (found.dimension, found.max_tokens) == (384, 254)
 
 
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the shipped model's kind and tokenizer, of one layer of random weights: exported in a moment."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("small") / "mine"
+    shutil.copytree(model_folder(PACKAGED), folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    config = BertConfig(num_hidden_layers=1, hidden_size=32, intermediate_size=64, num_attention_heads=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config).save_pretrained(folder)
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
 @pytest.fixture
 def exports(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     """Where models were exported to since: the shipped model, once more, from a copy that takes no time to make."""
@@ -98,18 +117,28 @@ def test_what_is_prepared_ahead_is_what_a_worker_uses(home: Path, exports: list[
     assert exports == [file.parent]
 
 
-def test_a_model_that_was_replaced_under_its_name_is_exported_anew(home: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    shutil.copytree(model_folder(PACKAGED), folder)
-    import torch
+def test_a_model_that_was_replaced_under_its_name_is_exported_anew(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from safetensors.torch import load_file, save_file
 
+    made: list[Path] = []
+
+    def export_here(source: Path, folder: Path) -> None:  # what a process of its own does, without its imports
+        made.append(folder)
+        export(load_model(source), source.name, folder)
+
+    monkeypatch.setattr("infra.openvino_embedding._export", export_here)
+    folder = tmp_path / "mine"
+    shutil.copytree(small_model, folder)
+    before = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)
     weights = load_file(folder / "model.safetensors")
-    weights["embeddings.LayerNorm.weight"] = torch.flip(weights["embeddings.LayerNorm.weight"], (0,))
+    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"].roll(1, 0)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    after = embedder(home, "openvino", str(folder)).embed(["boats"])
-    assert float((embedder(home, "openvino").embed(["boats"]) @ after.T).max()) < 0.99
-    np.testing.assert_allclose(after, embedder(home, "torch", str(folder)).embed(["boats"]), atol=2e-6)
+    after = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)
+    np.testing.assert_allclose(after, embedder(tmp_path, "torch", str(folder)).embed(TEXTS), atol=2e-6)
+    assert float(np.min(np.sum(before * after, axis=1))) < 0.99
+    assert len(set(made)) == len(made) == 2
 
 
 def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path) -> None:
@@ -127,11 +156,13 @@ def test_what_an_export_says_last_is_why_torch_embeds(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_says_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_says_something_else_is_not_kept(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     true = OpenVinoEmbedding.run
     monkeypatch.setattr(OpenVinoEmbedding, "run", lambda *given: np.roll(true(*given), 1, axis=-1))
     with pytest.raises(NotExported, match="OpenVINO's vectors of mine are not torch's: a cosine of"):
-        export(load_model(model_folder(PACKAGED)), "mine", tmp_path / "kept" / "mine-1")
+        export(load_model(small_model), "mine", tmp_path / "kept" / "mine-1")
     assert list((tmp_path / "kept").iterdir()) == []
 
 
@@ -169,13 +200,15 @@ def test_a_model_that_does_not_say_how_long_its_texts_are_is_named_in_one_line(
         TorchEmbedding(tmp_path)
 
 
-def test_a_models_default_prompt_stands_before_each_text(home: Path, tmp_path: Path) -> None:
-    model = load_model(model_folder(PACKAGED))
+def test_a_models_default_prompt_stands_before_each_text(small_model: Path, tmp_path: Path) -> None:
+    model = load_model(small_model)
+    export(model, "mine", tmp_path / "plain")
     model.prompts, model.default_prompt_name = {"query": "search for boats: "}, "query"
-    export(model, "mine", tmp_path / "mine-1")
-    found = OpenVinoEmbedding(tmp_path / "mine-1", 1).encode(TEXTS[:5])
-    plain = embedder(home, "openvino")
-    np.testing.assert_allclose(found, plain.embed([f"search for boats: {text}" for text in TEXTS[:5]]), atol=2e-6)
+    export(model, "mine", tmp_path / "prompted")
+    found = OpenVinoEmbedding(tmp_path / "prompted", 1).encode(TEXTS[:5])
+    plain = OpenVinoEmbedding(tmp_path / "plain", 1)
+    np.testing.assert_allclose(found, plain.encode([f"search for boats: {text}" for text in TEXTS[:5]]), atol=2e-6)
+    assert not np.allclose(found, plain.encode(TEXTS[:5]), atol=1e-3)
 
 
 def test_torch_stays_away(home: Path) -> None:

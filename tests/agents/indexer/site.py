@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ LIVE = {
     "a withdrawal": withdrawn("l4", 5, document_id="f"),
 }
 Step = Callable[[], None]
+LOOP = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+"""One for all: a loop and its thread take longer to make than what they do here, thousands of times."""
+atexit.register(LOOP.close)
 
 
 class SmallPages(MemoryDocuments):
@@ -62,7 +66,7 @@ class Site:
         self.deliver(*LIBRARY)
 
     def deliver(self, *events: Received[Event]) -> None:
-        asyncio.run(self.room.deliver(*events))
+        LOOP.run(self.room.deliver(*events))
 
     def build(self, wanted: Index = NEW, at: Mapping[int, Step] | None = None) -> Built:
         """``at``: what happens at a step, by its number."""
@@ -97,7 +101,7 @@ class Site:
 
     def picture(self) -> tuple[object, ...]:
         """Everything that must not depend on what happened on the way."""
-        asyncio.run(self.room.indexer.sweep(START))
+        LOOP.run(self.room.indexer.sweep(START))
         with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
             return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
 
@@ -124,7 +128,7 @@ class Slow:
         self.site, self.event, self.refused = site, event, False
 
     def index(self) -> None:
-        self.outcomes = asyncio.run(self.site.room.indexer.index([self.event]))
+        self.outcomes = LOOP.run(self.site.room.indexer.index([self.event]))
 
     def commit(self) -> None:
         try:
