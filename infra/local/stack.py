@@ -202,13 +202,14 @@ class Stack:
 
     @contextmanager
     def _watched(self, names: set[str]) -> Iterator[Callable[[], None]]:
-        """A check that raises once one of those processes has died too often, or says that it is configured wrongly."""
+        """A check that raises once one of those processes has died too often, or any was configured wrongly."""
         lives: dict[str, set[int]] = {}
 
         def check() -> None:
+            for name, code in self.supervisor.exit_codes().items():
+                if code == os.EX_CONFIG:
+                    raise self._failure(name, "is configured wrongly")
             for process in self.supervisor.processes():
-                if process.name in names and process.exit_code == os.EX_CONFIG:
-                    raise self._failure(process.name, "does not come up")
                 if process.name in names and process.pid is not None:
                     lives.setdefault(process.name, set()).add(process.pid)
                     if len(lives[process.name]) > DEATHS:

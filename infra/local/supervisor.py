@@ -37,8 +37,6 @@ class Process:
     pid: int | None
     state: str
     """STOPPED, STARTING, RUNNING, BACKOFF (died soon, waits to be started again), STOPPING, EXITED or FATAL."""
-    exit_code: int = 0
-    """Of its last life; 0 while it runs."""
 
 
 class Supervisor:
@@ -113,10 +111,14 @@ class Supervisor:
                 group=each["group"],
                 pid=each["pid"] or None,
                 state=each["statename"],
-                exit_code=each["exitstatus"],
             )
             for each in self._call("supervisor.getAllProcessInfo")
         ]
+
+    def exit_codes(self) -> dict[str, int]:
+        """The exit code of each program's last death, also when it lives again; -1 for a signal. Raises Unavailable."""
+        codes: dict[str, int] = self._call("everlearn.exit_codes")
+        return codes
 
     def stop(self, timeout_seconds: float) -> None:
         """Stops all programs, group after group, and supervisord; returns when nothing is left.

@@ -119,6 +119,19 @@ def test_what_dies_at_once_is_started_again_later_and_later(launch):
     assert gaps[2] > gaps[0] + 0.5, "supervisord looks once a second, so neighbours may be equal"
 
 
+def test_the_exit_code_of_the_last_death_is_kept_also_when_the_program_lives_again(launch, tmp_path):
+    once = (
+        "import pathlib, sys, time; mark = pathlib.Path(sys.argv[1]);"
+        "mark.exists() and time.sleep(600); mark.touch(); sys.exit(78)"
+    )
+    supervisor = launch(program("one", once, str(tmp_path / "mark")), program("two", SLEEPER))
+    until(lambda: supervisor.exit_codes() == {"one": 78} and pid(supervisor, "one") is not None)
+    living = pid(supervisor, "two")
+    assert living is not None
+    os.kill(living, signal.SIGKILL)
+    until(lambda: supervisor.exit_codes() == {"one": 78, "two": -1})
+
+
 def test_what_ignores_sigterm_is_killed_after_its_bound(launch):
     supervisor = launch(program("deaf", DEAF, stop_seconds=2.0))
     until(lambda: supervisor.last_lines("deaf") == ["deaf"])
