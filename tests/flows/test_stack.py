@@ -74,6 +74,13 @@ class Home:
                     found[int(entry.name)] = command
         return found
 
+    def ends_by(self, process: subprocess.Popen[str], how: signal.Signals) -> None:
+        """The signal ends the foreground stack in order: nothing is left of it."""
+        process.send_signal(how)
+        assert process.wait(40) == 0
+        assert self.processes() == {}
+        assert not (self.folder / "run" / "endpoints.json").exists()
+
     def until_nothing_runs(self, seconds: float) -> None:
         until(lambda: not self.processes(), seconds)
 
@@ -120,27 +127,12 @@ def test_the_whole_stack_is_ready_and_small_and_a_second_up_says_so(running_home
     ]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_stop_the_foreground_stack_in_order(home: Home, how: signal.Signals):
+@pytest.mark.parametrize(("victim", "how"), [("up", signal.SIGINT), ("supervisord", signal.SIGTERM)])
+def test_sigkill_leaves_no_process_and_the_next_up_works_and_stops_in_order(
+    home: Home, victim: str, how: signal.Signals
+):
     process = home.up(*RECORDER_ONLY)
-    assert home.status()["ready"] is True
-    process.send_signal(how)
-    assert process.wait(40) == 0
-    assert home.processes() == {}
-    assert not (home.folder / "run" / "endpoints.json").exists()
-
-
-def test_down_ends_the_foreground_stack(home: Home):
-    process = home.up(*RECORDER_ONLY)
-    assert home.everlearn("down").stdout == "stopped\n"
-    assert process.wait(20) == 0
-    assert home.processes() == {}
-
-
-@pytest.mark.parametrize("victim", ["up", "supervisord"])
-def test_sigkill_leaves_no_process_and_the_next_up_works(home: Home, victim: str):
-    process = home.up(*RECORDER_ONLY)
-    kafka_before = home.status()["endpoints"]["kafka"]
+    assert home.status()["endpoints"]["kafka"]
     if victim == "up":
         process.kill()
         process.wait()
@@ -150,12 +142,12 @@ def test_sigkill_leaves_no_process_and_the_next_up_works(home: Home, victim: str
         assert "the supervisor was killed" in (home.folder.parent / "up.log").read_text()
     home.until_nothing_runs(20)
     assert home.everlearn("status").returncode == 1
-    home.up(*RECORDER_ONLY)
+    process = home.up(*RECORDER_ONLY)
     assert home.status()["ready"] is True
-    assert kafka_before
+    home.ends_by(process, how)
 
 
-def test_taken_ports_are_replaced_by_free_ones(home: Home):
+def test_taken_ports_are_replaced_by_free_ones_and_a_closed_terminal_stops_the_stack(home: Home):
     taken = []
     for port in (9092, 19530):
         server = socket.socket()
@@ -166,12 +158,13 @@ def test_taken_ports_are_replaced_by_free_ones(home: Home):
         else:
             server.listen()
             taken.append(server)
-    home.up(*RECORDER_ONLY)
+    process = home.up(*RECORDER_ONLY)
     endpoints = home.status()["endpoints"]
     assert not endpoints["kafka"].endswith(":9092")
     assert not endpoints["milvus"].endswith(":19530")
     for server in taken:
         server.close()
+    home.ends_by(process, signal.SIGHUP)
 
 
 def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(home: Home):
@@ -186,8 +179,8 @@ def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(
     assert home.processes() == {}
 
 
-def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home):
-    home.up("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
+def test_several_agents_run_in_processes_of_their_own_beside_a_stack_that_down_ends(home: Home):
+    stack = home.up("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     runner = subprocess.Popen(
         [sys.executable, "-m", "agents", "--home", str(home.folder), "run", "recorder", "recorder"],
         env=home.environ,
@@ -198,6 +191,9 @@ def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home)
     runner.send_signal(signal.SIGTERM)
     assert runner.wait(40) == 0
     assert not [each for each in home.processes().values() if " run recorder" in each]
+    assert home.everlearn("down").stdout == "stopped\n"
+    assert stack.wait(20) == 0
+    assert home.processes() == {}
 
 
 def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
