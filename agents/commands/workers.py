@@ -38,7 +38,7 @@ def known_agents() -> tuple[str, ...]:
 def run(context: Context, /, agents: tuple[str, ...], worker: str | None, no_setup: bool) -> int:
     """Run agents until SIGTERM or Ctrl-C, a process each; naming one twice starts two.
 
-    Agents: indexer, answerer, recorder, monitor, trainer, validator, promoter, quantizer.
+    Agents: indexer, loader, answerer, recorder, monitor, trainer, validator, promoter, quantizer.
     """
     unknown = [agent for agent in agents if agent not in known_agents()]
     if unknown:

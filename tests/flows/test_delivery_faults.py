@@ -1,4 +1,4 @@
-"""The delivery recipe on a real broker, with real worker processes that are killed and poisoned."""
+"""The delivery recipe on a real broker, with real worker processes that are killed, poisoned and joined."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.faults.scene import Scene
+from tests.flows.faults.scene import EVENTS, Scene
 
 pytestmark = pytest.mark.flow
 
-EVENTS = 1000
 STEPS = ("begun", "handled", "committed", "published", "marked", "finished", "acked")
 OUTSIDE_RETRIES = ("begun", "acked")
 """Steps around the handler's retries; what goes wrong there ends the process, with its offsets where they were."""
@@ -55,3 +54,15 @@ def test_an_event_that_kills_its_process_each_time_is_dead_lettered_after_three_
     count = scene.finish(dead_letters=1, poisoned=1, seconds=120)
     assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 1), count
     assert count.deaths == 4  # once with its batch, three times alone
+
+
+def test_a_second_worker_joining_and_leaving_under_load_loses_and_doubles_nothing(scene: Scene) -> None:
+    scene.publish(EVENTS // 2)
+    scene.start(scene.plan(name="recorder-0", pause_seconds=0.01))
+    scene.run_until(lambda: scene.effects() > EVENTS // 10, 60)
+    scene.join(scene.plan(name="recorder-1", pause_seconds=0.01), EVENTS // 2)
+    scene.stop("recorder-1")
+    scene.join(scene.plan(name="recorder-2", pause_seconds=0.01), EVENTS // 2)
+    scene.kill("recorder-2")
+    count = scene.finish(seconds=120)
+    assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 0), count

@@ -176,6 +176,8 @@ def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(
     assert "indexer-1 is configured wrongly" in last, "rather than after several deaths"
     assert "/no/such/model" in last
     assert "Traceback" not in last
+    log = (home.folder / "run" / "logs" / "indexer-1.log").read_text()
+    assert log.count("error: ") == 1, f"what is configured wrongly needs no second life: {log}"
     assert home.processes() == {}
 
 

@@ -25,6 +25,8 @@ from tests.flows.faults.worker import POISON, Plan
 
 ROOT = Path(__file__).parents[3]
 RESTART_SECONDS = 0.3
+EVENTS = 1000
+"""Of a fault in the test suite."""
 
 
 @dataclass(frozen=True, kw_only=True)
