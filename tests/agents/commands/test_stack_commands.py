@@ -40,6 +40,11 @@ def process(name: str, pid: int | None = 7, state: str = "RUNNING") -> Process:
     return Process(name=name, group="agents", pid=pid, state=state)
 
 
+def test_runs_help_names_every_agent():
+    shown = " ".join(CliRunner().invoke(cli, ["run", "--help"]).output.split())
+    assert f"Agents: {', '.join(AGENTS)}." in shown
+
+
 def test_one_worker_of_each_agent_unless_said():
     assert parse_workers("") == dict.fromkeys(AGENTS, 1)
     assert parse_workers("answerer=3, recorder=0") == {**dict.fromkeys(AGENTS, 1), "answerer": 3, "recorder": 0}
