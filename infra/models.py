@@ -6,6 +6,9 @@ torch and transformers are imported where a model is loaded: looking for one mus
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,8 +152,10 @@ def _together(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
 def _load(folder: Path) -> tuple[Any, Any]:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
+
+    with _absent("sklearn"):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # Loading takes a second; a bar on stderr would only break up the log.
     disable_progress_bar()
@@ -166,6 +171,23 @@ def _load(folder: Path) -> tuple[Any, Any]:
             "give the folder of one that transformers knows"
         ) from error
     return model, tokenizer
+
+
+@contextmanager
+def _absent(package: str) -> Iterator[None]:
+    """Within, a package that is not loaded yet seems not to be installed.
+
+    transformers looks for scikit-learn, and with it comes pandas, for a kind of generation that nothing here asks for:
+    three of the twelve seconds in which a model is loaded.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # Python's own sign that a module is not to be found
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _packaged_gguf() -> Path:

@@ -36,7 +36,8 @@ def up(context: Context, /, detach: bool, workers: str) -> int:
     """Start the embedded stack and all agents; stop them with Ctrl-C, or with 'everlearn down'."""
     counts = parse_workers(workers)
     settings = _initialised(context)
-    from infra.local.stack import DidNotStart, Stack, workers_of
+    from infra.local.programs import workers_of
+    from infra.local.stack import DidNotStart, Stack
 
     stack = Stack(settings, workers_of(counts))
     with stack.claim() as lock, stoppable():

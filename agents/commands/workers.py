@@ -73,7 +73,8 @@ def _set_up(settings: Settings) -> None:
 def _run_several(settings: Settings, agents: Sequence[str]) -> int:
     from agents.commands.signals import Stopped, stoppable
     from infra.local.locks import try_lock
-    from infra.local.stack import WorkerProcess, agent_program, stop_seconds
+    from infra.local.programs import SHARED, WorkerProcess, agent_program
+    from infra.local.stack import stop_seconds
     from infra.local.supervisor import Supervisor
 
     # A folder of this process's own: several may run beside 'up' in one home.
@@ -91,6 +92,7 @@ def _run_several(settings: Settings, agents: Sequence[str]) -> int:
     with stoppable():
         try:
             supervisor.launch(programs, lock)
+            supervisor.preload(SHARED)
             for program in programs:
                 supervisor.start(program)
                 note(f"started {program.name}, which logs to {supervisor.log(program.name)}")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -22,9 +19,10 @@ from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoi
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
 from infra.local.ports import free_port
+from infra.local.programs import NEED_REGISTRY, SHARED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.space import require_space
 from infra.local.supervisor import Supervisor
-from infra.local.supervisord_conf import SERVICES, Program
+from infra.local.supervisord_conf import Program
 from infra.policies import EMBEDDED
 from infra.settings import Settings
 
@@ -47,34 +45,6 @@ class DidNotStart(Unavailable):
         super().__init__(f"{process} {what}: {said} (see {log})")
         self.process = process
         self.last_lines = last_lines
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerProcess:
-    """A process of an agent to start. ``name`` is its own, in the fleet and in its consumer group."""
-
-    agent: str
-    name: str
-
-
-def workers_of(counts: dict[str, int]) -> list[WorkerProcess]:
-    """``{"answerer": 2}`` gives answerer-1 and answerer-2."""
-    return [
-        WorkerProcess(agent=agent, name=f"{agent}-{number}")
-        for agent, count in counts.items()
-        for number in range(1, count + 1)
-    ]
-
-
-def agent_program(settings: Settings, worker: WorkerProcess) -> Program:
-    """The program of a worker: one process of ``everlearn run``."""
-    config = ["--config", str(settings.config.absolute())] if settings.config is not None else []
-    place = ["--home", str(settings.home), *config]
-    return Program(
-        name=worker.name,
-        command=[sys.executable, "-m", "agents", *place, "run", worker.agent, "--worker", worker.name, "--no-setup"],
-        stop_seconds=settings.worker.shutdown_seconds + 5.0,
-    )
 
 
 def stop_seconds(settings: Settings) -> float:
@@ -116,10 +86,11 @@ class Stack:
         """Starts everything; returns when the agents have been started. Raises Unavailable with the reason."""
         forget_endpoints(self.settings)
         services, ports = self._services()
-        agents = [agent_program(self.settings, worker) for worker in self.workers]
-        self.supervisor.launch([*services.values(), *agents], lock)
+        agents = {worker: agent_program(self.settings, worker) for worker in self.workers}
+        self.supervisor.launch([*services.values(), *agents.values()], lock)
         for program in services.values():
             self.supervisor.start(program)
+        self.supervisor.preload(SHARED)
         with ThreadPoolExecutor(1, "registry") as beside:
             # MLflow takes seconds to make its tables the first time: Kafka comes up meanwhile.
             registry = beside.submit(prepare_registry, self.settings)
@@ -131,12 +102,17 @@ class Stack:
                 self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
             create_topics(self._kafka(ports))
             stage("Kafka")
+            write_endpoints(self.settings, ports)
+            # Milvus may still be loading: an agent that needs it waits for it.
+            # Milvus may still be loading: an agent that needs it waits for it.
+            for worker in sorted(self.workers, key=lambda each: each.agent != SLOWEST):
+                if worker.agent not in NEED_REGISTRY:
+                    self.supervisor.start(agents[worker])
             registry.result()
             stage("registry")
-        write_endpoints(self.settings, ports)
-        for program in agents:
-            # Milvus may still be loading: an agent that needs it waits for it.
-            self.supervisor.start(program)
+        for worker in self.workers:
+            if worker.agent in NEED_REGISTRY:
+                self.supervisor.start(agents[worker])
         if "milvus" in services:
             self._await("milvus", lambda: milvus.ready(ports["milvus"], 0.0))
             stage("Milvus")
@@ -180,10 +156,10 @@ class Stack:
                 controller_port=free_port(),
             )
             kafka.configure(broker)
-            programs["kafka"] = _service("kafka", kafka.command(broker))
+            programs["kafka"] = service_program("kafka", kafka.command(broker))
         if settings.milvus.uri == EMBEDDED:
             ports["milvus"] = free_port(MILVUS_PORT)
-            programs["milvus"] = _service("milvus", milvus.command(settings.home / "milvus", ports["milvus"]))
+            programs["milvus"] = service_program("milvus", milvus.command(settings.home / "milvus", ports["milvus"]))
         return programs, ports
 
     def _kafka(self, ports: dict[str, int]) -> KafkaClientConfig:
@@ -235,10 +211,3 @@ def prepare_registry(settings: Settings) -> None:
 def kafka_cache(settings: Settings) -> Path:
     """Where Kafka's jars are kept: beside the models, because several homes may share those."""
     return settings.models_folder / "kafka"
-
-
-def _service(name: str, command: list[str]) -> Program:
-    # A service closes its files on SIGTERM, also when the supervisor was killed.
-    return Program(
-        name=name, command=command, group=SERVICES, stop_seconds=20.0, settled_seconds=5.0, death=signal.SIGTERM
-    )

@@ -99,6 +99,13 @@ class Supervisor:
         """Starts a program; from now on it is started again whenever it dies."""
         self._call("supervisor.startProcess", program.address, False)
 
+    def preload(self, modules: Sequence[str]) -> bool:
+        """Imports modules once for all programs ``python -m PACKAGE`` of their packages: these start warm from now on.
+
+        False where that is not safe; they start as any other program then.
+        """
+        return bool(self._call("everlearn.preload", list(modules)))
+
     def release(self) -> None:
         """Lets supervisord live on when this process ends."""
         self._call("everlearn.release")

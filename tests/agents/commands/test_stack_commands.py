@@ -23,7 +23,7 @@ from infra.document_settings import IndexerSettings
 from infra.fleet import Report
 from infra.local.endpoints import read_endpoints, write_endpoints
 from infra.local.ports import free_port
-from infra.local.stack import agent_program, workers_of
+from infra.local.programs import agent_program, workers_of
 from infra.local.supervisor import Process
 from infra.settings import load
 from schemas.fleet import Serving, WorkerReported

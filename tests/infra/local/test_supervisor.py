@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -55,12 +55,12 @@ def pid(supervisor: Supervisor, name: str) -> int | None:
     return next(each.pid for each in supervisor.processes() if each.name == name)
 
 
-def launched(folder: Path, *programs: Program) -> Supervisor:
+def launched(folder: Path, *programs: Program, start: Sequence[Program] | None = None) -> Supervisor:
     supervisor = Supervisor(folder)
     lock = try_lock(folder / "lock")
     assert lock is not None
     supervisor.launch(programs, lock)
-    for each in programs:
+    for each in programs if start is None else start:
         supervisor.start(each)
     return supervisor
 
@@ -69,8 +69,8 @@ def launched(folder: Path, *programs: Program) -> Supervisor:
 def launch(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
     made: list[Supervisor] = []
 
-    def make(*programs: Program, folder: Path = tmp_path / "run") -> Supervisor:
-        made.append(launched(folder, *programs))
+    def make(*programs: Program, folder: Path = tmp_path / "run", **fields) -> Supervisor:
+        made.append(launched(folder, *programs, **fields))
         return made[-1]
 
     yield make
