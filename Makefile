@@ -24,7 +24,7 @@ demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
 test: setup ## The whole suite: pure tests, contracts and light flows, then whole stacks
-	$(PYTHON) -m pytest -n 3 --dist loadfile -m "not alone and not long"
+	$(PYTHON) -m pytest -n 3 -m "not alone and not long"
 	$(PYTHON) -m pytest tests/flows -m "alone and not long" # one at a time: two stacks of nine agents starve each other on two cores
 
 test-long: setup ## The demo with its agents killed, and shuffled corrections: twenty minutes and more

@@ -1,9 +1,9 @@
 """Faust, fenced in: the one place where a message is taken from a stream and acked.
 
-Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So here the
-acks are by hand, in order, after ``deliver`` has finished the whole batch; whatever escapes stops the process, with
-its offsets where they were. Faust loses its place at some rebalances, so what comes next of each partition is held
-here (``positions.py``). What else of Faust is switched off stands in ``stream_app.py``.
+Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So the acks
+are by hand here, in order, once ``deliver`` has finished a batch; whatever escapes stops the process, its offsets where
+they were. Faust loses its place at some rebalances, so what comes next of each partition is held here
+(``positions.py``). What else of Faust is switched off stands in ``stream_app.py``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ class Stream:
         """``lookup``: asked instead of Faust's consumer, which takes two calls at a time, its fetches among them.
 
         ``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
-
         ``scratch``: an existing folder; Faust insists on making an empty one of its own below it.
         """
         self._deliver = deliver
@@ -67,6 +66,7 @@ class Stream:
         self._on_acked = on_acked
         self._stopping = asyncio.Event()
         self._drained = asyncio.Event()
+        self._drained.set()  # there is no batch to wait for until it begins
         self._positions: Positions[TP] = Positions(time.monotonic)
         self._lagging: dict[TP, int] = {}
         self._idle_since: float | None = None
@@ -135,6 +135,7 @@ class Stream:
 
     async def _consume(self, stream: Any) -> None:
         try:
+            self._drained.clear()
             self._idle_since = time.monotonic()
             async for batch in _batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
                 self._idle_since = None

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
+if PARALLEL:
     # Read when torch is loaded, here and in what is started from here. The threads of several processes wait for each
     # other in loops and take more of the processor than the work: a training among others took three times as much.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,13 +48,55 @@ TWINS = frozenset({"memory", "twin"})
 """The parameter by which a contract test runs on a memory twin."""
 
 
-SLOW_TO_IMPORT = ("test_lora.py", "test_engine_transformers.py")
-"""Their libraries take ten seconds. Below tests/infra, without twins: none of their tests is fast."""
+MODELS = {
+    "test_bad_adapters.py": "engines",
+    "test_engine.py": "engines",
+    "test_engine_transformers.py": "engines",
+    "test_models.py": "engines",
+    "test_validation.py": "engines",
+    "test_lora.py": "trainings",
+    "test_quantization.py": "trainings",
+    "test_quantizing.py": "trainings",
+    "test_training_run.py": "trainings",
+}
+"""Files whose tests load torch, and what they share of it: one process runs a group, and the others never load it."""
+LONGEST = (
+    "test_openvino_embedding.py",
+    "test_delivery_faults.py",
+    "test_stack.py",
+    "test_broker_faults.py",
+    "test_kafka.py",
+    "test_wiring.py",
+    "test_real_passages.py",
+    "test_runs.py",
+    "test_supervisor.py",
+    "test_rebuilding.py",
+    "test_registry_connection.py",
+)
+"""Begun before the other real parts, so that no process is left with a long file when the others have ended."""
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The fast tier does not wait for imports of what it does not run."""
-    return True if config.option.markexpr == "fast" and collection_path.name in SLOW_TO_IMPORT else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file or a group of files to a process, in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByLibraries(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return MODELS.get(Path(file).name, file)
+
+    config.option.loadscopereorder = False
+    return ByLibraries(config, log)
+
+
+def _place(item: pytest.Item) -> tuple[int, int, int]:
+    """Where a test stands among the others; in one process of several so that all of them end together."""
+    name, tier = item.path.name, _tier(item)
+    if PARALLEL and tier:
+        longest = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return (0 if name in MODELS else 2, longest, tier)
+    return (1, 0, tier)
 
 
 def _tier(item: pytest.Item) -> int:
@@ -73,4 +117,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _tier(item) == 0:
             item.add_marker("fast")
-    items.sort(key=_tier)
+    items.sort(key=_place)

@@ -32,7 +32,8 @@ def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
 
     described = importlib.import_module(f"agents.wiring.{agent}").build(settings)
     name = worker or f"{agent}-{socket.gethostname()}-{os.getpid()}"
-    code = asyncio.run(run_worker(described, parts(settings), name, instance=worker))
+    # The loop is left open: to close it would be to wait for a model that is being loaded by a worker told to stop.
+    code = asyncio.new_event_loop().run_until_complete(run_worker(described, parts(settings), name, instance=worker))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of a broken consumer must not keep a stopped worker alive

@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,7 +67,7 @@ class Keeper:
         """In the forked child, whose descriptors are in place: becomes the program."""
         tether = untethered(arguments)
         if tether is not None and tether.command[:2] == [sys.executable, "-m"] and tether.command[2] in self._warm:
-            _become(tether, environment)
+            _become(tether, environment, self._options.get_signal)
         self._exec(filename, arguments, environment)
 
 
@@ -75,8 +76,10 @@ def make_interface(supervisord: Any, **_settings: str) -> Keeper:
     return Keeper(supervisord.options)
 
 
-def _become(tether: Tether, environment: dict[str, str]) -> NoReturn:
+def _become(tether: Tether, environment: dict[str, str], received: Callable[[], int | None]) -> NoReturn:
     """Runs ``python -m MODULE …`` in this process as a new one would, and ends with it.
+
+    ``received``: the next signal that supervisord's handler took, which is still this process's own.
 
     Nothing of supervisord's may be collected here: what it had open is closed, and its numbers are free for others.
     """
@@ -87,6 +90,9 @@ def _become(tether: Tether, environment: dict[str, str]) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        while (missed := received()) is not None:
+            if missed == signal.SIGTERM:  # told to stop before it could hear it
+                os.kill(os.getpid(), missed)
         setproctitle(" ".join(tether.command))  # what ps shows; it needs the environment that this process began with
         os.environ.clear()
         os.environ.update(environment)

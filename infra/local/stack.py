@@ -91,25 +91,29 @@ class Stack:
         for program in services.values():
             self.supervisor.start(program)
         self.supervisor.preload(SHARED)
-        with ThreadPoolExecutor(1, "registry") as beside:
-            # MLflow takes seconds to make its tables the first time: Kafka comes up meanwhile.
-            registry = beside.submit(prepare_registry, self.settings)
-            from infra.sql.migrate import migrate
+        # MLflow takes seconds to make its tables the first time: Kafka comes up meanwhile.
+        beside = ThreadPoolExecutor(1, "registry")
+        registry = beside.submit(prepare_registry, self.settings)
+        beside.shutdown(wait=False)  # a failure of anything else does not wait for it
+        from infra.sql.migrate import migrate
 
-            migrate(self.settings.sql_url())
-            stage("SQL")
-            if "kafka" in services:
-                self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
-            create_topics(self._kafka(ports))
-            stage("Kafka")
-            write_endpoints(self.settings, ports)
-            # Milvus may still be loading: an agent that needs it waits for it.
-            # Milvus may still be loading: an agent that needs it waits for it.
-            for worker in sorted(self.workers, key=lambda each: each.agent != SLOWEST):
-                if worker.agent not in NEED_REGISTRY:
-                    self.supervisor.start(agents[worker])
-            registry.result()
-            stage("registry")
+        migrate(self.settings.sql_url())
+        stage("SQL")
+        if "kafka" in services:
+            self._await("kafka", lambda: kafka.accepts(ports["kafka"], 0.0))
+        create_topics(self._kafka(ports))
+        stage("Kafka")
+        write_endpoints(self.settings, ports)
+        # Milvus may still be loading: an agent that needs it waits for it.
+        for worker in sorted(self.workers, key=lambda each: each.agent != SLOWEST):
+            if worker.agent not in NEED_REGISTRY:
+                self.supervisor.start(agents[worker])
+        with self._watched(set()) as check:
+            while not registry.done():
+                check()
+                time.sleep(0.1)
+        registry.result()
+        stage("registry")
         for worker in self.workers:
             if worker.agent in NEED_REGISTRY:
                 self.supervisor.start(agents[worker])
@@ -174,7 +178,7 @@ class Stack:
                 check()
                 if time.monotonic() > deadline:
                     raise self._failure(name, f"does not answer after {SERVICE_SECONDS:.0f} s")
-                time.sleep(0.05)
+                time.sleep(0.1)
 
     @contextmanager
     def _watched(self, names: set[str]) -> Iterator[Callable[[], None]]:

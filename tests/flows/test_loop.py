@@ -27,7 +27,7 @@ def loop(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     home = RunningHome(tmp_path_factory.mktemp("loop") / "home", models_folder)
     home.path.mkdir()
     (home.path / "everlearn.toml").write_text(CONFIGURATION.format(models=models_folder, epochs=EPOCHS))
-    home.run("up", "--detach", "--workers", "answerer=2,quantizer=0")
+    home.run("up", "--detach", "--workers", "answerer=2,indexer=0,loader=0,quantizer=0")
     settings = load(home.path, environ={})
     try:
         with Newsroom(KafkaClientConfig.from_settings(settings)) as newsroom:
@@ -77,8 +77,8 @@ def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on
 def test_without_corrections_drift_trains_nothing_and_promotes_nothing(loop: Loop) -> None:
     heard = len(loop.newsroom.heard)
     with Customers(loop.config, corrections="none") as customers:
-        usual = customers.ask(some("ordinary", each=16), rate=True)
-        unusual = customers.ask(messages("drift_new")[:60], rate=True)
+        usual = customers.ask(some("ordinary", each=12), rate=True)
+        unusual = customers.ask(messages("drift_new")[:45], rate=True)
     assert accuracy(usual) > accuracy(unusual) + 0.3
 
     drift = loop.wait(DriftDetected, heard, 120).event

@@ -5,8 +5,10 @@ import threading
 import pytest
 
 from agents.errors import EngineCrashed
-from infra.engines.transformers import TransformersEngine, _batches, _Prompt
 from schemas.generation import GenerationRequest, Message
+from tests.lazily import lazily
+
+engines = lazily("infra.engines.transformers")
 
 
 def asked(text, **limits):
@@ -31,7 +33,9 @@ def small(base_model):
         eos_token_id=2,
         pad_token_id=0,
     )
-    return TransformersEngine(LlamaForCausalLM(config).eval(), tokenizer, base_model="small", max_batch_tokens=200)
+    return engines.TransformersEngine(
+        LlamaForCausalLM(config).eval(), tokenizer, base_model="small", max_batch_tokens=200
+    )
 
 
 def test_the_shipped_model_answers_and_stops_at_the_end_of_its_message(transformers_engine):
@@ -94,8 +98,8 @@ def test_without_adapters_there_is_no_peft_around_the_model(transformers_engine,
 
 def test_a_batch_is_split_where_it_would_take_too_much_memory():
     lengths = [90, 10, 10, 100, 10, 300]
-    prompts = [_Prompt(place, asked("", max_tokens=10), [1] * length) for place, length in enumerate(lengths)]
-    batches = list(_batches(prompts, 220))
+    prompts = [engines._Prompt(place, asked("", max_tokens=10), [1] * length) for place, length in enumerate(lengths)]
+    batches = list(engines._batches(prompts, 220))
     assert [[len(prompt.tokens) for prompt in batch] for batch in batches] == [[10, 10, 10], [90, 100], [300]]
     assert sorted(prompt.place for batch in batches for prompt in batch) == [0, 1, 2, 3, 4, 5]
 

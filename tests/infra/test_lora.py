@@ -10,23 +10,24 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from infra.lora import LoraPolicy, TrainingFailed, answers_loss, train
-from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
-from infra.lora_checkpoints import last_checkpoint
 from infra.quantization import load_nf4
+from tests.lazily import lazily
 
-POLICY = LoraPolicy(
-    rank=4, alpha=8.0, dropout=0.0, epochs=4.0, learning_rate=2e-2, batch_rows=4, checkpoint_steps=5, seed=3
-)
-ROWS = [Row(prompt=[2, 3, 4 + number % 8, 5], answer=[10 + number % 2, 0]) for number in range(32)]
+torch = lazily("torch")
+lora = lazily("infra.lora")
+lora_rows = lazily("infra.lora_batches")
+lora_checkpoints = lazily("infra.lora_checkpoints")
+
+POLICY = {
+    "rank": 4, "alpha": 8.0, "dropout": 0.0, "epochs": 4.0, "learning_rate": 2e-2, "batch_rows": 4,
+    "checkpoint_steps": 5, "seed": 3,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -36,12 +37,16 @@ def load(tiny_model: Path) -> Any:
     return lambda: AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
 
 
-def learn(model: Any, folder: Path, policy: LoraPolicy = POLICY, **options: Any) -> Any:
+def learn(model: Any, folder: Path, *, progress: Callable[..., None] = lambda *_: None, **changes: Any) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
-    return train(model, ROWS, policy, folder, pad_token=0, base_model="tiny", **options)
+    rows = [lora_rows.Row(prompt=[2, 3, 4 + number % 8, 5], answer=[10 + number % 2, 0]) for number in range(32)]
+    policy = lora.LoraPolicy(**{**POLICY, **changes})
+    return lora.train(model, rows, policy, folder, pad_token=0, base_model="tiny", progress=progress)
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
     return dict(load_file(folder / "adapter_model.safetensors"))
 
 
@@ -104,7 +109,7 @@ learn(model, Path(sys.argv[2]), progress=slowly)
 
 def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path):
     learn(load(), tmp_path)
-    whole = last_checkpoint(tmp_path)
+    whole = lora_checkpoints.last_checkpoint(tmp_path)
     assert whole is not None
     number = int(whole.name.rpartition("-")[2])
     for name, cut in (
@@ -116,7 +121,7 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path)
         (broken / name).write_bytes((whole / name).read_bytes()[:cut])
     (tmp_path / f"checkpoint-{number + 5}").mkdir()
 
-    assert last_checkpoint(tmp_path) == whole
+    assert lora_checkpoints.last_checkpoint(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*"))[-1] == whole.name
 
 
@@ -134,17 +139,17 @@ def test_a_training_that_died_after_its_last_step_still_tells_its_loss(load: Any
 def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, tmp_path: Path):
     learn(load(), tmp_path)
 
-    other = learn(load(), tmp_path, replace(POLICY, rank=2))
+    other = learn(load(), tmp_path, rank=2)
 
     assert other.tokens == 32 * 4 * 6
-    calm = learn(load(), tmp_path / "calm", replace(POLICY, rank=2))
+    calm = learn(load(), tmp_path / "calm", rank=2)
     assert all(torch.equal(one, weights(calm.folder)[name]) for name, one in weights(other.folder).items())
 
 
 def test_on_a_base_model_in_four_bits_it_learns_as_well(tiny_model: Path, tmp_path: Path):
     model, _ = load_nf4(tiny_model)
 
-    trained = learn(model, tmp_path, replace(POLICY, nf4=True))
+    trained = learn(model, tmp_path, nf4=True)
 
     assert trained.loss < 2.5
     assert {tensor.dtype for tensor in weights(trained.folder).values()} == {torch.float32}
@@ -178,47 +183,50 @@ def test_a_disk_that_is_full_ends_it_with_one_line_whatever_file_it_meets(tiny_m
     assert len(refused) == 3, done.stderr
     assert all(line.endswith("make room there") for line in refused)
     assert not list(tmp_path.glob("*/adapter"))
-    assert all(last_checkpoint(folder) is None for folder in tmp_path.iterdir())
+    assert all(lora_checkpoints.last_checkpoint(folder) is None for folder in tmp_path.iterdir())
 
 
 def test_a_training_that_changes_nothing_is_no_training(load: Any, tmp_path: Path):
-    with pytest.raises(TrainingFailed, match="no weight has changed"):
-        learn(load(), tmp_path, replace(POLICY, learning_rate=0.0, epochs=1))
+    with pytest.raises(lora.TrainingFailed, match="no weight has changed"):
+        learn(load(), tmp_path, learning_rate=0.0, epochs=1)
 
 
 def test_a_training_that_runs_away_is_no_training(load: Any, tmp_path: Path):
-    with pytest.raises(TrainingFailed, match="learning_rate"):
-        learn(load(), tmp_path, replace(POLICY, learning_rate=1e30))
+    with pytest.raises(lora.TrainingFailed, match="learning_rate"):
+        learn(load(), tmp_path, learning_rate=1e30)
 
 
-def test_every_epoch_has_each_row_once_and_rows_of_like_length_stand_together():
-    rows = [Row(prompt=[1] * (3 + number), answer=[2]) for number in range(40)]
-    batches = make_batches(rows, epochs=2.0, batch_rows=8, seed=3)
+def test_every_epoch_has_each_row_once_and_lora_rows_like_length_stand_together():
+    rows = [lora_rows.Row(prompt=[1] * (3 + number), answer=[2]) for number in range(40)]
+    batches = lora_rows.make_batches(rows, epochs=2.0, batch_rows=8, seed=3)
 
     assert len(batches) == 10
     assert sorted(place for batch in batches[:5] for place in batch) == list(range(40))
     spread = [max(len(rows[place]) for place in batch) - min(len(rows[place]) for place in batch) for batch in batches]
     assert max(spread) < 16
-    assert len(make_batches(rows, epochs=0.5, batch_rows=8, seed=3)) == 2
+    assert len(lora_rows.make_batches(rows, epochs=0.5, batch_rows=8, seed=3)) == 2
 
 
 def test_padding_stands_on_the_left_and_only_answers_are_learned():
-    batch = collate([Row([5, 6, 7], [8, 9]), Row([5], [8])], pad_token=0)
+    batch = lora_rows.collate([lora_rows.Row([5, 6, 7], [8, 9]), lora_rows.Row([5], [8])], pad_token=0)
 
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [0, 0, 0, 5, 8]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
-    assert batch["labels"].tolist() == [[IGNORED, IGNORED, IGNORED, 8, 9], [IGNORED] * 4 + [8]]
+    assert batch["labels"].tolist() == [
+        [lora_rows.IGNORED, lora_rows.IGNORED, lora_rows.IGNORED, 8, 9],
+        [lora_rows.IGNORED] * 4 + [8],
+    ]
     assert batch["keep"] == 3
 
 
 def test_a_shared_beginning_stands_once_and_leaves_a_token_of_each_prompt():
-    rows = [Row([5, 6, 7], [8, 9]), Row([5, 6, 1, 2], [8])]
+    rows = [lora_rows.Row([5, 6, 7], [8, 9]), lora_rows.Row([5, 6, 1, 2], [8])]
 
-    assert shared_prefix(rows) == 2
-    assert shared_prefix([Row([5, 6], [8])] * 2) == 1
-    assert shared_prefix([Row([1, 2], [8]), Row([3, 2], [8])]) == 0
-    batch = collate(rows, pad_token=0, shared=2)
+    assert lora_rows.shared_prefix(rows) == 2
+    assert lora_rows.shared_prefix([lora_rows.Row([5, 6], [8])] * 2) == 1
+    assert lora_rows.shared_prefix([lora_rows.Row([1, 2], [8]), lora_rows.Row([3, 2], [8])]) == 0
+    batch = lora_rows.collate(rows, pad_token=0, shared=2)
     assert batch["prefix"].tolist() == [[5, 6]]
     assert batch["input_ids"].tolist() == [[7, 8, 9], [1, 2, 8]]
     assert batch["attention_mask"].tolist() == [[1] * 5] * 2
@@ -226,11 +234,13 @@ def test_a_shared_beginning_stands_once_and_leaves_a_token_of_each_prompt():
 
 
 def test_reading_a_shared_beginning_once_changes_neither_loss_nor_gradient(load: Any):
-    rows = [Row([2, 3, 4, 5 + number], [10 + number, 0]) for number in range(3)] + [Row([2, 3, 4, 9, 8, 7], [11, 0])]
+    rows = [lora_rows.Row([2, 3, 4, 5 + number], [10 + number, 0]) for number in range(3)] + [
+        lora_rows.Row([2, 3, 4, 9, 8, 7], [11, 0])
+    ]
     found = []
     for shared in (0, 3):
         model = load()
-        loss, _ = answers_loss(model, collate(rows, pad_token=0, shared=shared))
+        loss, _ = lora.answers_loss(model, lora_rows.collate(rows, pad_token=0, shared=shared))
         loss.backward()
         found.append((loss.item(), [each.grad for each in model.parameters()]))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
@@ -21,9 +20,10 @@ from infra.sql.migrate import migrate
 from schemas.envelope import Record, encode, new_context
 from schemas.interactions import FeedbackGiven
 from schemas.topics import dead_letter_topic
-from tests.flows.faults.worker import POISON, Plan
+from tests.flows.faults.worker import POISON, Plan, work
 
-ROOT = Path(__file__).parents[3]
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["tests.flows.faults.worker"])  # its imports take longer than a worker's short life
 RESTART_SECONDS = 0.3
 EVENTS = 1000
 """Of a fault in the test suite."""
@@ -63,7 +63,7 @@ class Scene:
         self.features = SqlFeatureTable(Database(self._url))
         self._tag = uuid.uuid4().hex[:8]
         self._events = 0
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._workers: dict[str, ForkServerProcess] = {}
         self._plans: dict[str, Plan] = {}
         self.deaths = 0
         self._collected: list[tuple[str, object]] = []
@@ -100,10 +100,10 @@ class Scene:
     def start(self, plan: Plan) -> None:
         """Starts a worker that is started again whenever it dies."""
         self._plans[plan.name] = plan
-        with (self._folder / f"{plan.name}.log").open("ab") as log:
-            self._workers[plan.name] = subprocess.Popen(
-                [sys.executable, "-m", "tests.flows.faults.worker", plan.to_json()], cwd=ROOT, stdout=log, stderr=log
-            )
+        log = self._folder / f"{plan.name}.log"
+        log.touch()
+        self._workers[plan.name] = _PROCESSES.Process(target=work, args=(plan, log), daemon=True)
+        self._workers[plan.name].start()
 
     def join(self, plan: Plan, more: int, seconds: float = 60.0) -> None:
         """Starts another worker; once it is ready so many events more are published, and a third of them has effects.
@@ -120,8 +120,9 @@ class Scene:
     def stop(self, name: str) -> None:
         """Asks a worker to end, and shows that it does within its bound."""
         process = self._workers.pop(name)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, self.log()
+        process.terminate()
+        process.join(20)
+        assert process.exitcode == 0, self.log()
 
     def kill(self, name: str) -> None:
         self._workers[name].kill()
@@ -132,7 +133,7 @@ class Scene:
         while not done():
             assert time.monotonic() < deadline, f"not done in {seconds} s: {self.count()}\n{self.log()}"
             for name, process in list(self._workers.items()):
-                if process.poll() is not None:
+                if process.exitcode is not None:
                     self.deaths += 1
                     time.sleep(RESTART_SECONDS)
                     self.start(self._plans[name])
@@ -197,6 +198,6 @@ class Scene:
     def close(self) -> None:
         for process in self._workers.values():
             process.kill()
-            process.wait()
+            process.join()
         if os.environ.get("EVERLEARN_SHOW_LOGS"):
             print(self.log())

@@ -1,4 +1,4 @@
-"""A real worker process with a fault built in: ``python -m tests.flows.faults.worker PLAN_JSON``.
+"""A real worker process with a fault built in.
 
 Its agent counts feedback in the feature table: an effect that would show at once if it happened twice or never.
 """
@@ -6,13 +6,11 @@ Its agent counts feedback in the feature table: an effect that would show at onc
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.delivery import RetryPolicy
@@ -54,9 +52,6 @@ class Plan:
     session_timeout_seconds: float = 6.0
     max_poll_interval_seconds: float = 300.0
     buffer: int = 1024
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 class Fault:
@@ -134,8 +129,11 @@ def main(plan: Plan) -> int:
     return asyncio.run(run_worker(worker, parts, plan.name, instance=plan.name))
 
 
-if __name__ == "__main__":
-    started = time.monotonic()
-    code = main(Plan(**json.loads(sys.argv[1])))
+def work(plan: Plan, log: Path) -> None:
+    """What a process does that is to be the worker, and nothing else any more."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    code = main(plan)
     sys.stderr.flush()
     os._exit(code)

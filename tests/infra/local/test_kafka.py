@@ -70,10 +70,9 @@ def test_it_listens_on_loopback_only(kafka_broker: Brokers):
     assert hosts
 
 
-@pytest.mark.parametrize("name", ["with space ;and #marks", "größe", "back\\slash", "per%cent"])
-def test_a_data_folder_of_any_name_will_do(tmp_path: Path, name: str):
+def test_a_data_folder_of_any_name_will_do(tmp_path: Path):
     prepared()
-    broker = PrivateBroker(tmp_path / name)
+    broker = PrivateBroker(tmp_path / "with space ;and #marks" / "größe" / "back\\slash" / "per%cent")
     try:
         broker.start()
         create_topics(broker.config, [TOPIC])
