@@ -6,9 +6,6 @@ torch and transformers are imported where a model is loaded: looking for one mus
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from agents.errors import ConfigurationError, ModelMissing, first_line
+from infra.auto_classes import auto_classes
 from infra.gguf_conversion import Progress, convert, is_converted
 from infra.hub import local_folder
 from infra.settings import Settings
@@ -97,10 +95,9 @@ def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedToken
 def load_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
     """The base model's tokenizer alone, in a moment. Raises ModelMissing or ConfigurationError."""
     folder = prepare(settings)
-    from transformers import AutoTokenizer
-
+    _, tokenizer_class = auto_classes()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelMissing(f"{_SETTING}: {folder} has no tokenizer that transformers knows ({error})") from error
     _for_chat(tokenizer, folder)
@@ -154,40 +151,21 @@ def _load(folder: Path) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
-    with _absent("sklearn"):
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    model_class, tokenizer_class = auto_classes()
     # Loading takes a second; a bar on stderr would only break up the log.
     disable_progress_bar()
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelMissing(
             f"{_SETTING}: {folder} does not load as a causal language model ({first_line(error)}); "
             "give the folder of one that transformers knows"
         ) from error
     return model, tokenizer
-
-
-@contextmanager
-def _absent(package: str) -> Iterator[None]:
-    """Within, a package that is not loaded yet seems not to be installed.
-
-    transformers looks for scikit-learn, and with it comes pandas, for a kind of generation that nothing here asks for:
-    three of the twelve seconds in which a model is loaded.
-    """
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # Python's own sign that a module is not to be found
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 def _packaged_gguf() -> Path:

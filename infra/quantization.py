@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import ModelMissing, first_line
+from infra.auto_classes import auto_classes
 from infra.durable_files import new_folder, place, write
 
 Progress = Callable[[float, str], None]
@@ -101,11 +102,11 @@ def _save(source: Path, part: Path, scheme: str) -> None:
 def _load(folder: Path, **settings: Any) -> tuple[Any, Any]:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model_class, tokenizer_class = auto_classes()
     on_gpu = torch.cuda.is_available()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class.from_pretrained(
             folder,
             dtype=torch.bfloat16 if on_gpu else torch.float32,
             device_map={"": 0 if on_gpu else "cpu"},
@@ -114,7 +115,7 @@ def _load(folder: Path, **settings: Any) -> tuple[Any, Any]:
             trust_remote_code=False,
             **settings,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelMissing(
             f"{folder} does not load as a causal language model ({first_line(error)}): add another one"

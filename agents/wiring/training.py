@@ -152,7 +152,7 @@ def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: P
 
     wanted = settings.trainer
     model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
-    from infra.lora import LoraPolicy, train
+    from infra.lora import LoraPolicy, train  # after the model, whose loading keeps out what transformers does not need
 
     chat = ChatFormat(tokenizer)
     first, last = _TRAINING
