@@ -1,6 +1,7 @@
 """Fixtures of the whole suite, each technology's in ``tests/fixtures``, and the order of its tiers.
 
-Pure tests come first, then contracts with real parts, then whole flows: what fails cheaply fails early.
+Pure tests come first, then contracts with real parts, then whole flows: what fails cheaply fails early. Of several
+test processes two begin with the models, which take longest.
 """
 
 from __future__ import annotations

@@ -91,6 +91,12 @@ def test_the_recorder_pays_for_sql_and_nothing_else():
     assert loaded_by("agents.wiring.recorder") & (MODELS | {"pymilvus", "milvus_lite", "grpc", "supervisor"}) == set()
 
 
+def test_a_base_model_comes_without_what_transformers_does_not_need_for_it():
+    loaded = loaded_by("infra.auto_classes; infra.auto_classes.auto_classes()")
+    assert {"torch", "transformers"} <= loaded
+    assert loaded & {"sklearn", "pandas"} == set()
+
+
 def test_only_infra_imports_technology():
     for package in ("agents", "schemas"):
         for path in files(package):
