@@ -4,6 +4,7 @@ SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each process would compile the project anew, and pytest each test
 
 .PHONY: help setup demo test test-long test-fast lint format check bench clean
 
@@ -18,20 +19,21 @@ setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn work
 
 .venv/ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	$(UV) sync --frozen --compile-bytecode # the workers import torch: without bytecode each start takes twice as long
+	$(PYTHON) -m compileall -q agents infra schemas
 	@touch $@
 
 demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
 test: setup ## The whole suite: pure tests, contracts and light flows, then whole stacks
-	$(PYTHON) -m pytest -n 3 -m "not alone and not long"
-	$(PYTHON) -m pytest tests/flows -m "alone and not long" # one at a time: two stacks of nine agents starve each other on two cores
+	$(PYTHON) -m pytest -n 3 -m "not stacks and not long"
+	$(PYTHON) -m pytest -n 2 -m "stacks and not long" tests/flows
 
 test-long: setup ## The demo with its agents killed, and shuffled corrections: twenty minutes and more
 	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py
 
 test-fast: setup ## Pure modules and memory twins alone, in under a minute
-	$(PYTHON) -m pytest -m fast
+	$(PYTHON) -m pytest -n 2 -m fast
 
 lint: setup ## Format, lint, types, import arrows, generated schemas
 	.venv/bin/ruff format --check .

@@ -19,7 +19,8 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from agents.errors import EverlearnError, first_line
-from infra.lora_batches import IGNORED, Row, collate, make_batches, shared_prefix
+from infra.engines.prefixes import can_share, shared_prefix
+from infra.lora_batches import IGNORED, Row, collate, make_batches
 from infra.lora_checkpoints import full_disk_as_unavailable, keep_only_of, last_checkpoint
 
 _CHECKPOINTS = 2
@@ -85,7 +86,8 @@ def train(
     with full_disk_as_unavailable(folder):
         keep_only_of(_name(rows, policy, base_model), folder)
     checkpoint = last_checkpoint(folder)
-    watch, shared = _Watch(len(batches), progress), shared_prefix(rows)
+    watch = _Watch(len(batches), progress)
+    shared = shared_prefix([row.prompt for row in rows]) if can_share(model) else 0
     trainer = _AnswerTrainer(
         model=adapted,
         args=_arguments(folder, policy, len(batches), on_gpu=next(adapted.parameters()).is_cuda),

@@ -38,14 +38,6 @@ def make_batches(rows: Sequence[Row], *, batch_rows: int, epochs: float, seed: i
     return batches[:steps]
 
 
-def shared_prefix(rows: Sequence[Row]) -> int:
-    """So many tokens at the beginning of all prompts are the same, the task's instruction; one of each is left."""
-    prompts = [row.prompt for row in rows]
-    most = min(map(len, prompts)) - 1
-    first = prompts[0]
-    return next((place for place in range(most) if any(each[place] != first[place] for each in prompts)), max(0, most))
-
-
 def collate(rows: Sequence[Row], pad_token: int, shared: int = 0) -> dict[str, Any]:
     """A batch padded on the left. ``keep``: so many places at the end hold all that is learned, and one before it.
 

@@ -54,6 +54,7 @@ MODELS = {
     "test_engine.py": "engines",
     "test_engine_transformers.py": "engines",
     "test_models.py": "engines",
+    "test_prefixes.py": "engines",
     "test_validation.py": "engines",
     "test_lora.py": "trainings",
     "test_quantization.py": "trainings",
@@ -61,7 +62,13 @@ MODELS = {
     "test_training_run.py": "trainings",
 }
 """Files whose tests load torch, and what they share of it: one process runs a group, and the others never load it."""
+STACKS = dict.fromkeys(
+    ("tests/flows/test_stack.py", "tests/flows/test_documents.py", "tests/flows/test_question_to_interaction.py"),
+    "stacks",
+)
+"""Files of one process, so that their stacks are there one after the other, beside the loop in another process."""
 LONGEST = (
+    "test_loop.py",
     "test_openvino_embedding.py",
     "test_delivery_faults.py",
     "test_stack.py",
@@ -85,7 +92,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByLibraries(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return MODELS.get(Path(file).name, file)
+            return STACKS.get(file) or MODELS.get(Path(file).name, file)
 
     config.option.loadscopereorder = False
     return ByLibraries(config, log)

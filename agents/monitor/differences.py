@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, rankdata
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -78,6 +77,8 @@ def rate_rose(before: tuple[int, int], now: tuple[int, int]) -> Difference:
     if not all_before or not all_now:
         return Difference(p_value=1.0, effect=0.0)
     table = [[cases_now, all_now - cases_now], [cases_before, all_before - cases_before]]
+    from scipy.stats import fisher_exact  # which takes seconds to load
+
     p_value = float(fisher_exact(table, alternative="greater").pvalue)
     return Difference(p_value=min(1.0, p_value), effect=cases_now / all_now - cases_before / all_before)
 
@@ -110,6 +111,8 @@ def values_fell(before: Sequence[float], now: Sequence[float], splits: int) -> D
     if not before or not now:
         return Difference(p_value=1.0, effect=0.0)
     thin = _thinned(np.asarray(before)), _thinned(np.asarray(now))
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate(thin)).astype(np.float32)
 
     def rank_sum(in_reference: Floats) -> Floats:

@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 from agents.errors import AdapterMissing, EngineCrashed
 from infra.chat import ChatFormat
 from infra.engines.lora_slots import LoraSlots
+from infra.engines.prefixes import can_share, read_prefix, worth_sharing
 from infra.engines.sampling import RowLengths, RowSampler
 from infra.engines.turns import Turns
 from infra.scoring import text_loss
@@ -58,6 +59,7 @@ class TransformersEngine:
         self._tokenizer: Any = tokenizer
         self._chat = ChatFormat(tokenizer)
         self._slots = LoraSlots(model, base_model)
+        self._can_share = can_share(model)
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
         self._turns = Turns()
@@ -130,16 +132,22 @@ class TransformersEngine:
 
     def _run(self, batch: Sequence[_Prompt]) -> Iterator[tuple[int, Generation]]:
         requests = [prompt.request for prompt in batch]
+        adapter_ids = [request.adapter_id for request in requests]
+        shared = worth_sharing([prompt.tokens for prompt in batch], len(set(adapter_ids))) if self._can_share else 0
         width = max(len(prompt.tokens) for prompt in batch)
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(batch):
-            ids[row, width - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-            mask[row, width - len(prompt.tokens) :] = 1
+            # Padding stands on the left, but behind what all begin with.
+            tokens, start = torch.tensor(prompt.tokens), width - len(prompt.tokens) + shared
+            ids[row, :shared], ids[row, start:] = tokens[:shared], tokens[shared:]
+            mask[row, :shared] = mask[row, start:] = 1
         with torch.inference_mode():
+            past = read_prefix(self._slots, batch[0].tokens[:shared], adapter_ids, self._device) if shared else None
             output = self._slots.generate(
-                [request.adapter_id for request in requests],
+                adapter_ids,
                 input_ids=ids.to(self._device),
+                past_key_values=past,
                 attention_mask=mask.to(self._device),
                 max_new_tokens=max(request.max_tokens for request in requests),
                 logits_processor=[RowSampler(requests)],

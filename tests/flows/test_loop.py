@@ -19,7 +19,7 @@ from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted, R
 from tests.fixtures.stack import RunningHome
 from tests.flows.loop_scene import CONFIGURATION, EPOCHS, Loop, some, until
 
-pytestmark = [pytest.mark.flow, pytest.mark.alone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.flow, pytest.mark.stacks, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

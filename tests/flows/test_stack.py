@@ -19,7 +19,7 @@ from agents.wiring.run import AGENTS
 from tests.fixtures.kafka import CACHE, prepared
 from tests.fixtures.stack import RunningHome
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flow, pytest.mark.stacks, pytest.mark.timeout(400)]
 START_SECONDS = 300.0
 RECORDER_ONLY = ("--workers", ",".join(f"{agent}=0" for agent in AGENTS if agent != "recorder"))
 
@@ -112,21 +112,6 @@ def home(folder: Path) -> Iterator[Home]:
     assert made.processes() == {}
 
 
-@pytest.mark.alone
-def test_the_whole_stack_is_ready_and_small_and_a_second_up_says_so(running_home: RunningHome):
-    (status,) = running_home.json("status")
-    assert status["ready"] is True, status
-    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(["answerer", *AGENTS])
-    assert all({"agent", "pid", "ready", "lag", "serves"} <= set(worker) for worker in status["workers"])
-    assert status["endpoints"].keys() == {"kafka", "milvus"}
-    assert 500 < running_home.idle_mb < 4096
-    second = running_home.run("up", check=False)
-    assert second.returncode == 1
-    assert second.stderr.splitlines() == [
-        f"error: a stack runs in {running_home.path} already: 'everlearn status' shows it, 'everlearn down' stops it"
-    ]
-
-
 @pytest.mark.parametrize(("victim", "how"), [("up", signal.SIGINT), ("supervisord", signal.SIGTERM)])
 def test_sigkill_leaves_no_process_and_the_next_up_works_and_stops_in_order(
     home: Home, victim: str, how: signal.Signals
@@ -205,3 +190,17 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "cannot be written" in done.stderr
+
+
+def test_the_whole_stack_is_ready_and_small_and_a_second_up_says_so(running_home: RunningHome):
+    (status,) = running_home.json("status")
+    assert status["ready"] is True, status
+    assert sorted(worker["agent"] for worker in status["workers"]) == sorted(["answerer", *AGENTS])
+    assert all({"agent", "pid", "ready", "lag", "serves"} <= set(worker) for worker in status["workers"])
+    assert status["endpoints"].keys() == {"kafka", "milvus"}
+    assert 500 < running_home.idle_mb < 4096
+    second = running_home.run("up", check=False)
+    assert second.returncode == 1
+    assert second.stderr.splitlines() == [
+        f"error: a stack runs in {running_home.path} already: 'everlearn status' shows it, 'everlearn down' stops it"
+    ]

@@ -220,12 +220,8 @@ def test_padding_stands_on_the_left_and_only_answers_are_learned():
     assert batch["keep"] == 3
 
 
-def test_a_shared_beginning_stands_once_and_leaves_a_token_of_each_prompt():
+def test_a_shared_beginning_stands_once():
     rows = [lora_rows.Row([5, 6, 7], [8, 9]), lora_rows.Row([5, 6, 1, 2], [8])]
-
-    assert lora_rows.shared_prefix(rows) == 2
-    assert lora_rows.shared_prefix([lora_rows.Row([5, 6], [8])] * 2) == 1
-    assert lora_rows.shared_prefix([lora_rows.Row([1, 2], [8]), lora_rows.Row([3, 2], [8])]) == 0
     batch = lora_rows.collate(rows, pad_token=0, shared=2)
     assert batch["prefix"].tolist() == [[5, 6]]
     assert batch["input_ids"].tolist() == [[7, 8, 9], [1, 2, 8]]
