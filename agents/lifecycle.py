@@ -108,18 +108,12 @@ class _Life:
 
     async def live(self, stop: asyncio.Event) -> int:
         stopping = asyncio.ensure_future(stop.wait())
+        preparing = asyncio.ensure_future(self._prepare())
         try:
-            preparing = asyncio.ensure_future(self._prepare())
-            await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not preparing.done():
-                preparing.cancel()
-                return 0
-            preparing.result()
-            log.info("ready", worker=self._name)
-            await self._heartbeat.become("ready")
-            return await self._watch(stopping)
+            return await self._watch(stopping, preparing)
         finally:
             stopping.cancel()
+            preparing.cancel()
 
     async def _prepare(self) -> None:
         await self._until_available(self._reach)
@@ -164,16 +158,22 @@ class _Life:
                 await self._outbox.prune(self._parts.journal_days)
             await asyncio.sleep(10)
 
-    async def _watch(self, stopping: asyncio.Future[Any]) -> int:
-        """Waits for whatever ends this life."""
+    async def _watch(self, stopping: asyncio.Future[Any], preparing: asyncio.Future[None]) -> int:
+        """Waits for whatever ends this life, while it is being prepared too; says when it is ready."""
+        ready = False
         while True:
-            watched = {stopping, self._stream.crashed, *self._tasks}
+            watched = {stopping, self._stream.crashed, *self._tasks, *(() if ready else (preparing,))}
             done, _ = await asyncio.wait(watched, timeout=1, return_when=asyncio.FIRST_COMPLETED)
             if stopping in done:
                 return 0
-            for future in done:
+            for future in done - {preparing}:
                 log.error("ended", worker=self._name, reason=repr(future.exception()))
                 return 1
+            if preparing in done:
+                preparing.result()
+                ready = True
+                log.info("ready", worker=self._name)
+                await self._heartbeat.become("ready")
             if self._stream.ended():
                 log.error("ended", worker=self._name, reason="the stream stopped by itself")
                 return 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,8 +23,9 @@ from agents.errors import Unavailable
 from agents.ports import MessageLookup
 from agents.positions import Arrival, Positions
 from agents.stream_app import NoMemory, StreamSettings, faust_app
+from agents.stream_batches import batches, message_of
+from agents.stream_group import take_errors
 from schemas.delivery import Message
-from schemas.envelope import Position
 from schemas.topics import retry_topic
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ class Stream:
         self._positions: Positions[TP] = Positions(time.monotonic)
         self._lagging: dict[TP, int] = {}
         self._idle_since: float | None = None
+        self._group: asyncio.Future[None] | None = None
         self.assigned = asyncio.Event()
         """Set once Kafka has given this member its partitions, be it none."""
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -93,11 +95,15 @@ class Stream:
         """Joins the group; ``assigned`` tells when it has."""
         self._app.finalize()
         self._app.consumer._read_offset = NoMemory()
+        self._group = asyncio.ensure_future(take_errors(self._app.consumer))  # Faust's start waits for the first join
+        self._group.add_done_callback(self._left_the_group)
         await self._app.start()
 
     async def stop(self, seconds: float) -> None:
         """Ends after the batch at hand, waiting at most so long for it; commits what was acked."""
         self._stopping.set()
+        if self._group is not None:
+            self._group.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), seconds)
         with contextlib.suppress(TimeoutError):
@@ -137,10 +143,10 @@ class Stream:
         try:
             self._drained.clear()
             self._idle_since = time.monotonic()
-            async for batch in _batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
+            async for batch in batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
                 self._idle_since = None
                 events = [event for event in batch if await self._is_next(event.message)]
-                messages = [_message(event) for event in events]
+                messages = [message_of(event) for event in events]
                 if messages:
                     await self._deliver(messages)
                     for event in events:
@@ -149,11 +155,18 @@ class Stream:
                 self._idle_since = time.monotonic()
         except Exception as error:
             log.exception("stream stopped", error=str(error))
-            if not self.crashed.done():
-                self.crashed.set_exception(error)
+            self._crash(error)
             raise
         finally:
             self._drained.set()
+
+    def _left_the_group(self, watch: asyncio.Future[None]) -> None:
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        if not self.crashed.done():
+            self.crashed.set_exception(error)
 
     async def _is_next(self, message: Any) -> bool:
         """Whether a message is to be delivered now; asks for those before it that exist and did not come."""
@@ -210,41 +223,3 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
         except Unavailable as error:
             log.warning("waiting", reason=str(error))
             await asyncio.sleep(STILL_SECONDS)
-
-
-async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:
-    """What has arrived, at most ``size`` events or about ``most_bytes`` together; never waits for company."""
-    events = stream.events()
-    queue = stream.channel.queue
-    stop = asyncio.ensure_future(stopping.wait())
-    arriving = asyncio.ensure_future(anext(events))
-    try:
-        while True:
-            await asyncio.wait({arriving, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done():
-                return
-            batch: list[Any] = []
-            weight = 0
-            while arriving.done() and len(batch) < size and weight < most_bytes:
-                batch.append(arriving.result())
-                weight += len(batch[-1].message.value or b"")
-                arriving = asyncio.ensure_future(anext(events))
-                while not arriving.done() and not queue.empty():  # noqa: ASYNC110  # a queue has no such event
-                    await asyncio.sleep(0)
-            yield batch
-    finally:
-        for future in (arriving, stop):
-            future.cancel()
-        await asyncio.gather(arriving, stop, return_exceptions=True)
-
-
-def _message(event: Any) -> Message:
-    message = event.message
-    headers = message.headers or ()
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    return Message(
-        position=Position(message.topic, message.partition, message.offset),
-        key=message.key,
-        value=message.value,
-        headers=tuple(pairs),
-    )
