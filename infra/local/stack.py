@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -18,7 +18,7 @@ from infra.local import kafka, milvus
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
-from infra.local.ports import free_port
+from infra.local.ports import Claims, free_port
 from infra.local.programs import NEED_REGISTRY, SHARED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.space import require_space
 from infra.local.supervisor import Supervisor
@@ -60,6 +60,7 @@ class Stack:
         self.workers = list(workers)
         self.supervisor = Supervisor(settings.run_folder)
         self._began = datetime.now(UTC)
+        self._claims = Claims()
 
     def claim(self) -> IO[str]:
         """The lock that one stack of a home holds; raises ConfigurationError when another one has it."""
@@ -120,15 +121,22 @@ class Stack:
         if "milvus" in services:
             self._await("milvus", lambda: milvus.ready(ports["milvus"], 0.0))
             stage("Milvus")
+        self._claims.release()
 
     def await_agents(self, stage: Stage) -> None:
         """Returns when all workers are ready at the same time; one that was, and has fallen silent since, is not."""
         wanted, told = {worker.name for worker in self.workers}, set[str]()
         silence = silence_bound(self.settings.worker.heartbeat_seconds)
         deadline = time.monotonic() + READY_SECONDS
-        with Fleet(KafkaClientConfig.from_settings(self.settings)) as fleet, self._watched(wanted) as check:
+        with ExitStack() as opened, self._watched({*wanted, "kafka", "milvus"}) as check:
+            fleet: Fleet | None = None
             while True:
-                reports = alive(fleet.reports(wait_seconds=0.2), now=datetime.now(UTC), silence=silence / 2)
+                try:
+                    fleet = fleet or opened.enter_context(Fleet(KafkaClientConfig.from_settings(self.settings)))
+                    known = fleet.reports(wait_seconds=0.2)
+                except Unavailable:  # it has more to do than to answer: while it lives, and there is time, all is well
+                    known = {}
+                reports = alive(known, now=datetime.now(UTC), silence=silence / 2)
                 ready = {
                     name
                     for name, report in reports.items()
@@ -145,13 +153,14 @@ class Stack:
 
     def stop(self) -> None:
         """Stops everything that runs; harmless when nothing does."""
+        self._claims.release()
         self.supervisor.stop(stop_seconds(self.settings))
         forget_endpoints(self.settings)
 
     def _services(self) -> tuple[dict[str, Program], dict[str, int]]:
         settings, ports, programs = self.settings, {}, {}
         if settings.kafka.bootstrap_servers == EMBEDDED:
-            ports["kafka"] = free_port(KAFKA_PORT)
+            ports["kafka"] = self._claims.port(KAFKA_PORT)
             broker = kafka.Broker(
                 cache=kafka_cache(settings),
                 data=settings.home / "kafka",
@@ -162,7 +171,7 @@ class Stack:
             kafka.configure(broker)
             programs["kafka"] = service_program("kafka", kafka.command(broker))
         if settings.milvus.uri == EMBEDDED:
-            ports["milvus"] = free_port(MILVUS_PORT)
+            ports["milvus"] = self._claims.port(MILVUS_PORT)
             programs["milvus"] = service_program("milvus", milvus.command(settings.home / "milvus", ports["milvus"]))
         return programs, ports
 
