@@ -156,15 +156,17 @@ def test_taken_ports_are_replaced_by_free_ones_and_a_closed_terminal_stops_the_s
 def test_two_stacks_that_start_at_the_same_time_do_not_use_each_others_services(home: Home, tmp_path: Path):
     none = ("up", "--detach", "--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     other = Home(tmp_path / "home")
-    with ThreadPoolExecutor() as beside:
-        started = [beside.submit(each.everlearn, *none) for each in (home, other)]
-    assert [each.result().returncode for each in started] == [0, 0]
-    endpoints = [{*each.status()["endpoints"].values()} for each in (home, other)]
-    assert len(set.union(*endpoints)) == 4
-    assert home.everlearn("down").stdout == "stopped\n"
-    assert other.status()["endpoints"]
-    assert json.loads(other.everlearn("topics", "--json").stdout.splitlines()[0])
-    assert other.everlearn("down").stdout == "stopped\n"
+    try:
+        with ThreadPoolExecutor() as beside:
+            started = [beside.submit(each.everlearn, *none) for each in (home, other)]
+        assert [each.result().returncode for each in started] == [0, 0]
+        endpoints = [{*each.status()["endpoints"].values()} for each in (home, other)]
+        assert len(set.union(*endpoints)) == 4
+        assert home.everlearn("down").stdout == "stopped\n"
+        assert other.status()["endpoints"]
+        assert json.loads(other.everlearn("topics", "--json").stdout.splitlines()[0])
+    finally:
+        assert other.everlearn("down").stdout == "stopped\n"
     assert other.processes() == {}
 
 
