@@ -1,0 +1,128 @@
+"""Answers a second of a classifying task, by the engine and by transformers' own ``generate`` on the same batches.
+
+``python -m benchmarks.classifying [--rows N] [--batch N]`` asks messages of the demo, half of them of an adapter. Twice
+each, as ours, bare, bare, ours: what else the machine does then weighs on both. Answers that differ are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.demo import shop
+from agents.prompt import build_prompt
+from infra.chat import ChatFormat
+from infra.engines.transformers import TransformersEngine
+from infra.models import load_causal_lm
+from infra.settings import ModelSettings, Settings
+from schemas.generation import GenerationRequest
+from schemas.tasks import Task
+
+ROOT = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
+TASK = Task(
+    name="routing",
+    instruction="Which team handles this message?",
+    metric="exact_match",
+    labels=shop.TEAMS,
+    max_tokens=6,
+)
+ADAPTER = "adapter"
+
+
+def requests(rows: Sequence[shop.Message], adapter_ids: Sequence[str | None]) -> list[GenerationRequest]:
+    """A request a row, the arms in turn."""
+    prompts = [build_prompt(TASK, row.text, (), (), budget=1000, count=lambda _: 0).messages for row in rows]
+    return [
+        GenerationRequest(messages=each, max_tokens=6, adapter_id=adapter_ids[number % len(adapter_ids)])
+        for number, each in enumerate(prompts)
+    ]
+
+
+def save_adapter(model: Any, folder: Path) -> Path:
+    """A LoRA adapter of all linear layers, drawn at random and small, for its work and not for what it says."""
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear"))
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.02)
+    adapted.peft_config["default"].base_model_name_or_path = "base"
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    adapted.unload()
+    return folder
+
+
+def bare(model: Any, tokenizer: Any, batch: Sequence[GenerationRequest]) -> list[str]:
+    """What ``generate`` says, whole prompts padded on the left; ``model`` may be PEFT's."""
+    chat = ChatFormat(tokenizer)
+    prompts = [chat.encode(request.messages) for request in batch]
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), 1
+    names = [request.adapter_id or "__base__" for request in batch]
+    mixed = {"adapter_names": names} if set(names) != {"__base__"} else {}
+    with torch.inference_mode():
+        found = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=6, do_sample=False, **mixed)
+    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in found[:, width:].tolist()]
+
+
+def timed(
+    say: Callable[[Sequence[GenerationRequest]], list[str]], asked: Sequence[GenerationRequest], size: int
+) -> Any:
+    """Seconds, and the answers."""
+    began = time.monotonic()
+    said = [text for start in range(0, len(asked), size) for text in say(asked[start : start + size])]
+    return time.monotonic() - began, said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=16)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), model=ModelSettings(folder=CACHE / "models"))
+        model, tokenizer = load_causal_lm(settings)
+        adapter = save_adapter(model, Path(folder) / ADAPTER)
+        engine = TransformersEngine(model, tokenizer, base_model="base")
+        other, _ = load_causal_lm(settings)
+        for arms in ((None,), (None, ADAPTER)):
+            if ADAPTER in arms:
+                from peft import PeftModelForCausalLM
+
+                engine.set_adapters({ADAPTER: adapter})
+                other = PeftModelForCausalLM.from_pretrained(other, adapter, adapter_name=ADAPTER).eval()
+            asked = requests(shop.messages("examples")[: options.rows], arms)
+            ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
+                "ours": lambda batch: [each.text for each in engine.generate(batch)],
+                "bare": lambda batch, peer=other: bare(peer, tokenizer, batch),  # type: ignore[misc]
+            }
+            seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
+            answers: dict[str, list[str]] = {}
+            for way in ways.values():
+                way(asked[:2])
+            for which in ("ours", "bare", "bare", "ours"):
+                took, answers[which] = timed(ways[which], asked, options.batch)
+                seconds[which] += took
+            rates = {which: 2 * len(asked) / took for which, took in seconds.items()}
+            differ = sum(one != two for one, two in zip(answers["ours"], answers["bare"], strict=True))
+            print(
+                f"{'half through an adapter' if ADAPTER in arms else 'the base model'}: {rates['ours']:.1f} answers/s, "
+                f"bare {rates['bare']:.1f}, ratio {rates['ours'] / rates['bare']:.2f}; {differ} of {len(asked)} differ"
+            )
+
+
+if __name__ == "__main__":
+    main()
