@@ -43,7 +43,7 @@ def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on
     loop.home.run("publish", "examples", str(examples))
     until(lambda: len(loop.features.examples(TASK, 1000)) == len(some("examples", each=24)))
     loop.home.run("train", TASK)
-    training = loop.running("trainer", progress=0.2)
+    training = loop.running("trainer", progress=0.3)
     loop.kill("trainer-1", "recorder-1")
     trained = loop.wait(AdapterTrained, 0).event
     validating = loop.running("validator")

@@ -17,7 +17,7 @@ import pytest
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
 from infra.embedder import PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
-from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export, _place, refusal
+from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export, refusal
 from infra.openvino_export import export, main
 from infra.settings import ModelSettings, Settings
 from infra.torch_embedding import TorchEmbedding, load_model
@@ -41,24 +41,17 @@ def embedder(home: Path, backend: str, model: str = PACKAGED) -> SentenceTransfo
 
 
 @pytest.fixture(scope="module")
-def home(
-    sentence_embedder: SentenceTransformerEmbedder, models_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """With the shipped model's export in it that the session's embedder made in a process of its own, or a session
-    before it: it takes half a minute."""
-    home = tmp_path_factory.mktemp("home")
-    made = _place(model_folder(PACKAGED), models_folder / "openvino")
-    shutil.copytree(made, home / "models" / "openvino" / made.name)
-    return home
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
 
 
 def exported(home: Path) -> list[Path]:
     return sorted((home / "models" / "openvino").glob("model-*/embedding.bin"))
 
 
-def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Path, tmp_path: Path) -> None:
-    expected = embedder(tmp_path, "torch").embed(TEXTS)
-    assert not exported(tmp_path)
+def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Path) -> None:
+    expected = embedder(home, "torch").embed(TEXTS)
+    assert not exported(home)
     found = embedder(home, "openvino")
     np.testing.assert_allclose(found.embed(TEXTS), expected, atol=2e-6)
     np.testing.assert_allclose(np.concatenate([found.embed([text]) for text in TEXTS]), expected, atol=2e-6)
