@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from agents.errors import ConfigurationError
 from infra.local.locks import try_lock
 
 
-class Claims:
-    """The usual ports that a start has chosen and where nobody listens yet: no other start takes them meanwhile.
+def claim_port(usual: int) -> tuple[int, IO[str] | None]:
+    """The usual port and the open file that claims it until it is closed, or any free port and None.
 
-    Without, of two stacks that start at the same time the one would use the other's broker. Let go of with the
-    process, or by ``release`` once the servers listen.
+    Of two stacks that start at the same time, or of which one's server is being started again, both would find the
+    port free, and one of them would use the other's server.
     """
-
-    def __init__(self) -> None:
-        self._locks = ExitStack()
-
-    def port(self, usual: int) -> int:
-        """The usual port, or any free one where somebody has that or means to."""
-        try:
-            lock = try_lock(Path(tempfile.gettempdir()) / f"everlearn-port-{usual}.lock")
-        except ConfigurationError:  # another user's file
-            lock = None
-        if lock is not None and is_free(usual):
-            self._locks.enter_context(lock)
-            return usual
-        if lock is not None:
-            lock.close()
-        return free_port()
-
-    def release(self) -> None:
-        self._locks.close()
+    try:
+        claim = try_lock(Path(tempfile.gettempdir()) / f"everlearn-port-{usual}.lock")
+    except ConfigurationError:  # another user's file
+        claim = None
+    if claim is not None and is_free(usual):
+        return usual, claim
+    if claim is not None:
+        claim.close()
+    return free_port(), None
 
 
 def free_port(preferred: int = 0) -> int:

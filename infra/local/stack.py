@@ -18,7 +18,7 @@ from infra.local import kafka, milvus
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
-from infra.local.ports import Claims, free_port
+from infra.local.ports import claim_port, free_port
 from infra.local.programs import NEED_REGISTRY, SHARED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.space import require_space
 from infra.local.supervisor import Supervisor
@@ -60,7 +60,7 @@ class Stack:
         self.workers = list(workers)
         self.supervisor = Supervisor(settings.run_folder)
         self._began = datetime.now(UTC)
-        self._claims = Claims()
+        self._claims: list[IO[str]] = []
 
     def claim(self) -> IO[str]:
         """The lock that one stack of a home holds; raises ConfigurationError when another one has it."""
@@ -88,7 +88,7 @@ class Stack:
         forget_endpoints(self.settings)
         services, ports = self._services()
         agents = {worker: agent_program(self.settings, worker) for worker in self.workers}
-        self.supervisor.launch([*services.values(), *agents.values()], lock)
+        self.supervisor.launch([*services.values(), *agents.values()], lock, self._claims)
         for program in services.values():
             self.supervisor.start(program)
         self.supervisor.preload(SHARED)
@@ -121,7 +121,6 @@ class Stack:
         if "milvus" in services:
             self._await("milvus", lambda: milvus.ready(ports["milvus"], 0.0))
             stage("Milvus")
-        self._claims.release()
 
     def await_agents(self, stage: Stage) -> None:
         """Returns when all workers are ready at the same time; one that was, and has fallen silent since, is not."""
@@ -153,14 +152,13 @@ class Stack:
 
     def stop(self) -> None:
         """Stops everything that runs; harmless when nothing does."""
-        self._claims.release()
         self.supervisor.stop(stop_seconds(self.settings))
         forget_endpoints(self.settings)
 
     def _services(self) -> tuple[dict[str, Program], dict[str, int]]:
         settings, ports, programs = self.settings, {}, {}
         if settings.kafka.bootstrap_servers == EMBEDDED:
-            ports["kafka"] = self._claims.port(KAFKA_PORT)
+            ports["kafka"] = self._claimed(KAFKA_PORT)
             broker = kafka.Broker(
                 cache=kafka_cache(settings),
                 data=settings.home / "kafka",
@@ -171,9 +169,14 @@ class Stack:
             kafka.configure(broker)
             programs["kafka"] = service_program("kafka", kafka.command(broker))
         if settings.milvus.uri == EMBEDDED:
-            ports["milvus"] = self._claims.port(MILVUS_PORT)
+            ports["milvus"] = self._claimed(MILVUS_PORT)
             programs["milvus"] = service_program("milvus", milvus.command(settings.home / "milvus", ports["milvus"]))
         return programs, ports
+
+    def _claimed(self, usual: int) -> int:
+        port, claim = claim_port(usual)
+        self._claims += [claim] if claim is not None else []
+        return port
 
     def _kafka(self, ports: dict[str, int]) -> KafkaClientConfig:
         if "kafka" in ports:

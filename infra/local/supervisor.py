@@ -57,19 +57,22 @@ class Supervisor:
         lock.close()
         return False
 
-    def launch(self, programs: Sequence[Program], lock: IO[str]) -> None:
+    def launch(self, programs: Sequence[Program], lock: IO[str], claims: Sequence[IO[str]] = ()) -> None:
         """Starts supervisord, and no program yet; it ends when this process ends, until ``release``.
 
         ``lock`` is what ``try_lock(folder / "lock")`` gave. supervisord inherits it, and here it is closed: were it
-        held here too, a supervisord that was killed would seem alive.
+        held here too, a supervisord that was killed would seem alive. So it is with ``claims``, the locks of what its
+        programs need for themselves as long as it lives.
         """
-        with lock:
+        with contextlib.ExitStack() as locks:
+            for each in (lock, *claims):
+                locks.enter_context(each)
             self._end_leftovers()
             write_configuration(self.folder, programs)
-            self._spawn(lock)
+            self._spawn([lock, *claims])
         self._await_answer()
 
-    def _spawn(self, lock: IO[str]) -> None:
+    def _spawn(self, locks: Sequence[IO[str]]) -> None:
         arguments = [sys.executable, "-m", "supervisor.supervisord", "-c", CONFIGURATION]
         with (self.folder / "logs" / "supervisord-output.log").open("wb") as output:
             self._process = subprocess.Popen(
@@ -78,7 +81,7 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                pass_fds=(lock.fileno(),),
+                pass_fds=[each.fileno() for each in locks],
                 # A session of its own: Ctrl-C and a closed terminal are for us to handle, in our order.
                 start_new_session=True,
                 env={**os.environ, PARENT: str(os.getpid())},

@@ -3,7 +3,9 @@
 import socket
 
 from agents.errors import ConfigurationError
-from infra.local.ports import Claims, free_port, is_free
+from infra.local.locks import try_lock
+from infra.local.ports import claim_port, free_port, is_free
+from infra.local.supervisor import Supervisor
 
 
 def test_the_usual_port_is_used_while_it_is_free():
@@ -25,19 +27,23 @@ def test_a_port_that_is_taken_on_all_addresses_is_taken():
         assert not is_free(server.getsockname()[1])
 
 
-def test_a_port_that_a_start_means_to_use_is_taken_until_its_server_listens(monkeypatch, tmp_path):
+def test_a_port_that_is_claimed_is_taken_though_nobody_listens_there(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     usual = free_port()
-    first, second, third = Claims(), Claims(), Claims()
-    assert first.port(usual) == usual
-    other = second.port(usual)
-    assert other != usual
-    assert is_free(other)
+    port, claim = claim_port(usual)
+    assert port == usual
+    assert claim is not None
+    with claim:
+        other, none = claim_port(usual)
+        assert other != usual
+        assert none is None
+        assert is_free(other)
     with socket.create_server(("127.0.0.1", usual)):
-        first.release()
-        assert second.port(usual) != usual
-    assert third.port(usual) == usual
-    third.release()
+        assert claim_port(usual)[1] is None
+    port, claim = claim_port(usual)
+    assert port == usual
+    assert claim is not None
+    claim.close()
 
 
 def test_where_another_user_has_the_lock_any_free_port_will_do(monkeypatch):
@@ -46,4 +52,21 @@ def test_where_another_user_has_the_lock_any_free_port_will_do(monkeypatch):
 
     monkeypatch.setattr("infra.local.ports.try_lock", refuse)
     usual = free_port()
-    assert Claims().port(usual) != usual
+    port, claim = claim_port(usual)
+    assert port != usual
+    assert claim is None
+
+
+def test_a_claim_lasts_as_long_as_the_supervisor_that_has_it(tmp_path):
+    lock, claim = try_lock(tmp_path / "run" / "lock"), try_lock(tmp_path / "claim")
+    assert lock is not None
+    assert claim is not None
+    supervisor = Supervisor(tmp_path / "run")
+    supervisor.launch([], lock, [claim])
+    try:
+        assert try_lock(tmp_path / "claim") is None
+    finally:
+        supervisor.stop(20.0)
+    again = try_lock(tmp_path / "claim")
+    assert again is not None
+    again.close()
