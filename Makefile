@@ -4,7 +4,7 @@ SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
-unexport PYTHONDONTWRITEBYTECODE # where it is set, each process would compile the project anew, and pytest each test
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each process would compile the project anew, and pytest each test file
 
 .PHONY: help setup demo test test-long test-fast lint format check bench clean
 

@@ -37,6 +37,7 @@ async def batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Eve
 
 
 def message_of(event: Any) -> Message:
+    """``event``: Faust's."""
     message = event.message
     headers = message.headers or ()
     pairs = headers.items() if isinstance(headers, dict) else headers

@@ -6,8 +6,6 @@ each, as ours, bare, bare, ours: what else the machine does then weighs on both.
 
 from __future__ import annotations
 
-import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,32 +15,21 @@ from typing import Any
 import torch
 
 from agents.demo import shop
-from agents.prompt import build_prompt
+from benchmarks.routing_messages import MAX_TOKENS, options, prompts, settings_in
 from infra.chat import ChatFormat
+from infra.engines.lora_slots import BASE
 from infra.engines.transformers import TransformersEngine
 from infra.models import load_causal_lm
-from infra.settings import ModelSettings, Settings
 from schemas.generation import GenerationRequest
-from schemas.tasks import Task
 
-ROOT = Path(__file__).parents[1]
-CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
-TASK = Task(
-    name="routing",
-    instruction="Which team handles this message?",
-    metric="exact_match",
-    labels=shop.TEAMS,
-    max_tokens=6,
-)
 ADAPTER = "adapter"
 
 
 def requests(rows: Sequence[shop.Message], adapter_ids: Sequence[str | None]) -> list[GenerationRequest]:
     """A request a row, the arms in turn."""
-    prompts = [build_prompt(TASK, row.text, (), (), budget=1000, count=lambda _: 0).messages for row in rows]
     return [
-        GenerationRequest(messages=each, max_tokens=6, adapter_id=adapter_ids[number % len(adapter_ids)])
-        for number, each in enumerate(prompts)
+        GenerationRequest(messages=each, max_tokens=MAX_TOKENS, adapter_id=adapter_ids[number % len(adapter_ids)])
+        for number, each in enumerate(prompts(rows))
     ]
 
 
@@ -71,10 +58,10 @@ def bare(model: Any, tokenizer: Any, batch: Sequence[GenerationRequest]) -> list
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), 1
-    names = [request.adapter_id or "__base__" for request in batch]
-    mixed = {"adapter_names": names} if set(names) != {"__base__"} else {}
+    names = [request.adapter_id or BASE for request in batch]
+    mixed = {"adapter_names": names} if set(names) != {BASE} else {}
     with torch.inference_mode():
-        found = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=6, do_sample=False, **mixed)
+        found = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=MAX_TOKENS, do_sample=False, **mixed)
     return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in found[:, width:].tolist()]
 
 
@@ -88,12 +75,9 @@ def timed(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=16)
-    options = parser.parse_args()
+    messages, size = options(__doc__, batch=16)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(home=Path(folder), model=ModelSettings(folder=CACHE / "models"))
+        settings = settings_in(folder)
         model, tokenizer = load_causal_lm(settings)
         adapter = save_adapter(model, Path(folder) / ADAPTER)
         engine = TransformersEngine(model, tokenizer, base_model="base")
@@ -104,7 +88,7 @@ def main() -> None:
 
                 engine.set_adapters({ADAPTER: adapter})
                 other = PeftModelForCausalLM.from_pretrained(other, adapter, adapter_name=ADAPTER).eval()
-            asked = requests(shop.messages("examples")[: options.rows], arms)
+            asked = requests(messages, arms)
             ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
                 "ours": lambda batch: [each.text for each in engine.generate(batch)],
                 "bare": lambda batch, peer=other: bare(peer, tokenizer, batch),  # type: ignore[misc]
@@ -114,7 +98,7 @@ def main() -> None:
             for way in ways.values():
                 way(asked[:2])
             for which in ("ours", "bare", "bare", "ours"):
-                took, answers[which] = timed(ways[which], asked, options.batch)
+                took, answers[which] = timed(ways[which], asked, size)
                 seconds[which] += took
             rates = {which: 2 * len(asked) / took for which, took in seconds.items()}
             differ = sum(one != two for one, two in zip(answers["ours"], answers["bare"], strict=True))

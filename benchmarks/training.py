@@ -7,8 +7,6 @@ bare, bare, ours: what else the machine does then weighs on both.
 
 from __future__ import annotations
 
-import argparse
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,24 +15,18 @@ from pathlib import Path
 import torch
 
 from agents.demo import shop
-from agents.prompt import build_prompt
+from benchmarks.routing_messages import options, prompts, settings_in
 from infra.chat import ChatFormat
 from infra.lora import LoraPolicy, train
 from infra.lora_batches import Row, collate, make_batches
 from infra.models import load_causal_lm
-from infra.settings import ModelSettings, Settings
-from schemas.tasks import Task
-
-ROOT = Path(__file__).parents[1]
-CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
+from infra.settings import Settings
 
 
 def encode(chat: ChatFormat, rows: Sequence[shop.Message]) -> list[Row]:
-    task = Task(name="routing", instruction="Which team handles this message?", metric="exact_match", labels=shop.TEAMS)
-    prompts = [build_prompt(task, row.text, (), (), budget=1000, count=lambda _: 0).messages for row in rows]
     return [
         Row(prompt=chat.encode(prompt), answer=chat.encode_answer(row.label))
-        for prompt, row in zip(prompts, rows, strict=True)
+        for prompt, row in zip(prompts(rows), rows, strict=True)
     ]
 
 
@@ -66,16 +58,13 @@ def _shown(seconds: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=8)
-    options = parser.parse_args()
+    messages, batch = options(__doc__, batch=8)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(home=Path(folder), model=ModelSettings(folder=CACHE / "models"))
+        settings = settings_in(folder)
         _, tokenizer = load_causal_lm(settings)
-        rows = encode(ChatFormat(tokenizer), shop.messages("examples")[: options.rows])
+        rows = encode(ChatFormat(tokenizer), messages)
         policy = LoraPolicy(
-            rank=8, alpha=16, dropout=0.0, epochs=1, learning_rate=1e-4, batch_rows=options.batch,
+            rank=8, alpha=16, dropout=0.0, epochs=1, learning_rate=1e-4, batch_rows=batch,
             checkpoint_steps=10, seed=0,
         )  # fmt: skip
         pad_token = tokenizer.pad_token_id
@@ -91,7 +80,7 @@ def main() -> None:
             trained = train(model, rows, policy, target, pad_token=pad_token, base_model=settings.model.base)
             seconds[which].append(trained.seconds)
     tokens = sum(map(len, rows))
-    print(f"{len(rows)} rows, {tokens:,} tokens without padding, batches of {options.batch}, checkpoints included")
+    print(f"{len(rows)} rows, {tokens:,} tokens without padding, batches of {batch}, checkpoints included")
     print(f"seconds: ours {_shown(seconds['ours'])}, bare {_shown(seconds['bare'])}")
     print("| what | tokens/s | bare PEFT loop | ratio |")
     print("|---|---|---|---|")
