@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from agents.errors import ConfigurationError, ModelMissing, first_line
-from infra.auto_classes import auto_classes
 from infra.gguf_conversion import Progress, convert, is_converted
 from infra.hub import local_folder
+from infra.lean_imports import auto_classes
 from infra.settings import Settings
 
 if TYPE_CHECKING:

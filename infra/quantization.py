@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import ModelMissing, first_line
-from infra.auto_classes import auto_classes
 from infra.durable_files import new_folder, place, write
+from infra.lean_imports import auto_classes
 
 Progress = Callable[[float, str], None]
 

@@ -49,8 +49,8 @@ MAX_ROOM_FILES = 9
 
 
 def loaded_by(module: str) -> set[str]:
-    """Top-level modules that are loaded in a fresh interpreter once the module is imported."""
-    code = f"import json, sys, {module}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    """All that is loaded in a fresh interpreter once the module is imported."""
+    code = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(json.loads(run.stdout))
 
@@ -91,10 +91,12 @@ def test_the_recorder_pays_for_sql_and_nothing_else():
     assert loaded_by("agents.wiring.recorder") & (MODELS | {"pymilvus", "milvus_lite", "grpc", "supervisor"}) == set()
 
 
-def test_a_base_model_comes_without_what_transformers_does_not_need_for_it():
-    loaded = loaded_by("infra.auto_classes; infra.auto_classes.auto_classes()")
-    assert {"torch", "transformers"} <= loaded
-    assert loaded & {"sklearn", "pandas"} == set()
+def test_a_base_model_and_an_adapter_come_without_what_nobody_asks_for():
+    loaded = loaded_by(
+        "infra.lean_imports; infra.lean_imports.auto_classes(); import peft, transformers.modeling_utils"
+    )
+    assert {"torch", "transformers", "bitsandbytes", "peft"} <= loaded
+    assert loaded & {"sklearn", "pandas", "scipy", "torch._inductor.compile_fx"} == set()
 
 
 def test_only_infra_imports_technology():
