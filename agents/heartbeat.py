@@ -70,13 +70,17 @@ class Heartbeat:
             self._watch(lag)
             with contextlib.suppress(Unavailable):
                 await self.beat(lag)
-            await self._until_next(tuple(self._worker.serves()))
+            await self._until_next(self._served())
 
     async def _until_next(self, served: tuple[Serving, ...]) -> None:
         """Sleeps until the next beat is due, or something else is served than was told last: that is news at once."""
+        pause = NEWS_SECONDS if self._worker.serves is not None else self._every_seconds
         due = time.monotonic() + self._every_seconds
-        while (left := due - time.monotonic()) > 0 and tuple(self._worker.serves()) == served:  # noqa: ASYNC110  # what is served is asked, not told
-            await asyncio.sleep(min(left, NEWS_SECONDS))
+        while (left := due - time.monotonic()) > 0 and self._served() == served:  # noqa: ASYNC110  # what is served is asked, not told
+            await asyncio.sleep(min(left, pause))
+
+    def _served(self) -> tuple[Serving, ...]:
+        return tuple(self._worker.serves()) if self._worker.serves is not None else ()
 
     async def become(self, state: WorkerState) -> None:
         """Changes the state and says so at once."""
@@ -93,7 +97,7 @@ class Heartbeat:
             pid=os.getpid(),
             state="waiting" if waiting and self.state == "ready" else self.state,
             lag=lag,
-            serves=tuple(self._worker.serves()),
+            serves=self._served(),
             detail=waiting or self._worker.problem(),
         )
         context = Context(id=str(uuid.uuid4()), source=f"/everlearn/{self._worker.agent}", time=self._clock())

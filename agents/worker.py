@@ -70,7 +70,8 @@ class Worker:
     close: Callable[[], None] | None = None
     moved_at: Callable[[], float] = lambda: 0.0
     """When a long batch last got further, on ``time.monotonic``'s clock; it counts as a step for the watchdog."""
-    serves: Callable[[], Sequence[Serving]] = tuple
+    serves: Callable[[], Sequence[Serving]] | None = None
+    """What it serves, if that may change; asked ten times a second, and told at once when it does."""
     problem: Callable[[], str | None] = lambda: None
     """What is wrong though the worker works, in one line; goes out with each heartbeat."""
 

@@ -1,4 +1,8 @@
-"""transformers' classes for causal models and tokenizers, without what would be loaded with them in vain."""
+"""The package transformers, without what would be loaded with it in vain; import it from here, and not itself.
+
+A third of the time in which a model and an adapter are loaded would be spent on parts that nothing here asks for:
+scikit-learn and pandas, for a kind of generation; SciPy, for the losses of object detection; torch's compiler.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 
-def auto_classes() -> tuple[Any, Any]:
-    """AutoModelForCausalLM and AutoTokenizer; to be asked for before anything else of transformers or PEFT is imported.
-
-    A third of the time in which a model is loaded would be spent on parts that nothing here asks for: scikit-learn and
-    pandas, for a kind of generation; SciPy, for the losses of object detection; torch's compiler.
-    """
-    with _absent("sklearn", "scipy"):
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import is_scipy_available
-
-        is_scipy_available()  # remembered: the losses are imported with the first model
-    with contextlib.suppress(ImportError):
-        _import_bitsandbytes()
-    return AutoModelForCausalLM, AutoTokenizer
-
-
-def _import_bitsandbytes() -> None:
-    """PEFT imports it. It has its functions compiled where torch can do that, and uses them as they are elsewhere."""
-    if "bitsandbytes" in sys.modules:
-        return
-    import torch
-
-    compiler, torch.compile = torch.compile, _as_it_is
-    try:
-        import bitsandbytes  # noqa: F401
-    finally:
-        torch.compile = compiler
-
-
-def _as_it_is(function: Any = None, **options: Any) -> Any:
-    """In place of torch.compile, a decorator with and without options."""
-    return function if function is not None else lambda given: given
+__all__ = ["transformers"]
 
 
 @contextmanager
@@ -53,3 +27,23 @@ def _absent(*packages: str) -> Iterator[None]:
     finally:
         for each in hidden:
             del sys.modules[each]
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Within, functions that ask to be compiled stay as they are, as they do where torch has no compiler."""
+    compiler = torch.compile
+    torch.compile = lambda function=None, **options: function or (lambda given: given)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compiler
+
+
+with _absent("sklearn", "scipy"):
+    import transformers
+    import transformers.modeling_layers  # with the losses
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  # it loads what is asked for
+
+with _uncompiled(), contextlib.suppress(ImportError):
+    import bitsandbytes  # noqa: F401  # PEFT imports it

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from agents.errors import EverlearnError, first_line
 from infra.engines.prefixes import can_share, shared_prefix
+from infra.lean_imports import transformers
 from infra.lora_batches import IGNORED, Row, collate, make_batches
 from infra.lora_checkpoints import full_disk_as_unavailable, keep_only_of, last_checkpoint
 
@@ -95,7 +95,7 @@ def train(
         data_collator=lambda items: collate(items[0], pad_token, shared),
         callbacks=[watch],
     )
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(transformers.PrinterCallback)
     began = time.monotonic()
     try:
         with full_disk_as_unavailable(folder):
@@ -128,7 +128,7 @@ def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
     return loss, output
 
 
-class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
+class _AnswerTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is not followed
     """Cross-entropy of the answers' tokens, in the order of the batches as they were made."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
@@ -139,7 +139,7 @@ class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not foll
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+class _Watch(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is not followed
     """Tells the progress."""
 
     def __init__(self, steps: int, progress: Progress) -> None:
@@ -158,7 +158,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not foll
 
 
 def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> Any:
-    return TrainingArguments(
+    return transformers.TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,  # an item is a batch
         max_steps=steps,

@@ -15,7 +15,6 @@ from filelock import FileLock
 from agents.errors import ConfigurationError, ModelMissing, first_line
 from infra.gguf_conversion import Progress, convert, is_converted
 from infra.hub import local_folder
-from infra.lean_imports import auto_classes
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,9 +94,10 @@ def load_causal_lm(settings: Settings) -> tuple[PreTrainedModel, PreTrainedToken
 def load_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
     """The base model's tokenizer alone, in a moment. Raises ModelMissing or ConfigurationError."""
     folder = prepare(settings)
-    _, tokenizer_class = auto_classes()
+    from infra.lean_imports import transformers
+
     try:
-        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelMissing(f"{_SETTING}: {folder} has no tokenizer that transformers knows ({error})") from error
     _for_chat(tokenizer, folder)
@@ -149,17 +149,17 @@ def _together(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
 def _load(folder: Path) -> tuple[Any, Any]:
     import torch
     from safetensors import SafetensorError
-    from transformers.utils.logging import disable_progress_bar
 
-    model_class, tokenizer_class = auto_classes()
+    from infra.lean_imports import transformers
+
     # Loading takes a second; a bar on stderr would only break up the log.
-    disable_progress_bar()
+    transformers.logging.disable_progress_bar()
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
-        model = model_class.from_pretrained(
+        model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
-        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelMissing(
             f"{_SETTING}: {folder} does not load as a causal language model ({first_line(error)}); "

@@ -16,7 +16,6 @@ from typing import Any
 
 from agents.errors import ModelMissing, first_line
 from infra.durable_files import new_folder, place, write
-from infra.lean_imports import auto_classes
 
 Progress = Callable[[float, str], None]
 
@@ -84,12 +83,15 @@ def load_nf4(folder: Path) -> tuple[Any, Any]:
 
 def _configuration(scheme: str) -> Any:
     import torch
-    from transformers import BitsAndBytesConfig
+
+    from infra.lean_imports import transformers
 
     half = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     return {
-        "int8": lambda: BitsAndBytesConfig(load_in_8bit=True),
-        "nf4": lambda: BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half),
+        "int8": lambda: transformers.BitsAndBytesConfig(load_in_8bit=True),
+        "nf4": lambda: transformers.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=half
+        ),
     }[scheme]()
 
 
@@ -103,10 +105,11 @@ def _load(folder: Path, **settings: Any) -> tuple[Any, Any]:
     import torch
     from safetensors import SafetensorError
 
-    model_class, tokenizer_class = auto_classes()
+    from infra.lean_imports import transformers
+
     on_gpu = torch.cuda.is_available()
     try:
-        model = model_class.from_pretrained(
+        model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.bfloat16 if on_gpu else torch.float32,
             device_map={"": 0 if on_gpu else "cpu"},
@@ -115,7 +118,7 @@ def _load(folder: Path, **settings: Any) -> tuple[Any, Any]:
             trust_remote_code=False,
             **settings,
         )
-        tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelMissing(
             f"{folder} does not load as a causal language model ({first_line(error)}): add another one"
@@ -126,9 +129,9 @@ def _load(folder: Path, **settings: Any) -> tuple[Any, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and without a line a layer and pass on how bitsandbytes casts its inputs."""
-    from transformers.utils.logging import disable_progress_bar
+    from infra.lean_imports import transformers
 
-    disable_progress_bar()
+    transformers.logging.disable_progress_bar()
     logger = logging.getLogger("bitsandbytes")
     before = logger.level
     logger.setLevel(logging.ERROR)

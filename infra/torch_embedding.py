@@ -59,8 +59,10 @@ def plain_tokenizer(model: SentenceTransformer) -> Any:
 
 def load_model(folder: Path) -> SentenceTransformer:
     """The SentenceTransformer in a folder. Raises ModelMissing."""
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
+    from infra.lean_imports import transformers
+
+    logging = transformers.logging
+    from sentence_transformers import SentenceTransformer  # which imports it too
 
     # The shipped checkpoint holds a buffer that newer code computes itself; a report of it would puzzle users.
     verbosity = logging.get_verbosity()

@@ -92,9 +92,7 @@ def test_the_recorder_pays_for_sql_and_nothing_else():
 
 
 def test_a_base_model_and_an_adapter_come_without_what_nobody_asks_for():
-    loaded = loaded_by(
-        "infra.lean_imports; infra.lean_imports.auto_classes(); import peft, transformers.modeling_utils"
-    )
+    loaded = loaded_by("infra.engines.transformers; import peft, transformers.models.llama.modeling_llama")
     assert {"torch", "transformers", "bitsandbytes", "peft"} <= loaded
     assert loaded & {"sklearn", "pandas", "scipy", "torch._inductor.compile_fx"} == set()
 

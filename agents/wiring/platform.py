@@ -5,7 +5,8 @@ from __future__ import annotations
 from agents.lifecycle import Parts
 from agents.stream_app import StreamSettings
 from agents.wiring.database import database_of
-from infra.kafka.aio import KafkaConnection, KafkaLookup, KafkaPublisher, KafkaTopicReader
+from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
+from infra.kafka.connection import KafkaConnection
 from infra.settings import Settings
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
 from infra.sql.runs import SqlLeases, SqlRunStore

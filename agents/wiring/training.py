@@ -148,11 +148,11 @@ def _fits(settings: Settings, task: Task) -> Callable[[DatasetRow], bool]:
 def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card]:
     """The adapter, and what it is for."""
     from infra.chat import ChatFormat
+    from infra.lora import LoraPolicy, train
     from infra.models import load_trainable
 
     wanted = settings.trainer
     model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
-    from infra.lora import LoraPolicy, train  # after the model, whose loading keeps out what transformers does not need
 
     chat = ChatFormat(tokenizer)
     first, last = _TRAINING

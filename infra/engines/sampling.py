@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria
 
+from infra.lean_imports import transformers
 from schemas.generation import GenerationRequest
 
 
-class RowSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not followed
+class RowSampler(transformers.LogitsProcessor):  # type: ignore[misc]  # transformers is not followed
     """Adds Gumbel noise to the rows that have a temperature, so that the greatest score is a sample of softmax.
 
     A row's noise comes from its own seed, so its text does not depend on the batch (Gumbel-max trick, Maddison 2014).
@@ -30,7 +30,7 @@ class RowSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not 
         return scores
 
 
-class RowLengths(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+class RowLengths(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
     """Ends each row at its own limit; the batch ends with its last row."""
 
     def __init__(self, requests: Sequence[GenerationRequest], prompt_length: int, device: torch.device) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig
 
 from agents.errors import AdapterMissing, EngineCrashed
 from infra.chat import ChatFormat
@@ -17,6 +16,7 @@ from infra.engines.lora_slots import LoraSlots
 from infra.engines.prefixes import can_share, read_prefix, worth_sharing
 from infra.engines.sampling import RowLengths, RowSampler
 from infra.engines.turns import Turns
+from infra.lean_imports import transformers
 from infra.scoring import text_loss
 from schemas.generation import Generation, GenerationRequest, Message
 
@@ -53,7 +53,7 @@ class TransformersEngine:
         self._window = int(model.config.max_position_embeddings)
         self._ends = _token_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         # A model's own sampling defaults must not colour what is asked for here.
-        model.generation_config = GenerationConfig(
+        model.generation_config = transformers.GenerationConfig(
             do_sample=False, eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id
         )
         self._tokenizer: Any = tokenizer

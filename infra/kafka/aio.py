@@ -4,66 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from agents.errors import Unavailable
-from infra.settings import KafkaSettings
+from infra.kafka.connection import KafkaConnection
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
 from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class KafkaConnection:
-    """How to reach a cluster."""
-
-    bootstrap_servers: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = None
-    ssl_cafile: Path | None = None
-
-    @classmethod
-    def from_settings(cls, bootstrap_servers: str, kafka: KafkaSettings) -> KafkaConnection:
-        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-        return cls(
-            bootstrap_servers=bootstrap_servers,
-            security_protocol=kafka.security_protocol,
-            sasl_mechanism=kafka.sasl_mechanism,
-            sasl_username=kafka.sasl_username,
-            sasl_password=password,
-            ssl_cafile=kafka.ssl_cafile,
-        )
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        if "SSL" not in self.security_protocol:
-            return None
-        return ssl.create_default_context(cafile=str(self.ssl_cafile) if self.ssl_cafile else None)
-
-    def client_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of every aiokafka client."""
-        arguments: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap_servers.split(","),
-            "security_protocol": self.security_protocol,
-            "ssl_context": self.ssl_context(),
-        }
-        if self.sasl_mechanism is not None:
-            arguments |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password,
-            }
-        return arguments
+_FOLLOWING_MS = 2_000
+"""How long a follower waits for news before it asks Kafka again. What comes meanwhile it gets at once, but of a second
+partition that long after the first one's at worst."""
 
 
 class KafkaPublisher:
@@ -126,19 +82,20 @@ class KafkaTopicReader:
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
         """Every message from the beginning, then new ones for ever; None once, at the end as it was at the start."""
-        consumer = _consumer(self._connection)
+        consumer = _consumer(self._connection, fetch_max_wait_ms=_FOLLOWING_MS)
         try:
             await consumer.start()
             partitions = [TopicPartition(topic, number) for number in await self._partitions(consumer, topic)]
+            ends = await consumer.end_offsets(partitions)  # before the first fetch, which other questions wait for
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
             caught_up = False
             while True:
                 if not caught_up and await _all_reached(consumer, ends):
                     caught_up = True
                     yield None
-                for records in (await consumer.getmany(timeout_ms=200)).values():
+                patience = _FOLLOWING_MS if caught_up else 200
+                for records in (await consumer.getmany(timeout_ms=patience)).values():
                     for record in records:
                         yield Message(
                             position=Position(record.topic, record.partition, record.offset),
@@ -225,8 +182,10 @@ class KafkaLookup:
             await _stop(consumer)
 
 
-def _consumer(connection: KafkaConnection) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(**connection.client_arguments(), auto_offset_reset="earliest", enable_auto_commit=False)
+def _consumer(connection: KafkaConnection, **settings: Any) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **connection.client_arguments(), **settings, auto_offset_reset="earliest", enable_auto_commit=False
+    )
 
 
 async def _all_reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:

@@ -20,7 +20,8 @@ from faust.types import TP
 from agents.stream import Stream
 from agents.stream_app import StreamSettings
 from infra.kafka import KafkaClientConfig, create_topics
-from infra.kafka.aio import KafkaConnection, KafkaLookup
+from infra.kafka.aio import KafkaLookup
+from infra.kafka.connection import KafkaConnection
 from schemas.delivery import Message
 from schemas.topics import TopicSettings, retry_topic
 

@@ -19,11 +19,12 @@ def asked(text, **limits):
 def small(base_model):
     """An engine on a model of random weights and a window of 64 tokens, with the shipped tokenizer."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from infra.lean_imports import transformers
 
     _, tokenizer = base_model
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -34,7 +35,7 @@ def small(base_model):
         pad_token_id=0,
     )
     return engines.TransformersEngine(
-        LlamaForCausalLM(config).eval(), tokenizer, base_model="small", max_batch_tokens=200
+        transformers.LlamaForCausalLM(config).eval(), tokenizer, base_model="small", max_batch_tokens=200
     )
 
 

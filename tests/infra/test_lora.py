@@ -32,9 +32,9 @@ POLICY = {
 
 @pytest.fixture
 def load(tiny_model: Path) -> Any:
-    from transformers import AutoModelForCausalLM
+    from infra.lean_imports import transformers
 
-    return lambda: AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    return lambda: transformers.AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
 
 
 def learn(model: Any, folder: Path, *, progress: Callable[..., None] = lambda *_: None, **changes: Any) -> Any:
@@ -97,9 +97,9 @@ _CHILD = """
 import sys, time
 from pathlib import Path
 import torch
-from transformers import AutoModelForCausalLM
+from infra.lean_imports import transformers
 from tests.infra.test_lora import learn
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 def slowly(done, text, eta):
     if done > 0.5:
         time.sleep(1)
@@ -162,13 +162,13 @@ def test_a_disk_that_is_full_ends_it_with_one_line_whatever_file_it_meets(tiny_m
         import resource, signal, sys
         from pathlib import Path
         import torch
-        from transformers import AutoModelForCausalLM
         from agents.errors import Unavailable
+        from infra.lean_imports import transformers
         from tests.infra.test_lora import learn
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         for limit in (4096, 20_000, 60_000):
-            model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+            model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
             try:
                 learn(model, Path(sys.argv[2]) / str(limit))

@@ -62,14 +62,15 @@ def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Pat
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the shipped model's kind and tokenizer, of one layer of random weights: exported in a moment."""
     import torch
-    from transformers import BertConfig, BertModel
+
+    from infra.lean_imports import transformers
 
     folder = tmp_path_factory.mktemp("small") / "mine"
     shutil.copytree(model_folder(PACKAGED), folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    config = BertConfig(num_hidden_layers=1, hidden_size=32, intermediate_size=64, num_attention_heads=2)
+    config = transformers.BertConfig(num_hidden_layers=1, hidden_size=32, intermediate_size=64, num_attention_heads=2)
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        BertModel(config).save_pretrained(folder)
+        transformers.BertModel(config).save_pretrained(folder)
     (folder / "1_Pooling").mkdir(exist_ok=True)
     pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))

@@ -14,6 +14,7 @@ def test_the_worker_reads_questions_and_follows_promotions(tmp_path):
     worker = build(Settings(home=tmp_path, answerer=AnswererSettings(batch=7)))
     assert (worker.agent, worker.topics, worker.batch_size) == ("answerer", ("questions.v1",), 7)
     assert [follower.topic for follower in worker.followers] == ["promotions.v1"]
+    assert worker.serves is not None
     assert list(worker.serves()) == []
 
 

@@ -19,7 +19,8 @@ from agents.outcome import Outcome, Output
 from agents.stream_app import StreamSettings
 from agents.wiring.run import configure_logging
 from agents.worker import Worker, one_by_one
-from infra.kafka.aio import KafkaConnection, KafkaLookup, KafkaPublisher, KafkaTopicReader
+from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
+from infra.kafka.connection import KafkaConnection
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
