@@ -84,8 +84,8 @@ def suite_without(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most:
     return tuple(sorted(others, key=lambda row: row.lot)[:most])
 
 
-def examine(case: Case, engine: Engine, tell: Tell) -> Examination:
-    """Generates greedily. Raises EngineCrashed or Unavailable."""
+def examine(case: Case, engine: Engine, tell: Tell, base_loss: Callable[[], float]) -> Examination:
+    """Generates greedily. ``base_loss``: the base model's on the general texts. Raises EngineCrashed or Unavailable."""
     current, suite = _ready(case, case.rows, engine), _ready(case, case.suite, engine)
     metric = str(case.task.metric)
     arms = {"candidate": case.adapter_id, "reference": case.champion}
@@ -109,7 +109,7 @@ def examine(case: Case, engine: Engine, tell: Tell) -> Examination:
         retention=_compared(suite),
         taught=tuple(_taught(current)),
         general_candidate=engine.loss(case.general, case.adapter_id),
-        general_base=engine.loss(case.general),
+        general_base=base_loss(),
     )
     left_out = len(case.rows) + len(case.suite) - len(current) - len(suite)
     return Examination(current=current, retention=suite, evidence=evidence, left_out=left_out)

@@ -29,7 +29,13 @@ def case(**changes):
 
 def examined(folder, engine, told=None, **changes):
     engine.set_adapters({"new": folder, "old": folder})
-    return examine(case(**changes), engine, lambda done, of: (told if told is not None else []).append((done, of)))
+    wanted = case(**changes)
+
+    def tell(done, of):
+        if told is not None:
+            told.append((done, of))
+
+    return examine(wanted, engine, tell, lambda: engine.loss(wanted.general))
 
 
 def test_every_row_is_asked_of_candidate_and_champion_and_some_of_the_base_model(folder):

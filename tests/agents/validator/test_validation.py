@@ -75,6 +75,13 @@ def test_an_adapter_that_spoils_general_text_is_rejected(room, red):
     ]
 
 
+def test_the_base_models_loss_on_general_text_is_worked_out_once(room, red, blue):
+    room.run(red, engine=ScriptedEngine(knows(red), {None: 3.5, red: 3.6}))
+    result = room.run(blue, engine=ScriptedEngine(knows(blue), {None: 99.0, blue: 3.9}))
+    assert (result["scores"]["general_loss.base"], result["scores"]["general_loss.candidate"]) == (3.5, 3.9)
+    assert "against 3.500 of the base model: +0.400" in result["reasons"][0]
+
+
 def test_limits_on_rows_bound_what_is_generated(tmp_path, random_adapters, red):
     room = Room(tmp_path, random_adapters, current_rows=8, retention_rows=5)
     room.suite.add("routing", [row(number, LABELS[number % 3]) for number in range(100, 130)], "d0", NOW)
