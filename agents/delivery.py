@@ -87,13 +87,16 @@ class Delivery:
 
     async def _deliver_items(self, items: list[_Item]) -> None:
         unfinished = await self._pass_over_finished(items)
-        suspects = await self._suspects.among([item.message.position for item in unfinished])
+        together, alone = await self._suspects.among([item.message.position for item in unfinished])
         for item in unfinished:
-            if item.message.position in suspects:
+            if item.message.position in alone:
                 await self._deliver_suspect(item)
-        others = [item for item in unfinished if item.message.position not in suspects]
-        if others:
-            # Only what is really begun is marked: a mark on finished events would hide the killer behind them.
+        # Only what is really begun is marked: a mark on finished events would hide the killer behind them.
+        if again := [item for item in unfinished if item.message.position in together]:
+            await self._suspects.begin_again([item.message.position for item in again])
+            self._step("begun", again)
+            await self._process(again)
+        if others := [item for item in unfinished if item.message.position not in together | alone]:
             await self._suspects.begin([item.message.position for item in others])
             self._step("begun", others)
             await self._process(others)

@@ -1,7 +1,8 @@
 """Who killed the last process? Marks of what was begun, so that an event that brings its worker down is found.
 
-Before a batch is handled its offsets are written down. Whoever takes over after a crash handles them one at a time,
-counting, and gives up the one that killed its process again and again.
+Before a batch is handled its offsets are written down. Whoever takes over after a crash handles it once more together,
+for most processes die of something else, and its events one at a time would take much longer. After a second crash they
+are handled so, counting, and the one that killed its process again and again is given up.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ class Suspects:
         """Reads the marks anew before the next batch; to be called whenever partitions were assigned."""
         self._known = None
 
-    async def among(self, positions: Sequence[Position]) -> set[Position]:
-        """Those that another life had begun."""
+    async def among(self, positions: Sequence[Position]) -> tuple[set[Position], set[Position]]:
+        """Those that another life had begun: to be handled together once more, and one at a time."""
         if self._known is None:
             marks = await asyncio.to_thread(self._marks.read, self._agent)
             self._known = {(mark.topic, mark.partition): mark for mark in marks}
-        return {position for position in positions if self._is_suspect(position)}
-
-    def _is_suspect(self, position: Position) -> bool:
-        mark = self._mark_of(position)
-        return mark is not None and mark.first <= position.offset <= max(mark.last, mark.suspects_to)
+        together, alone = set[Position](), set[Position]()
+        for position in positions:
+            mark = self._mark_of(position)
+            if mark is not None and mark.first <= position.offset <= max(mark.last, mark.suspects_to):
+                (alone if mark.alone or mark.attempts > 1 else together).add(position)
+        return together, alone
 
     def _mark_of(self, position: Position) -> InFlight | None:
         mark = (self._known or {}).get((position.topic, position.partition))
@@ -64,6 +66,20 @@ class Suspects:
 
     async def begin(self, positions: Sequence[Position]) -> None:
         """Marks a batch."""
+        marks = self._batch_marks(positions)
+        await asyncio.to_thread(self._marks.write, self._agent, list(marks.values()))
+        if self._known is not None:
+            self._known.update(marks)
+
+    async def begin_again(self, positions: Sequence[Position]) -> None:
+        """Marks suspects that are handled together once more; those behind them, not there yet, stay suspects."""
+        marks = []
+        for where, mark in self._batch_marks(positions).items():
+            before = (self._known or {}).get(where, mark)
+            marks.append(replace(mark, attempts=2, suspects_to=max(before.last, before.suspects_to)))
+        await asyncio.to_thread(self._marks.write, self._agent, marks)
+
+    def _batch_marks(self, positions: Sequence[Position]) -> dict[tuple[str, int], InFlight]:
         now = self._clock()
         marks: dict[tuple[str, int], InFlight] = {}
         for position in positions:
@@ -71,9 +87,7 @@ class Suspects:
             mark = marks.get(where) or self._new_mark(position, now)
             first, last = min(mark.first, position.offset), max(mark.last, position.offset)
             marks[where] = replace(mark, first=first, last=last)
-        await asyncio.to_thread(self._marks.write, self._agent, list(marks.values()))
-        if self._known is not None:
-            self._known.update(marks)
+        return marks
 
     async def begin_alone(self, position: Position) -> None:
         """Marks a suspect that is handled alone, and counts the attempt."""

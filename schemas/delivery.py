@@ -34,9 +34,9 @@ class Entry:
 class InFlight:
     """Offsets of a partition that a worker has begun and not finished.
 
-    ``suspects_to``: after a crash, the events up to this offset are handled one at a time. ``alone``: the mark is
-    of one event handled so; ``attempts``: how often it was begun so. ``life``: one run of one process. ``since``: when
-    the first attempt began.
+    ``suspects_to``: after a crash, the events up to this offset are suspects too. ``alone``: the mark is of one event
+    that is handled by itself; ``attempts``: how often it, or otherwise the batch, was begun so. ``life``: one run of
+    one process. ``since``: when the first attempt began.
     """
 
     topic: str

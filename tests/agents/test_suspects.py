@@ -47,22 +47,56 @@ async def _lives(rig: Rig, handle: Deadly, messages: list[Message], most: int = 
     raise AssertionError("it never ended")
 
 
-async def test_the_killer_is_given_up_after_its_batch_and_three_lone_attempts(rig: Rig) -> None:
+async def test_the_killer_is_given_up_after_its_batch_twice_and_three_lone_attempts(rig: Rig) -> None:
     handle = Deadly(rig, "a5")
-    assert await _lives(rig, handle, [feedback(n) for n in range(10)]) == 5
+    assert await _lives(rig, handle, [feedback(n) for n in range(10)]) == 6
     assert rig.counts() == {f"a{n}": 1 for n in range(10) if n != 5}
     (letter,) = rig.dead_letters()
     assert (letter["error"], letter["attempts"]) == ("ProcessKilled", "3")
 
 
-async def test_after_a_crash_what_was_begun_is_handled_one_at_a_time_and_the_rest_together(rig: Rig) -> None:
+async def test_after_a_crash_what_was_begun_is_handled_together_once_more_and_before_the_rest(rig: Rig) -> None:
     handle = Deadly(rig, "a2")
     with pytest.raises(Killed):
         await rig.delivery(handle).deliver([feedback(n) for n in range(4)])
     healthy = Deadly(rig, "nobody")
     await rig.delivery(healthy).deliver([feedback(n) for n in range(8)])
+    assert healthy.batches == [["a0", "a1", "a2", "a3"], ["a4", "a5", "a6", "a7"]]
+    assert rig.dead_letters() == []
+
+
+async def test_after_a_second_crash_what_was_begun_is_handled_one_at_a_time_and_the_rest_together(rig: Rig) -> None:
+    handle = Deadly(rig, "a2")
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await rig.delivery(handle).deliver([feedback(n) for n in range(4)])
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver([feedback(n) for n in range(8)])
     assert healthy.batches == [["a0"], ["a1"], ["a2"], ["a3"], ["a4", "a5", "a6", "a7"]]
     assert rig.dead_letters() == []
+
+
+async def test_suspects_that_come_in_parts_stay_suspects_until_their_part_comes(rig: Rig) -> None:
+    handle = Deadly(rig, "a3")
+    with pytest.raises(Killed):
+        await rig.delivery(handle).deliver([feedback(n) for n in range(4)])
+    second = rig.delivery(handle)
+    await second.deliver([feedback(0), feedback(1)])
+    with pytest.raises(Killed):
+        await second.deliver([feedback(2), feedback(3), feedback(4)])
+    assert handle.batches[1:] == [["a0", "a1"], ["a2", "a3"]]
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver([feedback(n) for n in range(5)])
+    assert healthy.batches == [["a2"], ["a3"], ["a4"]]
+
+
+async def test_a_crash_between_two_parts_leaves_the_second_part_under_suspicion(rig: Rig) -> None:
+    with pytest.raises(Killed):
+        await rig.delivery(Deadly(rig, "a3")).deliver([feedback(n) for n in range(4)])
+    await rig.delivery(Deadly(rig, "nobody")).deliver([feedback(0), feedback(1)])  # and is killed at once
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver([feedback(2), feedback(3), feedback(4)])
+    assert healthy.batches == [["a2"], ["a3"], ["a4"]]
 
 
 async def test_a_worker_that_lives_on_suspects_what_a_dead_one_left_once_it_gets_its_partitions(rig: Rig) -> None:
@@ -73,7 +107,7 @@ async def test_a_worker_that_lives_on_suspects_what_a_dead_one_left_once_it_gets
         await rig.delivery(Deadly(rig, "a2")).deliver([feedback(1), feedback(2)])
     survivor._suspects.forget()
     await survivor.deliver([feedback(1), feedback(2)])
-    assert survivor_handle.batches[1:] == [["a1"], ["a2"]]
+    assert survivor_handle.batches[1:] == [["a1", "a2"]]
 
 
 async def test_a_worker_does_not_suspect_its_own_batches(rig: Rig) -> None:
@@ -87,7 +121,7 @@ async def test_a_worker_does_not_suspect_its_own_batches(rig: Rig) -> None:
 
 async def test_finished_events_delivered_again_before_the_killer_do_not_hide_it(rig: Rig) -> None:
     handle = Deadly(rig, "a5")
-    for _ in range(4):
+    for _ in range(5):
         delivery = rig.delivery(handle)
         await delivery.deliver([feedback(n) for n in range(5)])
         with pytest.raises(Killed):
@@ -106,6 +140,6 @@ async def test_two_killers_in_one_batch_are_both_found(rig: Rig) -> None:
                 raise Killed
             return await rig.count(batch)
 
-    assert await _lives(rig, Both(rig, ""), [feedback(n) for n in range(5)]) == 8
+    assert await _lives(rig, Both(rig, ""), [feedback(n) for n in range(5)]) == 9
     assert rig.counts() == {"a0": 1, "a2": 1, "a4": 1}
     assert len(rig.dead_letters()) == 2

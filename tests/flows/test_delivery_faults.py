@@ -53,7 +53,7 @@ def test_an_event_that_kills_its_process_each_time_is_dead_lettered_after_three_
     scene.start(scene.plan())
     count = scene.finish(dead_letters=1, poisoned=1, seconds=120)
     assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 1), count
-    assert count.deaths == 4  # once with its batch, three times alone
+    assert count.deaths == 5  # twice with its batch, three times alone
 
 
 def test_a_second_worker_joining_and_leaving_under_load_loses_and_doubles_nothing(scene: Scene) -> None:
