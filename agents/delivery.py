@@ -93,13 +93,9 @@ class Delivery:
                 await self._deliver_suspect(item)
         # Only what is really begun is marked: a mark on finished events would hide the killer behind them.
         if again := [item for item in unfinished if item.message.position in together]:
-            await self._suspects.begin_again([item.message.position for item in again])
-            self._step("begun", again)
-            await self._process(again)
+            await self._begin(again, self._suspects.begin_again([item.message.position for item in again]))
         if others := [item for item in unfinished if item.message.position not in together | alone]:
-            await self._suspects.begin([item.message.position for item in others])
-            self._step("begun", others)
-            await self._process(others)
+            await self._begin(others, self._suspects.begin([item.message.position for item in others]))
 
     async def _pass_over_finished(self, items: list[_Item]) -> list[_Item]:
         """What is neither journaled nor dead-lettered; what a crash left unpublished of the rest is published."""
@@ -113,9 +109,12 @@ class Delivery:
         if failure is not None:
             await self._give_up(item.message, failure)
             return
-        await self._suspects.begin_alone(item.message.position)
-        self._step("begun", [item])
-        await self._process([item])
+        await self._begin([item], self._suspects.begin_alone(item.message.position))
+
+    async def _begin(self, items: list[_Item], mark: Awaitable[None]) -> None:
+        await mark
+        self._step("begun", items)
+        await self._process(items)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

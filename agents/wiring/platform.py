@@ -5,8 +5,8 @@ from __future__ import annotations
 from agents.lifecycle import Parts
 from agents.stream_app import StreamSettings
 from agents.wiring.database import database_of
+from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
-from infra.kafka.connection import KafkaConnection
 from infra.settings import Settings
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
 from infra.sql.runs import SqlLeases, SqlRunStore
@@ -14,7 +14,7 @@ from infra.sql.runs import SqlLeases, SqlRunStore
 
 def parts(settings: Settings) -> Parts:
     """Connects nothing yet; the worker's life does, and waits where it must."""
-    connection = KafkaConnection.from_settings(settings.kafka_bootstrap(), settings.kafka)
+    connection = KafkaClientConfig.from_settings(settings)
     database = database_of(settings)
     scratch = settings.home / "work"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def parts(settings: Settings) -> Parts:
     )
 
 
-def stream_settings(connection: KafkaConnection, settings: Settings) -> StreamSettings:
+def stream_settings(connection: KafkaClientConfig, settings: Settings) -> StreamSettings:
     """The same connection in the form that the stream takes."""
     return StreamSettings(
         bootstrap_servers=connection.bootstrap_servers,

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from agents.errors import Unavailable
-from infra.kafka.connection import KafkaConnection
+from infra.kafka.client import KafkaClientConfig
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
 from schemas.topics import MAX_RECORD_BYTES
@@ -25,7 +25,7 @@ partition that long after the first one's at worst."""
 class KafkaPublisher:
     """Sends records with acks from all replicas, idempotently, and waits for each confirmation."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
+    def __init__(self, connection: KafkaClientConfig) -> None:
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -54,7 +54,7 @@ class KafkaPublisher:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    **self._connection.client_arguments(),
+                    **self._connection.aio_options(),
                     acks="all",
                     enable_idempotence=True,
                     max_request_size=MAX_RECORD_BYTES,
@@ -77,7 +77,7 @@ class KafkaPublisher:
 class KafkaTopicReader:
     """Reads topics from their beginning, without a group."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
+    def __init__(self, connection: KafkaClientConfig) -> None:
         self._connection = connection
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
@@ -119,7 +119,7 @@ class KafkaTopicReader:
 class KafkaLookup:
     """Looks up which messages exist, with one connection that is made at the first question."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
+    def __init__(self, connection: KafkaClientConfig) -> None:
         self._connection = connection
         self._looking = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
@@ -182,9 +182,9 @@ class KafkaLookup:
             await _stop(consumer)
 
 
-def _consumer(connection: KafkaConnection, **settings: Any) -> AIOKafkaConsumer:
+def _consumer(connection: KafkaClientConfig, **settings: Any) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
-        **connection.client_arguments(), **settings, auto_offset_reset="earliest", enable_auto_commit=False
+        **connection.aio_options(), **settings, auto_offset_reset="earliest", enable_auto_commit=False
     )
 
 
@@ -198,7 +198,7 @@ async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
         await asyncio.wait_for(client.stop(), timeout=5)
 
 
-def _unreachable(connection: KafkaConnection, error: Exception) -> Unavailable:
+def _unreachable(connection: KafkaClientConfig, error: Exception) -> Unavailable:
     return Unavailable(
         f"Kafka at {connection.bootstrap_servers} does not answer ({_describe(error)}): "
         "start it, or correct [kafka] bootstrap_servers"

@@ -1,9 +1,10 @@
-"""How to reach Kafka with kafka-python: connection settings, bounded waits, and its errors as ours in one line."""
+"""How to reach Kafka: settings for both libraries; for kafka-python bounded waits and its errors as ours, in one line."""
 
 from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,18 +52,27 @@ class KafkaClientConfig:
 
     def options(self) -> dict[str, Any]:
         """The arguments that every kafka-python client takes."""
+        # The library waits up to half a minute between attempts; a broker that restarts is back in two seconds.
+        options = {**self._options(), "reconnect_backoff_max_ms": 1000}
+        return options if self.ssl_cafile is None else {**options, "ssl_cafile": self.ssl_cafile}
+
+    def aio_options(self) -> dict[str, Any]:
+        """The arguments that every aiokafka client takes."""
+        return {**self._options(), "ssl_context": self.ssl_context()}
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """None where the protocol is not over TLS."""
+        return ssl.create_default_context(cafile=self.ssl_cafile) if self.security_protocol.endswith("SSL") else None
+
+    def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers.split(","),
             "security_protocol": self.security_protocol,
-            # The library waits up to half a minute between attempts; a broker that restarts is back in two seconds.
-            "reconnect_backoff_max_ms": 1000,
         }
         if self.security_protocol.startswith("SASL_"):
             options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password
-        if self.ssl_cafile is not None:
-            options["ssl_cafile"] = self.ssl_cafile
         return options
 
     def silence(self, detail: object) -> Unavailable:

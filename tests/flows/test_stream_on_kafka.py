@@ -21,7 +21,6 @@ from agents.stream import Stream
 from agents.stream_app import StreamSettings
 from infra.kafka import KafkaClientConfig, create_topics
 from infra.kafka.aio import KafkaLookup
-from infra.kafka.connection import KafkaConnection
 from schemas.delivery import Message
 from schemas.topics import TopicSettings, retry_topic
 
@@ -35,13 +34,13 @@ class Reading:
     def __init__(self, config: KafkaClientConfig, topic: str, scratch: Path) -> None:
         self.delivered: list[int] = []
         self._topic, self._scratch = topic, scratch
-        self.connection = KafkaConnection(bootstrap_servers=config.bootstrap_servers)
+        self._config = config
 
     async def __aenter__(self) -> Reading:
-        self._lookup = KafkaLookup(self.connection)
+        self._lookup = KafkaLookup(self._config)
         self.stream = Stream(
             AGENT, [self._topic], self._deliver, batch_size=1, batch_bytes=1 << 20, scratch=self._scratch,
-            settings=StreamSettings(bootstrap_servers=self.connection.bootstrap_servers, commit_seconds=0.1),
+            settings=StreamSettings(bootstrap_servers=self._config.bootstrap_servers, commit_seconds=0.1),
             lookup=self._lookup,
         )  # fmt: skip
         await self.stream.start()
@@ -112,7 +111,7 @@ async def test_the_marks_of_transactions_are_passed_and_committed(
 
 async def test_lookup_tells_what_exists(kafka_config: KafkaClientConfig, topic: str) -> None:
     await publish(kafka_config, topic, 2, 1, transactional=True)
-    lookup = KafkaLookup(KafkaConnection(bootstrap_servers=kafka_config.bootstrap_servers))
+    lookup = KafkaLookup(kafka_config)
     assert [await lookup.first(topic, 0, offset) for offset in range(5)] == [0, 1, 3, 3, 5]
     assert await lookup.bounds([(topic, 0)]) == {(topic, 0): (0, 5)}
     await lookup.close()

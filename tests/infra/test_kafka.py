@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from agents.errors import ConfigurationError, InvalidEvent, Unavailable
+from agents.wiring.platform import stream_settings
 from infra.kafka import (
     KafkaClientConfig,
     RecordPublisher,
@@ -237,7 +239,10 @@ def test_the_password_is_not_shown(tmp_path):
         "EVERLEARN_KAFKA_SASL_USERNAME": "me",
         "EVERLEARN_KAFKA_SASL_PASSWORD": "hush",
     }
-    config = KafkaClientConfig.from_settings(load(tmp_path, environ=environ))
-    assert "hush" not in repr(config)
-    assert config.options()["sasl_plain_password"] == "hush"
-    assert config.options()["sasl_mechanism"] == "SCRAM-SHA-512"
+    settings = load(tmp_path, environ=environ)
+    config = KafkaClientConfig.from_settings(settings)
+    assert "hush" not in repr(config) + repr(stream_settings(config, settings))
+    for options in (config.options(), config.aio_options()):
+        assert (options["sasl_mechanism"], options["sasl_plain_password"]) == ("SCRAM-SHA-512", "hush")
+    assert config.aio_options()["ssl_context"].check_hostname
+    assert replace(config, security_protocol="SASL_PLAINTEXT").aio_options()["ssl_context"] is None

@@ -19,8 +19,8 @@ from agents.outcome import Outcome, Output
 from agents.stream_app import StreamSettings
 from agents.wiring.run import configure_logging
 from agents.worker import Worker, one_by_one
+from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
-from infra.kafka.connection import KafkaConnection
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
@@ -102,7 +102,7 @@ def counting(features: SqlFeatureTable, pause_seconds: float) -> Worker:
 
 def main(plan: Plan) -> int:
     configure_logging()
-    connection = KafkaConnection(bootstrap_servers=plan.bootstrap)
+    connection = KafkaClientConfig(bootstrap_servers=plan.bootstrap)
     database = Database(plan.sql_url)
     parts = Parts(
         database=database,
