@@ -1,4 +1,4 @@
-"""How to reach Kafka: settings for both libraries; for kafka-python bounded waits and its errors as ours, in one line."""
+"""How to reach Kafka, with both libraries; for kafka-python bounded waits too, and its errors as ours in one line."""
 
 from __future__ import annotations
 
