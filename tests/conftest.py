@@ -1,16 +1,19 @@
 """Fixtures of the whole suite, each technology's in ``tests/fixtures``, and the order of its tiers.
 
 Pure tests come first, then contracts with real parts, then whole flows: what fails cheaply fails early. Of several
-test processes two begin with the models, which take longest.
+test processes two begin with the models, which take longest, and the third with what shares a broker.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+gc.set_threshold(50_000)  # a test process holds thousands of tests: looking for garbage among them took an eighth of it
 
 PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 if PARALLEL:
@@ -59,9 +62,19 @@ MODELS = {
     "test_lora.py": "trainings",
     "test_quantization.py": "trainings",
     "test_quantizing.py": "trainings",
+    "test_registry.py": "trainings",
+    "test_registry_connection.py": "trainings",
     "test_training_run.py": "trainings",
 }
-"""Files whose tests load torch, and what they share of it: one process runs a group, and the others never load it."""
+"""Files whose tests load torch or MLflow, and what they share of it: one process runs a group, others never load it."""
+BROKER = (
+    "tests/agents/commands/",
+    "tests/flows/test_delivery_faults.py",
+    "tests/flows/test_stream_on_kafka.py",
+    "tests/infra/test_fleet.py",
+    "tests/infra/test_kafka.py",
+)
+"""Folders and files whose tests share a broker, and so a process."""
 STACKS = dict.fromkeys(
     ("tests/flows/test_stack.py", "tests/flows/test_documents.py", "tests/flows/test_question_to_interaction.py"),
     "stacks",
@@ -79,7 +92,6 @@ LONGEST = (
     "test_runs.py",
     "test_supervisor.py",
     "test_rebuilding.py",
-    "test_registry_connection.py",
 )
 """Begun before the other real parts, so that no process is left with a long file when the others have ended."""
 
@@ -92,7 +104,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByLibraries(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return STACKS.get(file) or MODELS.get(Path(file).name, file)
+            return "broker" if file.startswith(BROKER) else STACKS.get(file) or MODELS.get(Path(file).name, file)
 
     config.option.loadscopereorder = False
     return ByLibraries(config, log)
@@ -103,7 +115,8 @@ def _place(item: pytest.Item) -> tuple[int, int, int]:
     name, tier = item.path.name, _tier(item)
     if PARALLEL and tier:
         longest = LONGEST.index(name) if name in LONGEST else len(LONGEST)
-        return (0 if name in MODELS else 2, longest, tier)
+        begins = name in MODELS or item.nodeid.startswith(BROKER)
+        return (0 if begins else 2, longest, tier)
     return (1, 0, tier)
 
 

@@ -15,41 +15,51 @@ from infra.sql.database import open_sqlite
 from tests.infra.test_registry import ROOT, adapter
 
 REGISTERS = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from datetime import UTC, datetime
+from infra import mlflow_connection
 from infra.registry import MlflowRegistry
 from schemas.registry import AdapterRecord
-url, folder, mine = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-registry = MlflowRegistry(url, folder)
-registry.prepare()
-for number in range(5):
-    for name in (f"{mine}-{number}", f"all-{number}"):
-        record = AdapterRecord(adapter_id=name, task="routing", base_model="b", dataset_id="d", run_id=name,
-                               size_bytes=1, created_at=datetime.now(UTC))
-        registry.register(record)
-        registry.log_training(record, {"rank": 8}, {"loss": 1.0})
-        registry.judge(name, state="validated", scores={"em": 1.0}, reasons=(), report_uri=None)
-        registry.set_aliases("routing", champion=name, challenger=None)
-        assert registry.find(name).state == "validated"
-print(json.dumps(len(registry.adapters())))
+
+def register(mine):
+    registry = MlflowRegistry(url, folder)
+    registry.prepare()
+    for number in range(5):
+        for name in (f"{mine}-{number}", f"all-{number}"):
+            record = AdapterRecord(adapter_id=name, task="routing", base_model="b", dataset_id="d", run_id=name,
+                                   size_bytes=1, created_at=datetime.now(UTC))
+            registry.register(record)
+            registry.log_training(record, {"rank": 8}, {"loss": 1.0})
+            registry.judge(name, state="validated", scores={"em": 1.0}, reasons=(), report_uri=None)
+            registry.set_aliases("routing", champion=name, challenger=None)
+            assert registry.find(name).state == "validated"
+    print(json.dumps(len(registry.adapters())), flush=True)
+
+url, folder = sys.argv[1], Path(sys.argv[2])
+mlflow_connection._mlflow()  # once for all of them: it takes longer than what they do with it
+started = []
+for name in sys.argv[3:]:
+    if not (pid := os.fork()):
+        register(name)
+        sys.exit(0)
+    started.append(pid)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in started))
 """
 
 
 def test_several_processes_create_the_tables_and_write_at_once(tmp_path):
     url, folder = f"sqlite:///{tmp_path / 'registry.db'}", tmp_path / "registry"
-    commands = [[sys.executable, "-c", REGISTERS, url, str(folder), name] for name in ("one", "two", "three")]
-    running = [
-        subprocess.Popen(each, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands
-    ]
-    ended = [process.communicate(timeout=240) for process in running]
-    assert [(process.returncode, said[1]) for process, said in zip(running, ended, strict=True)] == [(0, "")] * 3
+    command = [sys.executable, "-c", REGISTERS, url, str(folder), "one", "two", "three"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     registry = MlflowRegistry(url, folder)
     records = registry.adapters("routing")
     assert sorted(each.version for each in records) == list(range(1, 21))
     assert len({each.adapter_id for each in records}) == 20
     assert [each.aliases for each in records].count(("champion",)) == 1
-    assert max(json.loads(said[0]) for said in ended) == 20
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (len(said), max(said)) == (3, 20)
 
 
 def test_without_tables_it_says_at_once_how_to_make_them(tmp_path):

@@ -70,13 +70,14 @@ def test_several_processes_may_migrate_at_once(empty_url: str):
     database.close()
 
 
-def test_a_schema_of_another_version_is_named_with_what_to_do(migrated_url: str):
-    database = Database(migrated_url)
-    set_revision(migrated_url, "9999")
+def test_a_schema_of_another_version_is_named_with_what_to_do(empty_url: str):
+    migrate(empty_url)
+    database = Database(empty_url)
+    set_revision(empty_url, "9999")
     with pytest.raises(ConfigurationError, match="9999, which this Everlearn does not know: install the newer"):
         check_migrated(database)
     with pytest.raises(ConfigurationError, match="install the newer"):
-        migrate(migrated_url)
+        migrate(empty_url)
 
     with database.connection(write=True) as connection:
         connection.execute(text("DELETE FROM alembic_version"))
