@@ -96,6 +96,12 @@ def test_a_base_model_and_an_adapter_come_without_what_nobody_asks_for():
     assert loaded & {"sklearn", "pandas", "scipy", "torch._inductor.compile_fx"} == set()
 
 
+def test_garbage_is_looked_for_again_behind_the_libraries_of_a_model():
+    started = "gc, importlib, infra.lean_imports; assert gc.isenabled() and gc.get_freeze_count() == 0"
+    forked = "gc.freeze(); importlib.reload(infra.lean_imports); assert gc.isenabled() and gc.get_freeze_count() > 0"
+    loaded_by(f"{started}; {forked}")
+
+
 def test_only_infra_imports_technology():
     for package in ("agents", "schemas"):
         for path in files(package):
