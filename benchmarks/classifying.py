@@ -59,7 +59,7 @@ def bare(model: Any, tokenizer: Any, batch: Sequence[GenerationRequest]) -> list
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), 1
     names = [request.adapter_id or BASE for request in batch]
-    mixed = {"adapter_names": names} if set(names) != {BASE} else {}
+    mixed = {"adapter_names": names} if hasattr(model, "peft_config") else {}
     with torch.inference_mode():
         found = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=MAX_TOKENS, do_sample=False, **mixed)
     return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in found[:, width:].tolist()]

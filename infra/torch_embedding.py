@@ -14,17 +14,19 @@ from agents.errors import ModelMissing, first_line
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_DESCRIPTIONS = ("modules.json", "config.json")
+
 
 class TorchEmbedding:
     """A sentence-transformers model; ``encode`` is for one thread at a time."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         """Raises ModelMissing. It takes ten seconds, for what it imports."""
-        import torch
-
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._model = load_model(folder)
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
         dimension, longest = self._model.get_embedding_dimension(), self._model.max_seq_length
         if not dimension or not longest:
             raise ModelMissing(
@@ -58,7 +60,9 @@ def plain_tokenizer(model: SentenceTransformer) -> Any:
 
 
 def load_model(folder: Path) -> SentenceTransformer:
-    """The SentenceTransformer in a folder. Raises ModelMissing."""
+    """The SentenceTransformer in a folder. Raises ModelMissing, at once where the folder holds no model."""
+    if not any((folder / name).is_file() for name in _DESCRIPTIONS):
+        raise _missing(folder, f"it holds no {' or '.join(_DESCRIPTIONS)}")
     from infra.lean_imports import transformers
 
     logging = transformers.logging
@@ -73,9 +77,12 @@ def load_model(folder: Path) -> SentenceTransformer:
             str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelMissing(
-            f"[embedding] model: {folder} does not load as an embedding model ({first_line(error)}); "
-            "give a sentence-transformers model"
-        ) from error
+        raise _missing(folder, first_line(error)) from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _missing(folder: Path, why: str) -> ModelMissing:
+    return ModelMissing(
+        f"[embedding] model: {folder} does not load as an embedding model ({why}); give a sentence-transformers model"
+    )

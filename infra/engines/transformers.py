@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 from agents.errors import AdapterMissing, EngineCrashed
 from infra.chat import ChatFormat
 from infra.engines.lora_slots import LoraSlots
-from infra.engines.prefixes import can_share, read_prefix, worth_sharing
+from infra.engines.prefixes import Prefixes, can_share
 from infra.engines.sampling import RowLengths, RowSampler
 from infra.engines.turns import Turns
 from infra.lean_imports import transformers
@@ -22,6 +23,10 @@ from schemas.generation import Generation, GenerationRequest, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+_INSTRUCTIONS = 64
+"""Of so many different instructions the tokens are remembered."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class TransformersEngine:
         self._tokenizer: Any = tokenizer
         self._chat = ChatFormat(tokenizer)
         self._slots = LoraSlots(model, base_model)
-        self._can_share = can_share(model)
+        self._prefixes = Prefixes(self._slots, self._device) if can_share(model) else None
+        self._instruction = lru_cache(_INSTRUCTIONS)(self._encoded_instruction)
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
         self._turns = Turns()
@@ -97,6 +103,8 @@ class TransformersEngine:
         read = self._slots.read({each: adapters[each] for each in adapters.keys() - self.adapters})
         with self._turns:
             self._slots.set(adapters, read)
+            if self._prefixes is not None:
+                self._prefixes.keep_only(adapters.keys())
 
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
         """Mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
@@ -130,10 +138,19 @@ class TransformersEngine:
         tokens = self._chat.encode(request.messages)
         return _Prompt(place, request, tokens[-(self._window - request.max_tokens) :])
 
+    def _encoded_instruction(self, first: tuple[Message, ...]) -> list[int]:
+        """The tokens that all prompts with this first message begin with, where it is the system's, and a few more."""
+        if not first or first[0].role != "system":
+            return []
+        return self._chat.encode((*first, Message("user", "")))
+
     def _run(self, batch: Sequence[_Prompt]) -> Iterator[tuple[int, Generation]]:
         requests = [prompt.request for prompt in batch]
         adapter_ids = [request.adapter_id for request in requests]
-        shared = worth_sharing([prompt.tokens for prompt in batch], len(set(adapter_ids))) if self._can_share else 0
+        shared, past = 0, None
+        if self._prefixes is not None:
+            instruction = self._instruction(requests[0].messages[:1])
+            shared = self._prefixes.worth_sharing([prompt.tokens for prompt in batch], instruction)
         width = max(len(prompt.tokens) for prompt in batch)
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -143,7 +160,8 @@ class TransformersEngine:
             ids[row, :shared], ids[row, start:] = tokens[:shared], tokens[shared:]
             mask[row, :shared] = mask[row, start:] = 1
         with torch.inference_mode():
-            past = read_prefix(self._slots, batch[0].tokens[:shared], adapter_ids, self._device) if shared else None
+            if self._prefixes is not None and shared:
+                past = self._prefixes.past(batch[0].tokens[:shared], adapter_ids)
             output = self._slots.generate(
                 adapter_ids,
                 input_ids=ids.to(self._device),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
+import resource
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agents.errors import Unavailable
 from infra.quantization import load_nf4
 from tests.lazily import lazily
 
@@ -42,6 +41,18 @@ def learn(model: Any, folder: Path, *, progress: Callable[..., None] = lambda *_
     rows = [lora_rows.Row(prompt=[2, 3, 4 + number % 8, 5], answer=[10 + number % 2, 0]) for number in range(32)]
     policy = lora.LoraPolicy(**{**POLICY, **changes})
     return lora.train(model, rows, policy, folder, pad_token=0, base_model="tiny", progress=progress)
+
+
+def in_a_child(action: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    """Begins it in a process that was forked from this one, so that no library is loaded anew."""
+
+    def alone() -> None:
+        torch.set_num_threads(1)  # a fork takes no thread along, and torch would wait for its own
+        action()
+
+    child = multiprocessing.get_context("fork").Process(target=alone, daemon=True)
+    child.start()
+    return child
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -75,15 +86,17 @@ def test_the_same_rows_give_the_same_weights(load: Any, tmp_path: Path):
 def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, tiny_model: Path, tmp_path: Path):
     undisturbed = weights(learn(load(), tmp_path / "calm").folder)
     folder = tmp_path / "killed"
-    folder.mkdir()
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(tiny_model), str(folder)], cwd=Path(__file__).parents[2]
-    )
+
+    def slowly(done: float, text: str, eta: float | None) -> None:
+        if done > 0.5:
+            time.sleep(1)
+
+    child = in_a_child(lambda: learn(load(), folder, progress=slowly))
     deadline = time.monotonic() + 120
     while not (folder / "checkpoint-15" / "trainer_state.json").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    child.kill()
+    child.join()
     assert not (folder / "adapter").exists()
 
     resumed = learn(load(), folder)
@@ -91,20 +104,6 @@ def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, 
     assert resumed.tokens < 32 * 4 * 6
     after = weights(resumed.folder)
     assert all(torch.allclose(undisturbed[name], after[name], atol=1e-6) for name in undisturbed)
-
-
-_CHILD = """
-import sys, time
-from pathlib import Path
-import torch
-from infra.lean_imports import transformers
-from tests.infra.test_lora import learn
-model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-def slowly(done, text, eta):
-    if done > 0.5:
-        time.sleep(1)
-learn(model, Path(sys.argv[2]), progress=slowly)
-"""
 
 
 def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path):
@@ -155,33 +154,32 @@ def test_on_a_base_model_in_four_bits_it_learns_as_well(tiny_model: Path, tmp_pa
     assert {tensor.dtype for tensor in weights(trained.folder).values()} == {torch.float32}
 
 
-def test_a_disk_that_is_full_ends_it_with_one_line_whatever_file_it_meets(tiny_model: Path, tmp_path: Path):
-    # A limit on the size of files refuses as a full disk does, and only this process. The limits are met by the model
+def test_a_disk_that_is_full_ends_it_with_one_line_whatever_file_it_meets(load: Any, tmp_path: Path):
+    # A limit on the size of files refuses as a full disk does, and only that process. The limits are met by the model
     # card, the weights and the optimizer's state.
-    code = textwrap.dedent("""
-        import resource, signal, sys
-        from pathlib import Path
-        import torch
-        from agents.errors import Unavailable
-        from infra.lean_imports import transformers
-        from tests.infra.test_lora import learn
+    said = multiprocessing.get_context("fork").SimpleQueue()
+
+    def learn_on_full_disks() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         for limit in (4096, 20_000, 60_000):
-            model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+            model = load()
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
             try:
-                learn(model, Path(sys.argv[2]) / str(limit))
+                learn(model, tmp_path / str(limit))
             except Unavailable as error:
-                print(f"refused: {error}")
+                said.put(str(error))
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    """)
-    command = [sys.executable, "-c", code, str(tiny_model), str(tmp_path)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
 
-    refused = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
-    assert len(refused) == 3, done.stderr
-    assert all(line.endswith("make room there") for line in refused)
+    child = in_a_child(learn_on_full_disks)
+    child.join(120)
+    assert child.exitcode == 0
+    refused = []
+    while not said.empty():
+        refused.append(said.get())
+
+    assert len(refused) == 3
+    assert all(line.endswith("make room there") and "\n" not in line for line in refused)
     assert not list(tmp_path.glob("*/adapter"))
     assert all(lora_checkpoints.last_checkpoint(folder) is None for folder in tmp_path.iterdir())
 

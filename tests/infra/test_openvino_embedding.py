@@ -16,11 +16,11 @@ import pytest
 
 from agents.errors import ModelMissing
 from infra.document_settings import EmbeddingSettings
-from infra.embedder import PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
-from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export, refusal
+from infra.embedder import OPENVINO, PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
+from infra.openvino_embedding import NotExported, OpenVinoEmbedding, _export, _place, refusal
 from infra.openvino_export import export, main
 from infra.settings import ModelSettings, Settings
-from infra.torch_embedding import TorchEmbedding, load_model
+from infra.torch_embedding import TorchEmbedding, encode, load_model
 
 TEXTS = [
     "a",
@@ -41,8 +41,13 @@ def embedder(home: Path, backend: str, model: str = PACKAGED) -> SentenceTransfo
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory, model_settings: Settings) -> Path:
+    """A home with the shipped model as ``up`` exports it, which is done once a machine."""
+    prepare(model_settings, lambda done, text: None)
+    home = tmp_path_factory.mktemp("home")
+    made = _place(model_folder(PACKAGED), model_settings.models_folder / OPENVINO)
+    shutil.copytree(made, home / "models" / OPENVINO / made.name)
+    return home
 
 
 def exported(home: Path) -> list[Path]:
@@ -51,7 +56,6 @@ def exported(home: Path) -> list[Path]:
 
 def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Path) -> None:
     expected = embedder(home, "torch").embed(TEXTS)
-    assert not exported(home)
     found = embedder(home, "openvino")
     np.testing.assert_allclose(found.embed(TEXTS), expected, atol=2e-6)
     np.testing.assert_allclose(np.concatenate([found.embed([text]) for text in TEXTS]), expected, atol=2e-6)
@@ -143,8 +147,9 @@ def test_a_model_that_was_replaced_under_its_name_is_exported_anew(
 
 
 def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path) -> None:
-    expected = embedder(home, "torch").embed(TEXTS[:5])
-    (tmp_path / "models").mkdir()
+    expected = embedder(tmp_path, "torch").embed(TEXTS[:5])
+    assert not exported(tmp_path)
+    (tmp_path / "models").mkdir(exist_ok=True)
     (tmp_path / "models" / "openvino").write_text("in the way")
     np.testing.assert_array_equal(embedder(tmp_path, "auto").embed(TEXTS[:5]), expected)
     with pytest.raises(ModelMissing, match=r"^\[embedding\] backend: OpenVINO does not run model: .* File exists"):
@@ -155,6 +160,18 @@ def test_what_an_export_says_last_is_why_torch_embeds(tmp_path: Path) -> None:
     with pytest.raises(NotExported, match="does not load as an embedding model") as caught:
         _export(tmp_path, tmp_path / "kept")
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_holds_no_model_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from infra.torch_embedding import TorchEmbedding\n"
+        "try: TorchEmbedding(Path(sys.argv[1]))\nexcept Exception as error: print(error, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (
+        f"[embedding] model: {tmp_path} does not load as an embedding model (it holds no modules.json or config.json); "
+        "give a sentence-transformers model False"
+    )
 
 
 def test_a_model_that_says_something_else_is_not_kept(
@@ -203,13 +220,12 @@ def test_a_model_that_does_not_say_how_long_its_texts_are_is_named_in_one_line(
 
 def test_a_models_default_prompt_stands_before_each_text(small_model: Path, tmp_path: Path) -> None:
     model = load_model(small_model)
-    export(model, "mine", tmp_path / "plain")
     model.prompts, model.default_prompt_name = {"query": "search for boats: "}, "query"
     export(model, "mine", tmp_path / "prompted")
     found = OpenVinoEmbedding(tmp_path / "prompted", 1).encode(TEXTS[:5])
-    plain = OpenVinoEmbedding(tmp_path / "plain", 1)
-    np.testing.assert_allclose(found, plain.encode([f"search for boats: {text}" for text in TEXTS[:5]]), atol=2e-6)
-    assert not np.allclose(found, plain.encode(TEXTS[:5]), atol=1e-3)
+    model.prompts, model.default_prompt_name = {}, None
+    np.testing.assert_allclose(found, encode(model, [f"search for boats: {text}" for text in TEXTS[:5]]), atol=2e-6)
+    assert not np.allclose(found, encode(model, TEXTS[:5]), atol=1e-3)
 
 
 def test_torch_stays_away(home: Path) -> None:
