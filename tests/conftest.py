@@ -16,10 +16,9 @@ import pytest
 gc.set_threshold(50_000)  # a test process holds thousands of tests: looking for garbage among them took an eighth of it
 
 PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
-if PARALLEL:
-    # Read when torch is loaded, here and in what is started from here. The threads of several processes wait for each
-    # other in loops and take more of the processor than the work: a training among others took three times as much.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read when torch is loaded, here and in what is started from here. The threads of several processes wait for each
+# other in loops and take more of the processor than the work: a training among others took three times as much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 INFRA = Path(__file__).parent / "infra"
 pytest_plugins = [

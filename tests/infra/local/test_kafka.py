@@ -46,16 +46,7 @@ def test_confirmed_records_survive_sigkill_and_a_restart_on_other_ports(kafka_br
     assert values(broker) == [b"1", b"2", b"3"]
 
 
-def test_it_writes_into_its_own_folders_only(kafka_broker: Brokers):
-    broker = kafka_broker()
-    broker.stop()
-    assert {each.name for each in broker.broker.run.iterdir()} == {"kafka.log", "kafka.pid", "kafka.properties"}
-    log = (broker.broker.run / "kafka.log").read_text()
-    assert "Kafka Server started" in log
-    assert "WARNING" not in log, "the virtual machine complains of nothing"
-
-
-def test_it_listens_on_loopback_only(kafka_broker: Brokers):
+def test_it_listens_on_loopback_only_and_writes_into_its_own_folders_only(kafka_broker: Brokers):
     broker = kafka_broker()
     wanted = {broker.broker.port, broker.broker.controller_port}
     rows = [
@@ -68,6 +59,11 @@ def test_it_listens_on_loopback_only(kafka_broker: Brokers):
     }
     assert hosts <= {"0100007F", "0000000000000000FFFF00000100007F"}
     assert hosts
+    broker.stop()
+    assert {each.name for each in broker.broker.run.iterdir()} == {"kafka.log", "kafka.pid", "kafka.properties"}
+    log = (broker.broker.run / "kafka.log").read_text()
+    assert "Kafka Server started" in log
+    assert "WARNING" not in log, "the virtual machine complains of nothing"
 
 
 def test_a_data_folder_of_any_name_will_do(tmp_path: Path):
