@@ -1,20 +1,20 @@
 """The package transformers, without what would be loaded with it in vain; import it from here, and not itself.
 
 A third of the time in which a model and an adapter are loaded would be spent on parts that nothing here asks for:
-scikit-learn and pandas, for a kind of generation; SciPy, for the losses of object detection; torch's compiler. A tenth
-would go into looking for garbage among what is imported, which stays.
+scikit-learn and pandas, for a kind of generation; SciPy, for the losses of object detection; torch's compiler.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from infra.uncollected import uncollected
 
 __all__ = ["transformers"]
 
@@ -42,25 +42,10 @@ def _uncompiled() -> Iterator[None]:
         torch.compile = compiler
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Within, no garbage is looked for; what is there by then counts as old, which is looked through last."""
-    enabled, is_forked = gc.isenabled(), gc.get_freeze_count() > 0
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if not is_forked:  # what a fork shares with others stays frozen, for whoever looks through it copies it
-            gc.unfreeze()
-        if enabled:
-            gc.enable()
-
-
-with _uncollected(), _absent("sklearn", "scipy"):
+with uncollected(), _absent("sklearn", "scipy"):
     import transformers
     import transformers.modeling_layers  # with the losses
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  # it loads what is asked for
 
-with _uncollected(), _uncompiled(), contextlib.suppress(ImportError):
+with uncollected(), _uncompiled(), contextlib.suppress(ImportError):
     import bitsandbytes  # noqa: F401  # PEFT imports it

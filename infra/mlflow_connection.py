@@ -24,6 +24,7 @@ from sqlalchemy import URL, inspect
 from agents.errors import ConfigurationError, Unavailable
 from infra.sql.database import Database, open_sqlite, parse_url
 from infra.sql.failures import one_line, place
+from infra.uncollected import uncollected
 
 T = TypeVar("T")
 Action = Callable[[Any], T]
@@ -160,7 +161,7 @@ class MlflowConnection:
 def _mlflow() -> None:
     """Imports MLflow, without its telemetry, its chatter, and warnings that are not for us."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with warnings.catch_warnings():
+    with uncollected(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.store.model_registry.sqlalchemy_store
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401

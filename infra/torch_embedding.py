@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.errors import ModelMissing, first_line
+from infra.uncollected import uncollected
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -66,7 +67,8 @@ def load_model(folder: Path) -> SentenceTransformer:
     from infra.lean_imports import transformers
 
     logging = transformers.logging
-    from sentence_transformers import SentenceTransformer  # which imports it too
+    with uncollected():
+        from sentence_transformers import SentenceTransformer  # which imports it too
 
     # The shipped checkpoint holds a buffer that newer code computes itself; a report of it would puzzle users.
     verbosity = logging.get_verbosity()
