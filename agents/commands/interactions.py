@@ -8,6 +8,7 @@ from agents.commands.context import Context, json_option, pass_context
 from agents.commands.feature_rows import describe_row, open_feature_table, row_facts
 from agents.commands.output import columns, counted, emit, facts, note, one_line
 from agents.errors import EverlearnError
+from schemas.features import Interaction
 
 
 @click.group()
@@ -32,7 +33,7 @@ def list_rows(context: Context, /, task: str | None, limit: int) -> None:
         click.echo("No interaction is recorded: ask something with 'everlearn ask'.")
         return
     shown = [
-        (row.answer_id, row.answered_at, row.task, row.outcome, row.adapter_id, one_line(row.question or "", 60))
+        (row.answer_id, row.answered_at, row.task, _outcome(row), row.adapter_id, one_line(row.question or "", 60))
         for row in rows
     ]
     click.echo(columns(("answer", "answered", "task", "outcome", "adapter", "question"), shown))
@@ -54,3 +55,8 @@ def show_row(context: Context, /, id: str) -> None:
         emit(describe_row(row))
     else:
         click.echo(facts(row_facts(row)))
+
+
+def _outcome(row: Interaction) -> str:
+    """A search is a question without an answer, which nobody rates."""
+    return "searched" if row.finish_reason == "retrieve_only" else row.outcome

@@ -153,8 +153,10 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Calla
 
 
 def _engine(settings: Settings) -> Engine:
+    from infra.models import load_causal_lm, prepare
+
+    prepare(settings)  # a model that is not there is told before libraries are loaded
     from infra.engines.transformers import TransformersEngine
-    from infra.models import load_causal_lm
 
     model, tokenizer = load_causal_lm(settings)
     return TransformersEngine(model, tokenizer, base_model=settings.model.base)

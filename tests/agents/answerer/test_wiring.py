@@ -30,6 +30,22 @@ def test_it_waits_for_an_embedded_milvus_that_does_not_run(tmp_path):
         worker.start()
 
 
+def test_a_base_model_that_is_not_there_is_told_before_libraries_are_loaded():
+    script = """
+import sys, pathlib
+from agents.errors import ModelMissing
+from agents.wiring.answerer import _engine
+from infra.settings import ModelSettings, Settings
+try:
+    _engine(Settings(home=pathlib.Path("/nowhere"), model=ModelSettings(base="/no/such")))
+except ModelMissing as error:
+    print(error, "torch" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "there is no such folder" in said
+    assert said.endswith(" False\n")
+
+
 def test_describing_the_worker_imports_no_model_library():
     script = """
 import sys, pathlib

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -120,6 +121,15 @@ def test_interactions_are_listed_newest_first(everlearn: Everlearn, table: SqlFe
     shown = everlearn("interactions", "list", "-n", "1")
     assert shown.out.splitlines()[1].startswith("a2  ")
     assert shown.err == "1 of 3 rows; more with -n\n"
+
+
+def test_a_search_is_listed_as_one(everlearn: Everlearn, table: SqlFeatureTable):
+    table.put_interaction(replace(row("s1"), finish_reason="retrieve_only", answer=""))
+    table.put_interaction(replace(row("a1", minutes=-1), finish_reason="stop"))
+    _, search, answer = everlearn("interactions", "list").out.splitlines()
+    assert search.split()[:5] == ["s1", "2026-01-02", "03:04:05", "support", "searched"]
+    assert answer.split()[4] == "unrated"
+    assert everlearn("interactions", "list", "--json").lines[0]["outcome"] == "unrated", "other people's scripts"
 
 
 def test_one_interaction_is_shown_whole(everlearn: Everlearn, table: SqlFeatureTable):
