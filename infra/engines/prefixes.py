@@ -40,16 +40,16 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
 class Prefixes:
     """What attention keeps of instructions, for each adapter. Not safe between threads.
 
-    The least recently used go when ``most_tokens`` are kept.
+    ``able``: what ``can_share`` says of the model. The least recently used go when ``most_tokens`` are kept.
     """
 
-    def __init__(self, slots: LoraSlots, device: Any, most_tokens: int = _KEPT_TOKENS) -> None:
-        self._slots, self._device, self._most = slots, device, most_tokens
+    def __init__(self, slots: LoraSlots, device: Any, *, able: bool = True, most_tokens: int = _KEPT_TOKENS) -> None:
+        self._slots, self._device, self.able, self._most = slots, device, able, most_tokens
         self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], _Layers] = OrderedDict()
 
     def worth_sharing(self, prompts: Sequence[Sequence[int]], instruction: Sequence[int]) -> int:
         """How many tokens at the beginning of all prompts are the instruction's; 0 where they are too few."""
-        shared = shared_prefix([instruction, *prompts]) if instruction else 0
+        shared = shared_prefix([instruction, *prompts]) if instruction and self.able else 0
         return shared if shared >= _WORTH else 0
 
     def past(self, tokens: Sequence[int], adapter_ids: Sequence[str | None]) -> Any:

@@ -64,7 +64,7 @@ class TransformersEngine:
         self._tokenizer: Any = tokenizer
         self._chat = ChatFormat(tokenizer)
         self._slots = LoraSlots(model, base_model)
-        self._prefixes = Prefixes(self._slots, self._device) if can_share(model) else None
+        self._prefixes = Prefixes(self._slots, self._device, able=can_share(model))
         self._instruction = lru_cache(_INSTRUCTIONS)(self._encoded_instruction)
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
@@ -103,8 +103,7 @@ class TransformersEngine:
         read = self._slots.read({each: adapters[each] for each in adapters.keys() - self.adapters})
         with self._turns:
             self._slots.set(adapters, read)
-            if self._prefixes is not None:
-                self._prefixes.keep_only(adapters.keys())
+            self._prefixes.keep_only(adapters.keys())
 
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
         """Mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
@@ -147,10 +146,8 @@ class TransformersEngine:
     def _run(self, batch: Sequence[_Prompt]) -> Iterator[tuple[int, Generation]]:
         requests = [prompt.request for prompt in batch]
         adapter_ids = [request.adapter_id for request in requests]
-        shared, past = 0, None
-        if self._prefixes is not None:
-            instruction = self._instruction(requests[0].messages[:1])
-            shared = self._prefixes.worth_sharing([prompt.tokens for prompt in batch], instruction)
+        instruction = self._instruction(requests[0].messages[:1])
+        shared = self._prefixes.worth_sharing([prompt.tokens for prompt in batch], instruction)
         width = max(len(prompt.tokens) for prompt in batch)
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -160,8 +157,7 @@ class TransformersEngine:
             ids[row, :shared], ids[row, start:] = tokens[:shared], tokens[shared:]
             mask[row, :shared] = mask[row, start:] = 1
         with torch.inference_mode():
-            if self._prefixes is not None and shared:
-                past = self._prefixes.past(batch[0].tokens[:shared], adapter_ids)
+            past = self._prefixes.past(batch[0].tokens[:shared], adapter_ids) if shared else None
             output = self._slots.generate(
                 adapter_ids,
                 input_ids=ids.to(self._device),

@@ -83,7 +83,7 @@ def test_the_same_rows_give_the_same_weights(load: Any, tmp_path: Path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, tiny_model: Path, tmp_path: Path):
+def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, tmp_path: Path):
     undisturbed = weights(learn(load(), tmp_path / "calm").folder)
     folder = tmp_path / "killed"
 

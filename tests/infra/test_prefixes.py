@@ -66,7 +66,7 @@ def test_an_instruction_is_read_once_an_adapter_and_the_answers_are_those_withou
     engine.set_adapters(random_adapters)
     requests = [asked(text, adapter_id) for text in MESSAGES for adapter_id in (None, "red", "blue")]
     with monkeypatch.context() as without:
-        without.setattr(engine, "_prefixes", None)
+        without.setattr(engine._prefixes, "able", False)
         expected = engine.generate(requests)
     lengths = [engine.count_tokens(request.messages) for request in requests]
     assert read[0] == (9, max(lengths))
