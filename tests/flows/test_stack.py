@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ class Home:
     def until_nothing_runs(self, seconds: float) -> None:
         until(lambda: not self.processes(), seconds)
 
+    def close(self) -> None:
+        """Ends whatever a test has left, which must leave nothing behind either."""
+        self.everlearn("down")
+        for process in self.started:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        assert self.processes() == {}
+
 
 def until(condition: Callable[[], object], seconds: float) -> None:
     deadline = time.monotonic() + seconds
@@ -104,70 +115,63 @@ def home(folder: Path) -> Iterator[Home]:
     prepared()
     made = Home(folder)
     yield made
-    made.everlearn("down")
-    for process in made.started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-    assert made.processes() == {}
+    made.close()
 
 
-@pytest.mark.parametrize(("victim", "how"), [("up", signal.SIGINT), ("supervisord", signal.SIGTERM)])
-def test_sigkill_leaves_no_process_and_the_next_up_works_and_stops_in_order(
-    home: Home, victim: str, how: signal.Signals
-):
+def test_sigkill_leaves_no_process_and_the_next_up_works_on_other_ports_and_stops_in_order(home: Home):
     process = home.up(*RECORDER_ONLY)
     assert home.status()["endpoints"]["kafka"]
-    if victim == "up":
-        process.kill()
-        process.wait()
-    else:
-        os.kill(int((home.folder / "run" / "supervisord.pid").read_text()), signal.SIGKILL)
-        assert process.wait(30) == 1
-        assert "the supervisor was killed" in (home.folder.parent / "up.log").read_text()
+    process.kill()
+    process.wait()
     home.until_nothing_runs(20)
     assert home.everlearn("status").returncode == 1
+
     process = home.up(*RECORDER_ONLY)
     assert home.status()["ready"] is True
-    home.ends_by(process, how)
+    os.kill(int((home.folder / "run" / "supervisord.pid").read_text()), signal.SIGKILL)
+    assert process.wait(30) == 1
+    assert "the supervisor was killed" in (home.folder.parent / "up.log").read_text()
+    home.until_nothing_runs(20)
+    assert home.everlearn("status").returncode == 1
+
+    with taken(9092, 19530):
+        process = home.up(*RECORDER_ONLY)
+        status = home.status()
+        assert status["ready"] is True
+        assert not status["endpoints"]["kafka"].endswith(":9092")
+        assert not status["endpoints"]["milvus"].endswith(":19530")
+    home.ends_by(process, signal.SIGINT)
 
 
-def test_taken_ports_are_replaced_by_free_ones_and_a_closed_terminal_stops_the_stack(home: Home):
-    taken = []
-    for port in (9092, 19530):
-        server = socket.socket()
-        try:
-            server.bind(("127.0.0.1", port))
-        except OSError:
-            server.close()  # somebody else has it, which is just as good
-        else:
-            server.listen()
-            taken.append(server)
-    process = home.up(*RECORDER_ONLY)
-    endpoints = home.status()["endpoints"]
-    assert not endpoints["kafka"].endswith(":9092")
-    assert not endpoints["milvus"].endswith(":19530")
-    for server in taken:
-        server.close()
-    home.ends_by(process, signal.SIGHUP)
+@contextmanager
+def taken(*ports: int) -> Iterator[None]:
+    """Somebody listens at these ports."""
+    with ExitStack() as servers:
+        for port in ports:
+            server = servers.enter_context(socket.socket())
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # it may have served a moment ago
+            with suppress(OSError):  # somebody else has it, which is just as good
+                server.bind(("127.0.0.1", port))
+                server.listen()
+        yield
 
 
 def test_two_stacks_that_start_at_the_same_time_do_not_use_each_others_services(home: Home, tmp_path: Path):
-    none = ("up", "--detach", "--workers", ",".join(f"{agent}=0" for agent in AGENTS))
+    none = ("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     other = Home(tmp_path / "home")
     try:
         with ThreadPoolExecutor() as beside:
-            started = [beside.submit(each.everlearn, *none) for each in (home, other)]
-        assert [each.result().returncode for each in started] == [0, 0]
+            first, second = beside.map(lambda each: each.up(*none), (home, other))
         endpoints = [{*each.status()["endpoints"].values()} for each in (home, other)]
         assert len(set.union(*endpoints)) == 4
-        assert home.everlearn("down").stdout == "stopped\n"
+        home.ends_by(first, signal.SIGHUP)  # its terminal is closed
         assert other.status()["endpoints"]
         assert json.loads(other.everlearn("topics", "--json").stdout.splitlines()[0])
-    finally:
         assert other.everlearn("down").stdout == "stopped\n"
-    assert other.processes() == {}
+        assert second.wait(20) == 0
+        assert other.processes() == {}
+    finally:
+        other.close()
 
 
 def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(home: Home):
@@ -184,7 +188,7 @@ def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(
     assert home.processes() == {}
 
 
-def test_several_agents_run_in_processes_of_their_own_beside_a_stack_that_down_ends(home: Home):
+def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home):
     stack = home.up("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     runner = subprocess.Popen(
         [sys.executable, "-m", "agents", "--home", str(home.folder), "run", "recorder", "recorder"],
@@ -196,9 +200,7 @@ def test_several_agents_run_in_processes_of_their_own_beside_a_stack_that_down_e
     runner.send_signal(signal.SIGTERM)
     assert runner.wait(40) == 0
     assert not [each for each in home.processes().values() if " run recorder" in each]
-    assert home.everlearn("down").stdout == "stopped\n"
-    assert stack.wait(20) == 0
-    assert home.processes() == {}
+    home.ends_by(stack, signal.SIGTERM)
 
 
 def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
