@@ -30,9 +30,8 @@ setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn work
 demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
-test: setup ## The whole suite: pure tests, contracts and light flows, then whole stacks
-	$(PYTHON) -m pytest -n 3 -m "not stacks and not long"
-	$(PYTHON) -m pytest -n 2 -m "stacks and not long" tests/flows
+test: setup ## The whole suite: pure tests, contracts, flows and, beside them, the loop
+	$(PYTHON) -m pytest -n 3 -m "not long"
 
 test-long: setup ## The demo with its agents killed, and shuffled corrections: twenty minutes and more
 	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py

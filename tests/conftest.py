@@ -1,7 +1,7 @@
 """Fixtures of the whole suite, each technology's in ``tests/fixtures``, and the order of its tiers.
 
 Pure tests come first, then contracts with real parts, then whole flows: what fails cheaply fails early. Of several
-test processes two begin with the models, which take longest, and the third with what shares a broker.
+test processes one begins with the loop, which takes as long as half of all others.
 """
 
 from __future__ import annotations
@@ -81,9 +81,11 @@ STACKS = dict.fromkeys(
 """Files of one process, so that their stacks are there one after the other, beside the loop in another process."""
 LONGEST = (
     "test_loop.py",
+    "stacks",
+    "broker",
+    "engines",
+    "trainings",
     "test_openvino_embedding.py",
-    "test_delivery_faults.py",
-    "test_stack.py",
     "test_broker_faults.py",
     "test_kafka.py",
     "test_wiring.py",
@@ -92,7 +94,7 @@ LONGEST = (
     "test_supervisor.py",
     "test_rebuilding.py",
 )
-"""Begun before the other real parts, so that no process is left with a long file when the others have ended."""
+"""Files and groups begun before the other real parts, so that none is left with a long one when the others end."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -102,21 +104,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByLibraries(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "broker" if file.startswith(BROKER) else STACKS.get(file) or MODELS.get(Path(file).name, file)
+            return _group(nodeid)
 
     config.option.loadscopereorder = False
     return ByLibraries(config, log)
 
 
+def _group(nodeid: str) -> str:
+    """The tests that run in one process, one after the other."""
+    file = nodeid.partition("::")[0]
+    return "broker" if file.startswith(BROKER) else STACKS.get(file) or MODELS.get(Path(file).name, file)
+
+
 def _place(item: pytest.Item) -> tuple[int, int, int]:
     """Where a test stands among the others; in one process of several so that all of them end together."""
-    name, tier = item.path.name, _tier(item)
+    tier = _tier(item)
     if PARALLEL and tier:
-        longest = LONGEST.index(name) if name in LONGEST else len(LONGEST)
-        begins = name in MODELS or item.nodeid.startswith(BROKER)
-        return (0 if begins else 2, longest, tier)
-    return (1, 0, tier)
+        group = _group(item.nodeid).rpartition("/")[2]
+        longest = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+        return (1 if longest else -1, longest, tier)
+    return (0, 0, tier)
 
 
 def _tier(item: pytest.Item) -> int:

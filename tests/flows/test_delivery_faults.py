@@ -18,7 +18,7 @@ OUTSIDE_RETRIES = ("begun", "acked")
 
 @pytest.fixture
 def scene(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(kafka_bootstrap, tmp_path)
+    scene = Scene(kafka_bootstrap, tmp_path, shared=True)
     yield scene
     scene.close()
 

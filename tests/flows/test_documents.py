@@ -12,7 +12,7 @@ import pytest
 
 from tests.fixtures.stack import RunningHome
 
-pytestmark = [pytest.mark.flow, pytest.mark.stacks, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 TENANT = "harbour"
 SHIPS = [

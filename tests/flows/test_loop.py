@@ -19,7 +19,7 @@ from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted, R
 from tests.fixtures.stack import RunningHome
 from tests.flows.loop_scene import CONFIGURATION, EPOCHS, Loop, some, until
 
-pytestmark = [pytest.mark.flow, pytest.mark.stacks, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on
 def test_without_corrections_drift_trains_nothing_and_promotes_nothing(loop: Loop) -> None:
     heard = len(loop.newsroom.heard)
     with Customers(loop.config, corrections="none") as customers:
-        usual = customers.ask(some("ordinary", each=16), rate=True)
-        unusual = customers.ask(messages("drift_new")[:60], rate=True)
+        usual = customers.ask(some("ordinary", each=12), rate=True)
+        unusual = customers.ask(messages("drift_new")[:45], rate=True)
     assert accuracy(usual) > accuracy(unusual) + 0.3
 
     drift = loop.wait(DriftDetected, heard, 120).event

@@ -28,7 +28,7 @@ from schemas.release import AdapterPromoted, AdapterRolledBack
 from schemas.topics import TOPICS
 from tests.fixtures.stack import ROOT, RunningHome
 
-pytestmark = [pytest.mark.flow, pytest.mark.stacks, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 PAGES = [
     {

@@ -21,7 +21,7 @@ from agents.wiring.run import AGENTS
 from tests.fixtures.kafka import CACHE, prepared
 from tests.fixtures.stack import RunningHome
 
-pytestmark = [pytest.mark.flow, pytest.mark.stacks, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 START_SECONDS = 300.0
 RECORDER_ONLY = ("--workers", ",".join(f"{agent}=0" for agent in AGENTS if agent != "recorder"))
 

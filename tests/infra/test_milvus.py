@@ -191,8 +191,10 @@ def _write_from_a_process(uri: str, model: str, number: int) -> None:
 def test_processes_that_make_the_same_collection_at_once_all_write_to_it(
     milvus: MilvusChunks, milvus_uri: str, unique_index: str
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write_from_a_process, args=(milvus_uri, unique_index, each)) for each in range(3)]
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "pymilvus"])  # once for all of them
+    write = _write_from_a_process
+    writers = [processes.Process(target=write, args=(milvus_uri, unique_index, each)) for each in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:

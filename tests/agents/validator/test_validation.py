@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.wiring.children import general_texts
 from infra.adapter_files import read_probes
 from schemas.datasets import DATASET_ROW
 from tests.agents.validator.room import LABELS, NOW, ScriptedEngine, knows, row, rows
@@ -120,7 +121,8 @@ def test_a_registry_that_is_away_is_waited_for(room, red):
     assert len(waited) == 1
 
 
-def test_random_adapters_are_refused_on_the_real_model(room, red, blue, transformers_engine):
+def test_random_adapters_are_refused_on_the_real_model(room, red, blue, transformers_engine, monkeypatch):
+    monkeypatch.setattr("agents.wiring.validation.general_texts", lambda: general_texts()[:4])  # less to read
     room.datasets = Datasets(d1=rows(6))
     result = room.run(red, champion=blue, engine=transformers_engine)
     assert not result["accepted"]

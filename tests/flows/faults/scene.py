@@ -23,7 +23,12 @@ from schemas.topics import dead_letter_topic
 from tests.flows.faults.worker import POISON, Plan, work
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.flows.faults.worker"])  # its imports take longer than a worker's short life
+# The imports of a worker, and those that Faust puts off until it is used, take longer than one's short life.
+_PROCESSES.set_forkserver_preload(
+    ["tests.flows.faults.worker", "faust.app.router", "faust.tables", "faust.worker", "faust.transport.drivers.aiokafka"]
+)
+TOPICS = ("interactions.v1", dead_letter_topic("feedback.v1", "recorder"))
+"""What the worker publishes to."""
 RESTART_SECONDS = 0.3
 EVENTS = 1000
 """Of a fault in the test suite."""
@@ -53,10 +58,16 @@ class Count:
 
 
 class Scene:
-    """One experiment: events in, workers that suffer, a count."""
+    """One experiment: events in, workers that suffer, a count.
 
-    def __init__(self, bootstrap: str, folder: Path) -> None:
+    ``shared``: the broker lives on and has held other experiments, whose records are not read again. Otherwise what
+    was published is read from its beginning once all is there: a reader that outlives its broker leaks a socket a
+    second.
+    """
+
+    def __init__(self, bootstrap: str, folder: Path, *, shared: bool = False) -> None:
         self.config = KafkaClientConfig(bootstrap_servers=bootstrap)
+        self._reader = RecordReader(self.config, TOPICS, from_end=True) if shared else None
         self._folder = folder
         self._url = f"sqlite:///{folder / 'scene.db'}"
         migrate(self._url)
@@ -146,9 +157,7 @@ class Scene:
     def finish(self, seconds: float = 60.0, *, dead_letters: int = 0, poisoned: int = 0) -> Count:
         """Waits until every event's effect is there, lets what follows settle, ends the workers, and counts."""
         self.run_until(lambda: self.effects() >= self._events - poisoned, seconds)
-        # Opened only now: a reader that outlives its broker leaks a socket a second.
-        topics = ["interactions.v1", dead_letter_topic("feedback.v1", "recorder")]
-        with RecordReader(self.config, topics) as reader:
+        with self._reader or RecordReader(self.config, TOPICS) as reader:
             self.run_until(lambda: self._collect(reader, self._events - poisoned, dead_letters), seconds)
             time.sleep(1.5)  # whatever would come twice has its chance
             for name in list(self._workers):
@@ -199,5 +208,7 @@ class Scene:
         for process in self._workers.values():
             process.kill()
             process.join()
+        if self._reader is not None:
+            self._reader.close()
         if os.environ.get("EVERLEARN_SHOW_LOGS"):
             print(self.log())

@@ -42,9 +42,10 @@ def write_much(url: str, worker: int, results: Any) -> None:
 
 
 def test_no_write_of_several_processes_at_once_fails(migrated_url: str):
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    workers = [spawn.Process(target=write_much, args=(migrated_url, worker, results)) for worker in range(3)]
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])  # once for all of them: it takes longer than what they do with it
+    results = processes.Queue()
+    workers = [processes.Process(target=write_much, args=(migrated_url, worker, results)) for worker in range(3)]
     for worker in workers:
         worker.start()
     failures = [results.get(timeout=120) for _ in workers]
