@@ -58,6 +58,8 @@ MODELS = {
     "test_models.py": "engines",
     "test_prefixes.py": "engines",
     "test_validation.py": "engines",
+    "test_no_drift.py": "messages",
+    "test_shop.py": "messages",
     "test_lora.py": "trainings",
     "test_quantization.py": "trainings",
     "test_quantizing.py": "trainings",
@@ -65,7 +67,7 @@ MODELS = {
     "test_registry_connection.py": "trainings",
     "test_training_run.py": "trainings",
 }
-"""Files whose tests load torch or MLflow, and what they share of it: one process runs a group, others never load it."""
+"""Files whose tests load models or MLflow, and what they share: one process runs a group, others never load it."""
 BROKER = (
     "tests/agents/commands/",
     "tests/flows/test_delivery_faults.py",

@@ -105,13 +105,13 @@ class Loop:
         return [event for event, _ in self.newsroom.all(kind, TASK)]
 
 
-def until(found: Callable[[], Any], seconds: float = 60) -> Any:
+def until(found: Callable[[], Any], seconds: float = 60, every: float = 0.1) -> Any:
     """The first thing that is found. Fails after so long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := found():
             return value
-        time.sleep(0.1)
+        time.sleep(every)
     pytest.fail(f"did not happen within {seconds:g} s")
 
 

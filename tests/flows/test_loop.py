@@ -111,4 +111,4 @@ def _aliases_follow(loop: Loop, champion: str) -> None:
         (shown,) = loop.home.json("adapters", "show", champion)
         return "champion" in shown["aliases"]
 
-    until(followed)
+    until(followed, every=1.0)

@@ -49,7 +49,7 @@ def _until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.3)
+        time.sleep(0.6)
     return found
 
 

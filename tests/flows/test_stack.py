@@ -97,11 +97,11 @@ class Home:
         assert self.processes() == {}
 
 
-def until(condition: Callable[[], object], seconds: float) -> None:
+def until(condition: Callable[[], object], seconds: float, every: float = 0.1) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    until(lambda: sum(worker["ready"] for worker in home.status()["workers"]) == 2, 60)
+    until(lambda: sum(worker["ready"] for worker in home.status()["workers"]) == 2, 60, every=1.0)
     runner.send_signal(signal.SIGTERM)
     assert runner.wait(40) == 0
     assert not [each for each in home.processes().values() if " run recorder" in each]

@@ -35,9 +35,9 @@ def test_every_message_is_there_once_and_has_a_team():
     assert "skates" not in {row.label for row in shop.messages("examples", "ordinary", "canary_first", "heldout_old")}
 
 
-def test_no_held_out_message_is_nearly_one_that_is_learned_from(sentence_embedder):
+def test_no_held_out_message_is_nearly_one_that_is_learned_from(message_vectors):
     rows = shop.messages()
-    vectors = np.asarray(sentence_embedder.embed([row.text for row in rows]))
+    vectors = np.asarray([message_vectors[row.text] for row in rows])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     held_out = np.array([row.split in HELD_OUT for row in rows])
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import pytest
 
-import agents.demo
+from agents.demo import shop
+from agents.demo.shop import Message
 from agents.monitor.verdict import Judged, judge
 from agents.monitor.windows import cut
 from schemas.features import Interaction
@@ -23,45 +21,33 @@ NEW = "skates"
 ROWS = WINDOWS.reference_rows + WINDOWS.newest_rows
 ACCURACY = 0.85
 RATED = 0.6
-
-
-@cache
-def messages() -> list[dict[str, str]]:
-    path = Path(agents.demo.__file__).parent / "data" / "messages.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+MESSAGES = shop.messages()
 
 
 @cache
 def task() -> Task:
-    labels = tuple(sorted({message["label"] for message in messages()}))
+    labels = tuple(sorted({message.label for message in MESSAGES}))
     return Task(name="routing", instruction="Route.", metric="exact_match", labels=labels)
 
 
-@pytest.fixture(scope="module")
-def embeddings(sentence_embedder) -> dict[str, np.ndarray]:
-    """Each message's vector, by its text."""
-    texts = [message["text"] for message in messages()]
-    return dict(zip(texts, sentence_embedder.embed(texts), strict=True))
-
-
-def answered(number: int, message: dict[str, str], *, is_right: bool, is_rated: bool) -> Interaction:
-    wrong = [label for label in task().labels if label not in (message["label"], NEW)]
+def answered(number: int, message: Message, *, is_right: bool, is_rated: bool) -> Interaction:
+    wrong = [label for label in task().labels if label not in (message.label, NEW)]
     rated: Outcome = "approved" if is_right else "corrected"
     return row(
         number,
         outcome=rated if is_rated else "unrated",
-        question=message["text"],
-        answer=message["label"] if is_right else wrong[number % len(wrong)],
+        question=message.text,
+        answer=message.label if is_right else wrong[number % len(wrong)],
     )
 
 
-def judged(rows: list[Interaction], embeddings: dict[str, np.ndarray]) -> Judged:
+def judged(rows: list[Interaction], message_vectors: dict[str, np.ndarray]) -> Judged:
     windows = cut(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
-    return judge(windows, {each.answer_id: embeddings[each.question or ""] for each in rows}, task(), VERDICT)
+    return judge(windows, {each.answer_id: message_vectors[each.question or ""] for each in rows}, task(), VERDICT)
 
 
 def old_answers(draw: random.Random, count: int) -> list[Interaction]:
-    old = draw.sample([message for message in messages() if message["label"] != NEW], count)
+    old = draw.sample([message for message in MESSAGES if message.label != NEW], count)
     return [
         answered(number, message, is_right=draw.random() < ACCURACY, is_rated=draw.random() < RATED)
         for number, message in enumerate(old)
@@ -71,28 +57,28 @@ def old_answers(draw: random.Random, count: int) -> list[Interaction]:
 def drifted_answers(draw: random.Random, *, rated: float) -> list[Interaction]:
     """After the reference every other message is about the new product line, and answered wrongly."""
     rows = old_answers(draw, ROWS)
-    new = draw.sample([message for message in messages() if message["label"] == NEW], WINDOWS.newest_rows // 2)
+    new = draw.sample([message for message in MESSAGES if message.label == NEW], WINDOWS.newest_rows // 2)
     for number, message in zip(range(WINDOWS.reference_rows, ROWS, 2), new, strict=True):
         rows[number] = answered(number, message, is_right=False, is_rated=draw.random() < rated)
     return rows
 
 
-def test_a_hundred_windows_without_drift_raise_one_alarm_at_most(embeddings):
+def test_a_hundred_windows_without_drift_raise_one_alarm_at_most(message_vectors):
     draw = random.Random(2026)
-    alarms = [judged(old_answers(draw, ROWS), embeddings).verdict.kind for _ in range(100)]
+    alarms = [judged(old_answers(draw, ROWS), message_vectors).verdict.kind for _ in range(100)]
     assert sum(kind is not None for kind in alarms) <= 1, alarms
 
 
-def test_new_messages_that_are_answered_wrongly_and_corrected_call_for_training(embeddings):
+def test_new_messages_that_are_answered_wrongly_and_corrected_call_for_training(message_vectors):
     draw = random.Random(1)
-    found = [judged(drifted_answers(draw, rated=RATED), embeddings).verdict for _ in range(10)]
+    found = [judged(drifted_answers(draw, rated=RATED), message_vectors).verdict for _ in range(10)]
     assert [verdict.remedy for verdict in found] == ["retrain"] * 10
     assert [verdict.kind for verdict in found].count("outcomes") >= 8  # the others by their questions
 
 
-def test_new_messages_that_nobody_rates_call_for_labels(embeddings):
+def test_new_messages_that_nobody_rates_call_for_labels(message_vectors):
     draw = random.Random(2)
     for _ in range(10):
         rows = [replace(each, outcome="unrated") for each in drifted_answers(draw, rated=0.0)]
-        verdict = judged(rows, embeddings).verdict
+        verdict = judged(rows, message_vectors).verdict
         assert (verdict.kind, verdict.remedy) == ("questions", "label")

@@ -22,11 +22,12 @@ from schemas.interactions import FeedbackGiven
 from schemas.topics import dead_letter_topic
 from tests.flows.faults.worker import POISON, Plan, work
 
+_LATE = ("faust.app.router", "faust.tables", "faust.worker", "faust.transport.drivers.aiokafka")
+"""What Faust imports only when it is used."""
 _PROCESSES = multiprocessing.get_context("forkserver")
-# The imports of a worker, and those that Faust puts off until it is used, take longer than one's short life.
 _PROCESSES.set_forkserver_preload(
-    ["tests.flows.faults.worker", "faust.app.router", "faust.tables", "faust.worker", "faust.transport.drivers.aiokafka"]
-)
+    ["tests.flows.faults.worker", *_LATE]
+)  # imports take longer than a worker's short life
 TOPICS = ("interactions.v1", dead_letter_topic("feedback.v1", "recorder"))
 """What the worker publishes to."""
 RESTART_SECONDS = 0.3

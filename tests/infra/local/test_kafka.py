@@ -35,7 +35,7 @@ def values(broker: PrivateBroker) -> list[bytes | None]:
     return [record.value for record in read_all(broker.config, ["t"])]
 
 
-def test_confirmed_records_survive_sigkill_and_a_restart_on_other_ports(kafka_broker: Brokers):
+def test_confirmed_records_survive_sigkill_and_a_restart_on_other_ports_of_loopback(kafka_broker: Brokers):
     broker = kafka_broker()
     create_topics(broker.config, [TOPIC])
     publish(broker, b"1", b"2")
@@ -44,10 +44,15 @@ def test_confirmed_records_survive_sigkill_and_a_restart_on_other_ports(kafka_br
     broker.start()
     publish(broker, b"3")
     assert values(broker) == [b"1", b"2", b"3"]
+    _listens_on_loopback_only(broker)
+    broker.stop()
+    assert {each.name for each in broker.broker.run.iterdir()} == {"kafka.log", "kafka.pid", "kafka.properties"}
+    log = (broker.broker.run / "kafka.log").read_text()
+    assert log.count("Kafka Server started") == 2
+    assert "WARNING" not in log, "the virtual machine complains of nothing"
 
 
-def test_it_listens_on_loopback_only_and_writes_into_its_own_folders_only(kafka_broker: Brokers):
-    broker = kafka_broker()
+def _listens_on_loopback_only(broker: PrivateBroker) -> None:
     wanted = {broker.broker.port, broker.broker.controller_port}
     rows = [
         line.split()[1:4] for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()
@@ -59,11 +64,6 @@ def test_it_listens_on_loopback_only_and_writes_into_its_own_folders_only(kafka_
     }
     assert hosts <= {"0100007F", "0000000000000000FFFF00000100007F"}
     assert hosts
-    broker.stop()
-    assert {each.name for each in broker.broker.run.iterdir()} == {"kafka.log", "kafka.pid", "kafka.properties"}
-    log = (broker.broker.run / "kafka.log").read_text()
-    assert "Kafka Server started" in log
-    assert "WARNING" not in log, "the virtual machine complains of nothing"
 
 
 def test_a_data_folder_of_any_name_will_do(tmp_path: Path):
