@@ -29,7 +29,7 @@ POLICY = {
 }  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def load(tiny_model: Path) -> Any:
     from infra.lean_imports import transformers
 
@@ -41,6 +41,18 @@ def learn(model: Any, folder: Path, *, progress: Callable[..., None] = lambda *_
     rows = [lora_rows.Row(prompt=[2, 3, 4 + number % 8, 5], answer=[10 + number % 2, 0]) for number in range(32)]
     policy = lora.LoraPolicy(**{**POLICY, **changes})
     return lora.train(model, rows, policy, folder, pad_token=0, base_model="tiny", progress=progress)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(load: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a training came to that nothing befell. Whoever changes its folder takes ``a_copy``."""
+    return learn(load(), tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture
+def a_copy(undisturbed: Any, tmp_path: Path) -> Path:
+    """The undisturbed training's folder, with its checkpoints."""
+    return Path(shutil.copytree(undisturbed.folder.parent, tmp_path / "copy"))
 
 
 def in_a_child(action: Callable[[], object]) -> multiprocessing.process.BaseProcess:
@@ -77,14 +89,13 @@ def test_it_learns_what_the_rows_say_and_leaves_safetensors_under_the_models_nam
     assert (config["base_model_name_or_path"], config["r"]) == ("tiny", 4)
 
 
-def test_the_same_rows_give_the_same_weights(load: Any, tmp_path: Path):
-    one, two = (weights(learn(load(), tmp_path / name).folder) for name in ("one", "two"))
+def test_the_same_rows_give_the_same_weights(load: Any, undisturbed: Any, tmp_path: Path):
+    one, two = weights(undisturbed.folder), weights(learn(load(), tmp_path).folder)
 
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, tmp_path: Path):
-    undisturbed = weights(learn(load(), tmp_path / "calm").folder)
+def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, undisturbed: Any, tmp_path: Path):
     folder = tmp_path / "killed"
 
     def slowly(done: float, text: str, eta: float | None) -> None:
@@ -102,43 +113,39 @@ def test_a_training_that_was_killed_goes_on_to_the_very_same_adapter(load: Any, 
     resumed = learn(load(), folder)
 
     assert resumed.tokens < 32 * 4 * 6
-    after = weights(resumed.folder)
-    assert all(torch.allclose(undisturbed[name], after[name], atol=1e-6) for name in undisturbed)
+    before, after = weights(undisturbed.folder), weights(resumed.folder)
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(load: Any, tmp_path: Path):
-    learn(load(), tmp_path)
-    whole = lora_checkpoints.last_checkpoint(tmp_path)
+def test_a_checkpoint_that_was_cut_off_is_passed_over(a_copy: Path):
+    whole = lora_checkpoints.last_checkpoint(a_copy)
     assert whole is not None
     number = int(whole.name.rpartition("-")[2])
     for name, cut in (
         ("optimizer.pt", 100), ("adapter_model.safetensors", 50), ("rng_state.pth", 200), ("trainer_state.json", 10),
     ):  # fmt: skip
         number += 5
-        broken = tmp_path / f"checkpoint-{number}"
+        broken = a_copy / f"checkpoint-{number}"
         shutil.copytree(whole, broken)
         (broken / name).write_bytes((whole / name).read_bytes()[:cut])
-    (tmp_path / f"checkpoint-{number + 5}").mkdir()
+    (a_copy / f"checkpoint-{number + 5}").mkdir()
 
-    assert lora_checkpoints.last_checkpoint(tmp_path) == whole
-    assert sorted(path.name for path in tmp_path.glob("checkpoint-*"))[-1] == whole.name
+    assert lora_checkpoints.last_checkpoint(a_copy) == whole
+    assert sorted(path.name for path in a_copy.glob("checkpoint-*"))[-1] == whole.name
 
 
-def test_a_training_that_died_after_its_last_step_still_tells_its_loss(load: Any, tmp_path: Path):
-    whole = learn(load(), tmp_path)
-    before = weights(whole.folder)
-    shutil.rmtree(whole.folder)
+def test_a_training_that_died_after_its_last_step_still_tells_its_loss(load: Any, undisturbed: Any, a_copy: Path):
+    before = weights(undisturbed.folder)
+    shutil.rmtree(a_copy / undisturbed.folder.name)
 
-    again = learn(load(), tmp_path)
+    again = learn(load(), a_copy)
 
-    assert again.loss == whole.loss
+    assert again.loss == undisturbed.loss
     assert all(torch.equal(before[name], after) for name, after in weights(again.folder).items())
 
 
-def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, tmp_path: Path):
-    learn(load(), tmp_path)
-
-    other = learn(load(), tmp_path, rank=2)
+def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, a_copy: Path, tmp_path: Path):
+    other = learn(load(), a_copy, rank=2)
 
     assert other.tokens == 32 * 4 * 6
     calm = learn(load(), tmp_path / "calm", rank=2)

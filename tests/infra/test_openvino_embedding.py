@@ -42,7 +42,7 @@ def embedder(home: Path, backend: str, model: str = PACKAGED) -> SentenceTransfo
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, model_settings: Settings) -> Path:
-    """A home with the shipped model as ``up`` exports it, which is done once a machine."""
+    """A home with the shipped model as ``up`` exports it: by a process of its own, once a machine."""
     prepare(model_settings, lambda done, text: None)
     home = tmp_path_factory.mktemp("home")
     made = _place(model_folder(PACKAGED), model_settings.models_folder / OPENVINO)
@@ -133,18 +133,17 @@ def test_a_model_that_was_replaced_under_its_name_is_exported_anew(
         made.append(folder)
         export(load_model(source), source.name, folder)
 
+    monkeypatch.setattr("infra.openvino_embedding._export", export_here)
     folder = tmp_path / "mine"
     shutil.copytree(small_model, folder)
-    before = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)  # by a process of its own
-    monkeypatch.setattr("infra.openvino_embedding._export", export_here)
-    (first,) = (tmp_path / "models" / "openvino").glob("mine-*/embedding.bin")
+    before = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)
     weights = load_file(folder / "model.safetensors")
     weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"].roll(1, 0)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     after = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)
     np.testing.assert_allclose(after, embedder(tmp_path, "torch", str(folder)).embed(TEXTS), atol=2e-6)
     assert float(np.min(np.sum(before * after, axis=1))) < 0.99
-    assert [each == first.parent for each in made] == [False]
+    assert len(set(made)) == 2
 
 
 def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path) -> None:
