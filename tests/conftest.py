@@ -96,7 +96,10 @@ LONGEST = (
     "test_supervisor.py",
     "test_rebuilding.py",
 )
-"""Files and groups begun before the other real parts, so that none is left with a long one when the others end."""
+"""Files and groups begun before the other real parts, so that none is left with a long one when the others end.
+
+The first is begun even before the pure tests.
+"""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,7 +15,7 @@ MESSAGES = ["Where is it?", "My parcel has not come although it was to be here a
 
 def asked(text, adapter_id=None):
     messages = (Message("system", INSTRUCTION), Message("user", text))
-    return GenerationRequest(messages=messages, adapter_id=adapter_id, max_tokens=4)
+    return GenerationRequest(messages=messages, adapter_id=adapter_id, max_tokens=6)
 
 
 def test_a_shared_prefix_leaves_a_token_of_each_prompt():
@@ -90,7 +90,7 @@ def test_another_adapter_under_the_same_name_and_another_instruction_read_anew(e
     engine.set_adapters({"mine": random_adapters["blue"]})
     assert engine.generate([asked(MESSAGES[0], "mine")]) == [blue]
     assert red != blue
-    other = GenerationRequest(messages=(Message("system", "Write in French."), Message("user", "Hello")), max_tokens=4)
+    other = GenerationRequest(messages=(Message("system", "Write in French."), Message("user", "Hello")), max_tokens=6)
     alone = engine.generate([other])
     assert engine.generate([asked(MESSAGES[1], "mine"), other])[1] == alone[0]
 

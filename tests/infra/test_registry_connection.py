@@ -25,7 +25,7 @@ from schemas.registry import AdapterRecord
 def register(mine):
     registry = MlflowRegistry(url, folder)
     registry.prepare()
-    for number in range(3):
+    for number in range(5):
         for name in (f"{mine}-{number}", f"all-{number}"):
             record = AdapterRecord(adapter_id=name, task="routing", base_model="b", dataset_id="d", run_id=name,
                                    size_bytes=1, created_at=datetime.now(UTC))
@@ -55,11 +55,11 @@ def test_several_processes_create_the_tables_and_write_at_once(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     registry = MlflowRegistry(url, folder)
     records = registry.adapters("routing")
-    assert sorted(each.version for each in records) == list(range(1, 13))
-    assert len({each.adapter_id for each in records}) == 12
+    assert sorted(each.version for each in records) == list(range(1, 21))
+    assert len({each.adapter_id for each in records}) == 20
     assert [each.aliases for each in records].count(("champion",)) == 1
     said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (len(said), max(said)) == (3, 12)
+    assert (len(said), max(said)) == (3, 20)
 
 
 def test_without_tables_it_says_at_once_how_to_make_them(tmp_path):

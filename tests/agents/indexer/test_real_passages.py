@@ -27,9 +27,9 @@ from schemas.retrieval import Search
 from tests.fixtures.indexes import Always, index, serving
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "feedbackqa"
-PASSAGES, QUESTIONS, BATCH = 100, 50, 64
-RECALL = 0.75
-"""Of 50 questions, the passage that answers is among the first five chunks: 0.88 was measured, of 400 over all 0.78."""
+PASSAGES, QUESTIONS, BATCH = 200, 50, 64
+RECALL = 0.70
+"""Of 50 questions, the passage that answers is among the first five chunks; 0.78 over 400 was measured."""
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -25,9 +25,8 @@ from tests.flows.faults.worker import POISON, Plan, work
 _LATE = ("faust.app.router", "faust.tables", "faust.worker", "faust.transport.drivers.aiokafka")
 """What Faust imports only when it is used."""
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(
-    ["tests.flows.faults.worker", *_LATE]
-)  # imports take longer than a worker's short life
+# Imports take longer than a worker's short life.
+_PROCESSES.set_forkserver_preload(["tests.flows.faults.worker", *_LATE])
 TOPICS = ("interactions.v1", dead_letter_topic("feedback.v1", "recorder"))
 """What the worker publishes to."""
 RESTART_SECONDS = 0.3

@@ -236,8 +236,8 @@ def test_a_folder_of_any_name_will_do(launch, tmp_path, name):
 
 def test_a_program_that_is_not_there_is_told_by_its_log(launch):
     supervisor = launch(Program(name="missing", command=["/nonexistent/program"]))
-    missing = "No such file or directory: '/nonexistent/program'"
-    until(lambda: missing in " ".join(supervisor.last_lines("missing", 50)))
+    until(lambda: "Error: " in " ".join(supervisor.last_lines("missing", 50)))  # the traceback's last line
+    assert "No such file or directory: '/nonexistent/program'" in " ".join(supervisor.last_lines("missing", 50))
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
