@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 from agents.errors import ModelMissing, first_line
 from infra.hub import local_folder
+from infra.torch_threads import in_one_thread, torch_team
 from schemas.retrieval import Hit, headings_above
 
 _SETTING = "[retrieval] cross_encoder"
@@ -28,7 +28,7 @@ class CrossEncoderReranker:
             raise ModelMissing(
                 f"{_SETTING}: {folder} does not load as a cross-encoder ({first_line(error)})"
             ) from error
-        self._lock = threading.Lock()
+        self._team = torch_team(self._model.device.type)
 
     def order(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
         """The hits, most relevant first; ties stay in their order."""
@@ -37,7 +37,11 @@ class CrossEncoderReranker:
         pairs = [
             (text, "\n".join([*headings_above(hit.chunk.title, hit.chunk.heading), hit.chunk.text])) for hit in hits
         ]
-        with self._lock:
-            scores = self._model.predict(pairs, show_progress_bar=False)
+        scores = self._scores(pairs)
         order = sorted(range(len(hits)), key=lambda place: -float(scores[place]))
         return [hits[place] for place in order]
+
+    @in_one_thread
+    def _scores(self, pairs: list[tuple[str, str]]) -> Any:
+        with self._team.at_work():
+            return self._model.predict(pairs, show_progress_bar=False)

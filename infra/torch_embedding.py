@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.errors import ModelMissing, first_line
+from infra.torch_threads import in_one_thread, torch_team
 from infra.uncollected import uncollected
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ class TorchEmbedding:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         """Raises ModelMissing. It takes ten seconds, for what it imports."""
-        self._model = load_model(folder)
+        self._model = in_one_thread(load_model)(folder)
         if threads is not None:
             import torch
 
-            torch.set_num_threads(threads)
+            in_one_thread(torch.set_num_threads)(threads)
         dimension, longest = self._model.get_embedding_dimension(), self._model.max_seq_length
         if not dimension or not longest:
             raise ModelMissing(
@@ -36,10 +37,13 @@ class TorchEmbedding:
             )
         self.dimension, self.longest = int(dimension), int(longest)
         self.tokenizer = plain_tokenizer(self._model)
+        self._team = torch_team(self._model.device.type)
 
+    @in_one_thread
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One batch of texts; unit-length embeddings, shape (texts, dimension)."""
-        return encode(self._model, texts)
+        with self._team.at_work():
+            return encode(self._model, texts)
 
 
 def encode(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -120,9 +120,10 @@ def _generator(settings: Settings, adapter_ids: Sequence[str]) -> Iterator[Gener
     from agents.prompt import build_prompt
     from infra.engines.transformers import TransformersEngine
     from infra.models import load_causal_lm
+    from infra.torch_threads import in_one_thread
     from schemas.generation import GenerationRequest
 
-    model, tokenizer = load_causal_lm(settings)
+    model, tokenizer = in_one_thread(load_causal_lm)(settings)
     engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
     folders: dict[str, Path] = {each: settings.adapters_folder / each for each in adapter_ids}
     engine.set_adapters(folders)

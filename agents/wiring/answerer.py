@@ -157,8 +157,9 @@ def _engine(settings: Settings) -> Engine:
 
     prepare(settings)  # a model that is not there is told before libraries are loaded
     from infra.engines.transformers import TransformersEngine
+    from infra.torch_threads import in_one_thread
 
-    model, tokenizer = load_causal_lm(settings)
+    model, tokenizer = in_one_thread(load_causal_lm)(settings)
     return TransformersEngine(model, tokenizer, base_model=settings.model.base)
 
 

@@ -217,7 +217,8 @@ def _parts(settings: Settings) -> Parts:
 def _load(settings: Settings) -> tuple[ServingEngine, BaseIdentity]:
     from infra.engines.transformers import TransformersEngine
     from infra.models import load_causal_lm, prepare
+    from infra.torch_threads import in_one_thread
 
-    model, tokenizer = load_causal_lm(settings)
+    model, tokenizer = in_one_thread(load_causal_lm)(settings)
     engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
     return engine, identity_of(prepare(settings), tokenizer)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from infra.lean_imports import transformers
+from infra.torch_threads import Team
 from schemas.generation import GenerationRequest
 
 
@@ -38,3 +39,14 @@ class RowLengths(transformers.StoppingCriteria):  # type: ignore[misc]  # transf
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
         return input_ids.shape[-1] >= self._limits
+
+
+class Pace(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+    """Ends nothing; lets the threads step back, or come again, between two tokens."""
+
+    def __init__(self, team: Team) -> None:
+        self._team = team
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        self._team.adjust()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -13,12 +13,13 @@ import torch
 
 from agents.errors import AdapterMissing, EngineCrashed
 from infra.chat import ChatFormat
+from infra.engines.lora_files import LoraFiles
 from infra.engines.lora_slots import LoraSlots
 from infra.engines.prefixes import Prefixes, can_share
-from infra.engines.sampling import RowLengths, RowSampler
-from infra.engines.turns import Turns
+from infra.engines.sampling import Pace, RowLengths, RowSampler
 from infra.lean_imports import transformers
 from infra.scoring import text_loss
+from infra.torch_threads import in_one_thread, in_passing_thread, torch_team
 from schemas.generation import Generation, GenerationRequest, Message
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _INSTRUCTIONS = 64
 """Of so many different instructions the tokens are remembered."""
+_LOOKS = 4
+"""At who else computes, before a batch."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class _Prompt:
 
 
 class TransformersEngine:
-    """One copy of a model; safe between threads, one call at a time, in the order of asking.
+    """One copy of a model; safe between threads, for all that it computes is computed in one, in the order of asking.
 
     ``max_batch_tokens`` bounds the memory of a batch: prompts and answers padded to the longest; more are generated
     in several batches. Greedy at temperature 0. The same request gives the same text alone and among others.
@@ -68,7 +71,7 @@ class TransformersEngine:
         self._instruction = lru_cache(_INSTRUCTIONS)(self._encoded_instruction)
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
-        self._turns = Turns()
+        self._team = torch_team(self._device.type)
 
     @property
     def name(self) -> str:
@@ -100,30 +103,34 @@ class TransformersEngine:
 
         Files are read beforehand, so that a batch waits only while weights are put into the model: about 0.3 s.
         """
-        read = self._slots.read({each: adapters[each] for each in adapters.keys() - self.adapters})
-        with self._turns:
-            self._slots.set(adapters, read)
-            self._prefixes.keep_only(adapters.keys())
+        read = in_passing_thread(self._slots.read)({each: adapters[each] for each in adapters.keys() - self.adapters})
+        self._set(adapters, read)
 
+    @in_one_thread
+    def _set(self, adapters: dict[str, Path], read: dict[str, LoraFiles]) -> None:
+        self._slots.set(adapters, read)
+        self._prefixes.keep_only(adapters.keys())
+
+    @in_one_thread
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
         """Mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
-        with self._turns:
-            self._check_loaded(adapter_id)
-            with _crashes_named(len(texts)):
-                return text_loss(
-                    lambda **inputs: self._slots.forward([adapter_id] * len(inputs["input_ids"]), **inputs),
-                    self._tokenizer, texts, device=self._device, window=self._window,
-                )  # fmt: skip
+        self._check_loaded(adapter_id)
+        with self._team.at_work(_LOOKS), _crashes_named(len(texts)):
+            return text_loss(
+                lambda **inputs: self._slots.forward([adapter_id] * len(inputs["input_ids"]), **inputs),
+                self._tokenizer, texts, device=self._device, window=self._window,
+            )  # fmt: skip
 
+    @in_one_thread
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """One generation a request, in order. Raises EngineCrashed, or AdapterMissing before anything is done."""
-        with self._turns:
-            for request in requests:
-                self._check_loaded(request.adapter_id)
-            prompts = [self._prompt(place, request) for place, request in enumerate(requests)]
-            done: dict[int, Generation] = {}
-            with _crashes_named(len(requests)):
-                for batch in _batches(prompts, self._max_batch_tokens):
+        for request in requests:
+            self._check_loaded(request.adapter_id)
+        prompts = [self._prompt(place, request) for place, request in enumerate(requests)]
+        done: dict[int, Generation] = {}
+        with _crashes_named(len(requests)):
+            for batch in _batches(prompts, self._max_batch_tokens):
+                with self._team.at_work(_LOOKS):
                     done.update(self._run(batch))
         return [done[place] for place in range(len(requests))]
 
@@ -165,7 +172,7 @@ class TransformersEngine:
                 attention_mask=mask.to(self._device),
                 max_new_tokens=max(request.max_tokens for request in requests),
                 logits_processor=[RowSampler(requests)],
-                stopping_criteria=[RowLengths(requests, width, self._device)],
+                stopping_criteria=[RowLengths(requests, width, self._device), Pace(self._team)],
             )
         for prompt, tokens in zip(batch, output[:, width:].tolist(), strict=True):
             yield prompt.place, self._generation(prompt, tokens)
