@@ -69,7 +69,7 @@ class ModelSettings(Table):
     folder: Path | None = None
     """Where converted models are kept, seen from the home folder; ``models`` where absent. Homes may share one."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads of a worker with a model, at most; one a core where absent, less those that others are using."""
+    """Processor threads of a worker with a model; one a core where absent. Fewer while others use the processor."""
 
 
 class AnswererSettings(Table):
