@@ -115,11 +115,13 @@ class TransformersEngine:
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
         """Mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
         self._check_loaded(adapter_id)
+
+        def forward(**inputs: torch.Tensor) -> Any:
+            self._team.adjust()
+            return self._slots.forward([adapter_id] * len(inputs["input_ids"]), **inputs)
+
         with self._team.at_work(_LOOKS), _crashes_named(len(texts)):
-            return text_loss(
-                lambda **inputs: self._slots.forward([adapter_id] * len(inputs["input_ids"]), **inputs),
-                self._tokenizer, texts, device=self._device, window=self._window,
-            )  # fmt: skip
+            return text_loss(forward, self._tokenizer, texts, device=self._device, window=self._window)
 
     @in_one_thread
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
