@@ -25,6 +25,8 @@ _R = TypeVar("_R")
 _NEWS = 0.3
 """What one look at who else runs counts for, beside all before it."""
 _BETWEEN_LOOKS = 0.001
+_WINDOW = 0.2
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _AWAKE = 0.03
 """So long helpers wait for more in a loop, after an operation; then they sleep."""
 
@@ -83,14 +85,16 @@ class Team:
         *,
         processors: int | None = None,
         running: Callable[[], int | None] | None = None,
+        nicer: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``become`` sets the number. ``running``: tasks of the whole machine that run or could, our own among them;
-        None where that is not known, and then all wanted ones compute always.
+        None where that is not known, and then all wanted ones compute always. ``nicer``: how many processors are used
+        by tasks that step back for us, such as a training.
         """
         self._wanted, self._become = wanted, become
         self._processors = processors or os.cpu_count() or 1
-        self._running, self._clock = running or running_tasks, clock
+        self._running, self._nicer, self._clock = running or running_tasks, nicer or NicerTasks(), clock
         self._size, self._others = wanted, 0.0
         self._ended, self._last_size = -inf, 1
 
@@ -118,10 +122,10 @@ class Team:
         if self._wanted > 1:
             self._resize(self._others + _NEWS * (self._look(self._size) - self._others))
 
-    def _look(self, ours: int) -> int:
-        """How many others run."""
+    def _look(self, ours: int) -> float:
+        """How many others run, but for those who step back for us."""
         running = self._running()
-        return 0 if running is None else max(0, running - ours)
+        return 0 if running is None or running <= ours else max(0.0, running - ours - self._nicer())
 
     def _resize(self, others: float) -> None:
         self._others = others
@@ -146,3 +150,25 @@ def running_tasks() -> int | None:
         return int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
     except (OSError, ValueError, IndexError):
         return None
+
+
+class NicerTasks:
+    """How many processors tasks with a niceness use, as Linux counts it; 0 for a process that has one itself."""
+
+    def __init__(self) -> None:
+        self._at, self._ticks, self._used = time.monotonic(), _nice_ticks(), 0.0
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        if now - self._at >= _WINDOW:
+            ticks = _nice_ticks()
+            self._used = (ticks - self._ticks) / _TICKS_A_SECOND / (now - self._at)
+            self._at, self._ticks = now, ticks
+        return self._used if os.getpriority(os.PRIO_PROCESS, 0) <= 0 else 0.0
+
+
+def _nice_ticks() -> int:
+    try:
+        return int(Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=3)[2])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infra.torch_threads import Team, in_one_thread, in_passing_thread, running_tasks, torch_team
+from infra.torch_threads import NicerTasks, Team, in_one_thread, in_passing_thread, running_tasks, torch_team
 
 TASKS = Path("/proc/self/task")
 needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="Linux alone tells a process's threads and what runs")
@@ -130,7 +130,7 @@ class Machine:
     def __init__(self, *running):
         self._running = list(running)
         self.size = None
-        self.now = 0.0
+        self.now = self.nicer = 0.0
 
     def running(self):
         return self._running.pop(0) if len(self._running) > 1 else self._running[0]
@@ -139,7 +139,10 @@ class Machine:
         self.size = size
 
     def team(self, wanted, processors):
-        return Team(wanted, self.become, processors=processors, running=self.running, clock=lambda: self.now)
+        return Team(
+            wanted, self.become, processors=processors,
+            running=self.running, nicer=lambda: self.nicer, clock=lambda: self.now,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -158,6 +161,14 @@ class Machine:
 def test_a_team_leaves_processors_to_those_who_use_them(wanted, processors, running, size):
     machine = Machine(running)
     with machine.team(wanted, processors).at_work():
+        assert machine.size == size
+
+
+@pytest.mark.parametrize(("nicer", "size"), [(0.0, 1), (2.6, 4), (5.7, 7), (7.0, None), (9.0, None)])
+def test_who_steps_back_for_us_is_left_nothing(nicer, size):
+    machine = Machine(8)  # the caller, and a training with seven threads
+    machine.nicer = nicer
+    with machine.team(8, 8).at_work():
         assert machine.size == size
 
 
@@ -216,5 +227,20 @@ def test_who_computes_elsewhere_is_seen():
             while (running_tasks() or 0) < 2:
                 assert time.monotonic() < deadline, "a process that never sleeps runs all the time"
                 time.sleep(0.005)
+        finally:
+            other.kill()
+
+
+@needs_linux
+def test_who_steps_back_is_seen(monkeypatch):
+    with subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            nicer = NicerTasks()
+            deadline = time.monotonic() + 20
+            while nicer() < 0.02:
+                assert time.monotonic() < deadline, "a twentieth of a processor is left to it at least"
+                time.sleep(0.05)
+            monkeypatch.setattr(os, "getpriority", lambda which, who: 10)
+            assert nicer() == 0, "for one that steps back itself it is an equal"
         finally:
             other.kill()
