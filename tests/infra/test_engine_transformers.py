@@ -1,10 +1,12 @@
 """What only the transformers engine can show: real answers, windows, crashes, threads and memory."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from agents.errors import EngineCrashed
+from infra.torch_threads import Team
 from schemas.generation import GenerationRequest, Message
 from tests.lazily import lazily
 
@@ -13,6 +15,10 @@ engines = lazily("infra.engines.transformers")
 
 def asked(text, **limits):
     return GenerationRequest(messages=(Message("user", text),), **{"max_tokens": 5, **limits})
+
+
+LONG = ["word " * 60] * 200
+"""So many texts of some length that a loss takes several batches."""
 
 
 @pytest.fixture
@@ -108,3 +114,26 @@ def test_a_batch_is_split_where_it_would_take_too_much_memory():
 def test_many_prompts_of_all_lengths_come_back_in_order(small):
     requests = [asked("word " * (place % 7), max_tokens=1 + place % 5) for place in range(20)]
     assert small.generate(requests) == [small.generate([request])[0] for request in requests]
+
+
+def test_whoever_asks_one_thread_computes(small):
+    threads = set()
+    small._slots._plain.register_forward_pre_hook(lambda *_: threads.add(threading.get_ident()))
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: small.generate([asked("word")]), range(6)))
+        list(pool.map(lambda _: small.loss(["two words"]), range(6)))
+    assert len(threads) == 1, "each that computes has helpers of its own, and together they are too many"
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize(
+    "work",
+    [lambda it: it.generate([asked("word", max_tokens=9)]), lambda it: it.loss(LONG)],
+    ids=["between tokens", "between the batches of a loss"],
+)
+def test_threads_step_back_for_who_comes_while_the_model_computes(small, work):
+    sizes = []
+    running = iter([1] * 4 + [2] * 2 + [5] * 100)  # before it begins; itself and its helper; three others have come
+    small._team = Team(2, sizes.append, processors=2, running=lambda: next(running), nicer=lambda: 0.0)
+    work(small)
+    assert sizes == [1, 2], "one of two while others compute, and both again for whatever comes next"

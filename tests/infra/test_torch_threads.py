@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 
 from infra.torch_threads import NicerTasks, Team, in_one_thread, in_passing_thread, running_tasks, torch_team
+from tests.lazily import lazily
+
+torch = lazily("torch")
 
 TASKS = Path("/proc/self/task")
 needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="Linux alone tells a process's threads and what runs")
