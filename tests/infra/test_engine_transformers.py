@@ -132,7 +132,7 @@ def test_whoever_asks_one_thread_computes(small):
     ids=["between tokens", "between the batches of a loss"],
 )
 def test_threads_step_back_for_who_comes_while_the_model_computes(small, work):
-    sizes = []
+    sizes: list[int] = []
     running = iter([1] * 4 + [2] * 2 + [5] * 100)  # before it begins; itself and its helper; three others have come
     small._team = Team(2, sizes.append, processors=2, running=lambda: next(running), nicer=lambda: 0.0)
     work(small)
