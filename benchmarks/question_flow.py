@@ -95,7 +95,6 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
     from agents.wiring.indexes import recipe_of
     from infra.embedder import SentenceTransformerEmbedder
     from infra.engines.transformers import TransformersEngine
-    from infra.models import load_causal_lm
     from infra.settings import load
     from schemas.documents import DocumentSubmitted
     from schemas.generation import GenerationRequest
@@ -123,8 +122,7 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
     embedder.embed(texts)
     encoding = time.monotonic() - began
 
-    model, tokenizer = load_causal_lm(settings)
-    engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
+    engine = TransformersEngine.load(settings)
     task = settings.tasks["support"]
     requests = []
     for answer in answers:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from math import inf
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -25,10 +25,12 @@ _R = TypeVar("_R")
 _NEWS = 0.3
 """What one look at who else runs counts for, beside all before it."""
 _BETWEEN_LOOKS = 0.001
+"""Seconds."""
 _WINDOW = 0.2
+"""Seconds over which it is measured what nicer tasks use: the kernel counts in hundredths."""
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _AWAKE = 0.03
-"""So long helpers wait for more in a loop, after an operation; then they sleep."""
+"""Seconds that helpers wait for more in a loop, after an operation; then they sleep."""
 
 
 class _Computing(threading.local):
@@ -80,7 +82,7 @@ class Team:
 
     def __init__(
         self,
-        wanted: int,
+        wanted: Callable[[], int],
         become: Callable[[int], object],
         *,
         processors: int | None = None,
@@ -88,19 +90,20 @@ class Team:
         nicer: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``become`` sets the number. ``running``: tasks of the whole machine that run or could, our own among them;
-        None where that is not known, and then all wanted ones compute always. ``nicer``: how many processors are used
-        by tasks that step back for us, such as a training.
+        """``wanted``: how many, asked before each work; ``become`` sets the number. ``running``: tasks of the whole
+        machine that run or could, our own among them; None where that is not known, and then all wanted ones compute
+        always. ``nicer``: how many processors are used by tasks that step back for us, such as a training.
         """
-        self._wanted, self._become = wanted, become
+        self._ask, self._become = wanted, become
         self._processors = processors or os.cpu_count() or 1
         self._running, self._nicer, self._clock = running or running_tasks, nicer or NicerTasks(), clock
-        self._size, self._others = wanted, 0.0
+        self._wanted, self._size, self._others = 1, 1, 0.0
         self._ended, self._last_size = -inf, 1
 
     @contextmanager
     def at_work(self, looks: int = 1) -> Iterator[None]:
         """For one operation or many. ``looks``, a millisecond apart: whoever asked for it may have run just now."""
+        self._wanted = self._size = self._ask()
         if self._wanted == 1:
             yield
             return
@@ -138,10 +141,16 @@ class Team:
 
 
 def torch_team(device: str) -> Team:
-    """Torch's threads, as many as are set now; on any other device than ``cpu`` they have little to do, and stay."""
+    """The team of this process's torch; on any other device than ``cpu`` its threads have little to do, and stay."""
+    return _of_this_process() if device == "cpu" else Team(lambda: 1, lambda _: None)
+
+
+@cache
+def _of_this_process() -> Team:
+    """One for all models: the helpers who have just worked at one of them are not others for the next."""
     import torch
 
-    return Team(in_one_thread(torch.get_num_threads)() if device == "cpu" else 1, torch.set_num_threads)
+    return Team(torch.get_num_threads, torch.set_num_threads)
 
 
 def running_tasks() -> int | None:

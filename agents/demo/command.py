@@ -119,12 +119,9 @@ def _generator(settings: Settings, adapter_ids: Sequence[str]) -> Iterator[Gener
     from agents.demo.shop import TASK
     from agents.prompt import build_prompt
     from infra.engines.transformers import TransformersEngine
-    from infra.models import load_causal_lm
-    from infra.torch_threads import in_one_thread
     from schemas.generation import GenerationRequest
 
-    model, tokenizer = in_one_thread(load_causal_lm)(settings)
-    engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
+    engine = TransformersEngine.load(settings)
     folders: dict[str, Path] = {each: settings.adapters_folder / each for each in adapter_ids}
     engine.set_adapters(folders)
     task = settings.tasks[TASK]

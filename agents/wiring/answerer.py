@@ -153,14 +153,12 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Calla
 
 
 def _engine(settings: Settings) -> Engine:
-    from infra.models import load_causal_lm, prepare
+    from infra.models import prepare
 
     prepare(settings)  # a model that is not there is told before libraries are loaded
     from infra.engines.transformers import TransformersEngine
-    from infra.torch_threads import in_one_thread
 
-    model, tokenizer = in_one_thread(load_causal_lm)(settings)
-    return TransformersEngine(model, tokenizer, base_model=settings.model.base)
+    return TransformersEngine.load(settings)
 
 
 def _adapters(settings: Settings) -> AdapterStore:

@@ -216,9 +216,7 @@ def _parts(settings: Settings) -> Parts:
 
 def _load(settings: Settings) -> tuple[ServingEngine, BaseIdentity]:
     from infra.engines.transformers import TransformersEngine
-    from infra.models import load_causal_lm, prepare
-    from infra.torch_threads import in_one_thread
+    from infra.models import prepare
 
-    model, tokenizer = in_one_thread(load_causal_lm)(settings)
-    engine = TransformersEngine(model, tokenizer, base_model=settings.model.base)
-    return engine, identity_of(prepare(settings), tokenizer)
+    engine = TransformersEngine.load(settings)
+    return engine, identity_of(prepare(settings), engine.tokenizer)

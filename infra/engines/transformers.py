@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
@@ -18,7 +18,9 @@ from infra.engines.lora_slots import LoraSlots
 from infra.engines.prefixes import Prefixes, can_share
 from infra.engines.sampling import Pace, RowLengths, RowSampler
 from infra.lean_imports import transformers
+from infra.models import load_causal_lm
 from infra.scoring import text_loss
+from infra.settings import Settings
 from infra.torch_threads import in_one_thread, in_passing_thread, torch_team
 from schemas.generation import Generation, GenerationRequest, Message
 
@@ -72,6 +74,17 @@ class TransformersEngine:
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
         self._team = torch_team(self._device.type)
+
+    @classmethod
+    @in_one_thread
+    def load(cls, settings: Settings) -> Self:
+        """An engine for the configured base model. Raises ModelMissing or ConfigurationError."""
+        model, tokenizer = load_causal_lm(settings)
+        return cls(model, tokenizer, base_model=settings.model.base)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return cast("PreTrainedTokenizerFast", self._tokenizer)
 
     @property
     def name(self) -> str:

@@ -134,6 +134,6 @@ def test_whoever_asks_one_thread_computes(small):
 def test_threads_step_back_for_who_comes_while_the_model_computes(small, work):
     sizes: list[int] = []
     running = iter([1] * 4 + [2] * 2 + [5] * 100)  # before it begins; itself and its helper; three others have come
-    small._team = Team(2, sizes.append, processors=2, running=lambda: next(running), nicer=lambda: 0.0)
+    small._team = Team(lambda: 2, sizes.append, processors=2, running=lambda: next(running), nicer=lambda: 0.0)
     work(small)
     assert sizes == [1, 2], "one of two while others compute, and both again for whatever comes next"

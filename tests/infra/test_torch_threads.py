@@ -142,7 +142,7 @@ class Machine:
 
     def team(self, wanted, processors):
         return Team(
-            wanted, self.become, processors=processors,
+            lambda: wanted, self.become, processors=processors,
             running=self.running, nicer=lambda: self.nicer, clock=lambda: self.now,
         )  # fmt: skip
 
@@ -246,3 +246,7 @@ def test_who_steps_back_is_seen(monkeypatch):
             assert nicer() == 0, "for one that steps back itself it is an equal"
         finally:
             other.kill()
+
+
+def test_all_models_of_a_process_have_one_team():
+    assert torch_team("cpu") is torch_team("cpu")
