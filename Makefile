@@ -57,6 +57,7 @@ bench: setup ## Figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.delivery_faults
 	$(PYTHON) -m benchmarks.training
 	$(PYTHON) -m benchmarks.classifying
+	$(PYTHON) -m benchmarks.engine_threads
 	$(PYTHON) -m benchmarks.search_scale
 	$(PYTHON) -m benchmarks.retrieval
 	$(PYTHON) -m benchmarks.retrieval_system

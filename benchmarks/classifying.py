@@ -20,6 +20,7 @@ from infra.chat import ChatFormat
 from infra.engines.lora_slots import BASE
 from infra.engines.transformers import TransformersEngine
 from infra.models import load_causal_lm
+from infra.torch_threads import in_one_thread
 from schemas.generation import GenerationRequest
 
 ADAPTER = "adapter"
@@ -91,7 +92,8 @@ def main() -> None:
             asked = requests(messages, arms)
             ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
                 "ours": lambda batch: [each.text for each in engine.generate(batch)],
-                "bare": lambda batch, peer=other: bare(peer, tokenizer, batch),  # type: ignore[misc]
+                # In the engine's thread: a second one that computes would slow down both.
+                "bare": lambda batch, peer=other: in_one_thread(bare)(peer, tokenizer, batch),  # type: ignore[misc]
             }
             seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
             answers: dict[str, list[str]] = {}

@@ -1,0 +1,108 @@
+"""What the engine's threads come to, by themselves and beside others: ``python -m benchmarks.engine_threads``.
+
+Rounds a second, of a long question and eight short ones, on all processors: an engine by itself, two at once (of each),
+and one beside a neighbour at nice 10. As shipped, with one thread, with threads that never step back, and with two
+threads of the process that have computed and never step back, each of which then has helpers of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+
+from agents.demo import shop
+from benchmarks.routing_messages import MAX_TOKENS, prompts, settings_in
+from infra.engines.transformers import TransformersEngine
+from infra.torch_threads import Team, in_one_thread, in_passing_thread
+from schemas.generation import GenerationRequest, Message
+
+WAYS = ("as shipped", "one thread", "never stepping back", "two teams")
+SECONDS = 10.0
+LOADING = 12.0
+"""Seconds until all engines of a scene have loaded and begin together, for each of them."""
+NEIGHBOUR = "import os\nos.nice(10)\nwhile True: pass"
+
+
+def work(way: str, begin: float) -> None:
+    """Answers for a while, from a point of wall-clock time on; prints the rounds a second."""
+    messages = shop.messages("examples")
+    long = Message("user", " ".join(row.text for row in messages[:60]))
+    rounds = (
+        [GenerationRequest(messages=(long,), max_tokens=16)],
+        [GenerationRequest(messages=each, max_tokens=MAX_TOKENS) for each in prompts(messages[:8])],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        engine = TransformersEngine.load(settings_in(folder))
+    if way == "one thread":
+        in_one_thread(torch.set_num_threads)(1)
+    elif way != "as shipped":
+        engine._team = Team(lambda: 1, lambda _: None)
+
+    def answer() -> int:
+        done, until = 0, time.time() + SECONDS
+        while time.time() < until:
+            for asked in rounds:
+                engine.generate(asked)
+            done += 1
+        return done
+
+    def stay() -> float:
+        numbers = torch.rand(600, 600)
+        product = numbers @ numbers
+        time.sleep(max(0.0, begin - time.time()) + 20 * SECONDS)
+        return float(product[0, 0])
+
+    for asked in rounds:
+        engine.generate(asked)
+    if way == "two teams":
+        import threading
+
+        threading.Thread(target=in_passing_thread(stay), daemon=True).start()
+    if time.time() > begin:
+        sys.exit("loading took too long: run it again when less runs beside it")
+    time.sleep(begin - time.time())
+    started = time.time()
+    done = answer()
+    print(f"{done / (time.time() - started):.3f}", flush=True)
+    os._exit(0)  # a thread may still stay
+
+
+def rate(way: str, engines: int) -> float:
+    """Rounds a second, the mean of all engines."""
+    begin = time.time() + LOADING * engines
+    command = [sys.executable, "-m", "benchmarks.engine_threads", "--way", way, "--begin", str(begin)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(engines)
+    ]
+    said = [each.communicate()[0] for each in running]
+    if any(each.returncode for each in running):
+        sys.exit(f"an engine failed ({way}): it took too long to load, or the model is missing; run it again")
+    return sum(map(float, said)) / engines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--begin", type=float, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        work(given.way, given.begin)
+    print(f"{torch.get_num_threads()} threads, rounds/s")
+    print("| | by itself | two engines, each | beside a neighbour at nice 10 |")
+    print("|---|---|---|---|")
+    for way in WAYS:
+        alone, pair = rate(way, 1), rate(way, 2)
+        with subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) as neighbour:
+            beside = rate(way, 1)
+            neighbour.kill()
+        print(f"| {way} | {alone:.2f} | {pair:.2f} | {beside:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
