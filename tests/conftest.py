@@ -57,6 +57,7 @@ MODELS = {
     "test_engine_transformers.py": "engines",
     "test_models.py": "engines",
     "test_prefixes.py": "engines",
+    "test_torch_team.py": "engines",
     "test_torch_threads.py": "engines",
     "test_validation.py": "engines",
     "test_no_drift.py": "messages",
