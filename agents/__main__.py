@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Runs the command line."""
-    from agents.commands.cli import run
+    from agents.cli.main import run
 
     run()
 

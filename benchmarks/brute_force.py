@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.indexer.chunking import split_document, text_to_embed
+from agents.indexer.chunks import split_document, text_to_embed
 from benchmarks.bm25 import Bm25, fuse
 from benchmarks.retrieval_data import Document
 from schemas.questions import SearchMode

@@ -16,11 +16,11 @@ import torch
 
 from agents.demo import shop
 from benchmarks.routing_messages import MAX_TOKENS, options, prompts, settings_in
-from infra.chat import ChatFormat
 from infra.engines.lora_slots import BASE
 from infra.engines.transformers import TransformersEngine
-from infra.models import load_causal_lm
-from infra.torch_threads import in_one_thread
+from infra.models.chat import ChatFormat
+from infra.models.loading import load_causal_lm
+from infra.models.threads import in_one_thread
 from schemas.generation import GenerationRequest
 
 ADAPTER = "adapter"

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from agents.indexer.chunking import make_chunks
+from agents.indexer.chunks import make_chunks
 from benchmarks.document_stack import DATA, Published, Stack, now, stack
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.topics import BULK_DOCUMENTS

@@ -23,10 +23,10 @@ os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 
 from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
-from infra.embedder import SentenceTransformerEmbedders  # noqa: E402
+from infra.embedding.embedder import SentenceTransformerEmbedders  # noqa: E402
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
 from infra.local.supervisor import Supervisor  # noqa: E402
-from infra.retriever import MilvusRetriever  # noqa: E402
+from infra.milvus.retriever import MilvusRetriever  # noqa: E402
 from infra.settings import Settings, load  # noqa: E402
 from infra.sql import tables  # noqa: E402
 from infra.sql.database import Database  # noqa: E402

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agents.indexer.chunking import make_chunks, text_to_embed
+from agents.indexer.chunks import make_chunks, text_to_embed
 from benchmarks.document_stack import Stack, dense, fill, now, passages, percentile, stack
 from benchmarks.visible import WORDS, Visible, sentence
-from infra.embedder import Embedding, model_folder
-from infra.openvino_embedding import OpenVinoEmbedding
+from infra.embedding.embedder import Embedding, model_folder
+from infra.embedding.openvino import OpenVinoEmbedding
 from schemas.documents import DocumentSubmitted
 from schemas.topics import BULK_DOCUMENTS
 
@@ -77,7 +77,7 @@ def library_on(embedding: Embedding, folder: Path) -> SentenceTransformer:
     """sentence-transformers itself, its model run by what runs ours."""
     import torch
 
-    from infra.torch_embedding import load_model
+    from infra.embedding.torch import load_model
 
     model = load_model(folder)
     if isinstance(embedding, OpenVinoEmbedding):

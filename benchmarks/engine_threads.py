@@ -19,7 +19,7 @@ import torch
 from agents.demo import shop
 from benchmarks.routing_messages import MAX_TOKENS, prompts, settings_in
 from infra.engines.transformers import TransformersEngine
-from infra.torch_threads import Team, in_one_thread, in_passing_thread
+from infra.models.threads import Team, in_one_thread, in_passing_thread
 from schemas.generation import GenerationRequest, Message
 
 WAYS = ("as shipped", "one thread", "never stepping back", "two teams")

@@ -90,10 +90,10 @@ def through_the_topics(folder: Path, documents: list[dict[str, Any]], asked: lis
 def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[str, Any]], tokens: int) -> Any:
     """The same chunks through ``embed`` alone, the same prompts through the engine alone."""
     os.environ["EVERLEARN_MODEL_FOLDER"] = str(CACHE / "models")
-    from agents.indexer.chunking import make_chunks, text_to_embed
+    from agents.indexer.chunks import make_chunks, text_to_embed
     from agents.prompt import build_prompt
     from agents.wiring.indexes import recipe_of
-    from infra.embedder import SentenceTransformerEmbedder
+    from infra.embedding.embedder import SentenceTransformerEmbedder
     from infra.engines.transformers import TransformersEngine
     from infra.settings import load
     from schemas.documents import DocumentSubmitted

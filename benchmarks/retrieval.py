@@ -23,7 +23,7 @@ from benchmarks.brute_force import BruteForce, CachedEmbedder, Embedder, Recipe,
 from benchmarks.ranking_metrics import best_first, ndcg_at, recall_at, reciprocal_rank_at
 from benchmarks.relevance import SIGNALS
 from benchmarks.retrieval_data import Collection, Question, feedbackqa, halves, timeqa, xquad
-from infra.embedder import SentenceTransformerEmbedder
+from infra.embedding.embedder import SentenceTransformerEmbedder
 from infra.settings import Settings
 from schemas.questions import SearchMode
 from schemas.retrieval import Chunk, Hit

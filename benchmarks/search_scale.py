@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.local import milvus
+from infra.local.milvus_lite import program as milvus
 from infra.local.ports import free_port
 
 DIMENSION = 384

@@ -16,11 +16,11 @@ import torch
 
 from agents.demo import shop
 from benchmarks.routing_messages import options, prompts, settings_in
-from infra.chat import ChatFormat
-from infra.lora import LoraPolicy, train
-from infra.lora_batches import Row, collate, make_batches
-from infra.models import load_causal_lm
+from infra.models.chat import ChatFormat
+from infra.models.loading import load_causal_lm
 from infra.settings import Settings
+from infra.training.batches import Row, collate, make_batches
+from infra.training.lora import LoraPolicy, train
 
 
 def encode(chat: ChatFormat, rows: Sequence[shop.Message]) -> list[Row]:

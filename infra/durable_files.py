@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agents.errors import Unavailable
+from schemas.errors import Unavailable
 
 _PART = ".part-"
 _STALE_SECONDS = 6 * 3600.0

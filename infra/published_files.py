@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agents.errors import Unavailable
+from schemas.errors import Unavailable
 
 FILE_NAME = "published.db"
 BUSY_SECONDS = 30.0

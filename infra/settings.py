@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.document_settings import EmbeddingSettings, IndexerSettings, RetrievalSettings, TenantsSettings
 from infra.policies import (
     EMBEDDED,
@@ -26,6 +25,7 @@ from infra.policies import (
     TrainerSettings,
     ValidatorSettings,
 )
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.faults import describe
 from schemas.tasks import Task
 

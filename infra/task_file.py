@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.errors import ConfigurationError, Misuse
+from schemas.errors import ConfigurationError, Misuse
 
 
 def raw_tasks(path: Path) -> dict[str, Any]:

@@ -34,8 +34,8 @@ from schemas.learning import (
     TrainingRequested,
 )
 from schemas.models import ModelQuantized, ModelRegistered
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
-from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted
 
 MAX_RECORD_BYTES = 9 * 1024 * 1024
 """The largest record a topic takes: a document of two million characters, four bytes each, and its headers."""

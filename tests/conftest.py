@@ -71,11 +71,11 @@ MODELS = {
 }
 """Files whose tests load models or MLflow, and what they share: one process runs a group, others never load it."""
 BROKER = (
-    "tests/agents/commands/",
+    "tests/agents/cli/",
     "tests/flows/test_delivery_faults.py",
     "tests/flows/test_stream_on_kafka.py",
-    "tests/infra/test_fleet.py",
-    "tests/infra/test_kafka.py",
+    "tests/infra/kafka/test_fleet.py",
+    "tests/infra/kafka/test_clients.py",
 )
 """Folders and files whose tests share a broker, and so a process."""
 STACKS = dict.fromkeys(

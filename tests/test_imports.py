@@ -75,11 +75,11 @@ def test_importing_agents_pulls_in_nothing():
 
 
 def test_the_command_line_pulls_in_no_library_before_it_is_used():
-    assert loaded_by("agents.__main__, agents.commands.cli") & (ONLY_IN_INFRA | {"faust", "numpy"}) == set()
+    assert loaded_by("agents.__main__, agents.cli.main") & (ONLY_IN_INFRA | {"faust", "numpy"}) == set()
 
 
 def test_publishing_pulls_in_no_converter_into_the_commands_own_process():
-    assert loaded_by("agents.commands.publish") & (CONVERTERS | MODELS) == set()
+    assert loaded_by("agents.cli.publish") & (CONVERTERS | MODELS) == set()
 
 
 def test_the_rooms_code_pulls_in_no_technology():
@@ -129,7 +129,7 @@ def test_faust_is_known_to_the_delivery_recipe_alone():
         for path in files(package)
         if any(within(name, {"faust", "mode"}) for name in modules_imported(path))
     ]
-    assert users == ["agents/stream.py", "agents/stream_app.py"]
+    assert users == ["agents/delivery/stream.py", "agents/delivery/faust_app.py"]
 
 
 def test_the_scan_sees_imports_inside_functions(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agents.commands.cli import COMMANDS
+from agents.cli.main import COMMANDS
 from schemas.topics import TOPICS, Topic
 
 ROOT = Path(__file__).parents[1]

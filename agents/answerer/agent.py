@@ -12,12 +12,12 @@ from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
 from agents.answerer.replies import failed, refusal, unasked
 from agents.answerer.retrieval import Job, find
-from agents.outcome import Outcome, Output
+from agents.delivery.outcome import Outcome, Output
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.fleet import Serving
+from schemas.promotions import ReleaseEvent
 from schemas.questions import QuestionAsked
-from schemas.release import ReleaseEvent
 from schemas.tasks import Task
 
 RETRY_ADOPTION = timedelta(seconds=5)

@@ -14,7 +14,7 @@ from agents.answerer.routing import Choice, choose_arm, subject_of
 from agents.prompt import build_prompt
 from schemas.event import Event
 from schemas.generation import GenerationRequest
-from schemas.release import ReleaseEvent
+from schemas.promotions import ReleaseEvent
 from schemas.retrieval import Hit
 
 

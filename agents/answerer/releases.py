@@ -12,9 +12,9 @@ from pathlib import Path
 from agents.answerer.ports import AdapterStore, Engine
 from agents.answerer.probing import objection, requests_of
 from agents.answerer.routing import ReleaseStates, adapters_of
-from agents.errors import AdapterMissing, Unavailable
+from schemas.errors import AdapterMissing, Unavailable
 from schemas.fleet import Serving
-from schemas.release import ReleaseEvent
+from schemas.promotions import ReleaseEvent
 
 
 class LoadedAdapters:

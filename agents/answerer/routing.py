@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm, QuestionAsked
-from schemas.release import ReleaseEvent
 
 
 @dataclass(frozen=True, kw_only=True)

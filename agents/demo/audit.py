@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from agents.answerer.routing import choose_arm
 from agents.demo.customers import Exchange
+from schemas.promotions import ReleaseEvent
 from schemas.questions import AnswerProduced
-from schemas.release import ReleaseEvent
 
 Generate = Callable[[str | None, Sequence[str]], list[str]]
 """An adapter's greedy answers to messages of the task."""

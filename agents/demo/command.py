@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agents.commands.context import Context, json_option, pass_context
-from agents.errors import AdapterMissing, ConfigurationError, EverlearnError
+from agents.cli.context import Context, json_option, pass_context
+from schemas.errors import AdapterMissing, ConfigurationError, EverlearnError
 
 if TYPE_CHECKING:
     from agents.demo.audit import Generate
     from agents.demo.story import Desk
-    from agents.demo.typist import Typist
+    from agents.demo.terminal import Typist
     from infra.settings import Settings
 
 
@@ -31,7 +31,7 @@ def demo(context: Context, /, keep: bool) -> int:
     object with what was measured.
     """
     from agents.demo.story import Story
-    from agents.demo.typist import Typist
+    from agents.demo.terminal import Typist
     from infra.local.stack import Stack
 
     settings = _fresh(context.settings)
@@ -83,7 +83,7 @@ def _desk(settings: Settings, typist: Typist) -> Iterator[Desk]:
     from agents.demo.news import Newsroom
     from agents.demo.shop import TASK
     from agents.demo.story import Desk
-    from infra.adapter_files import verify
+    from infra.adapters.files import verify
     from infra.kafka import KafkaClientConfig
     from infra.sql.database import Database
     from infra.sql.runs import SqlRunStore

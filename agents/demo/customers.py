@@ -13,9 +13,9 @@ from typing import Literal
 
 from agents.demo.news import News, Reading
 from agents.demo.shop import TASK, TEAMS, Message, is_right
-from agents.errors import EverlearnError
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from schemas.envelope import encode, new_context
+from schemas.errors import EverlearnError
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked

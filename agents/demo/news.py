@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from agents.errors import EverlearnError, Unavailable
 from infra.kafka import KafkaClientConfig, RecordReader
 from schemas.envelope import Context, MalformedRecord, decode
+from schemas.errors import EverlearnError, Unavailable
 from schemas.event import Event
 from schemas.fleet import WorkerReported
 

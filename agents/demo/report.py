@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agents.commands.output import columns, facts
+from agents.cli.output import columns, facts
 from agents.demo.news import News
 from schemas.delivery import Run
 

@@ -15,12 +15,12 @@ from agents.demo.customers import Customers, Exchange, accuracy
 from agents.demo.news import News, Newsroom
 from agents.demo.report import Report, handoffs
 from agents.demo.shop import TASK, interleaved, messages
-from agents.demo.typist import StepFailed, Typist
-from agents.errors import EverlearnError
+from agents.demo.terminal import StepFailed, Typist
 from schemas.delivery import Run
+from schemas.errors import EverlearnError
 from schemas.event import Event
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
-from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
 
 QUESTIONS = ("How long does a parcel to Iceland take?", "Can I put my drysuit into the tumble dryer?")
 LAUNCH_QUESTION = "What does it cost to rent Nordic skates for a day?"

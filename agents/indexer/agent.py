@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from agents.errors import InvalidEvent
+from agents.delivery.outcome import NOTHING, Outcome
+from agents.indexer.commit import Settlement, Standing
 from agents.indexer.ports import Documents, Indexes, KeptVectors, RetiredVersions, VectorStores
-from agents.indexer.settling import Settlement, Standing
 from agents.indexer.versions import DocumentEvent, Key, key_of, plan
 from agents.indexer.writing import IndexWriter
-from agents.outcome import NOTHING, Outcome
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 
 SWEEP_AT_ONCE = 512

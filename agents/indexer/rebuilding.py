@@ -16,11 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from agents.errors import EverlearnError
 from agents.indexer.ports import Documents, Indexes, RetiredVersions
 from agents.indexer.versions import Key
 from agents.indexer.writing import IndexWriter, Version
 from schemas.documents import DocumentSubmitted
+from schemas.errors import EverlearnError
 from schemas.features import DocumentState
 from schemas.indexes import DEFAULT_SCOPE, Index
 

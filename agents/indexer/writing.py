@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.errors import ModelMissing, Unavailable
-from agents.indexer.chunking import make_chunks, text_to_embed
+from agents.indexer.chunks import make_chunks, text_to_embed
 from agents.indexer.ports import Embedder, Embedders, KeptVectors, Vectors, VectorStore, VectorStores
 from agents.indexer.versions import Key, Plan
 from schemas.documents import DocumentSubmitted
+from schemas.errors import ModelMissing, Unavailable
 from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.retrieval import Chunk
 

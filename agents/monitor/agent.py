@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from agents.errors import InvalidEvent
+from agents.delivery.outcome import NOTHING, Outcome
 from agents.monitor.checking import Checking, failed_check
-from agents.outcome import NOTHING, Outcome
 from schemas.delivery import Claim
 from schemas.drift import DRIFT_CHECK
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.interactions import InteractionRecorded
 from schemas.learning import DriftCheckRequested
-from schemas.release import ReleaseEvent
+from schemas.promotions import ReleaseEvent
 from schemas.tasks import Task
 
 

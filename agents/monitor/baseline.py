@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.drift import Baseline
-from schemas.release import AdapterPromoted, AdapterRolledBack, ReleaseEvent
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, ReleaseEvent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,14 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+from agents.delivery.outcome import Output, RunRequest
 from agents.monitor.baseline import Followed, baseline_of, follow
 from agents.monitor.ports import Answers, Checks, Runs
 from agents.monitor.schedule import SchedulePolicy, Seen, is_due, is_silent
-from agents.outcome import Output, RunRequest
 from schemas.delivery import Claim
 from schemas.drift import Baseline, DriftCheck
 from schemas.learning import DriftDetected, Window
-from schemas.release import ReleaseEvent
+from schemas.promotions import ReleaseEvent
 
 AGENT = "monitor"
 CHECK = "check"

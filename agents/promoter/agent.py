@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 
-from agents.errors import InvalidEvent
-from agents.outcome import NOTHING, Outcome, Output
+from agents.delivery.outcome import NOTHING, Outcome, Output
 from agents.promoter.aliases import ReleaseAliases
-from agents.promoter.desk import ReleaseDesk
+from agents.promoter.controller import ReleaseDesk
 from agents.promoter.ports import AdapterLookup, Log
 from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.interactions import InteractionRecorded
 from schemas.learning import (

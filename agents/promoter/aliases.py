@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from agents.errors import EverlearnError
 from agents.promoter.ports import Aliases, Releases
+from schemas.errors import EverlearnError
 
 SET_AGAIN_AFTER = timedelta(minutes=5)
 """Somebody else may have changed an alias: after so long all of them are set again."""

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from agents.promoter.evidence import Rate, chance_higher, evidence_higher
-from schemas.releases import ArmCounts, Release
+from schemas.release_state import ArmCounts, Release
 
 LIKELY = 0.7
 """A probability of harm that a canary must not have. At the default settings it rolls back about one of twenty canaries

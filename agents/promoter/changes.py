@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from schemas.envelope import derived_id
-from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted, ReleaseEvent, Stage
-from schemas.releases import Release, ReleaseChange
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted, ReleaseEvent, Stage
+from schemas.release_state import Release, ReleaseChange
 
 _STATE = tuple(ReleaseEvent.model_fields)
 

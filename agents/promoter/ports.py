@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from schemas.registry import AdapterRecord
-from schemas.releases import ArmCounts, Release, ReleaseChange
+from schemas.release_state import ArmCounts, Release, ReleaseChange
 
 
 class Releases(Protocol):

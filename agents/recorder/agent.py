@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.errors import InvalidEvent
-from agents.outcome import Outcome, Output
+from agents.delivery.outcome import Outcome, Output
 from agents.recorder.features import Fact, merge
 from agents.recorder.ports import FeatureTable
 from agents.recorder.rows import BatchRows
 from schemas.envelope import Received, derived_id
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.features import Example, Interaction
 from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agents.errors import InvalidEvent
-from agents.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
 from agents.trainer.ports import Runs
 from schemas.delivery import Claim
 from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.learning import (
     AdapterTrained,

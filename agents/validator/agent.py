@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from agents.errors import InvalidEvent
-from agents.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
 from agents.validator.examination import fault
 from agents.validator.ports import Judge, Retention, Runs
 from agents.validator.report import rejection, verdict_event
 from schemas.datasets import DATASET_ROW
 from schemas.delivery import Claim
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.learning import AdapterTrained, TrainingDeclined
-from schemas.release import ReleaseEvent
+from schemas.promotions import ReleaseEvent
 from schemas.tasks import Task
 
 AGENT: Final = "validator"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents.outcome import Output
+from agents.delivery.outcome import Output
 from agents.validator.examination import Asked, Case, Examination
 from agents.validator.verdict import HARM_CHANCE, ValidationPolicy, Verdict, mean
 from schemas.learning import AdapterRejected, AdapterValidated

@@ -12,12 +12,12 @@ import structlog
 from agents.answerer.agent import Answerer
 from agents.answerer.ports import AdapterStore, Engine, Retriever
 from agents.answerer.releases import LoadedAdapters, ServedReleases
-from agents.errors import EverlearnError, Unavailable
-from agents.outcome import Outcome
+from agents.delivery.outcome import Outcome
+from agents.delivery.worker import Follower, Worker
 from agents.wiring.database import database_of
-from agents.worker import Follower, Worker
 from infra.settings import Settings
 from schemas.envelope import Received
+from schemas.errors import EverlearnError, Unavailable
 from schemas.event import Event
 from schemas.fleet import Serving
 
@@ -120,9 +120,9 @@ class _Starting:
 def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Callable[[], None]]:
     """The search, what readies it for indexes that will serve soon, and what ends it."""
     from agents.wiring.indexes import stores_of
-    from infra.embedder import SentenceTransformerEmbedders
-    from infra.reranker import CrossEncoderReranker
-    from infra.retriever import MilvusRetriever
+    from infra.embedding.embedder import SentenceTransformerEmbedders
+    from infra.embedding.reranker import CrossEncoderReranker
+    from infra.milvus.retriever import MilvusRetriever
     from infra.sql.documents import SqlDocuments
     from infra.sql.indexes import SqlIndexes
 
@@ -153,7 +153,7 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Calla
 
 
 def _engine(settings: Settings) -> Engine:
-    from infra.models import prepare
+    from infra.models.loading import prepare
 
     prepare(settings)  # a model that is not there is told before libraries are loaded
     from infra.engines.transformers import TransformersEngine
@@ -162,6 +162,6 @@ def _engine(settings: Settings) -> Engine:
 
 
 def _adapters(settings: Settings) -> AdapterStore:
-    from infra.adapters import FolderAdapters
+    from infra.adapters.store import FolderAdapters
 
     return FolderAdapters(settings.adapters_folder, max_bytes=settings.validator.max_adapter_bytes)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agents.errors import EngineCrashed, Unavailable
 from infra.settings import Settings, load
+from schemas.errors import EngineCrashed, Unavailable
 
 log = structlog.get_logger()
 T = TypeVar("T")

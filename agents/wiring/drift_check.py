@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from agents.errors import ConfigurationError
+from agents.delivery.runs import write_progress
 from agents.monitor import windows
 from agents.monitor.differences import Floats, nearest
 from agents.monitor.verdict import Judged, VerdictPolicy, judge
 from agents.monitor.windows import WindowPolicy, Windows
-from agents.runs import write_progress
 from agents.wiring.children import settings_of
-from infra.drift_page import CheckedWindow, Page, head
-from infra.drift_report import Columns, write_report
-from infra.embedder import SentenceTransformerEmbedder
+from infra.embedding.embedder import SentenceTransformerEmbedder
+from infra.reports.drift import Columns, write_report
+from infra.reports.drift_page import CheckedWindow, Page, head
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.drift import SqlAnswers
 from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
+from schemas.errors import ConfigurationError
 from schemas.features import Interaction
 from schemas.learning import Window
 from schemas.tasks import Task

@@ -9,18 +9,17 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from agents.errors import ModelMissing
+from agents.delivery.outcome import NOTHING, Outcome
+from agents.delivery.worker import RunKind, Tick, Worker
 from agents.indexer.agent import Indexer
 from agents.indexer.ports import Documents, Embedders, Indexes, KeptVectors, RetiredVersions, VectorStores
-from agents.indexer.requests import KIND, Rebuilds
+from agents.indexer.rebuild_requests import KIND, Rebuilds
 from agents.indexer.writing import IndexWriter
-from agents.outcome import NOTHING, Outcome
 from agents.wiring.children import place
 from agents.wiring.database import database_of
 from agents.wiring.indexes import ensure_indexes, own_scopes, stores_of
-from agents.worker import RunKind, Tick, Worker
-from infra.embedder import SentenceTransformerEmbedders
-from infra.milvus import MilvusStores
+from infra.embedding.embedder import SentenceTransformerEmbedders
+from infra.milvus.stores import MilvusStores
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
@@ -28,6 +27,7 @@ from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.runs import SqlRunStore
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn, IndexRebuildRequested
 from schemas.envelope import Received
+from schemas.errors import ModelMissing
 from schemas.event import Event
 
 log = structlog.get_logger()

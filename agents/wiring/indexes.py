@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from agents.errors import ConfigurationError
 from agents.indexer.ports import Embedder
-from infra.milvus import MilvusStores
+from infra.milvus.stores import MilvusStores
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments
 from infra.sql.indexes import SqlIndexes
 from schemas.envelope import derived_id
+from schemas.errors import ConfigurationError
 from schemas.indexes import DEFAULT_SCOPE, Index, Recipe
 
 CONTEXT_TOKENS = 48

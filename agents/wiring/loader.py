@@ -7,8 +7,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from agents.delivery.worker import Worker
 from agents.wiring import indexer
-from agents.worker import Worker
 from infra.settings import Settings
 from schemas.topics import BULK_DOCUMENTS
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from agents.errors import ConfigurationError
+from agents.delivery.worker import Follower, RunKind, Tick, Worker
 from agents.monitor.agent import Monitor
 from agents.monitor.checking import AGENT, CHECK, Checking
 from agents.monitor.schedule import SchedulePolicy
 from agents.wiring.children import place
 from agents.wiring.database import database_of
-from agents.worker import Follower, RunKind, Tick, Worker
 from infra.settings import Settings
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
+from schemas.errors import ConfigurationError
 
 CHECK_NICENESS = 5
 """A check is half a minute's work, and everything that helps against drift waits for it."""

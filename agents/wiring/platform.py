@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agents.lifecycle import Parts
-from agents.stream_app import StreamSettings
+from agents.delivery.faust_app import StreamSettings
+from agents.delivery.lifecycle import Parts
 from agents.wiring.database import database_of
 from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader

@@ -7,17 +7,17 @@ from functools import cached_property
 
 import structlog
 
-from agents.errors import ConfigurationError
+from agents.delivery.worker import Tick, Worker
 from agents.promoter.agent import Promoter
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
-from agents.promoter.desk import ReleaseDesk
+from agents.promoter.controller import ReleaseDesk
 from agents.promoter.ports import AdapterLookup, Aliases, ReleaseStore
 from agents.wiring.database import database_of
-from agents.worker import Tick, Worker
-from infra.registry import MlflowRegistry
+from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
 from infra.sql.releases import SqlReleases
+from schemas.errors import ConfigurationError
 from schemas.registry import AdapterRecord
 
 log = structlog.get_logger()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import structlog
 
-from agents.errors import ConfigurationError
+from agents.delivery.worker import RunKind, Worker, one_by_one
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.schemes import unknown
 from agents.wiring.children import place
-from agents.worker import RunKind, Worker, one_by_one
 from infra.settings import Settings
+from schemas.errors import ConfigurationError
 
 log = structlog.get_logger()
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agents.errors import ConfigurationError, Unavailable
+from agents.delivery.runs import write_progress
 from agents.quantizer.ports import ModelRegistry
 from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of
-from agents.runs import write_progress
 from agents.wiring.children import general_texts, patiently, settings_of
-from infra.models import other_model
-from infra.quantization import Figures, measure, quantize, weight_bytes
+from infra.models.loading import other_model
+from infra.models.quantization import Figures, measure, quantize, weight_bytes
 from infra.settings import Settings
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.models import ModelQuantized
 from schemas.registry import ModelRecord
 
@@ -36,7 +36,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Gives ``{"quantized": …}``, the fields of ModelQuantized, or ``{"reason": …}`` where there is nothing new.
     """
-    from infra.registry import MlflowRegistry
+    from infra.registry.mlflow import MlflowRegistry
 
     settings = settings_of(arguments, folder)
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)

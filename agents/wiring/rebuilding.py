@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agents.delivery.runs import write_progress
 from agents.indexer.rebuilding import IndexBuilder
 from agents.indexer.writing import IndexWriter
-from agents.runs import write_progress
 from agents.wiring.children import patiently, settings_of
 from agents.wiring.database import database_of
 from agents.wiring.indexes import new_index, recipe_of, stores_of
-from infra.embedder import SentenceTransformerEmbedders
+from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from schemas.indexes import DEFAULT_SCOPE

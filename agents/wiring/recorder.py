@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from agents.delivery.worker import Worker
 from agents.recorder.agent import Recorder
 from agents.wiring.database import database_of
-from agents.worker import Worker
 from infra.settings import Settings
 from infra.sql.features import SqlFeatureTable
 

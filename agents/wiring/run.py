@@ -11,8 +11,8 @@ import sys
 
 import structlog
 
-from agents.errors import Misuse
 from infra.settings import Settings
+from schemas.errors import Misuse
 
 AGENTS = ("indexer", "loader", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
 """The agents that exist, in the order in which they are started."""
@@ -27,7 +27,7 @@ def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     configure_logging()
     # imported here: a worker pays for its own agent's libraries and no other's
-    from agents.lifecycle import run_worker
+    from agents.delivery.lifecycle import run_worker
     from agents.wiring.platform import parts
 
     described = importlib.import_module(f"agents.wiring.{agent}").build(settings)

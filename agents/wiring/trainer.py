@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from agents.delivery.worker import RunKind, Worker, one_by_one
 from agents.trainer.agent import AGENT, KIND, Trainer
 from agents.validator.metrics import METRICS
 from agents.wiring.children import place
 from agents.wiring.database import database_of
-from agents.worker import RunKind, Worker, one_by_one
 from infra.settings import Settings
 from infra.sql.runs import SqlRunStore
 

@@ -8,25 +8,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.errors import ConfigurationError
+from agents.delivery.runs import write_progress
 from agents.prompt import build_prompt, hit_of
-from agents.runs import write_progress
 from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
 from agents.wiring.children import patiently, settings_of
-from infra.adapter_files import Card, install, size_of, write_card
-from infra.base_identity import identity_of
-from infra.datasets import FolderDatasets
-from infra.registry import MlflowRegistry
+from infra.adapters.files import Card, install, size_of, write_card
+from infra.models.identity import identity_of
+from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
+from infra.training.datasets import FolderDatasets
 from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.errors import ConfigurationError
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
 
 if TYPE_CHECKING:
-    from infra.lora import Trained
-    from infra.lora_batches import Row
+    from infra.training.batches import Row
+    from infra.training.lora import Trained
 
 _TRAINING = (0.08, 0.94)
 """The part of the whole that the steps are."""
@@ -138,8 +138,8 @@ def _select(
 
 
 def _fits(settings: Settings, task: Task) -> Callable[[DatasetRow], bool]:
-    from infra.chat import ChatFormat
-    from infra.models import load_tokenizer
+    from infra.models.chat import ChatFormat
+    from infra.models.loading import load_tokenizer
 
     chat = ChatFormat(load_tokenizer(settings))
     return lambda row: len(_encode(settings, task, row, chat)) <= settings.trainer.max_tokens
@@ -147,9 +147,9 @@ def _fits(settings: Settings, task: Task) -> Callable[[DatasetRow], bool]:
 
 def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card]:
     """The adapter, and what it is for."""
-    from infra.chat import ChatFormat
-    from infra.lora import LoraPolicy, train
-    from infra.models import load_trainable
+    from infra.models.chat import ChatFormat
+    from infra.models.loading import load_trainable
+    from infra.training.lora import LoraPolicy, train
 
     wanted = settings.trainer
     model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
@@ -187,7 +187,7 @@ def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: P
 
 def _encode(settings: Settings, task: Task, row: DatasetRow, chat: Any) -> Row:
     """A row as the answerer would ask it, and its answer."""
-    from infra.lora_batches import Row
+    from infra.training.batches import Row
 
     hits = [hit_of(source) for source in row.sources]
     budget = settings.answerer.context_tokens

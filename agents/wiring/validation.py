@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agents.errors import AdapterMissing
-from agents.runs import write_progress
+from agents.delivery.runs import write_progress
 from agents.validator.examination import Case, Examination, examine, held_out, suite_without
 from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Suite
 from agents.validator.probes import make_probes
@@ -21,14 +20,15 @@ from agents.validator.report import build_report, refusal_report
 from agents.validator.report import scores as scores_of
 from agents.validator.verdict import Finding, ValidationPolicy, Verdict, decide, rejected
 from agents.wiring.children import general_texts, patiently, settings_of
-from infra.adapter_files import read_card, write_probes
-from infra.adapter_integrity import check_integrity
-from infra.adapters import FolderAdapters
-from infra.base_identity import BaseIdentity, identity_of
-from infra.remembered import remembered
+from infra.adapters.files import read_card, write_probes
+from infra.adapters.integrity import check_integrity
+from infra.adapters.store import FolderAdapters
+from infra.models.figure_cache import remembered
+from infra.models.identity import BaseIdentity, identity_of
+from infra.reports.validation import write_report
 from infra.settings import Settings
-from infra.validation_report import write_report
 from schemas.datasets import DATASET_ROW, DatasetRow
+from schemas.errors import AdapterMissing
 from schemas.registry import AdapterState
 
 log = structlog.get_logger()
@@ -201,9 +201,9 @@ class _Clock:
 
 def _parts(settings: Settings) -> Parts:
     from agents.wiring.database import database_of
-    from infra.datasets import FolderDatasets
-    from infra.registry import MlflowRegistry
+    from infra.registry.mlflow import MlflowRegistry
     from infra.sql.retention import SqlRetention
+    from infra.training.datasets import FolderDatasets
 
     database = database_of(settings)
     return Parts(
@@ -216,7 +216,7 @@ def _parts(settings: Settings) -> Parts:
 
 def _load(settings: Settings) -> tuple[ServingEngine, BaseIdentity]:
     from infra.engines.transformers import TransformersEngine
-    from infra.models import prepare
+    from infra.models.loading import prepare
 
     engine = TransformersEngine.load(settings)
     return engine, identity_of(prepare(settings), engine.tokenizer)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.delivery.worker import Follower, RunKind, Worker, one_by_one
 from agents.validator.agent import KIND, Validator
 from agents.wiring.children import place
 from agents.wiring.database import database_of
-from agents.worker import Follower, RunKind, Worker, one_by_one
 from infra.settings import Settings
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
@@ -18,7 +18,7 @@ def build(settings: Settings) -> Worker:
     database = database_of(settings)
 
     def judge(adapter_id: str, reasons: Sequence[str]) -> None:
-        from infra.registry import MlflowRegistry  # MLflow takes seconds to import, and this seldom happens
+        from infra.registry.mlflow import MlflowRegistry  # MLflow takes seconds to import, and this seldom happens
 
         registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
         registry.judge(adapter_id, state="rejected", scores={}, reasons=reasons, report_uri=None)

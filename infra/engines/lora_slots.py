@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.errors import AdapterMissing
 from infra.engines.lora_files import LoraFiles, check_fit, read_lora
+from schemas.errors import AdapterMissing
 
 BASE = "__base__"
 """PEFT's name for no adapter, in a batch of several."""

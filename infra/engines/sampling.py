@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from infra.lean_imports import transformers
-from infra.torch_threads import Team
+from infra.models.threads import Team
 from schemas.generation import GenerationRequest
 
 

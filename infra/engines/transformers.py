@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
-from agents.errors import AdapterMissing, EngineCrashed
-from infra.chat import ChatFormat
 from infra.engines.lora_files import LoraFiles
 from infra.engines.lora_slots import LoraSlots
 from infra.engines.prefixes import Prefixes, can_share
 from infra.engines.sampling import Pace, RowLengths, RowSampler
 from infra.lean_imports import transformers
-from infra.models import load_causal_lm
-from infra.scoring import text_loss
+from infra.models.chat import ChatFormat
+from infra.models.loading import load_causal_lm
+from infra.models.scoring import text_loss
+from infra.models.threads import in_one_thread, in_passing_thread, torch_team
 from infra.settings import Settings
-from infra.torch_threads import in_one_thread, in_passing_thread, torch_team
+from schemas.errors import AdapterMissing, EngineCrashed
 from schemas.generation import Generation, GenerationRequest, Message
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from agents.errors import Unavailable
 from infra.kafka.client import KafkaClientConfig
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
+from schemas.errors import Unavailable
 from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from agents.errors import ConfigurationError, EverlearnError, InvalidEvent, Unavailable
 from infra.settings import Settings
+from schemas.errors import ConfigurationError, EverlearnError, InvalidEvent, Unavailable
 from schemas.topics import MAX_RECORD_BYTES
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
-from agents.errors import ConfigurationError
 from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
 from schemas.envelope import Headers, Position
+from schemas.errors import ConfigurationError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

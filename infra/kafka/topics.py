@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agents.errors import ConfigurationError
 from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from schemas.errors import ConfigurationError
 from schemas.topics import TopicSettings, all_topics
 
 DAY_MS = 24 * 60 * 60 * 1000

@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 
-from agents.errors import Unavailable
-from infra.local import milvus
+from infra.local.milvus_lite import program as milvus
 from infra.settings import Settings
+from schemas.errors import Unavailable
 
 
 def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.local.locks import locked
+from schemas.errors import ConfigurationError, Unavailable
 
 KAFKA_VERSION = "4.4.0"
 COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")

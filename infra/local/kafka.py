@@ -18,11 +18,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
 from infra.local.jars import KAFKA_VERSION, Progress, fetch_jars, jars, silent
 from infra.local.locks import locked
 from infra.local.ports import free_port
+from schemas.errors import ConfigurationError, Unavailable
 
 HEAP = ("-Xms48m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 """About 150 MB resident at rest; room for several records of nine megabytes at once."""

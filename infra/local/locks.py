@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from agents.errors import ConfigurationError
+from schemas.errors import ConfigurationError
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from agents.errors import ConfigurationError
 from infra.local.locks import try_lock
+from schemas.errors import ConfigurationError
 
 
 def claim_port(usual: int) -> tuple[int, IO[str] | None]:

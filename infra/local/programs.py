@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from infra.local.supervisord_conf import SERVICES, Program
 from infra.settings import Settings
 
-SHARED = ("agents.commands.stack", "agents.lifecycle", "agents.wiring.platform", "agents.wiring.run")
+SHARED = ("agents.cli.stack", "agents.delivery.lifecycle", "agents.wiring.platform", "agents.wiring.run")
 """What all workers import, and that starts no thread."""
 SLOWEST = "answerer"
 """It loads a model of language: started first, it is ready with the others."""

@@ -11,20 +11,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from agents.errors import ConfigurationError, Unavailable
-from infra.fleet import Fleet, alive, silence_bound
 from infra.kafka import KafkaClientConfig, create_topics
-from infra.local import kafka, milvus
+from infra.kafka.fleet import Fleet, alive, silence_bound
+from infra.local import kafka
+from infra.local.disk_space import require_space
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
+from infra.local.milvus_lite import program as milvus
 from infra.local.ports import claim_port, free_port
 from infra.local.programs import NEED_REGISTRY, SHARED, SLOWEST, WorkerProcess, agent_program, service_program
-from infra.local.space import require_space
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import Program
 from infra.policies import EMBEDDED
 from infra.settings import Settings
+from schemas.errors import ConfigurationError, Unavailable
 
 KAFKA_PORT = 9092
 MILVUS_PORT = 19530
@@ -80,7 +81,8 @@ class Stack:
         require_space(self.settings.home)
         if self.settings.kafka.bootstrap_servers == EMBEDDED:
             kafka.prepare(kafka_cache(self.settings), progress)
-        from infra import embedder, models
+        from infra.embedding import embedder
+        from infra.models.loading import loading as models
 
         models.prepare(self.settings, progress)
         embedder.prepare(self.settings, progress)
@@ -226,7 +228,7 @@ class Stack:
 
 def prepare_registry(settings: Settings) -> None:
     """Creates the registry's tables; quick when they are there. Raises Unavailable or ConfigurationError."""
-    from infra.registry import MlflowRegistry
+    from infra.registry.mlflow import MlflowRegistry
 
     MlflowRegistry(settings.registry_url(), settings.registry_folder).prepare()
 

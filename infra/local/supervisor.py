@@ -20,10 +20,10 @@ from typing import IO, Any
 from xmlrpc.client import Error as RemoteError
 from xmlrpc.client import ServerProxy
 
-from agents.errors import ConfigurationError, Unavailable
+from infra.local.die_with_parent import PARENT, tethered
 from infra.local.locks import try_lock
 from infra.local.supervisord_conf import CONFIGURATION, Program, socket_path, write_configuration
-from infra.local.tether import PARENT, tethered
+from schemas.errors import ConfigurationError, Unavailable
 
 START_SECONDS = 20.0
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.errors import ConfigurationError
-from infra.local.tether import tethered
+from infra.local.die_with_parent import tethered
+from schemas.errors import ConfigurationError
 
 CONFIGURATION = "supervisord.conf"
 SERVICES = "services"
@@ -86,7 +86,7 @@ def render(folder: Path, programs: Sequence[Program]) -> str:
             "rpcinterface:supervisor",
             {"supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"},
         ),
-        ("rpcinterface:everlearn", {"supervisor.rpcinterface_factory": "infra.local.keeper:make_interface"}),
+        ("rpcinterface:everlearn", {"supervisor.rpcinterface_factory": "infra.local.supervisord:make_interface"}),
     ]
     for group, priority in ((SERVICES, "1"), (AGENTS, "2")):
         if names := [program.name for program in programs if program.group == group]:

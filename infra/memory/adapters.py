@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.errors import AdapterMissing
+from schemas.errors import AdapterMissing
 from schemas.registry import Probe
 
 

@@ -1,4 +1,4 @@
-"""The in-memory twin of ``infra.datasets``."""
+"""The in-memory twin of ``infra.training.datasets``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from infra.datasets import DatasetMissing, make_manifest
 from infra.memory.database import MemoryDatabase
+from infra.training.datasets import DatasetMissing, make_manifest
 from schemas.datasets import DatasetManifest, DatasetRow
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.errors import AdapterMissing, EngineCrashed
+from schemas.errors import AdapterMissing, EngineCrashed
 from schemas.generation import Generation, GenerationRequest, Message
 
 _TOKENS_OF_A_MESSAGE = 4

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agents.errors import AlreadyJournaled
 from infra.memory.database import MemoryDatabase, in_utc
 from schemas.delivery import Entry, InFlight
 from schemas.envelope import Record
+from schemas.errors import AlreadyJournaled
 
 
 @dataclass(frozen=True)

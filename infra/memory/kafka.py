@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from agents.errors import Unavailable
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
+from schemas.errors import Unavailable
 
 
 class MemoryKafka:

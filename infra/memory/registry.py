@@ -1,4 +1,4 @@
-"""The in-memory twin of ``infra.registry``."""
+"""The in-memory twin of ``infra.registry.mlflow``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-from agents.errors import AdapterMissing, Unavailable
+from schemas.errors import AdapterMissing, Unavailable
 from schemas.registry import AdapterRecord, AdapterState, ModelRecord
 
 

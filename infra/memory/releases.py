@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from agents.errors import Unavailable
 from infra.memory.database import MemoryDatabase, in_utc
-from schemas.releases import RELEASE, ArmCounts, Release, ReleaseChange
+from schemas.errors import Unavailable
+from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
 
 class MemoryReleases:

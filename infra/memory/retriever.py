@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agents.errors import Unavailable
+from schemas.errors import Unavailable
 from schemas.filters import matches
 from schemas.retrieval import Chunk, Hit, Search
 

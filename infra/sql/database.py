@@ -14,8 +14,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from agents.errors import ConfigurationError
 from infra.sql.failures import failures_as_unavailable
+from schemas.errors import ConfigurationError
 
 BUSY_SECONDS = 30.0
 """How long a statement waits for SQLite's write lock."""

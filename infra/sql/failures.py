@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from agents.errors import Unavailable
+from schemas.errors import Unavailable
 
 _CLOSED = "check that it runs, or set [sql] url in everlearn.toml"
 _ADVICE_BY_TEXT = {

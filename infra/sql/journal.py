@@ -9,7 +9,6 @@ from sqlalchemy import false, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
-from agents.errors import AlreadyJournaled
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.pruning import prune
@@ -17,6 +16,7 @@ from infra.sql.records import pack, unpack
 from infra.sql.statements import slices, upsert
 from schemas.delivery import Entry, InFlight
 from schemas.envelope import Record
+from schemas.errors import AlreadyJournaled
 
 _journal = tables.journal.c
 _inflight = tables.inflight.c

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
-from agents.errors import ConfigurationError
 from infra.sql.database import Database, open_sqlite
+from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select, update
 
-from agents.errors import Unavailable
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once
-from schemas.releases import RELEASE, ArmCounts, Release, ReleaseChange
+from schemas.errors import Unavailable
+from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
 _releases = tables.releases.c
 _history = tables.release_history.c

@@ -20,7 +20,7 @@ from infra.sql.features import SqlFeatureTable
 from infra.sql.runs import SqlRunStore
 from schemas.delivery import Run
 from schemas.event import Event
-from schemas.release import AdapterPromoted
+from schemas.promotions import AdapterPromoted
 from tests.fixtures.stack import RunningHome
 
 TEAMS = ("delivery", "returns", "account", "skates")

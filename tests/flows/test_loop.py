@@ -15,7 +15,7 @@ from agents.demo.shop import TASK, messages
 from infra.kafka import KafkaClientConfig
 from infra.settings import load
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
-from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
 from tests.fixtures.stack import RunningHome
 from tests.flows.loop_scene import CONFIGURATION, EPOCHS, Loop, some, until
 

@@ -23,8 +23,8 @@ from schemas.documents import DocumentSubmitted
 from schemas.envelope import Record, encode, new_context
 from schemas.event import Event
 from schemas.interactions import ExampleSubmitted, FeedbackGiven
+from schemas.promotions import AdapterPromoted, AdapterRolledBack
 from schemas.questions import AnswerProduced, QuestionAsked
-from schemas.release import AdapterPromoted, AdapterRolledBack
 from schemas.topics import TOPICS
 from tests.fixtures.stack import ROOT, RunningHome
 

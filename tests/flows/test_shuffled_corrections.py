@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agents.wiring import training, validation
-from infra.registry import MlflowRegistry
+from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable

@@ -17,8 +17,8 @@ from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from faust.types import TP
 
-from agents.stream import Stream
-from agents.stream_app import StreamSettings
+from agents.delivery.faust_app import StreamSettings
+from agents.delivery.stream import Stream
 from infra.kafka import KafkaClientConfig, create_topics
 from infra.kafka.aio import KafkaLookup
 from schemas.delivery import Message

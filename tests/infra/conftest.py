@@ -8,7 +8,7 @@ import pytest
 
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.milvus import MemoryChunks
-from infra.milvus import MilvusChunks
+from infra.milvus.stores import MilvusChunks
 from tests.infra.retrieval import World
 
 

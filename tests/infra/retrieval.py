@@ -9,8 +9,8 @@ from infra.memory.database import MemoryDatabase
 from infra.memory.documents import MemoryDocuments
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.milvus import MemoryChunks
-from infra.milvus import MilvusChunks
-from infra.retriever import MilvusRetriever
+from infra.milvus.retriever import MilvusRetriever
+from infra.milvus.stores import MilvusChunks
 from schemas.envelope import derived_id
 from schemas.features import DocumentState
 from schemas.retrieval import Chunk, Search

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import Unavailable
 from infra.published_files import FileState, PublishedFiles
+from schemas.errors import Unavailable
 
 STATE = FileState(5, 10, "aa", "{}")
 

@@ -10,9 +10,9 @@ from infra.memory.engine import MemoryEngine
 from infra.memory.retriever import MemoryRetriever
 from schemas.envelope import Position, Received, new_context
 from schemas.generation import GenerationRequest, Message
+from schemas.promotions import AdapterPromoted, CanaryStarted
 from schemas.questions import QuestionAsked
 from schemas.registry import Probe
-from schemas.release import AdapterPromoted, CanaryStarted
 from schemas.retrieval import Chunk
 from schemas.tasks import Task
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from agents.errors import EngineCrashed, Unavailable
 from infra.memory.engine import MemoryEngine
+from schemas.errors import EngineCrashed, Unavailable
 from schemas.questions import AnswerFailed, AnswerProduced, Turn
 from schemas.tasks import Task
 from tests.agents.answerer.room import NOW, TASKS, Room, question, received

@@ -7,10 +7,10 @@ import pytest
 
 from agents.answerer.agent import Answerer
 from agents.answerer.releases import LoadedAdapters, ServedReleases
-from infra.adapter_files import adapter_id_of, install
-from infra.adapters import FolderAdapters
+from infra.adapters.files import adapter_id_of, install
+from infra.adapters.store import FolderAdapters
 from infra.memory.retriever import MemoryRetriever
-from schemas.release import AdapterPromoted
+from schemas.promotions import AdapterPromoted
 from tests.agents.answerer.room import NOW, TASKS, question, received
 
 BIG = 20_000_000

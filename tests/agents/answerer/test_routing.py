@@ -3,8 +3,8 @@
 import pytest
 
 from agents.answerer.routing import Choice, ReleaseStates, adapters_of, choose_arm, subject_of
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted
 from schemas.questions import QuestionAsked
-from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted
 
 
 def canary(share, *, salt="s1", sequence=1, stage="canary"):

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from agents.errors import Unavailable
 from agents.wiring.answerer import build
 from infra.settings import AnswererSettings, Settings
+from schemas.errors import Unavailable
 
 
 def test_the_worker_reads_questions_and_follows_promotions(tmp_path):
@@ -33,7 +33,7 @@ def test_it_waits_for_an_embedded_milvus_that_does_not_run(tmp_path):
 def test_a_base_model_that_is_not_there_is_told_before_libraries_are_loaded():
     script = """
 import sys, pathlib
-from agents.errors import ModelMissing
+from schemas.errors import ModelMissing
 from agents.wiring.answerer import _engine
 from infra.settings import ModelSettings, Settings
 try:
@@ -52,7 +52,7 @@ import sys, pathlib
 from agents.wiring.answerer import build
 from infra.settings import Settings
 build(Settings(home=pathlib.Path("/nowhere")))
-import infra.models, infra.embedder, infra.adapters
+import infra.models.loading, infra.embedding.embedder, infra.adapters.store
 sys.exit(any(name in sys.modules for name in ("torch", "transformers", "sentence_transformers", "peft", "pymilvus")))
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

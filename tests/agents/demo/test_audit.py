@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from agents.demo.audit import audit
 from agents.demo.customers import Exchange
 from agents.demo.shop import Message
+from schemas.promotions import AdapterPromoted, CanaryStarted, ReleaseEvent
 from schemas.questions import AnswerFailed, AnswerProduced, Arm
-from schemas.release import AdapterPromoted, CanaryStarted, ReleaseEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SAYS = {None: "?", "old": "returns", "new": "skates"}

@@ -10,7 +10,7 @@ from agents.demo.report import Report, handoffs
 from schemas.delivery import Run
 from schemas.envelope import new_context
 from schemas.learning import DriftDetected
-from schemas.release import AdapterPromoted
+from schemas.promotions import AdapterPromoted
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ import random
 import re
 from datetime import UTC, datetime
 
-from agents.cutting.structure import Outline
-from agents.indexer.chunking import Span, make_chunks
+from agents.chunking.structure import Outline
+from agents.indexer.chunks import Span, make_chunks
 from schemas.documents import DocumentFormat, DocumentSubmitted
 from schemas.indexes import Recipe
 from schemas.retrieval import Chunk

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.errors import Unavailable
+from agents.delivery.outcome import Outcome, Output
+from agents.delivery.worker import BatchHandler
 from agents.indexer.agent import Indexer
 from agents.indexer.writing import IndexWriter
-from agents.outcome import Outcome, Output
-from agents.worker import BatchHandler
 from infra.memory.database import MemoryDatabase
 from infra.memory.documents import MemoryDocuments, MemoryRetiredVersions
 from infra.memory.embedder import MemoryEmbedder
@@ -21,6 +20,7 @@ from infra.memory.journal import MemoryJournal
 from infra.memory.milvus import MemoryChunks
 from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
 from schemas.envelope import Context, Position, Received
+from schemas.errors import Unavailable
 from schemas.event import Event
 from schemas.features import DocumentState
 from schemas.indexes import Index

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.errors import Unavailable
 from agents.indexer.rebuilding import Built, IndexBuilder
 from agents.indexer.versions import Key
 from agents.indexer.writing import IndexWriter, Version
 from infra.memory.documents import MemoryDocuments
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Received
+from schemas.errors import Unavailable
 from schemas.event import Event
 from schemas.features import DocumentState
 from schemas.indexes import Index

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agents.errors import InvalidEvent
 from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
 from tests.agents.indexer.room import LONG, START, STORY, Crash, Room, at, submitted, texts, withdrawn

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from agents.errors import Unavailable
+from schemas.errors import Unavailable
 from tests.agents.indexer.room import START, STORY, Crash, Room, at, submitted, texts, withdrawn
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.errors import InvalidEvent, Unavailable
+from schemas.errors import InvalidEvent, Unavailable
 from tests.agents.indexer.room import LONG, Room, submitted, withdrawn
 from tests.fixtures.indexes import index
 

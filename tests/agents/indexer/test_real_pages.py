@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from agents.cutting.splitting import split_outline
-from agents.cutting.structure import markdown_outline
-from agents.indexer.chunking import MAX_CHARACTERS
+from agents.chunking.splitting import split_outline
+from agents.chunking.structure import markdown_outline
+from agents.indexer.chunks import MAX_CHARACTERS
 from tests.agents.indexer.pages import TOKEN, chunks_of, spans
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "fastapi_docs_stream" / "docs_events.jsonl.gz"

@@ -14,9 +14,9 @@ import pytest
 
 from agents.indexer.agent import Indexer
 from agents.indexer.writing import IndexWriter
-from infra.embedder import SentenceTransformerEmbedder
-from infra.milvus import MilvusChunks
-from infra.retriever import MilvusRetriever
+from infra.embedding.embedder import SentenceTransformerEmbedder
+from infra.milvus.retriever import MilvusRetriever
+from infra.milvus.stores import MilvusChunks
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlVectors

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import EverlearnError, Unavailable
+from schemas.errors import EverlearnError, Unavailable
 from tests.agents.indexer.room import Crash
 from tests.agents.indexer.site import LIVE, NEW, Site, Slow, Step, outside_transactions
 from tests.fixtures.indexes import index

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ConfigurationError, Unavailable
 from agents.wiring.database import database_of
 from agents.wiring.indexer import build
 from infra.document_settings import IndexerSettings
 from infra.settings import MilvusSettings, ModelSettings, Settings, SqlSettings
 from infra.sql.documents import SqlDocuments
+from schemas.errors import ConfigurationError, Unavailable
 from tests.agents.indexer.room import submitted
 
 

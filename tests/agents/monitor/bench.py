@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from agents.delivery.outbox import Cause, Outbox
+from agents.delivery.outcome import Outcome
 from agents.monitor.agent import Monitor
 from agents.monitor.checking import AGENT, Checking
 from agents.monitor.windows import figures as in_window
-from agents.outbox import Cause, Outbox
-from agents.outcome import Outcome
 from infra.memory.database import MemoryDatabase
 from infra.memory.drift import MemoryAnswers, MemoryDriftChecks
 from infra.memory.features import MemoryFeatureTable

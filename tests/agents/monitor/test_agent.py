@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agents.errors import InvalidEvent
+from schemas.errors import InvalidEvent
 from schemas.interactions import InteractionRecorded
 from schemas.learning import DriftCheckRequested, TrainingRequested
-from schemas.release import AdapterPromoted, CanaryStarted
+from schemas.promotions import AdapterPromoted, CanaryStarted
 from tests.agents.monitor.bench import Bench
 from tests.agents.monitor.rows import row
 

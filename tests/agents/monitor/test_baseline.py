@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.monitor.baseline import Followed, baseline_of, follow
 from schemas.drift import Baseline
-from schemas.release import AdapterPromoted, AdapterRolledBack, CanaryStarted
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted
 
 CANARY = CanaryStarted(task="t", sequence=1, challenger="new", stage="canary", share=0.1)
 PROMOTED = AdapterPromoted(task="t", sequence=3, champion="new")

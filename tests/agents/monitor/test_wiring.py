@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ConfigurationError
-from agents.outbox import Cause, Outbox
-from agents.runs import Runner
+from agents.delivery.outbox import Cause, Outbox
+from agents.delivery.runs import Runner
+from agents.delivery.worker import Worker
 from agents.wiring.database import database_of
 from agents.wiring.monitor import build
-from agents.worker import Worker
 from infra.memory.kafka import MemoryKafka
 from infra.settings import Settings, load
 from infra.sql.drift import SqlDriftChecks
@@ -24,6 +23,7 @@ from infra.sql.journal import SqlJournal
 from infra.sql.migrate import migrate
 from infra.sql.runs import SqlRunStore
 from schemas.envelope import Context, decode, identity
+from schemas.errors import ConfigurationError
 from schemas.learning import DriftCheckRequested, DriftDetected
 from schemas.topics import TOPICS
 from tests.agents.monitor.bench import Bench

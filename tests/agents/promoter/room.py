@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from agents.delivery import Delivery
-from agents.outbox import Cause, Outbox
-from agents.outcome import Outcome
-from agents.ports import Database as DatabasePort
+from agents.delivery.deliver import Delivery
+from agents.delivery.in_flight import Suspects
+from agents.delivery.outbox import Cause, Outbox
+from agents.delivery.outcome import Outcome
+from agents.delivery.ports import Database as DatabasePort
 from agents.promoter.agent import Promoter
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
-from agents.promoter.desk import ReleaseDesk
+from agents.promoter.controller import ReleaseDesk
 from agents.promoter.ports import ReleaseStore
-from agents.suspects import Suspects
 from infra.memory.database import MemoryDatabase
 from infra.memory.kafka import MemoryKafka
 from infra.memory.registry import MemoryRegistry
@@ -30,10 +30,10 @@ from schemas.features import Interaction
 from schemas.interactions import InteractionRecorded
 from schemas.interactions import Outcome as Became
 from schemas.learning import AdapterValidated, ExperimentRequested, PromotionRequested, RollbackRequested
+from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm
 from schemas.registry import AdapterRecord, AdapterState
-from schemas.release import ReleaseEvent
-from schemas.releases import Release
+from schemas.release_state import Release
 from schemas.topics import TOPIC_OF, dead_letter_topic
 from tests.fixtures.sql import Stores
 

@@ -11,7 +11,7 @@ import numpy as np
 from agents.promoter import changes
 from agents.promoter.canary import CanaryPolicy, judge_canary
 from schemas.questions import Arm
-from schemas.releases import ArmCounts, Release
+from schemas.release_state import ArmCounts, Release
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 from agents.promoter import changes
 from agents.promoter.canary import CanaryPolicy, Verdict, is_watched, judge_canary, judge_champion
 from schemas.questions import Arm
-from schemas.releases import ArmCounts, Release
+from schemas.release_state import ArmCounts, Release
 from tests.agents.promoter.simulation import START, Users, play, share_of
 
 POLICY = CanaryPolicy(shares=(0.2, 0.5), judged=20, watch_seconds=600.0)

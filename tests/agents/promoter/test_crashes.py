@@ -11,7 +11,7 @@ import pytest
 
 from schemas.delivery import Message
 from schemas.event import Event
-from schemas.releases import ReleaseChange
+from schemas.release_state import ReleaseChange
 from tests.agents.promoter.room import TASK, Killed, Room, promotion, rollback, validated
 from tests.fixtures.sql import Stores, memory_stores
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ConfigurationError
 from agents.promoter.canary import CanaryPolicy
 from agents.wiring.database import database_of
 from agents.wiring.platform import parts
@@ -18,6 +17,7 @@ from infra.settings import Settings, load
 from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from schemas.envelope import Context, Position, Received
+from schemas.errors import ConfigurationError
 from schemas.topics import TOPICS
 from tests.agents.promoter.room import START, validated
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agents.errors import InvalidEvent
-from agents.outcome import Outcome
+from agents.delivery.outcome import Outcome
 from agents.quantizer.agent import KIND, Quantizer
 from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of, unknown
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.models import ModelQuantized, ModelRegistered
 from schemas.registry import ModelRecord

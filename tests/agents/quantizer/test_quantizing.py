@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from agents.errors import ConfigurationError
 from agents.wiring.children import general_texts
 from agents.wiring.quantizer import build
 from agents.wiring.quantizing import Quantization
 from infra.memory.registry import MemoryRegistry
 from infra.settings import Settings, load
+from schemas.errors import ConfigurationError
 from schemas.registry import ModelRecord
 from schemas.topics import TOPICS
 

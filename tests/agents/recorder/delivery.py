@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agents.outcome import Outcome, Output
-from agents.ports import Database, Journal
-from agents.worker import BatchHandler
+from agents.delivery.outcome import Outcome, Output
+from agents.delivery.ports import Database, Journal
+from agents.delivery.worker import BatchHandler
 from schemas.envelope import Received
 from schemas.event import Event
 from tests.agents.recorder.facts import START

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from agents.errors import InvalidEvent
-from agents.outcome import Output
+from agents.delivery.outcome import Output
 from agents.recorder.agent import Recorder
 from agents.recorder.features import merge
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.features import Example, Interaction
 from schemas.interactions import ExampleSubmitted, InteractionRecorded

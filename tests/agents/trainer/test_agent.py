@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agents.errors import InvalidEvent
-from agents.outcome import Output, RunRequest
+from agents.delivery.outcome import Output, RunRequest
 from agents.trainer.agent import Trainer
 from infra.memory.database import MemoryDatabase
 from infra.memory.runs import MemoryRunStore
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.learning import (
     AdapterTrained,

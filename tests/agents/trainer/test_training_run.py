@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from agents.runs import read_progress
+from agents.delivery.runs import read_progress
 from agents.wiring import training
-from infra.adapter_files import read_card, verify
-from infra.registry import MlflowRegistry
+from infra.adapters.files import read_card, verify
+from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable

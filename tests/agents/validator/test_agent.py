@@ -5,16 +5,16 @@ from itertools import count
 
 import pytest
 
-from agents.errors import InvalidEvent
-from agents.outbox import Cause, Outbox
-from agents.outcome import NOTHING
+from agents.delivery.outbox import Cause, Outbox
+from agents.delivery.outcome import NOTHING
 from agents.validator.agent import Validator
 from infra.memory.retention import MemoryRetention
 from schemas.datasets import DATASET_ROW
 from schemas.envelope import Position, Received, decode, new_context
+from schemas.errors import InvalidEvent
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
-from schemas.release import AdapterPromoted, AdapterRolledBack
-from tests.agents.rig import Rig
+from schemas.promotions import AdapterPromoted, AdapterRolledBack
+from tests.agents.delivery.rig import Rig
 from tests.agents.validator.room import NOW, ROUTING, row, rows
 
 offsets = count()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.adapter_files import Card, install, read_card, write_card
+from infra.adapters.files import Card, install, read_card, write_card
 from tests.agents.validator.validation_room import Room
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.wiring.children import general_texts
-from infra.adapter_files import read_probes
+from infra.adapters.files import read_probes
 from schemas.datasets import DATASET_ROW
 from tests.agents.validator.room import LABELS, NOW, ScriptedEngine, knows, row, rows
 from tests.agents.validator.validation_room import Datasets, Room

@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from agents.wiring.validation import Parts, Validation
-from infra.adapter_files import install, read_card
-from infra.base_identity import BaseIdentity
+from infra.adapters.files import install, read_card
 from infra.memory.database import MemoryDatabase
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
+from infra.models.identity import BaseIdentity
 from infra.policies import ValidatorSettings
 from infra.settings import Settings
 from schemas.datasets import DatasetManifest

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agents.delivery import RetryPolicy
-from agents.lifecycle import Parts, run_worker
-from agents.outcome import Outcome, Output
-from agents.stream_app import StreamSettings
+from agents.delivery.deliver import RetryPolicy
+from agents.delivery.faust_app import StreamSettings
+from agents.delivery.lifecycle import Parts, run_worker
+from agents.delivery.outcome import Outcome, Output
+from agents.delivery.worker import Worker, one_by_one
 from agents.wiring.run import configure_logging
-from agents.worker import Worker, one_by_one
 from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.sql.database import Database

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.kafka import RecordPublisher, create_topics, read_all
 from infra.local import jars, kafka
 from infra.local.ports import free_port
 from schemas.envelope import Record
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.topics import TopicSettings
 from tests.fixtures.kafka import CACHE, PrivateBroker, prepared
 

@@ -2,10 +2,10 @@
 
 import socket
 
-from agents.errors import ConfigurationError
 from infra.local.locks import try_lock
 from infra.local.ports import claim_port, free_port, is_free
 from infra.local.supervisor import Supervisor
+from schemas.errors import ConfigurationError
 
 
 def test_the_usual_port_is_used_while_it_is_free():

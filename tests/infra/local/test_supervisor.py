@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.local.locks import try_lock
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import SERVICES, Program, socket_path
+from schemas.errors import ConfigurationError, Unavailable
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"

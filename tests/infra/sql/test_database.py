@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.sql.database import Database, parse_url
 from infra.sql.journal import SqlJournal
 from infra.sql.migrate import check_migrated
 from infra.sql.runs import SqlLeases
 from schemas.envelope import Record
+from schemas.errors import ConfigurationError, Unavailable
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TRANSACTIONS = 300

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from agents.errors import AlreadyJournaled
 from infra.sql.records import pack, unpack
 from schemas.delivery import Entry, InFlight
 from schemas.envelope import Record
+from schemas.errors import AlreadyJournaled
 from tests.fixtures.sql import Stores
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -12,10 +12,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from agents.errors import ConfigurationError, Unavailable
 from infra.sql.database import Database
 from infra.sql.migrate import check_migrated, migrate
 from infra.sql.tables import METADATA
+from schemas.errors import ConfigurationError, Unavailable
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,12 +9,12 @@ from threading import Barrier
 
 import pytest
 
-from agents.errors import Unavailable
 from agents.promoter.ports import ReleaseStore
+from schemas.errors import Unavailable
 from schemas.features import Interaction
 from schemas.interactions import Outcome
 from schemas.questions import Arm
-from schemas.releases import ArmCounts, Release, ReleaseChange
+from schemas.release_state import ArmCounts, Release, ReleaseChange
 from tests.agents.promoter.room import releases_of
 from tests.fixtures.sql import Stores
 

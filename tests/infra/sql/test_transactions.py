@@ -12,7 +12,7 @@ from threading import Barrier
 
 import pytest
 
-from agents.errors import AlreadyJournaled
+from schemas.errors import AlreadyJournaled
 from schemas.features import Interaction
 from tests.fixtures.sql import Stores
 from tests.infra.sql.test_documents import KEY, STATE

@@ -1,0 +1,176 @@
+"""The command ``everlearn``: finds each subcommand when it is asked for, and turns every failure into one line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from agents.cli.context import Context, place_options
+from schemas.errors import EverlearnError, Misuse
+
+PROGRAM = "everlearn"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command is, and what the list of commands says of it, so that listing imports nothing."""
+
+    target: str
+    summary: str
+    optional: bool = False
+
+
+COMMANDS: dict[str, Entry] = {
+    "init": Entry("agents.cli.init:init", "Make a home folder with a commented everlearn.toml."),
+    "up": Entry("agents.cli.stack:up", "Start the embedded stack and all agents."),
+    "down": Entry("agents.cli.stack:down", "Stop what 'up' started."),
+    "status": Entry("agents.cli.stack:status", "Show the workers, their lag and the endpoints."),
+    "run": Entry("agents.cli.stack:run", "Run agents against the configured stack."),
+    "demo": Entry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
+    "publish": Entry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
+    "index": Entry("agents.cli.index:index", "Show the search indexes, or build one anew."),
+    "search": Entry("agents.cli.search:search", "Search the documents."),
+    "ask": Entry("agents.cli.ask:ask", "Ask questions and print the answers."),
+    "feedback": Entry("agents.cli.feedback:feedback", "Rate or correct an answer."),
+    "interactions": Entry("agents.cli.interactions:interactions", "List or show rows of the feature table."),
+    "train": Entry("agents.cli.train:train", "Ask for a training run."),
+    "adapters": Entry("agents.cli.adapters:adapters", "List or show adapters, back to what they learned from."),
+    "promote": Entry("agents.cli.release:promote", "Promote an adapter by hand, or try it on a share of users."),
+    "rollback": Entry("agents.cli.release:rollback", "Take back a canary, or return to the previous adapter."),
+    "drift": Entry("agents.cli.drift:drift", "Check for drift now, or list the reports."),
+    "models": Entry("agents.cli.models:models", "List, add or quantize base models."),
+    "tasks": Entry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),
+    "topics": Entry("agents.cli.topics:topics", "Show the topic table."),
+    "tail": Entry("agents.cli.tail:tail", "Follow a topic, decoded."),
+    "dlq": Entry("agents.cli.dlq:dlq", "List, show, retry or drop dead letters."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported one at a time, each when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, entry in COMMANDS.items() if not entry.optional or _exists(entry)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None or (entry.optional and not _exists(entry)):
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        _accept_place(command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+
+def _exists(entry: Entry) -> bool:
+    module = entry.target.partition(":")[0]
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _accept_place(command: click.Command) -> None:
+    """Lets --home and --config stand after the command as well; people write them there."""
+    if not any(parameter.name == "home" for parameter in command.params):
+        command.params.extend(place_options(hidden=True))
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _accept_place(each)
+
+
+@click.group(
+    cls=LazyGroup,
+    params=place_options(hidden=False),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="--home and --config may also stand after the command.",
+)
+@click.option("--debug", is_flag=True, envvar="EVERLEARN_DEBUG", hidden=True, help="Show tracebacks.")
+@click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Everlearn keeps an LLM application learning.
+
+    Publish documents, ask questions, give feedback; agents on Kafka topics do the rest.
+    """
+    ctx.ensure_object(Context).debug = debug
+
+
+def run() -> None:
+    """Runs the command line of this process and ends it."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Runs one command; gives its exit code. Every failure is one line on stderr: 2 for misuse, 1 for the rest."""
+    context = Context()
+    try:
+        code = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=context)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except Misuse as error:
+        return _fail(error, 2)
+    except EverlearnError as error:
+        return _fail(error, 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # whoever types half a command wants to see the other half
+        return error.exit_code
+    except click.UsageError as error:
+        return _fail(_with_hint(error), error.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except SystemExit as stop:  # click's own, when whoever reads the output has gone
+        return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last resort: nobody should have to read a traceback
+        if context.debug:
+            traceback.print_exc()
+            return 1
+        return _fail(
+            f"{type(error).__name__}: {error}: this is a fault in Everlearn; please report it with {_keep(context)}", 1
+        )
+
+
+def _fail(message: object, code: int) -> int:
+    line = " ".join(str(message).split())
+    click.echo(f"error: {line}", err=True)
+    return code
+
+
+def _with_hint(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx is not None else PROGRAM
+    return f"{error.format_message().rstrip('.')}: see '{path} --help'"
+
+
+def _keep(context: Context) -> Path:
+    """Writes the traceback to the home's run folder, or where temporary files go; gives the file."""
+    text = f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
+    try:
+        path = context.settings.run_folder / "errors.log"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except (OSError, EverlearnError):
+        with tempfile.NamedTemporaryFile("w", prefix="everlearn-", suffix=".log", delete=False) as other:
+            other.write(text)
+        return Path(other.name)
+    return path

@@ -1,0 +1,168 @@
+"""``everlearn models``: base models in the registry, and their quantized forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from agents.cli.context import Context, json_option, pass_context
+from agents.cli.options import timeout_option
+from agents.cli.output import columns, counted, emit
+from agents.cli.quantizations import request_quantization, wait_for_runs
+from agents.cli.registered import describe, megabytes, open_registry
+from agents.cli.sending import now
+from agents.quantizer.schemes import unknown
+from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.settings import Settings
+from schemas.errors import EverlearnError, Misuse
+from schemas.models import ModelRegistered
+from schemas.registry import ModelRecord
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@click.group()
+def models() -> None:
+    """List, add or quantize base models."""
+
+
+@models.command("list")
+@json_option
+@pass_context
+def list_models(context: Context) -> None:
+    """List the versions of every model, newest first."""
+    with open_registry(context.settings) as registry:
+        records = registry.models()
+    if context.json:
+        for record in records:
+            emit(describe(record))
+        return
+    if not records:
+        click.echo("No model is registered: add one with 'everlearn models add NAME_OR_PATH'.")
+        return
+    rows = [
+        (each.name, each.version, each.scheme, each.source_version, megabytes(each.size_bytes), each.loss,
+         each.created_at, each.location)
+        for each in records
+    ]  # fmt: skip
+    click.echo(columns(("model", "version", "scheme", "from", "size", "loss", "added", "location"), rows))
+
+
+def _schemes(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    wanted = tuple(dict.fromkeys(filter(None, (each.strip() for each in value.split(",")))))
+    reason = unknown(wanted or (value,))
+    if reason is not None:
+        raise click.BadParameter(reason)
+    return wanted
+
+
+@models.command("add")
+@click.argument("model", metavar="NAME_OR_PATH")
+@click.option("--name", help="What to call it.  [default: the last part of its name or path]")
+@click.option("--quantize", metavar="SCHEMES", callback=_schemes, help="Such as int8,nf4.  [default: as configured]")
+@click.option("--no-quantize", is_flag=True, help="Leave it as it is.")
+@json_option
+@pass_context
+def add_model(
+    context: Context, /, model: str, name: str | None, quantize: tuple[str, ...] | None, no_quantize: bool
+) -> None:
+    """Register a causal language model, once it was loaded; the quantizer makes it smaller.
+
+    NAME_OR_PATH: the folder of one, the name of one, or smollm2-135m-instruct for the one that ships with Everlearn.
+    Adding it again is harmless.
+    """
+    if quantize is not None and no_quantize:
+        raise Misuse("give --quantize or --no-quantize, not both")
+    settings = context.settings
+    called = name or Path(model).name
+    if not _NAME.fullmatch(called):
+        raise Misuse(f"{called!r} is no name for a model: give one of letters, digits, '.', '_' and '-' with --name")
+    wanted = () if no_quantize else quantize
+    # What cannot be reached is told before a model is loaded for minutes, and before anything is registered.
+    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher, open_registry(settings) as registry:
+        registry.models(called)
+        record = registry.register_model(_checked(settings, called, model))
+        version = str(record.version)
+        request_quantization(
+            publisher, ModelRegistered(name=called, version=version, size_bytes=record.size_bytes, quantize=wanted)
+        )
+    schemes = settings.quantizer.schemes if wanted is None else wanted
+    if context.json:
+        emit({**describe(record), "quantize": list(schemes)})
+        return
+    click.echo(f"registered {called} as version {record.version}: {megabytes(record.size_bytes)} in {record.location}")
+    if schemes:
+        click.echo(f"to be quantized to {', '.join(schemes)}: see 'everlearn models list'")
+
+
+@models.command("quantize")
+@click.argument("name")
+@click.option("--scheme", "schemes", metavar="SCHEMES", callback=_schemes, required=True, help="int8, nf4, or both.")
+@click.option("--version", type=click.IntRange(1), help="The version to quantize.  [default: the newest as it came]")
+@click.option("--wait", is_flag=True, help="Until it is done; then print what came of it.")
+@timeout_option(3600.0, "With --wait: give up after so long.")
+@json_option
+@pass_context
+def quantize_model(
+    context: Context, /, name: str, schemes: tuple[str, ...], version: int | None, wait: bool, timeout: float
+) -> None:
+    """Ask the quantizer for a smaller form of a registered model."""
+    settings = context.settings
+    with open_registry(settings) as registry:
+        record = _source(registry.models(name), name, version)
+    event = ModelRegistered(name=name, version=str(record.version), size_bytes=record.size_bytes, quantize=schemes)
+    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
+        run_ids = request_quantization(publisher, event, schemes)
+    if not wait:
+        if context.json:
+            emit({"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids})
+        else:
+            click.echo(f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'")
+        return
+    failed = 0
+    for scheme, result in zip(schemes, wait_for_runs(settings, run_ids, timeout), strict=True):
+        failed += _show(context, name, scheme, result)
+    if failed:
+        raise EverlearnError(f"{counted(failed, 'scheme')} of {len(schemes)} not made, as said above")
+
+
+def _checked(settings: Settings, name: str, model: str) -> ModelRecord:
+    """The record of a model that loads; a folder by its whole path."""
+    from infra.models.loading import other_model
+    from infra.models.quantization import weight_bytes
+
+    folder = Path(model).expanduser()
+    location = str(folder.absolute()) if folder.is_dir() else model
+    size = weight_bytes(other_model(settings, location, load=True))
+    return ModelRecord(name=name, location=location, size_bytes=size, created_at=now())
+
+
+def _source(records: Sequence[ModelRecord], name: str, version: int | None) -> ModelRecord:
+    if not records:
+        raise EverlearnError(f"there is no model {name!r} in the registry: see 'everlearn models list', or add it")
+    plain = [each for each in records if each.scheme is None and version in (None, each.version)]
+    if not plain:
+        raise EverlearnError(f"{name} has no version {version} that is not quantized: see 'everlearn models list'")
+    return max(plain, key=lambda each: each.version)
+
+
+def _show(context: Context, name: str, scheme: str, result: dict[str, object]) -> bool:
+    """Prints what came of a scheme; tells whether nothing did."""
+    quantized = result.get("quantized")
+    if context.json:
+        emit({"name": name, "scheme": scheme, **result})
+    elif isinstance(quantized, dict):
+        share = quantized["size_bytes"] / quantized["source_size_bytes"]
+        click.echo(
+            f"{name} as {scheme}: version {quantized['version']}, {megabytes(quantized['size_bytes'])} "
+            f"({share:.0%} of {megabytes(quantized['source_size_bytes'])}), loss {quantized['loss']:.3f} "
+            f"after {quantized['source_loss']:.3f} nats per token"
+        )
+    else:
+        click.echo(f"{name} as {scheme}: {result.get('reason') or result.get('error')}", err=True)
+    return not isinstance(quantized, dict)

@@ -1,0 +1,209 @@
+"""``everlearn promote`` and ``rollback``: changes a release by hand, through requests.v1."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agents.cli.context import Context, json_option, pass_context
+from agents.cli.database import open_database
+from agents.cli.indexing import Reader
+from agents.cli.options import timeout_option
+from agents.cli.output import emit
+from agents.cli.questions import choose_task
+from agents.cli.registered import open_registry
+from agents.cli.sending import SOURCE, now
+from agents.delivery.dead_letters import PREFIX
+from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from infra.settings import Settings
+from schemas.envelope import Context as Origin
+from schemas.envelope import MalformedRecord, decode, encode, new_context
+from schemas.errors import EverlearnError, Misuse
+from schemas.learning import ExperimentRequested, PromotionRequested, RollbackRequested
+from schemas.promotions import ReleaseEvent
+from schemas.registry import AdapterRecord
+from schemas.release_state import Release
+from schemas.topics import dead_letter_topic
+
+if TYPE_CHECKING:
+    from infra.sql.releases import SqlReleases
+
+DEAD_LETTERS = dead_letter_topic("requests.v1", "promoter")
+POLL_SECONDS = 0.5
+_REASON = click.option("--reason", metavar="TEXT", help="Why; it stands in the history.")
+_WAIT = click.option("--wait", is_flag=True, help="Return when it is done, and show the release.")
+_TIMEOUT = timeout_option(60.0, "With --wait: give up after so long.")
+
+Request = PromotionRequested | RollbackRequested | ExperimentRequested
+
+
+def _share(_ctx: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and 0 < value < 1):
+        raise click.BadParameter("give a part of the users between 0 and 1, such as 0.2")
+    return value
+
+
+@click.command()
+@click.argument("task")
+@click.argument("adapter", required=False)
+@click.option("--share", type=float, metavar="S", callback=_share, help="Try it on this part of the users instead.")
+@_REASON
+@_WAIT
+@_TIMEOUT
+@json_option
+@pass_context
+def promote(
+    context: Context,
+    /,
+    task: str,
+    adapter: str | None,
+    share: float | None,
+    reason: str | None,
+    wait: bool,
+    timeout: float,
+) -> None:
+    """Promote an adapter of TASK at once, without a canary.
+
+    ADAPTER is an id or its beginning; where it is left out, the newest validated adapter is meant that is not the
+    champion. With --share it answers that part of the users until it is judged by what they say, as a canary is.
+    """
+    if share is not None and reason is not None:
+        raise Misuse("--reason goes with a promotion and not with --share: leave one of them out")
+    settings = context.settings
+    choose_task(task, settings.tasks)
+    with _releases(settings) as releases:
+        release = releases.current(task)
+    with open_registry(settings) as registry:
+        registered = registry.adapters(task)
+    chosen = choose_adapter(registered, release, adapter).adapter_id
+    event: Request = PromotionRequested(task=task, adapter_id=chosen, reason=reason)
+    asked = f"asked to promote {chosen} for {task}"
+    if share is not None:
+        event = ExperimentRequested(task=task, adapter_id=chosen, share=share)
+        asked = f"asked to try {chosen} on {share:.0%} of the users of {task}"
+    _request(context, event, asked, timeout if wait else None)
+
+
+@click.command()
+@click.argument("task")
+@_REASON
+@_WAIT
+@_TIMEOUT
+@json_option
+@pass_context
+def rollback(context: Context, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
+    """Take back the canary of TASK that is under way, or else return to the adapter before the champion."""
+    settings = context.settings
+    choose_task(task, settings.tasks)
+    with _releases(settings) as releases:
+        release = releases.current(task)
+    if release.stage == "steady" and release.champion is None:
+        raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
+    event = RollbackRequested(task=task, reason=reason)
+    leaves = release.champion if release.stage == "steady" else release.challenger
+    _request(context, event, f"asked to take {leaves} of {task} back", timeout if wait else None)
+
+
+def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: str | None) -> AdapterRecord:
+    """The adapter that is meant. ``records``: all of the task, newest first. Raises EverlearnError, saying why."""
+    task = release.task
+    if wanted is None:
+        usable = (each for each in records if each.state == "validated" and each.adapter_id != release.champion)
+        record = next(usable, None)
+        if record is None:
+            raise EverlearnError(
+                f"no validated adapter of {task} is there that is not its champion: see 'everlearn adapters list', "
+                f"or run 'everlearn train {task}'"
+            )
+        return record
+    found = [each for each in records if each.adapter_id.startswith(wanted)]
+    if not found:
+        raise EverlearnError(f"the registry knows no adapter {wanted!r} of {task}: see 'everlearn adapters list'")
+    if len(found) > 1:
+        names = ", ".join(each.adapter_id for each in found[:3])
+        raise EverlearnError(f"{len(found)} adapters of {task} begin with {wanted!r}: {names}; give more of the id")
+    [record] = found
+    if record.adapter_id == release.champion:
+        raise EverlearnError(f"{record.adapter_id} is the champion of {task} already")
+    if record.state == "rejected":
+        raise EverlearnError(f"{record.adapter_id} was rejected: {'; '.join(record.reasons)}; name another adapter")
+    if record.state != "validated":
+        raise EverlearnError(f"{record.adapter_id} is not validated yet: wait for it, see 'everlearn adapters list'")
+    return record
+
+
+def wait_for_release(
+    reader: Reader, request_id: str, *, patience_seconds: float, clock: Callable[[], float] = time.monotonic
+) -> ReleaseEvent | str | None:
+    """The release that a request led to, or the promoter's reason against it; None when neither came in time."""
+    deadline = clock() + patience_seconds
+    while clock() < deadline:
+        for record in reader.poll(POLL_SECONDS):
+            headers = dict(record.headers)
+            if record.position.topic == DEAD_LETTERS:
+                if headers.get("ce_id") == request_id.encode():
+                    return headers.get(f"{PREFIX}message", b"").decode(errors="replace")
+                continue
+            try:
+                event, context = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
+            except MalformedRecord:
+                continue  # somebody else's record; 'tail' shows what is wrong with it
+            if isinstance(event, ReleaseEvent) and context.causation_id == request_id:
+                return event
+    return None
+
+
+def _request(context: Context, event: Request, asked: str, patience_seconds: float | None) -> None:
+    """Sends the request; with patience it waits for what comes of it and shows that."""
+    config = KafkaClientConfig.from_settings(context.settings)
+    origin = new_context(SOURCE, now=now())
+    if patience_seconds is None:
+        _send(config, event, origin)
+        _show(context, event.model_dump(mode="json", exclude_none=True), asked)
+        return
+    # Positioned before the request is sent, so that no word of the promoter is missed.
+    with RecordReader(config, ["promotions.v1", DEAD_LETTERS], from_end=True) as reader:
+        _send(config, event, origin)
+        came = wait_for_release(reader, origin.id, patience_seconds=patience_seconds)
+    if came is None:
+        raise EverlearnError(
+            f"{asked}, but nothing came of it in {patience_seconds:g} s: see with 'everlearn status' whether a "
+            "promoter is ready, or wait longer with --timeout"
+        )
+    if isinstance(came, str):
+        raise EverlearnError(f"the promoter refused: {came}")
+    _show(context, came.model_dump(mode="json"), release_sentence(came))
+
+
+def release_sentence(event: ReleaseEvent) -> str:
+    """A release in words: ``routing: sequence 5, champion ab12…, challenger cd34… for 20% of the users``."""
+    text = f"{event.task}: sequence {event.sequence}, champion {event.champion or 'none (the base model alone)'}"
+    if event.challenger is not None and event.stage != "steady":
+        text += f", challenger {event.challenger} for {event.share:.0%} of the users"
+    return text
+
+
+def _send(config: KafkaClientConfig, event: Request, origin: Origin) -> None:
+    with RecordPublisher(config) as publisher:
+        publisher.publish([encode(event, origin)])
+
+
+def _show(context: Context, fields: dict[str, Any], sentence: str) -> None:
+    if context.json:
+        emit(fields)
+    else:
+        click.echo(sentence)
+
+
+@contextmanager
+def _releases(settings: Settings) -> Iterator[SqlReleases]:
+    from infra.sql.releases import SqlReleases
+
+    with open_database(settings) as database:
+        yield SqlReleases(database)

@@ -1,0 +1,122 @@
+"""``status``: the workers, how they are, and where Kafka and Milvus are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agents.cli.context import Context, json_option, pass_context
+from agents.cli.output import columns, emit, note
+from schemas.errors import EverlearnError, Unavailable
+
+if TYPE_CHECKING:
+    from infra.kafka.fleet import Report
+    from infra.local.supervisor import Process
+    from infra.settings import Settings
+
+
+@click.command()
+@json_option
+@pass_context
+def status(context: Context, /) -> int:
+    """Show the workers, their lag and the endpoints. Exit code 0 when all are ready, 1 otherwise."""
+    found = gather(context.settings)
+    if context.json:
+        emit(found)
+    else:
+        _show(found)
+    return 0 if found["ready"] else 1
+
+
+def gather(settings: Settings) -> dict[str, Any]:
+    """One object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where something is known to be wrong."""
+    from infra.kafka import KafkaClientConfig
+    from infra.kafka.fleet import Fleet, alive, silence_bound
+    from infra.local.endpoints import read_endpoints
+    from infra.local.supervisor import Supervisor
+    from infra.local.supervisord_conf import AGENTS
+
+    supervisor = Supervisor(settings.run_folder)
+    problem, processes, reports = None, [], {}
+    try:
+        if supervisor.running:
+            processes = [each for each in supervisor.processes() if each.group == AGENTS]
+        elif _needs_stack(settings):
+            raise Unavailable(f"nothing runs in {settings.home}: start it with 'everlearn up'")
+        with Fleet(KafkaClientConfig.from_settings(settings)) as fleet:
+            silence = silence_bound(settings.worker.heartbeat_seconds)
+            reports = alive(fleet.reports(), now=datetime.now(UTC), silence=silence)
+    except EverlearnError as error:
+        problem = str(error)
+    workers = describe(reports, processes)
+    found: dict[str, Any] = {
+        "ready": problem is None and bool(workers) and all(worker["ready"] for worker in workers),
+        "workers": workers,
+        "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
+    }
+    return found if problem is None else {**found, "problem": problem}
+
+
+def describe(reports: dict[str, Report], processes: list[Process]) -> list[dict[str, Any]]:
+    """A row for each living worker, and for each supervised one that has not spoken since it was started."""
+    pids = {process.name: process.pid for process in processes}
+    rows = []
+    for name, report in reports.items():
+        worker = report.worker
+        if pids.get(name, worker.pid) != worker.pid:
+            continue  # the word of the process that was here before
+        rows.append(
+            {
+                "agent": worker.agent,
+                "worker": name,
+                "pid": worker.pid,
+                "host": worker.host,
+                "ready": worker.state == "ready",
+                "state": worker.state,
+                "lag": worker.lag,
+                "serves": [each.model_dump(mode="json") for each in worker.serves],
+                "detail": worker.detail,
+            }
+        )
+    silent = [process for process in processes if process.name not in {row["worker"] for row in rows}]
+    rows += [
+        {
+            "agent": process.name.rpartition("-")[0],
+            "worker": process.name,
+            "pid": process.pid,
+            "host": None,
+            "ready": False,
+            "state": "starting" if process.pid else process.state.lower(),
+            "lag": None,
+            "serves": [],
+            "detail": None,
+        }
+        for process in silent
+    ]
+    return sorted(rows, key=lambda row: str(row["worker"]))
+
+
+def _show(found: dict[str, Any]) -> None:
+    if found["workers"]:
+        head = ("worker", "pid", "state", "lag", "serves", "detail")
+        rows = [[worker[name] for name in head[:4]] + _serving(worker) for worker in found["workers"]]
+        click.echo(columns(head, rows))
+    for name, place in found["endpoints"].items():
+        click.echo(f"{name}: {place}")
+    if "problem" in found:
+        note(f"error: {found['problem']}")
+    elif not found["ready"]:
+        note("not ready")
+
+
+def _serving(worker: dict[str, Any]) -> list[object]:
+    serves = [f"{each['task']}: {', '.join(each['adapters']) or 'base'}" for each in worker["serves"]]
+    return ["; ".join(serves), worker["detail"] or ""]
+
+
+def _needs_stack(settings: Settings) -> bool:
+    from infra.policies import EMBEDDED
+
+    return EMBEDDED in (settings.kafka.bootstrap_servers, settings.milvus.uri)

@@ -1,0 +1,43 @@
+"""A run's child process: ``python -m agents.delivery.child MODULE:FUNCTION FOLDER PARENT_PID NICENESS``.
+
+Niced, so that serving goes first, and bound to its parent, so that a run taken over is not done twice at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from schemas.errors import EverlearnError
+
+_PR_SET_PDEATHSIG = 1
+SAID = 3
+"""The exit code of a run whose last line on stderr says all that its reader needs."""
+
+
+def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
+    """Calls the function with (arguments, folder) and leaves its JSON object in ``result.json``."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the parent is gone")
+    os.nice(niceness)
+    module, _, function = entry.partition(":")
+    arguments = json.loads((folder / "arguments.json").read_text())
+    try:
+        result = getattr(importlib.import_module(module), function)(arguments, folder)
+    except EverlearnError as error:
+        sys.stderr.write(" ".join(str(error).split()) + "\n")
+        sys.exit(SAID)
+    unfinished = folder / "result.json.part"
+    unfinished.write_text(json.dumps(result))
+    unfinished.replace(folder / "result.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,246 @@
+"""At least once in, outcomes exactly once: what happens to a batch of messages between reading and acking.
+
+``deliver`` returns when every message is finished: its outcome is committed and its outputs are confirmed, or it lies
+in the dead-letter topic. Only then may the caller ack. It knows nothing of Faust; ``stream.py`` alone acks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from agents.delivery.dead_letters import Failure, dead_letter, dead_letter_identity
+from agents.delivery.in_flight import Suspects
+from agents.delivery.outbox import Cause, OnStep, Outbox, no_hook
+from agents.delivery.worker import BatchHandler
+from schemas.delivery import Message
+from schemas.envelope import MalformedRecord, Received, decode
+from schemas.errors import AlreadyJournaled, EngineCrashed, InvalidEvent, Unavailable
+from schemas.event import Event
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long failing messages are tried."""
+
+    attempts: int = 5
+    """Attempts at one message whose error is unknown, before it is dead-lettered."""
+    within_seconds: float = 30.0
+    """From its first failure on, without what was spent waiting for something that was away."""
+    first_pause_seconds: float = 0.25
+    longest_pause_seconds: float = 5.0
+    crashes: int = 3
+    """How often a message may bring down the engine, or the process, alone, before it is dead-lettered."""
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after the ``attempt``-th failure, doubling."""
+        return float(min(self.longest_pause_seconds, self.first_pause_seconds * 2 ** min(attempt - 1, 16)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    message: Message
+    received: Received[Event]
+
+
+class Delivery:
+    """Delivers messages to one agent's handler."""
+
+    def __init__(
+        self,
+        handle: BatchHandler,
+        outbox: Outbox,
+        suspects: Suspects,
+        *,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        policy: RetryPolicy | None = None,
+        on_step: OnStep = no_hook,
+    ) -> None:
+        self._handle = handle
+        self._outbox = outbox
+        self._suspects = suspects
+        self._clock = clock
+        self._sleep = sleep
+        self._policy = policy or RetryPolicy()
+        self._on_step = on_step
+        self.waiting: str | None = None
+        """Why delivery waits, such as a broker that does not answer; None while it does not."""
+        self.progressed_at = time.monotonic()
+        """When a step was last made or waiting was last renewed; the watchdog looks at it."""
+
+    async def deliver(self, messages: Sequence[Message]) -> None:
+        """Finishes every message; raises only what stops the process."""
+        items: list[_Item] = []
+        for message in messages:
+            item = await self._decode(message)
+            if item is not None:
+                items.append(item)
+        await self._patiently(lambda: self._deliver_items(items))
+
+    async def _deliver_items(self, items: list[_Item]) -> None:
+        unfinished = await self._pass_over_finished(items)
+        together, alone = await self._suspects.among([item.message.position for item in unfinished])
+        for item in unfinished:
+            if item.message.position in alone:
+                await self._deliver_suspect(item)
+        # Only what is really begun is marked: a mark on finished events would hide the killer behind them.
+        if again := [item for item in unfinished if item.message.position in together]:
+            await self._begin(again, self._suspects.begin_again([item.message.position for item in again]))
+        if others := [item for item in unfinished if item.message.position not in together | alone]:
+            await self._begin(others, self._suspects.begin([item.message.position for item in others]))
+
+    async def _pass_over_finished(self, items: list[_Item]) -> list[_Item]:
+        """What is neither journaled nor dead-lettered; what a crash left unpublished of the rest is published."""
+        found = await self._outbox.find([name for item in items for name in _names(item)])
+        if found:
+            await self._outbox.settle([], [], found)
+        return [item for item in items if found.keys().isdisjoint(_names(item))]
+
+    async def _deliver_suspect(self, item: _Item) -> None:
+        failure = self._suspects.verdict(item.message.position)
+        if failure is not None:
+            await self._give_up(item.message, failure)
+            return
+        await self._begin([item], self._suspects.begin_alone(item.message.position))
+
+    async def _begin(self, items: list[_Item], mark: Awaitable[None]) -> None:
+        await mark
+        self._step("begun", items)
+        await self._process(items)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _decode(self, message: Message) -> _Item | None:
+        now = self._clock()
+        try:
+            event, context = decode(message.position.topic, message.value, message.headers, now=now)
+        except MalformedRecord as error:
+            await self._give_up(
+                message, Failure(error="InvalidEvent", message=str(error), attempts=1, first_failure=now)
+            )
+            return None
+        return _Item(message=message, received=Received(event=event, context=context, position=message.position))
+
+    # -- handling ----------------------------------------------------------------------------------------------------
+
+    async def _process(self, items: list[_Item]) -> None:
+        """Attempts the items until each is finished, bisecting when the batch fails."""
+        attempts = failures = crashes = 0
+        failing_since = waited = 0.0
+        first_failure: datetime | None = None
+        while True:
+            attempts += 1
+            began = time.monotonic()
+            try:
+                await self._attempt(items, first=attempts == 1)
+                return
+            except AlreadyJournaled:
+                continue  # another worker was first: the journal now holds what it published
+            except EngineCrashed as error:
+                crashes += 1
+                problem: Exception = error
+            except Unavailable as error:
+                await self._wait(error, attempts)
+                waited += time.monotonic() - began if failures else 0.0
+                continue
+            except InvalidEvent as error:
+                problem = error
+            except Exception as error:  # noqa: BLE001  # whatever a handler raises is retried, then dead-lettered
+                problem = error
+            failures += 1
+            first_failure = first_failure or self._clock()
+            now = self.progressed_at = time.monotonic()
+            failing_since = failing_since or now
+            log.warning(
+                "failed", agent=self._outbox.agent, events=len(items), attempt=failures, error=_describe(problem)
+            )
+            if len(items) > 1:
+                middle = len(items) // 2
+                await self._process(items[:middle])
+                await self._process(items[middle:])
+                return
+            if self._is_hopeless(problem, failures, crashes, now - failing_since - waited):
+                failure = Failure(
+                    error=type(problem).__name__,
+                    message=str(problem) or repr(problem),
+                    attempts=failures,
+                    first_failure=first_failure,
+                )
+                await self._give_up(items[0].message, failure)
+                return
+            await self._sleep(self._policy.pause(failures))
+
+    def _is_hopeless(self, problem: Exception, failures: int, crashes: int, seconds: float) -> bool:
+        if isinstance(problem, InvalidEvent):
+            return True
+        if isinstance(problem, EngineCrashed):
+            return crashes >= self._policy.crashes
+        return failures >= self._policy.attempts or seconds >= self._policy.within_seconds
+
+    async def _attempt(self, items: Sequence[_Item], *, first: bool) -> None:
+        identities = list(dict.fromkeys(item.received.identity for item in items))
+        found = {} if first else await self._outbox.find(identities)
+        fresh = {item.received.identity: item.received for item in reversed(items)}
+        batch = [fresh[identity] for identity in identities if identity not in found]
+        outcomes = await self._handle(batch) if batch else []
+        self._step("handled", items)
+        causes = [Cause(identity=received.identity, context=received.context) for received in batch]
+        await self._outbox.settle(causes, outcomes, found)
+        self.waiting = None
+        self._step("finished", items)
+
+    # -- waiting and giving up -----------------------------------------------------------------------------------------
+
+    async def _patiently(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Repeats what can be repeated while SQL or Kafka is away."""
+        attempt = 0
+        while True:
+            try:
+                await action()
+                return
+            except AlreadyJournaled:
+                continue
+            except Unavailable as error:
+                attempt += 1
+                await self._wait(error, attempt)
+
+    async def _wait(self, error: Unavailable, attempt: int) -> None:
+        if self.waiting is None:
+            log.warning("waiting", agent=self._outbox.agent, reason=str(error))
+        self.waiting = str(error)
+        self.progressed_at = time.monotonic()
+        await self._sleep(self._policy.pause(attempt))
+
+    async def _give_up(self, message: Message, failure: Failure) -> None:
+        """Puts the message into the dead-letter topic; returns once Kafka confirmed it."""
+        log.error(
+            "dead-lettered",
+            agent=self._outbox.agent,
+            position=str(message.position),
+            error=failure.error,
+            message=failure.message,
+        )
+        letter = dead_letter(message, self._outbox.agent, failure)
+        await self._patiently(lambda: self._outbox.record(dead_letter_identity(message.position), [letter]))
+        self.progressed_at = time.monotonic()
+
+    def _step(self, name: str, items: Sequence[_Item]) -> None:
+        self.progressed_at = time.monotonic()
+        self._on_step(name, [item.received.identity for item in items])
+
+
+def _names(item: _Item) -> tuple[str, str]:
+    """Under which a message may be journaled: as done, or as a dead letter."""
+    return item.received.identity, dead_letter_identity(item.message.position)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

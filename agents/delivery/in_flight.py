@@ -1,0 +1,119 @@
+"""Who killed the last process? Marks of what was begun, so that an event that brings its worker down is found.
+
+Before a batch is handled its offsets are written down. Whoever takes over after a crash handles it once more together,
+for most processes die of something else, and its events one at a time would take much longer. After a second crash they
+are handled so, counting, and the one that killed its process again and again is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from agents.delivery.dead_letters import Failure
+from agents.delivery.ports import InFlightMarks
+from schemas.delivery import InFlight
+from schemas.envelope import Position
+
+
+class Suspects:
+    """The in-flight marks of one agent, seen by one life of one of its workers."""
+
+    def __init__(
+        self, agent: str, marks: InFlightMarks, *, life: str, clock: Callable[[], datetime], crashes: int
+    ) -> None:
+        self._agent = agent
+        self._marks = marks
+        self._life = life
+        self._clock = clock
+        self._crashes = crashes
+        self._known: dict[tuple[str, int], InFlight] | None = None
+
+    def forget(self) -> None:
+        """Reads the marks anew before the next batch; to be called whenever partitions were assigned."""
+        self._known = None
+
+    async def among(self, positions: Sequence[Position]) -> tuple[set[Position], set[Position]]:
+        """Those that another life had begun: to be handled together once more, and one at a time."""
+        if self._known is None:
+            marks = await asyncio.to_thread(self._marks.read, self._agent)
+            self._known = {(mark.topic, mark.partition): mark for mark in marks}
+        together, alone = set[Position](), set[Position]()
+        for position in positions:
+            mark = self._mark_of(position)
+            if mark is not None and mark.first <= position.offset <= max(mark.last, mark.suspects_to):
+                (alone if mark.alone or mark.attempts > 1 else together).add(position)
+        return together, alone
+
+    def _mark_of(self, position: Position) -> InFlight | None:
+        mark = (self._known or {}).get((position.topic, position.partition))
+        return mark if mark is not None and mark.life != self._life else None
+
+    def verdict(self, position: Position) -> Failure | None:
+        """Why a suspect is given up, or None while it deserves another attempt."""
+        mark = self._mark_of(position)
+        attempts = self._attempts_alone(mark, position)
+        if mark is None or attempts < self._crashes:
+            return None
+        return Failure(
+            error="ProcessKilled",
+            message=f"it brought its worker down {attempts} times when handled alone",
+            attempts=attempts,
+            first_failure=mark.since,
+        )
+
+    async def begin(self, positions: Sequence[Position]) -> None:
+        """Marks a batch."""
+        marks = self._batch_marks(positions)
+        await asyncio.to_thread(self._marks.write, self._agent, list(marks.values()))
+        if self._known is not None:
+            self._known.update(marks)
+
+    async def begin_again(self, positions: Sequence[Position]) -> None:
+        """Marks suspects that are handled together once more; those behind them, not there yet, stay suspects."""
+        marks = []
+        for where, mark in self._batch_marks(positions).items():
+            before = (self._known or {}).get(where, mark)
+            marks.append(replace(mark, attempts=2, suspects_to=max(before.last, before.suspects_to)))
+        await asyncio.to_thread(self._marks.write, self._agent, marks)
+
+    def _batch_marks(self, positions: Sequence[Position]) -> dict[tuple[str, int], InFlight]:
+        now = self._clock()
+        marks: dict[tuple[str, int], InFlight] = {}
+        for position in positions:
+            where = (position.topic, position.partition)
+            mark = marks.get(where) or self._new_mark(position, now)
+            first, last = min(mark.first, position.offset), max(mark.last, position.offset)
+            marks[where] = replace(mark, first=first, last=last)
+        return marks
+
+    async def begin_alone(self, position: Position) -> None:
+        """Marks a suspect that is handled alone, and counts the attempt."""
+        before = self._mark_of(position)
+        attempts = self._attempts_alone(before, position)
+        mark = replace(self._new_mark(position, self._clock()), alone=True, attempts=attempts + 1)
+        if before is not None:
+            since = before.since if attempts else mark.since
+            mark = replace(mark, since=since, suspects_to=max(before.last, before.suspects_to))
+        await asyncio.to_thread(self._marks.write, self._agent, [mark])
+
+    def _new_mark(self, position: Position, now: datetime) -> InFlight:
+        return InFlight(
+            topic=position.topic,
+            partition=position.partition,
+            first=position.offset,
+            last=position.offset,
+            suspects_to=-1,
+            attempts=1,
+            alone=False,
+            life=self._life,
+            since=now,
+        )
+
+    @staticmethod
+    def _attempts_alone(mark: InFlight | None, position: Position) -> int:
+        if mark is None or not mark.alone or mark.first != position.offset:
+            return 0
+        return mark.attempts

@@ -1,0 +1,157 @@
+"""The transactional outbox: an outcome's change, its journal row and its encoded outputs are one SQL transaction.
+
+Whatever dies afterwards, the journal says what was published or still must be, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.ports import Database, Journal, Publisher, RunStore
+from schemas.delivery import Entry
+from schemas.envelope import Context, Record, derived_id, encode, output_context
+from schemas.errors import InvalidEvent
+from schemas.topics import MAX_RECORD_BYTES
+
+log = structlog.get_logger()
+
+OnStep = Callable[[str, Sequence[str]], None]
+"""Told the name of each step and the identities it is about; tests inject faults through it."""
+
+_HEADROOM_BYTES = 64 * 1024
+
+
+def no_hook(step: str, identities: Sequence[str]) -> None:
+    """The hook of production: nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """What an outcome is the outcome of: an event, a tick, a finished run."""
+
+    identity: str
+    context: Context
+
+
+class Outbox:
+    """Commits outcomes and publishes their outputs, for one agent."""
+
+    def __init__(
+        self,
+        agent: str,
+        *,
+        database: Database,
+        journal: Journal,
+        runs: RunStore,
+        publisher: Publisher,
+        clock: Callable[[], datetime],
+        on_step: OnStep = no_hook,
+    ) -> None:
+        self.agent = agent
+        self._database = database
+        self._journal = journal
+        self._runs = runs
+        self._publisher = publisher
+        self._clock = clock
+        self._on_step = on_step
+
+    async def find(self, identities: Sequence[str]) -> dict[str, Entry]:
+        """What is journaled of these already."""
+        return await asyncio.to_thread(self._journal.find, self.agent, identities)
+
+    async def settle(self, causes: Sequence[Cause], outcomes: Sequence[Outcome], found: dict[str, Entry]) -> None:
+        """Commits the outcomes, publishes them and what ``found`` left unpublished, and marks all as published."""
+        committed = await asyncio.to_thread(self._commit, causes, outcomes) if causes else {}
+        self._on_step("committed", list(committed))
+        unpublished = {identity: list(entry.outputs) for identity, entry in found.items() if not entry.published}
+        unpublished.update(committed)
+        await self._publish(unpublished)
+        for outcome in outcomes:
+            if outcome.after is not None:
+                await self._hasten(outcome.after)
+
+    async def record(self, identity: str, records: Sequence[Record]) -> None:
+        """Journals and publishes records that belong to no outcome, such as a dead letter; once."""
+        entry = (await self.find([identity])).get(identity)
+        if entry is not None and entry.published:
+            return
+        if entry is None:
+            await asyncio.to_thread(self._add, identity, records)
+            entry = Entry(outputs=tuple(records), published=False)
+        await self._publish({identity: list(entry.outputs)})
+
+    async def relay(self, source: str, older_than_seconds: float = 5.0) -> int:
+        """Publishes what a crash left of causes that no topic delivers again: ticks and runs. Returns how many."""
+        before = self._clock() - timedelta(seconds=older_than_seconds)
+        left = await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ", before)
+        await self._publish({identity: list(entry.outputs) for identity, entry in left.items()})
+        return len(left)
+
+    async def prune(self, days: float) -> int:
+        """Forgets what was published so long ago that no topic delivers it again. Returns how many."""
+        before = self._clock() - timedelta(days=days)
+        return await asyncio.to_thread(self._journal.prune, self.agent, before)
+
+    def _add(self, identity: str, records: Sequence[Record]) -> None:
+        with self._database.transaction():
+            self._journal.add(self.agent, identity, records, self._clock())
+
+    def _commit(self, causes: Sequence[Cause], outcomes: Sequence[Outcome]) -> dict[str, list[Record]]:
+        now = self._clock()
+        committed: dict[str, list[Record]] = {}
+        with self._database.transaction():
+            for cause, outcome in zip(causes, outcomes, strict=True):
+                more = outcome.effect() if outcome.effect is not None else ()
+                outputs = [*outcome.outputs, *(each for each in more if isinstance(each, Output))]
+                runs = [*outcome.runs, *(each for each in more if isinstance(each, RunRequest))]
+                committed[cause.identity] = [self._encode(cause, i, output, now) for i, output in enumerate(outputs)]
+                for ordinal, run in enumerate(runs):
+                    run_id = derived_id(cause.context.source, cause.context.id, self.agent, "run", ordinal)
+                    self._runs.add(self.agent, run_id, run.kind, run.arguments, context=_as_json(cause.context), at=now)
+            self._journal.add_many(self.agent, list(committed.items()), now)
+        return committed
+
+    def _encode(self, cause: Cause, ordinal: int, output: Output, now: datetime) -> Record:
+        record = encode(output.event, output_context(cause.context, self.agent, ordinal, output.time or now))
+        size = len(record.value or b"")
+        if size > MAX_RECORD_BYTES - _HEADROOM_BYTES:
+            raise InvalidEvent(f"its {output.event.type} would have {size} bytes, more than a topic takes")
+        return record
+
+    async def _publish(self, unpublished: dict[str, list[Record]]) -> None:
+        left = [identity for identity, outputs in unpublished.items() if outputs]
+        if not left:
+            return
+        await self._publisher.publish([record for identity in left for record in unpublished[identity]])
+        self._on_step("published", left)
+        await asyncio.to_thread(self._journal.mark_published, self.agent, left)
+        self._on_step("marked", left)
+
+    async def _hasten(self, after: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(after)
+        except Exception as error:  # noqa: BLE001  # what it hastens happens by a tick as well
+            log.warning("postponed", agent=self.agent, error=f"{type(error).__name__}: {error}")
+
+
+def _as_json(context: Context) -> dict[str, str]:
+    values = {
+        "id": context.id,
+        "source": context.source,
+        "time": context.time.isoformat(),
+        "correlation_id": context.correlation_id,
+        "causation_id": context.causation_id,
+        "traceparent": context.traceparent,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def context_of(values: dict[str, str]) -> Context:
+    """The context that a run was asked for with, read back from its row."""
+    return Context(**{**values, "time": datetime.fromisoformat(values["time"])})  # type: ignore[arg-type]  # str -> datetime

@@ -1,0 +1,209 @@
+"""Runs: work of minutes or hours, in a niced child process, held by a lease, so that no partition waits for it.
+
+A run's row is written in the journal's transaction of the event that asked for it. A worker claims it, renews its
+lease while the child works, and journals its result like an event's. A dead worker's run is taken over, in the same
+folder, so that the child can resume.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from agents.delivery.child import SAID
+from agents.delivery.outbox import Cause, Outbox, context_of
+from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.ports import RunStore
+from agents.delivery.worker import RunKind
+from schemas.delivery import Claim
+from schemas.envelope import Context, derived_id, identity
+from schemas.errors import AlreadyJournaled, Unavailable
+
+log = structlog.get_logger()
+
+PROGRESS_SECONDS = 1.0
+_TAIL_BYTES = 2000
+
+
+class RunFailed(Exception):
+    """A child process ended without a result; the message is the end of what it said."""
+
+
+class RunLost(Exception):
+    """Another worker holds the run by now."""
+
+
+class Runner:
+    """Claims and does the runs of one agent, one at a time in this worker."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        runs: RunStore,
+        kinds: dict[str, RunKind],
+        *,
+        worker: str,
+        folder: Path,
+        clock: Callable[[], datetime],
+        lease_seconds: float = 30.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._outbox = outbox
+        self._runs = runs
+        self._kinds = kinds
+        self._worker = worker
+        self._folder = folder
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._sleep = sleep
+
+    async def run(self, poll_seconds: float = 0.5) -> None:
+        """Works until cancelled."""
+        while True:
+            try:
+                if await self.work():
+                    continue
+            except Unavailable as error:
+                log.warning("waiting", agent=self._outbox.agent, reason=str(error))
+            await self._sleep(poll_seconds)
+
+    async def work(self) -> bool:
+        """Does one run if one is due; tells whether it did."""
+        claim = await asyncio.to_thread(self._claim)
+        if claim is None:
+            return False
+        kind = self._kinds.get(claim.kind)
+        log.info("run started", run=claim.run_id, kind=claim.kind, attempt=claim.attempt)
+        try:
+            if kind is None:
+                raise RunFailed(f"this worker knows no run of kind {claim.kind}")
+            result = await self._do(kind, claim)
+        except RunLost:
+            log.warning("run lost", run=claim.run_id)
+        except RunFailed as error:
+            log.warning("run failed", run=claim.run_id, attempt=claim.attempt, error=str(error))
+            if kind is not None and claim.attempt < kind.max_attempts:
+                await asyncio.to_thread(self._release, claim)
+            else:
+                outcome = kind.failed(claim, str(error)) if kind is not None else Outcome()
+                await self._finish(claim, "failed", {"error": str(error)}, outcome)
+        else:
+            await self._finish(claim, "done", result, kind.done(claim, result))
+        return True
+
+    def _claim(self) -> Claim | None:
+        now = self._clock()
+        return self._runs.claim(self._outbox.agent, self._worker, now=now, lease_seconds=self._lease_seconds)
+
+    def _release(self, claim: Claim) -> None:
+        pause = float(2**claim.attempt)
+        self._runs.release(claim.run_id, self._worker, now=self._clock(), retry_in_seconds=pause)
+
+    async def _do(self, kind: RunKind, claim: Claim) -> dict[str, Any]:
+        folder = self._folder / claim.run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "result.json").is_file():
+            return _result(folder, 0)  # an earlier attempt ended, but its result could not be written down
+        (folder / "arguments.json").write_text(json.dumps(claim.arguments))
+        with (folder / "log").open("ab") as output:
+            module = [sys.executable, "-m", "agents.delivery.child"]
+            command = [*module, kind.entry, str(folder), str(os.getpid()), str(kind.niceness)]
+            child = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+        try:
+            await self._watch(child, claim, folder)
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        return _result(folder, child.returncode)
+
+    async def _watch(self, child: asyncio.subprocess.Process, claim: Claim, folder: Path) -> None:
+        """Renews the lease and writes down the progress until the child ends."""
+        renew_at = time.monotonic() + self._lease_seconds / 3
+        told: dict[str, Any] = {}
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), min(PROGRESS_SECONDS, self._lease_seconds / 3))
+                return
+            try:
+                if (progress := read_progress(folder)) != told:
+                    await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
+                    told = progress
+                if time.monotonic() < renew_at:
+                    continue
+                held = await asyncio.to_thread(self._renew, claim)
+                renew_at = time.monotonic() + self._lease_seconds / 3
+            except Unavailable as error:
+                log.warning("waiting", run=claim.run_id, reason=str(error))
+                continue  # if SQL stays away longer than the lease, the next renewal tells whether we lost it
+            if not held:
+                raise RunLost(claim.run_id)
+
+    def _renew(self, claim: Claim) -> bool:
+        now = self._clock()
+        return self._runs.renew(claim.run_id, self._worker, now=now, lease_seconds=self._lease_seconds)
+
+    async def _finish(self, claim: Claim, state: str, result: dict[str, Any], outcome: Outcome) -> None:
+        def effect() -> list[Output | RunRequest]:
+            if not self._runs.finish(claim.run_id, self._worker, state=state, result=result, now=self._clock()):
+                raise RunLost(claim.run_id)
+            return list(outcome.effect()) if outcome.effect is not None else []
+
+        asked = context_of(claim.context)
+        event_id = derived_id(self._outbox.agent, "run", claim.run_id)
+        context = Context(
+            id=event_id,
+            source=runs_source(self._outbox.agent),
+            time=self._clock(),
+            correlation_id=asked.correlation_id or asked.id,
+            causation_id=asked.id,
+            traceparent=asked.traceparent,
+        )
+        cause = Cause(identity=identity(context), context=context)
+        with contextlib.suppress(RunLost, AlreadyJournaled):
+            await self._outbox.settle([cause], [replace(outcome, effect=effect)], {})
+            log.info("run ended", run=claim.run_id, state=state)
+
+
+def runs_source(agent: str) -> str:
+    """The CloudEvents source of what an agent's runs lead to."""
+    return f"/everlearn/{agent}/runs"
+
+
+def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
+    """For the child: how far it is, from 0 to 1, and in words; the worker writes it down for whoever waits."""
+    unfinished = folder / "progress.json.part"
+    unfinished.write_text(json.dumps({"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}))
+    unfinished.replace(folder / "progress.json")
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What the child last said; empty before it has said anything."""
+    try:
+        progress = json.loads((folder / "progress.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return progress if isinstance(progress, dict) else {}
+
+
+def _result(folder: Path, code: int | None) -> dict[str, Any]:
+    path = folder / "result.json"
+    if code == 0 and path.is_file():
+        result = json.loads(path.read_text())
+        if isinstance(result, dict):
+            return result
+    log_file = folder / "log"
+    tail = log_file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() if log_file.is_file() else ""
+    last = tail.splitlines()[-1] if tail else "it said nothing"
+    raise RunFailed(last if code == SAID else f"exit code {code}: {last} (log: {log_file})")

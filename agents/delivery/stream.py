@@ -1,0 +1,225 @@
+"""Faust, fenced in: the one place where a message is taken from a stream and acked.
+
+Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So the acks
+are by hand here, in order, once ``deliver`` has finished a batch; whatever escapes stops the process, its offsets where
+they were. Faust loses its place at some rebalances, so what comes next of each partition is held here
+(``positions.py``). What else of Faust is switched off stands in ``stream_app.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from faust.types import TP
+from mode import CrashingSupervisor
+
+from agents.delivery.batches import batches, message_of
+from agents.delivery.faust_app import NoMemory, StreamSettings, faust_app
+from agents.delivery.group_errors import take_errors
+from agents.delivery.ports import MessageLookup
+from agents.delivery.positions import Arrival, Positions
+from schemas.delivery import Message
+from schemas.errors import Unavailable
+from schemas.topics import retry_topic
+
+log = structlog.get_logger()
+
+STILL_SECONDS = 2.0
+"""After so long without a message those that wait in Kafka should have come."""
+
+Deliver = Callable[[Sequence[Message]], Awaitable[None]]
+T = TypeVar("T")
+
+
+class Stream:
+    """The consumer group of an agent, one member of it."""
+
+    def __init__(
+        self,
+        agent: str,
+        topics: Sequence[str],
+        deliver: Deliver,
+        *,
+        batch_size: int,
+        batch_bytes: int,
+        settings: StreamSettings,
+        scratch: Path,
+        lookup: MessageLookup,
+        instance: str | None = None,
+        on_assigned: Callable[[], None] = lambda: None,
+        on_acked: Callable[[Sequence[Message]], None] = lambda messages: None,
+    ) -> None:
+        """``lookup``: asked instead of Faust's consumer, which takes two calls at a time, its fetches among them.
+
+        ``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
+        ``scratch``: an existing folder; Faust insists on making an empty one of its own below it.
+        """
+        self._deliver = deliver
+        self._batch_size = batch_size
+        self._batch_bytes = batch_bytes
+        self._lookup = lookup
+        self._on_acked = on_acked
+        self._stopping = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()  # there is no batch to wait for until it begins
+        self._positions: Positions[TP] = Positions(time.monotonic)
+        self._lagging: dict[TP, int] = {}
+        self._idle_since: float | None = None
+        self._group: asyncio.Future[None] | None = None
+        self.assigned = asyncio.Event()
+        """Set once Kafka has given this member its partitions, be it none."""
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with whatever ended the stream."""
+        self._app = faust_app(agent, settings, scratch, instance)
+        names = [name for topic in topics for name in (topic, retry_topic(topic, agent))]
+        channel = self._app.topic(
+            *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+        self._app.agent(channel, name=agent, concurrency=1, supervisor_strategy=CrashingSupervisor)(self._consume)
+
+        async def assigned(app: Any, partitions: Any, **_: Any) -> None:
+            self._positions.forget()
+            on_assigned()
+            self.assigned.set()
+
+        self._assigned_handler = assigned  # Faust's signals hold weak references
+        self._app.on_partitions_assigned.connect(assigned)
+
+    async def start(self) -> None:
+        """Joins the group; ``assigned`` tells when it has."""
+        self._app.finalize()
+        self._app.consumer._read_offset = NoMemory()
+        self._group = asyncio.ensure_future(take_errors(self._app.consumer))  # Faust's start waits for the first join
+        self._group.add_done_callback(self._left_the_group)
+        await self._app.start()
+
+    async def stop(self, seconds: float) -> None:
+        """Ends after the batch at hand, waiting at most so long for it; commits what was acked."""
+        self._stopping.set()
+        if self._group is not None:
+            self._group.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._app.stop(), seconds)
+
+    async def lag(self) -> int:
+        """Messages that wait in the partitions assigned to this member.
+
+        Those that have not come since the last call, though nothing is at work, are asked for again.
+        """
+        consumer = self._app.consumer
+        partitions = [TP(*tp) for tp in consumer.assignment()]
+        if not partitions:
+            return 0
+        bounds = await self._lookup.bounds(partitions)
+        # The committed offset has no public accessor; Faust is pinned.
+        committed = consumer._committed_offset
+        places = {tp: self._positions.next(tp) or committed.get(tp) or 0 for tp in partitions}
+        ends = {tp: bounds[tp][1] for tp in partitions}
+        waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], bounds[tp][0]))}
+        if self.idle_seconds() >= STILL_SECONDS:
+            for tp, place in waiting.items():
+                if self._lagging.get(tp) == place:
+                    await self._ask_for_what_did_not_come(tp, place, ends[tp])
+        self._lagging = waiting
+        return sum(ends[tp] - place for tp, place in waiting.items())
+
+    def idle_seconds(self) -> float:
+        """For how long no message has arrived; 0 while a batch is being handled."""
+        return 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
+
+    def ended(self) -> bool:
+        """Whether Faust itself has given up."""
+        return bool(self._app.should_stop or self._app.crashed)
+
+    async def _consume(self, stream: Any) -> None:
+        try:
+            self._drained.clear()
+            self._idle_since = time.monotonic()
+            async for batch in batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
+                self._idle_since = None
+                events = [event for event in batch if await self._is_next(event.message)]
+                messages = [message_of(event) for event in events]
+                if messages:
+                    await self._deliver(messages)
+                    for event in events:
+                        event.ack()
+                    self._on_acked(messages)
+                self._idle_since = time.monotonic()
+        except Exception as error:
+            log.exception("stream stopped", error=str(error))
+            self._crash(error)
+            raise
+        finally:
+            self._drained.set()
+
+    def _left_the_group(self, watch: asyncio.Future[None]) -> None:
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        if not self.crashed.done():
+            self.crashed.set_exception(error)
+
+    async def _is_next(self, message: Any) -> bool:
+        """Whether a message is to be delivered now; asks for those before it that exist and did not come."""
+        tp, offset = message.tp, message.offset
+        if self._positions.next(tp) is None:
+            await self._begin(tp)
+        arrival = self._positions.arrived(tp, offset)
+        if arrival is not Arrival.MISSING:
+            return arrival is Arrival.NEXT
+        expected = self._positions.next(tp) or 0
+        first = await _patiently(lambda: self._lookup.first(tp.topic, tp.partition, expected))
+        if first < offset:
+            log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
+            await self._ask(tp, first)
+            return False
+        # A transaction's marks lie between, or retention took them. Faust commits nothing behind a hole by itself.
+        self._app.consumer._committed_offset[tp] = offset
+        self._positions.begin(tp, offset + 1)
+        return True
+
+    async def _ask_for_what_did_not_come(self, tp: TP, place: int, end: int) -> None:
+        if self._positions.next(tp) is None:
+            await self._begin(tp)
+            return  # whether it still waits then is seen at the next call
+        first = await self._lookup.first(tp.topic, tp.partition, place)
+        if self._positions.next(tp) != place:
+            return  # it came meanwhile
+        if first < end:
+            log.warning("did not come", partition=f"{tp.topic}/{tp.partition}", first=first)
+            await self._ask(tp, first)
+        else:
+            self._positions.begin(tp, end)
+
+    async def _begin(self, tp: TP) -> None:
+        """Finds where this group goes on in a partition: what Kafka has committed, not what Faust remembers."""
+        thread = self._app.consumer._thread
+        committed = await thread.call_thread(thread._ensure_consumer().committed, tp)
+        if committed is None:
+            ((committed, _),) = (await _patiently(lambda: self._lookup.bounds([tp]))).values()
+        if self._positions.next(tp) is None:  # else it began meanwhile
+            self._positions.begin(tp, int(committed))
+
+    async def _ask(self, tp: TP, offset: int) -> None:
+        self._positions.asked(tp, offset)
+        if tp in self._app.consumer.assignment():  # else it was taken from this member meanwhile
+            await self._app.consumer.seek(tp, offset)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Waits for a broker that is away, as everywhere in the recipe."""
+    while True:
+        try:
+            return await ask()
+        except Unavailable as error:
+            log.warning("waiting", reason=str(error))
+            await asyncio.sleep(STILL_SECONDS)

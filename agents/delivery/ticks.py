@@ -1,0 +1,78 @@
+"""Ticks: what must happen without traffic, at one worker of the fleet at a time, with outputs that are journaled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from agents.delivery.outbox import Cause, Outbox
+from agents.delivery.outcome import Output, RunRequest
+from agents.delivery.ports import Leases
+from agents.delivery.worker import Tick
+from schemas.envelope import Context, derived_id, identity
+from schemas.errors import AlreadyJournaled, Unavailable
+
+log = structlog.get_logger()
+
+
+def ticks_source(agent: str) -> str:
+    """The CloudEvents source of an agent's ticks."""
+    return f"/everlearn/{agent}/ticks"
+
+
+def scheduled_time(now: datetime, every_seconds: float) -> datetime:
+    """The latest multiple of the period that is not after ``now``; the same for every worker."""
+    return datetime.fromtimestamp(now.timestamp() // every_seconds * every_seconds, tz=UTC)
+
+
+class Ticker:
+    """Runs the ticks of one agent's worker."""
+
+    def __init__(self, outbox: Outbox, leases: Leases, *, holder: str, clock: Callable[[], datetime]) -> None:
+        self._outbox = outbox
+        self._leases = leases
+        self._holder = holder
+        self._clock = clock
+
+    async def run(self, tick: Tick, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Beats until cancelled. Times that were missed while no worker ran are not made up for."""
+        while True:
+            try:
+                await self.beat(tick)
+            except AlreadyJournaled:
+                pass  # another worker did this one after our lease had run out
+            except Unavailable as error:
+                log.warning("waiting", tick=tick.name, reason=str(error))
+            except Exception as error:  # noqa: BLE001  # the next beat is the retry
+                log.error("tick failed", tick=tick.name, error=f"{type(error).__name__}: {error}")
+            await sleep(min(tick.every_seconds, 1.0))
+
+    async def beat(self, tick: Tick) -> bool:
+        """Handles the scheduled time if it is due and the lease is ours; tells whether it did."""
+        name = f"tick/{self._outbox.agent}/{tick.name}"
+        now = self._clock()
+        scheduled = scheduled_time(now, tick.every_seconds)
+        last = await asyncio.to_thread(self._leases.last, name)
+        if last is not None and last >= scheduled:
+            return False
+        lease_seconds = max(30.0, 2 * tick.every_seconds)
+        if not await asyncio.to_thread(self._lease, name, now, lease_seconds):
+            return False
+        outcome = await tick.handle(scheduled)
+
+        def effect() -> Sequence[Output | RunRequest]:
+            self._leases.set_last(name, scheduled)
+            return outcome.effect() if outcome.effect is not None else ()
+
+        event_id = derived_id(self._outbox.agent, tick.name, scheduled.isoformat())
+        context = Context(id=event_id, source=ticks_source(self._outbox.agent), time=scheduled)
+        cause = Cause(identity=identity(context), context=context)
+        await self._outbox.settle([cause], [replace(outcome, effect=effect)], {})
+        return True
+
+    def _lease(self, name: str, now: datetime, seconds: float) -> bool:
+        return self._leases.acquire(name, self._holder, now=now, seconds=seconds)

@@ -1,0 +1,90 @@
+"""Makes a document's chunks, and what the embedding model reads of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, takewhile
+
+from agents.chunking.splitting import MAX_CHARACTERS, Span, split_document, split_outline
+from agents.chunking.structure import Outline, guessed_outline, markdown_outline, plain_outline
+from agents.chunking.webpage import webpage_outline
+from schemas.documents import DocumentFormat, DocumentSubmitted
+from schemas.envelope import derived_id
+from schemas.indexes import Recipe
+from schemas.retrieval import HEADING_SEPARATOR, Chunk, headings_above
+
+__all__ = ["MAX_CHARACTERS", "Span", "make_chunks", "read_outline", "split_document", "text_to_embed"]
+
+MAX_TITLE_CHARACTERS = 120
+"""Of a title that is embedded: a model reads only so many tokens, and the chunk needs them."""
+
+MAX_PREFIX_CHARACTERS = 192
+"""Of title and headings together: some 48 tokens."""
+
+_FIRST_DENSE = "\u0370"
+"""From here on, scripts have about one token a character; before it, one for four."""
+
+
+def make_chunks(
+    event: DocumentSubmitted, version: str, token_spans: Callable[[str], Sequence[Span]], recipe: Recipe
+) -> list[Chunk]:
+    """A submission's chunks; their ids depend on tenant, document, version and place alone."""
+    outline = read_outline(event.text, event.format)
+    pieces = split_outline(
+        outline, token_spans(outline.text), max_tokens=recipe.chunk_tokens, overlap_tokens=recipe.overlap_tokens
+    )
+    return [
+        Chunk(
+            chunk_id=derived_id("chunk", event.tenant, event.document_id, version, ordinal),
+            tenant=event.tenant,
+            document_id=event.document_id,
+            version=version,
+            ordinal=ordinal,
+            text=text,
+            title=event.title or outline.title,
+            uri=event.uri,
+            heading=HEADING_SEPARATOR.join(path) or None,
+            metadata=event.metadata,
+        )
+        for ordinal, (path, text) in enumerate(pieces)
+    ]
+
+
+def text_to_embed(chunk: Chunk) -> str:
+    """What the embedding model reads: title and headings say what a chunk from the middle of a document is about.
+
+    Of headings that are too long together, the outermost are left out first.
+    """
+    title = _shortened(chunk.title or "", MAX_TITLE_CHARACTERS)
+    path = headings_above(chunk.title, chunk.heading)[1 if chunk.title else 0 :]
+    room = MAX_PREFIX_CHARACTERS - _size(title)
+    kept: list[str] = []
+    for heading in reversed(path):
+        needed = _size(heading) + len(HEADING_SEPARATOR)
+        if needed > room:
+            break
+        kept.insert(0, heading)
+        room -= needed
+    if path and not kept:
+        kept = [_shortened(path[-1], room)]
+    return "\n".join(line for line in (title, HEADING_SEPARATOR.join(kept), chunk.text) if line)
+
+
+def read_outline(text: str, format: DocumentFormat | None) -> Outline:
+    """A document's sections; without a format, as Markdown if it has a Markdown heading, and as plain text if not."""
+    if format == "html":
+        return webpage_outline(text)
+    if format == "markdown":
+        return markdown_outline(text)
+    return plain_outline(text) if format == "text" else guessed_outline(text)
+
+
+def _size(text: str) -> int:
+    """In characters of a script that has four to a token."""
+    return sum(4 if each >= _FIRST_DENSE else 1 for each in text)
+
+
+def _shortened(text: str, size: int) -> str:
+    """The beginning of a text that is no greater than ``size``."""
+    sizes = accumulate(4 if each >= _FIRST_DENSE else 1 for each in text)
+    return text[: sum(1 for _ in takewhile(lambda total: total <= size, sizes))]

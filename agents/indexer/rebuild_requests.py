@@ -1,0 +1,75 @@
+"""Requests to rebuild an index become runs, and a run's end becomes an event."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Protocol
+
+from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.indexer.ports import Indexes
+from schemas.delivery import Claim, Run
+from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
+from schemas.indexes import DEFAULT_SCOPE
+
+KIND: Final = "rebuild"
+
+
+class Runs(Protocol):
+    """The table of runs."""
+
+    def unfinished(self, agent: str) -> list[Run]: ...
+
+
+class GivenUpIndexes(Indexes, Protocol):
+    """The table of indexes, where what a failed rebuild has begun is given up."""
+
+    def hold(self) -> None: ...
+
+    def retire(self, index_id: str) -> None: ...
+
+
+class Rebuilds:
+    """Starts one rebuild of an index at a time."""
+
+    def __init__(
+        self, *, agent: str, own: Collection[str], runs: Runs, indexes: GivenUpIndexes, where: Mapping[str, Any]
+    ) -> None:
+        """``own``: the tasks with an index of their own. ``where``: by which a run's process finds the settings."""
+        self._agent, self._own, self._runs, self._indexes, self._where = agent, own, runs, indexes, dict(where)
+
+    def start(self, event: IndexRebuildRequested, cause: str) -> Outcome:
+        return Outcome(effect=lambda: [self._start(event, cause)])
+
+    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+        event = IndexRebuilt(**result, task=claim.arguments["task"], cause=claim.arguments["cause"])
+        return Outcome(outputs=(Output(event=event),))
+
+    def failed(self, claim: Claim, reason: str) -> Outcome:
+        event = IndexNotRebuilt(task=claim.arguments["task"], reason=reason, cause=claim.arguments["cause"])
+        return Outcome(effect=lambda: [self._give_up(event)])
+
+    def _give_up(self, event: IndexNotRebuilt) -> Output:
+        """Inside the transaction: documents are no longer written to what was begun; there is one rebuild at a time."""
+        self._indexes.hold()
+        for index in self._indexes.active():
+            if index.state == "building" and index.scope == (event.task or DEFAULT_SCOPE):
+                self._indexes.retire(index.index_id)
+        return Output(event=event)
+
+    def _start(self, event: IndexRebuildRequested, cause: str) -> Output | RunRequest:
+        """Inside the transaction: the run, or why not."""
+        reason = self._obstacle(event.task)
+        if reason is not None:
+            return Output(event=IndexNotRebuilt(task=event.task, reason=reason, cause=cause))
+        return RunRequest(kind=KIND, arguments={**self._where, "task": event.task, "cause": cause})
+
+    def _obstacle(self, task: str | None) -> str | None:
+        if task is not None and task not in self._own:
+            return (
+                f"the task {task} has no index of its own: set chunk_tokens in [tasks.{task}], or leave out --task to "
+                "rebuild the index that it shares; if it is set, start the indexer anew"
+            )
+        for run in self._runs.unfinished(self._agent):
+            if run.kind == KIND and run.arguments.get("task") == task:
+                return f"a rebuild of this index is under way (run {run.run_id}): ask again when it has ended"
+        return None

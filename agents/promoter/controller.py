@@ -1,0 +1,150 @@
+"""Changes releases: reads the state, decides and writes, all inside the journal's transaction.
+
+Whoever else is at work waits for the lock on the task's release, and a repeated decision reads the state anew, so that
+any number of promoters, redeliveries and crashes make one history with one event a sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from agents.delivery.outcome import Output
+from agents.promoter import changes
+from agents.promoter.canary import CanaryPolicy, Verdict, is_watched, judge_canary, judge_champion
+from agents.promoter.changes import Change
+from agents.promoter.ports import Log, ReleaseStore
+from schemas.errors import InvalidEvent
+from schemas.release_state import Release
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""Answers may carry a time that is so much before the release that they were given by."""
+
+
+class ReleaseDesk:
+    """Each method runs inside a transaction, and gives the events of what it changed, each with its time."""
+
+    def __init__(self, releases: ReleaseStore, policy: CanaryPolicy, *, now: Callable[[], datetime], log: Log) -> None:
+        self._releases, self._policy, self._now, self._log = releases, policy, now, log
+
+    def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
+        """A validated adapter: its canary begins, or waits for the end of the one that is under way.
+
+        Of several that wait the newest counts. What was released before, in whatever way it ended, is not taken up.
+        """
+        release = self._releases.current(task)
+        if changes.was_released(self._releases.history(task), adapter_id):
+            self._log("adapter was released before", task=task, adapter=adapter_id)
+            return ()
+        if release.stage == "steady":
+            return self._apply([self._canary(release, adapter_id)], cause)
+        self._log("adapter waits for a canary to end", task=task, adapter=adapter_id, instead_of=release.waiting)
+        self._releases.amend(replace(release, waiting=adapter_id))
+        return ()
+
+    def promote(self, task: str, adapter_id: str, reason: str, cause: str) -> Sequence[Output]:
+        """By hand: the adapter answers everybody from now on."""
+        release = self._releases.current(task)
+        if release.champion == adapter_id:
+            self._log("adapter is the champion already", task=task, adapter=adapter_id)
+            return ()
+        return self._apply([changes.promote(release, adapter_id, reason=reason, at=self._time(release))], cause)
+
+    def experiment(self, task: str, adapter_id: str, share: float, cause: str) -> Sequence[Output]:
+        """By hand: the adapter answers a share of the users until it is judged."""
+        release = self._releases.current(task)
+        if release.champion == adapter_id:
+            raise InvalidEvent(f"{adapter_id} is the champion of {task} already: compare it with another adapter")
+        reason = f"an experiment with {share:.0%} of the users was asked for"
+        if release.challenger is not None and release.challenger != adapter_id:
+            reason += f"; it ends the canary of {release.challenger}"
+        at = self._time(release)
+        change = changes.start(release, adapter_id, stage="experiment", share=share, reason=reason, at=at)
+        return self._apply([change], cause)
+
+    def roll_back(self, task: str, reason: str, cause: str) -> Sequence[Output]:
+        """By hand: a canary that is under way is taken back, else the champion."""
+        release = self._releases.current(task)
+        if release.stage == "steady" and release.champion is None:
+            raise InvalidEvent(f"there is nothing to roll back: {task} is served by the base model alone")
+        return self._apply([self._return(release, reason)], cause)
+
+    def evaluate(self, tasks: Collection[str] | None, cause: str) -> Sequence[Output]:
+        """Judges what is under way in these tasks, or in all; cheap when nothing is."""
+        under_way = sorted(each.task for each in self._releases.all() if _is_under_way(each))
+        busy = [task for task in under_way if tasks is None or task in tasks]
+        if not busy:
+            return ()
+        self._releases.lock(busy)
+        return [output for task in busy for output in self._evaluate(task, cause)]
+
+    def lock(self, tasks: Iterable[str]) -> None:
+        """Before several tasks are changed in one transaction: in one order for everybody."""
+        self._releases.lock(tasks)
+
+    def _evaluate(self, task: str, cause: str) -> Sequence[Output]:
+        release = self._releases.current(task)
+        if not _is_under_way(release) or release.since_at is None:
+            return ()
+        counts = self._releases.counts(task, sequence=release.since_sequence, since=release.since_at - CLOCK_SKEW)
+        judge = judge_champion if is_watched(release) else judge_canary
+        return self._apply(self._steps(release, judge(release, counts, self._policy, self._now())), cause)
+
+    def _steps(self, release: Release, verdict: Verdict) -> list[Change]:
+        at, reason = self._time(release), verdict.reason
+        if verdict.step == "advance":
+            return [changes.advance(release, share=verdict.share, reason=reason, at=at)]
+        if verdict.step == "promote" and release.challenger is not None:
+            return [changes.promote(release, release.challenger, reason=reason, at=at)]
+        if verdict.step == "roll back":
+            return [self._return(release, reason)]
+        if verdict.step == "end watch":
+            self._releases.amend(replace(release, since_sequence=release.sequence, since_at=release.changed_at))
+        return []
+
+    def _return(self, release: Release, reason: str) -> Change:
+        at = self._time(release)
+        if release.stage != "steady":
+            return changes.take_back(release, reason=reason, at=at)
+        before = changes.champions(self._releases.history(release.task))[:-2]
+        return changes.return_to_previous(release, before=before[-1] if before else None, reason=reason, at=at)
+
+    def _canary(self, release: Release, adapter_id: str) -> Change:
+        share = self._policy.shares[0]
+        reason = f"the adapter was validated; it answers {share:.0%} of the users"
+        at = self._time(release)
+        return changes.start(release, adapter_id, stage="canary", share=share, reason=reason, at=at)
+
+    def _apply(self, steps: Iterable[Change], cause: str) -> list[Output]:
+        """Writes the changes down, and the canary that waited for them."""
+        return [self._write(change, cause) for step in steps for change in self._with_waiting(step)]
+
+    def _with_waiting(self, change: Change) -> Iterator[Change]:
+        yield change
+        release = change.release
+        if release.stage == "steady" and release.waiting is not None:
+            yield self._canary(release, release.waiting)
+
+    def _write(self, change: Change, cause: str) -> Output:
+        release = change.release
+        self._releases.change(release, event_type=change.kind.type, cause=cause, at=change.at)
+        self._log(
+            "released",
+            task=release.task,
+            sequence=release.sequence,
+            told=change.kind.type,
+            champion=release.champion,
+            challenger=release.challenger,
+            share=release.share,
+            reason=release.reason,
+        )
+        return Output(event=change.event, time=change.at)
+
+    def _time(self, release: Release) -> datetime:
+        """Now; but a clock that is behind another promoter's must not put the history out of order."""
+        return max(self._now(), release.changed_at) if release.changed_at else self._now()
+
+
+def _is_under_way(release: Release) -> bool:
+    return release.stage != "steady" or is_watched(release)

@@ -1,0 +1,229 @@
+"""An adapter on disk: plain files whose content is their name, so that what was judged is what is served.
+
+Three files make an adapter: PEFT's settings, its weights, and the card that says what they are for. The id is a hash
+over the three. Probes lie beside them and are no part of it, for they are made later, by the validator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.durable_files import new_folder, place, write
+from schemas.errors import AdapterMissing
+from schemas.generation import Message
+from schemas.registry import Probe
+
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "everlearn.json"
+FILES = (CONFIG, WEIGHTS, CARD)
+PROBES = "probes.json"
+
+ADAPTER_ID = re.compile(r"[0-9a-f]{32}")
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
+"""Endings of files that may hold pickles, and a pickle runs whatever code it likes when it is read."""
+_UNORDERED = ("target_modules", "exclude_modules")
+"""What PEFT keeps as sets and writes in any order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What an adapter is for. The revision and the template are SHA-256 in hexadecimal."""
+
+    task: str
+    base_model: str
+    base_revision: str
+    chat_template: str
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Puts the card into a folder that PEFT saved an adapter to."""
+    (folder / CARD).write_bytes(_canonical(asdict(card)))
+
+
+def read_card(folder: Path) -> Card:
+    """Raises AdapterMissing when it is not there or says too little."""
+    values = _json(folder, CARD)
+    names = Card.__dataclass_fields__
+    if any(not isinstance(values.get(name), str) or not values[name] for name in names):
+        raise AdapterMissing(f"{folder / CARD} must say {', '.join(names)}: train the adapter again")
+    return Card(**{name: values[name] for name in names})
+
+
+def adapter_id_of(folder: Path) -> str:
+    """The first 32 hexadecimal digits of SHA-256 over the three files, the JSON ones in canonical form.
+
+    Raises AdapterMissing when the folder does not hold an adapter, holds a pickle, or leads elsewhere by a link.
+    """
+    _refuse_pickles(folder)
+    read_card(folder)
+    digest = hashlib.sha256()
+    for name in FILES:
+        if name == WEIGHTS:
+            _check_weights(folder)
+            size = _stat(folder, name).st_size
+            chunks = _chunks(folder, name)
+        else:
+            content = _canonical(_json(folder, name))
+            size, chunks = len(content), iter([content])
+        # Lengths go in as well: no byte may wander from one file to the next.
+        digest.update(f"{name}\n{size}\n".encode())
+        for chunk in chunks:
+            digest.update(chunk)
+    return digest.hexdigest()[:32]
+
+
+def verify(adapter_id: str, folder: Path) -> None:
+    """Raises AdapterMissing when the folder does not hold exactly what the id was made from, byte for byte."""
+    found = adapter_id_of(folder)
+    for name in (CONFIG, CARD):
+        if _read(folder, name) != _canonical(_json(folder, name)):
+            raise AdapterMissing(f"{adapter_id}: {name} in {folder} was changed: train it again, or roll back")
+    if found != adapter_id:
+        raise AdapterMissing(
+            f"{adapter_id}: the files in {folder} were changed (they are {found} now): train it again, or roll back"
+        )
+
+
+def install(source: Path, adapters_folder: Path) -> tuple[str, Path]:
+    """Copies an adapter to the place of its id; gives the id and the folder. Twice is once, at the same time too.
+
+    Raises AdapterMissing when the source is no adapter, Unavailable when there is no room; nothing stays behind then.
+    """
+    adapter_id_of(source)  # a refusal must come before anything is written
+    with new_folder(adapters_folder) as part:
+        _copy(source, part)
+        adapter_id = adapter_id_of(part)
+        target = adapters_folder / adapter_id
+        if not place(part, target):
+            _mend(part, target)
+    verify(adapter_id, target)
+    return adapter_id, target
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the three files."""
+    return sum(_stat(folder, name).st_size for name in FILES)
+
+
+def write_probes(folder: Path, probes: Sequence[Probe]) -> None:
+    """Puts the probes beside an adapter, whole or not at all. Raises Unavailable when there is no room."""
+    write(folder / PROBES, [json.dumps([asdict(probe) for probe in probes], ensure_ascii=False, indent=1).encode()])
+
+
+def read_probes(folder: Path) -> tuple[Probe, ...]:
+    """The probes of an adapter; empty where there are none. Raises AdapterMissing when they cannot be read."""
+    if not os.path.lexists(folder / PROBES):
+        return ()
+    try:
+        return tuple(
+            Probe(
+                messages=tuple(Message(role=each["role"], content=each["content"]) for each in one["messages"]),
+                output=str(one["output"]),
+                max_tokens=int(one["max_tokens"]),
+                engine=str(one.get("engine", "")),
+            )
+            for one in json.loads(_read(folder, PROBES))
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterMissing(f"{folder / PROBES} is damaged ({error}): train the adapter again") from error
+
+
+def _canonical(values: dict[str, Any]) -> bytes:
+    """JSON with sorted names and no white space, so that two libraries' habits do not make two adapters."""
+    values = {
+        name: sorted(value) if name in _UNORDERED and _is_texts(value) else value for name, value in values.items()
+    }
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        values = json.loads(_read(folder, name))
+    except ValueError as error:
+        raise AdapterMissing(f"{folder / name} is not JSON ({error}): train the adapter again") from error
+    if not isinstance(values, dict):
+        raise AdapterMissing(f"{folder / name} holds no JSON object: train the adapter again")
+    return values
+
+
+def _check_weights(folder: Path) -> None:
+    """Reads the table of contents, which a renamed pickle or a file that was cut off does not have."""
+    from safetensors import SafetensorError, safe_open
+
+    _stat(folder, WEIGHTS)
+    try:
+        with safe_open(folder / WEIGHTS, framework="np") as tensors:
+            empty = not list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise AdapterMissing(f"{folder / WEIGHTS} is not in safetensors ({error}): train the adapter again") from error
+    if empty:
+        raise AdapterMissing(f"{folder / WEIGHTS} holds no weights: train the adapter again")
+
+
+def _refuse_pickles(folder: Path) -> None:
+    try:
+        pickles = sorted(each.name for each in folder.iterdir() if each.suffix.lower() in _PICKLES)
+    except OSError as error:
+        raise AdapterMissing(
+            f"there is no adapter in {folder} ({error.strerror}): train it again, or roll back"
+        ) from error
+    if folder.is_symlink():
+        raise AdapterMissing(f"{folder} is a link: an adapter must lie there itself")
+    if pickles:
+        raise AdapterMissing(f"{folder} may hold pickles, which can run code ({', '.join(pickles)}): save safetensors")
+
+
+def _stat(folder: Path, name: str) -> os.stat_result:
+    try:
+        found = os.lstat(folder / name)
+    except OSError as error:
+        raise AdapterMissing(f"{folder} has no {name} ({error.strerror}): train the adapter again") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise AdapterMissing(f"{folder / name} is a link or no file: an adapter must be plain files")
+    return found
+
+
+def _read(folder: Path, name: str) -> bytes:
+    return b"".join(_chunks(folder, name))
+
+
+def _chunks(folder: Path, name: str) -> Iterator[bytes]:
+    _stat(folder, name)
+    try:
+        # not even a link that was put there since
+        with open(os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except OSError as error:
+        raise AdapterMissing(f"{folder / name} cannot be read ({error.strerror}): train the adapter again") from error
+
+
+def _copy(source: Path, part: Path) -> None:
+    for name in FILES:
+        write(part / name, _chunks(source, name) if name == WEIGHTS else [_canonical(_json(source, name))])
+
+
+def _mend(part: Path, target: Path) -> None:
+    """Somebody was first; whatever was changed there since is put right, a file at a time."""
+    for name in FILES:
+        if not _same(part / name, target / name):
+            (part / name).replace(target / name)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        left, right = (_read(path.parent, path.name) for path in (one, other))
+    except AdapterMissing:
+        return False
+    return left == right

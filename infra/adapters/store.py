@@ -1,0 +1,42 @@
+"""Finds adapters in a folder, each in a folder of its own named by its id."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from infra.adapters.files import read_probes, verify
+from infra.adapters.integrity import check_size
+from schemas.errors import AdapterMissing
+from schemas.registry import Probe
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What an id may be: it becomes the name of a folder, and comes from a message."""
+
+
+class FolderAdapters:
+    """Adapters below a folder, in PEFT's format; none larger than ``max_bytes``, where given, passes verification."""
+
+    def __init__(self, folder: Path, *, max_bytes: int | None = None) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    def path(self, adapter_id: str) -> Path:
+        """The folder of an adapter; raises AdapterMissing."""
+        if not _ID.fullmatch(adapter_id):
+            raise AdapterMissing(f"{adapter_id!r:.80} cannot be an adapter's id: release one that was trained here")
+        path = self._folder / adapter_id
+        if not path.is_dir():
+            raise AdapterMissing(f"{adapter_id} is not in {self._folder}: train it again, or roll back")
+        return path
+
+    def verify(self, adapter_id: str) -> None:
+        """Raises AdapterMissing unless the folder holds exactly what the id was made from, byte for byte."""
+        path = self.path(adapter_id)
+        if self._max_bytes is not None:
+            check_size(adapter_id, path, self._max_bytes)
+        verify(adapter_id, path)
+
+    def probes(self, adapter_id: str) -> tuple[Probe, ...]:
+        """What the adapter said when it was validated; empty when it never was. Raises AdapterMissing."""
+        return read_probes(self.path(adapter_id))

@@ -1,0 +1,1 @@
+"""Embedding models on OpenVINO or torch, and the cross-encoder that reranks."""

@@ -1,0 +1,125 @@
+"""Exports an embedding model to OpenVINO: ``python -m infra.embedding.openvino_export MODEL_FOLDER FOLDER``.
+
+The folder appears only once its vectors were found to agree with torch's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infra.embedding.openvino import (
+    GRAPH,
+    INPUTS,
+    TOKENIZER,
+    Description,
+    NotExported,
+    OpenVinoEmbedding,
+    import_openvino,
+    refusal,
+)
+from infra.embedding.torch import encode, load_model, plain_tokenizer
+from schemas.errors import ModelMissing, first_line
+
+AGREEMENT = 0.9999
+"""The least cosine between OpenVINO's vector of a text and torch's."""
+_LONGEST_BATCH = 4096
+_SAMPLES = (
+    "boat",
+    "How do I get a refund for a parcel that never came? " * 4,
+    "日本語 ok " * 30,
+    " \tWhere IS my Straße, Ångström & Co.?\n\n",
+    "a text that is cut, because it has more words than the model reads " * 400,
+    "",
+)
+
+
+def main(source: Path, folder: Path) -> None:
+    """Ends the process with one line on stderr where it cannot be done."""
+    try:
+        export(load_model(source), source.name, folder)
+    except ModelMissing as error:
+        sys.exit(str(error))
+    except Exception as error:  # noqa: BLE001  # the exporter and the compiler raise what they like
+        said = first_line(error)
+        if not isinstance(error, NotExported):
+            said = f"OpenVINO does not run {source.name}: {said}"
+        if not isinstance(error, OSError | MemoryError):  # those are the machine's, and may be gone the next time
+            refusal(folder).write_text(said, encoding="utf-8")
+        sys.exit(said)
+
+
+def export(model: Any, name: str, folder: Path) -> None:
+    """Writes the model, whole or not at all. Raises NotExported where its vectors are not torch's."""
+    expected = encode(model, _SAMPLES)
+    converted = _converted(model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as beside:
+        unfinished = Path(beside) / "model"
+        unfinished.mkdir()
+        import_openvino().save_model(converted, str(unfinished / GRAPH), compress_to_fp16=False)
+        plain_tokenizer(model).save(str(unfinished / TOKENIZER))
+        _description(model).write(unfinished)
+        exported = OpenVinoEmbedding(unfinished)
+        alone = np.concatenate([exported.encode([text]) for text in _SAMPLES])
+        agreement = float(min(np.min(np.sum(each * expected, axis=1)) for each in (exported.encode(_SAMPLES), alone)))
+        if not agreement >= AGREEMENT:
+            raise NotExported(f"OpenVINO's vectors of {name} are not torch's: a cosine of {agreement:.4f}")
+        os.replace(unfinished, folder)
+
+
+def _description(model: Any) -> Description:
+    tokenizer = model.tokenizer
+    return Description(
+        dimension=model.get_embedding_dimension(),
+        longest=model.max_seq_length,
+        prefix=model.prompts.get(model.default_prompt_name) or "",
+        padding={
+            "direction": tokenizer.padding_side,
+            "pad_id": tokenizer.pad_token_id,
+            "pad_type_id": tokenizer.pad_token_type_id,
+            "pad_token": tokenizer.pad_token,
+        },
+    )
+
+
+def _converted(model: Any) -> Any:
+    import torch
+
+    transformer, *others = model
+    found = transformer.preprocess(["a text", "two"])
+    example = {name: value for name, value in found.items() if torch.is_tensor(value)}
+    if unknown := example.keys() - INPUTS.keys():
+        raise NotExported(f"its model reads {', '.join(sorted(unknown))}, which OpenVINO is not given here")
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = transformer.model
+            self.others = torch.nn.ModuleList(others)
+
+        def forward(self, *values: torch.Tensor) -> torch.Tensor:
+            features = dict(zip(example, values, strict=True))
+            features["token_embeddings"] = self.encoder(**features, return_dict=True)[0]
+            for module in self.others:
+                features = module(features)
+            vectors: torch.Tensor = features["sentence_embedding"]
+            return vectors
+
+    texts, tokens = torch.export.Dim("texts", max=_LONGEST_BATCH), torch.export.Dim("tokens", max=model.max_seq_length)
+    shapes = ({0: texts, 1: tokens},) * len(example)
+    with torch.no_grad():
+        exported = torch.export.export(Whole().eval(), tuple(example.values()), dynamic_shapes=(shapes,))
+    converted = import_openvino().convert_model(exported)
+    for at, name in enumerate(example):
+        converted.inputs[at].get_tensor().set_names({name})
+    return converted
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

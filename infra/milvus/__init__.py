@@ -1,0 +1,1 @@
+"""Milvus: collections of chunks and vectors, metadata filters, and the search over them."""

@@ -1,0 +1,108 @@
+"""The connection to a Milvus server: made at the first call, made anew after a failure, its errors in one line."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from schemas.errors import ConfigurationError, EverlearnError, Unavailable
+
+T = TypeVar("T")
+Client = Any
+"""pymilvus.MilvusClient; the library is untyped."""
+
+CONNECT_SECONDS = 5.0
+_SCHEMES = ("http", "https", "tcp", "unix")
+_CONNECT_FAILED = 2
+"""pymilvus' own code of an exception that its constructor raises when nothing answers."""
+
+
+class MilvusConnection:
+    """Calls a Milvus server. ``prepare`` is run on each new connection, and again after the server refused a call."""
+
+    def __init__(self, uri: str, token: str | None, prepare: Callable[[Client], None]) -> None:
+        self.uri = uri
+        self._token = token or ""
+        self._prepare = prepare
+        self._client: Client | None = None
+        self._prepared = False
+        self._lock = threading.RLock()
+
+    def call(self, function: Callable[[Client], T]) -> T:
+        """The function's result. Raises Unavailable within seconds, ConfigurationError, or EverlearnError on a refusal.
+
+        A refused call is repeated once after preparing: a server that was restarted must load its collection again.
+        """
+        import grpc
+        from pymilvus import MilvusException
+
+        for first in (True, False):
+            try:
+                return function(self._ready())
+            except (grpc.RpcError, MilvusException) as error:
+                failure = self._failure(error)
+                if type(failure) is EverlearnError and first:
+                    self._prepared = False
+                    continue
+                if isinstance(failure, Unavailable):
+                    # A broken channel waits up to two minutes before it tries again; a new one tries at once.
+                    self.close()
+                raise failure from None
+        raise AssertionError("the second attempt returns or raises")
+
+    def close(self) -> None:
+        """Ends the connection; harmless when there is none. A later call connects again."""
+        with self._lock:
+            client, self._client, self._prepared = self._client, None, False
+        if client is not None:
+            client.close()
+
+    def _ready(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            if not self._prepared:
+                self._prepare(self._client)
+                self._prepared = True
+            return self._client
+
+    def _connect(self) -> Client:
+        from pymilvus import MilvusClient
+        from pymilvus.exceptions import ConnectionConfigException
+
+        wrong = ConfigurationError(
+            f"[milvus] uri is {self.uri!r}, which is no address: write http://HOST:PORT, or embedded"
+        )
+        address = urlsplit(self.uri)
+        if address.scheme not in _SCHEMES or not (address.hostname or address.path):
+            raise wrong  # the library would take some for files, and open a server on them in this process
+        # The library logs each failure with its traceback; what matters of it is in the error that is raised here.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        try:
+            return MilvusClient(self.uri, token=self._token, timeout=CONNECT_SECONDS, dedicated=True)
+        except ConnectionConfigException:
+            raise wrong from None
+
+    def _failure(self, error: Exception) -> EverlearnError:
+        import grpc
+        from pymilvus.exceptions import ErrorCode
+
+        status: Any = getattr(error, "code", None)
+        code = status() if callable(status) else status
+        if isinstance(error.__cause__, grpc.RpcError):
+            code = error.__cause__.code()
+        if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            return ConfigurationError(f"Milvus at {self.uri} refuses the token: set EVERLEARN_MILVUS_TOKEN")
+        if code is grpc.StatusCode.UNIMPLEMENTED or "Received UNIMPLEMENTED" in str(error):
+            return ConfigurationError(f"what answers at {self.uri} is no Milvus server: set [milvus] uri")
+        if (
+            isinstance(code, grpc.StatusCode)
+            or code in (_CONNECT_FAILED, ErrorCode.RATE_LIMIT, ErrorCode.FORCE_DENY)
+            or getattr(error, "retriable", False)
+        ):
+            return Unavailable(f"Milvus at {self.uri} does not answer: start it, or set [milvus] uri")
+        reason = " ".join(str(getattr(error, "message", error)).split())
+        return EverlearnError(f"Milvus at {self.uri} refused: {reason[:500]}")

@@ -1,0 +1,228 @@
+"""Search over current documents: Milvus says what is near, SQL says which version of a document counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ModelMissing, Unavailable
+from schemas.features import DocumentState
+from schemas.filters import Filter
+from schemas.indexes import DEFAULT_SCOPE, Index
+from schemas.questions import SearchMode
+from schemas.retrieval import Hit, Search
+from schemas.words import content_words
+
+FIRST_DEPTH = 8
+FUSED_DEPTH = 50
+"""Hits of each ranking that are fused at the least."""
+DEPTH_FACTOR = 4
+MAX_DEPTH = 4096
+"""Chunks of one tenant that are looked at for one text; Milvus allows 16,384."""
+RANK_CONSTANT = 10.0
+"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit counts 1 / (constant + its rank). Depth and
+constant, and what of a question is searched for by its words, were chosen by ``benchmarks.retrieval``."""
+MOST_ROUNDS = 3
+"""Searches again for what was replaced while it was searched for."""
+
+Versions = dict[tuple[str, str], DocumentState]
+
+
+class QueryEmbedder(Protocol):
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class QueryEmbedders(Protocol):
+    def of(self, model: str) -> QueryEmbedder: ...
+
+
+class ChunkSearch(Protocol):
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]: ...
+
+    def search_text(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]: ...
+
+
+class ChunkSearches(Protocol):
+    def of(self, index: Index) -> ChunkSearch: ...
+
+
+class Indexes(Protocol):
+    def active(self) -> list[Index]: ...
+
+
+class CurrentVersions(Protocol):
+    def current(self, keys: Sequence[tuple[str, str]]) -> Versions: ...
+
+
+class Reranker(Protocol):
+    """A cross-encoder."""
+
+    def order(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits, most relevant first."""
+        ...
+
+
+class MilvusRetriever:
+    """Satisfies the answerer's Retriever."""
+
+    def __init__(
+        self,
+        *,
+        indexes: Indexes,
+        stores: ChunkSearches,
+        embedders: QueryEmbedders,
+        documents: CurrentVersions,
+        reranker: Reranker | None = None,
+        reranked: int = 0,
+    ) -> None:
+        """``reranked``: so many hits of each search are put in order by the reranker."""
+        self._indexes, self._stores, self._embedders, self._documents = indexes, stores, embedders, documents
+        self._reranker, self._reranked = reranker, reranked
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """The hits of each, best first: of current versions and of the search's tenant only. Raises Unavailable."""
+        for _ in range(MOST_ROUNDS):
+            indexes = self._serving()
+            found = self._search(searches, indexes)
+            if self._serving() == indexes:
+                break  # else another index began to serve meanwhile, and newer documents are in that one only
+        return found
+
+    def _serving(self) -> dict[str, Index]:
+        return {index.scope: index for index in self._indexes.active() if index.state == "serving"}
+
+    def _search(self, searches: Sequence[Search], serving: Mapping[str, Index]) -> list[list[Hit]]:
+        results: list[list[Hit]] = [[] for _ in searches]
+        wanted = [place for place, each in enumerate(searches) if each.k > 0]
+        if not wanted:
+            return results
+        alike: dict[tuple[str, Index, SearchMode, str], list[int]] = defaultdict(list)
+        for place in wanted:
+            each = searches[place]
+            index = serving.get(each.scope) or serving.get(DEFAULT_SCOPE)
+            if index is not None:  # else nothing was ever indexed
+                # By its text: to Python the filters a = 1 and a = true are equal.
+                alike[each.tenant, index, each.mode, repr(each.where)].append(place)
+        for (tenant, index, mode, _), places in alike.items():
+            where = searches[places[0]].where
+            chunks, embedder = self._stores.of(index), self._embedder_of(index)
+            texts = [searches[place].text for place in places]
+            k = max(max(searches[place].k for place in places), self._reranked)
+            found = _Group(chunks, self._documents, tenant, where, texts, embedder.embed(texts)).search(mode, k)
+            for place, hits in zip(places, found, strict=True):
+                results[place] = self._ordered(searches[place], hits)[: searches[place].k]
+        return results
+
+    def _embedder_of(self, index: Index) -> QueryEmbedder:
+        try:
+            return self._embedders.of(index.recipe.embedding_model)
+        except ModelMissing as error:
+            raise Unavailable(f"an index was made with a model that this machine has not: {error}") from error
+
+    def _ordered(self, search: Search, hits: list[Hit]) -> list[Hit]:
+        if self._reranker is None or not hits:
+            return hits
+        return self._reranker.order(search.text, hits[: max(self._reranked, search.k)])
+
+
+class _Group:
+    """Texts that are searched for together: of one tenant, in one collection, with one filter."""
+
+    def __init__(
+        self,
+        chunks: ChunkSearch,
+        documents: CurrentVersions,
+        tenant: str,
+        where: Filter | None,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+    ) -> None:
+        self._chunks, self._documents, self._tenant, self._where = chunks, documents, tenant, where
+        self._texts, self._vectors = texts, vectors
+
+    def search(self, mode: SearchMode, k: int) -> list[list[Hit]]:
+        if mode != "hybrid":
+            return self._ranking(mode, k, k)
+        depth = max(FUSED_DEPTH, k)
+        for _ in range(MOST_ROUNDS):
+            rankings = self._ranking("dense", depth, k), self._ranking("text", depth, k)
+            found = [fused(each) for each in zip(*rankings, strict=True)]
+            states = self._states(found)
+            if all(_is_current(hit, states) for hits in found for hit in hits):
+                break  # else a document was replaced between the rankings: one would have its old text, one its new
+        return [[hit for hit in hits if _is_current(hit, states)][:k] for hits in found]
+
+    def _ranking(self, mode: SearchMode, k: int, enough: int) -> list[list[Hit]]:
+        """The current ones of each text's k best hits or, where fewer than ``enough`` are, of more.
+
+        Chunks of replaced or withdrawn versions stay in Milvus until they are swept, and those of a bulk load come
+        before their versions are current; where they push current ones out of the first k, the search goes deeper for
+        those texts, up to MAX_DEPTH. A document that was replaced between the search and the look into SQL would be
+        missing: its texts are searched again.
+        """
+        results: list[list[Hit]] = [[] for _ in self._texts]
+        waiting = list(range(len(self._texts)))
+        depth = min(max(k, FIRST_DEPTH), MAX_DEPTH)
+        rounds: dict[int, int] = defaultdict(int)
+        seen: set[tuple[str, str]] = set()
+        while waiting:
+            found = self._found(mode, waiting, depth)
+            states = self._states(found)
+            replaced = {
+                (document_id, state.version) for (_, document_id), state in states.items() if not state.withdrawn
+            } - {(hit.chunk.document_id, hit.chunk.version) for hits in found for hit in hits}
+            again, short = [], []
+            for place, hits in zip(waiting, found, strict=True):
+                results[place] = [hit for hit in hits if _is_current(hit, states)][:k]
+                unsure = {
+                    (hit.chunk.document_id, states[self._tenant, hit.chunk.document_id].version)
+                    for hit in hits
+                    if (self._tenant, hit.chunk.document_id) in states
+                } & (replaced - seen)
+                if unsure and rounds[place] < MOST_ROUNDS:
+                    rounds[place] += 1
+                    again.append(place)
+                elif len(results[place]) < enough and len(hits) >= depth and depth < MAX_DEPTH:
+                    short.append(place)
+            seen |= replaced
+            waiting = again or short
+            if again:
+                waiting = sorted({*again, *short})
+            else:
+                depth = min(depth * DEPTH_FACTOR, MAX_DEPTH)
+        return results
+
+    def _found(self, mode: SearchMode, places: Sequence[int], k: int) -> list[list[Hit]]:
+        vectors = self._vectors[list(places)]
+        if mode == "dense":
+            return self._chunks.search(vectors, tenant=self._tenant, k=k, where=self._where)
+        texts = [" ".join(content_words(self._texts[place])) or self._texts[place] for place in places]
+        return self._chunks.search_text(texts, vectors, tenant=self._tenant, k=k, where=self._where)
+
+    def _states(self, found: Sequence[Sequence[Hit]]) -> Versions:
+        keys = sorted({(self._tenant, hit.chunk.document_id) for hits in found for hit in hits})
+        return self._documents.current(keys) if keys else {}
+
+
+def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """Rankings of one search as one, by reciprocal rank fusion; ties by cosine, then by chunk id."""
+    points: dict[str, float] = defaultdict(float)
+    hits: dict[str, Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            points[hit.chunk.chunk_id] += 1.0 / (RANK_CONSTANT + rank)
+            hits.setdefault(hit.chunk.chunk_id, hit)
+    return sorted(hits.values(), key=lambda hit: (-points[hit.chunk.chunk_id], -hit.score, hit.chunk.chunk_id))
+
+
+def _is_current(hit: Hit, states: Versions) -> bool:
+    state = states.get((hit.chunk.tenant, hit.chunk.document_id))
+    return state is not None and not state.withdrawn and state.version == hit.chunk.version

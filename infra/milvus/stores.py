@@ -1,0 +1,229 @@
+"""Chunks and their vectors in Milvus: a collection an index, on a Lite server or a cluster alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.milvus.connection import Client, MilvusConnection
+from infra.milvus.filter import METADATA, expression, from_stored, literal
+from infra.milvus.schema import STORED, messages, schema
+from schemas.errors import Unavailable
+from schemas.filters import Filter
+from schemas.indexes import Index
+from schemas.retrieval import Chunk, Hit
+
+CALL_SECONDS = 8.0
+BM25 = {"bm25_k1": 1.5, "bm25_b": 0.75}
+VERSIONS_PER_DELETE = 256
+
+
+def collection_name(index_id: str) -> str:
+    """The collection of an index; ids are made of what Milvus takes in a name."""
+    return f"chunks_{index_id}"
+
+
+class MilvusChunks:
+    """An index's collection: satisfies the indexer's VectorStore, and searches.
+
+    Connects at the first call, and again after a failure.
+    """
+
+    def __init__(self, uri: str, token: str | None, index_id: str, dimension: int, *, make: bool = True) -> None:
+        """``make``: make the collection where there is none; whoever only reads leaves that to who writes."""
+        self._make = make
+        self._collection = collection_name(index_id)
+        self._dimension = dimension
+        self._connection = MilvusConnection(uri, token, self._prepare)
+
+    def prepare(self) -> None:
+        """Connects, makes the collection where there is none and it may, and loads it. Raises Unavailable."""
+        self._connection.call(lambda client: None)
+
+    def close(self) -> None:
+        """Ends the connection; harmless when there is none."""
+        self._connection.close()
+
+    def upsert(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
+        """Writes or overwrites by chunk id; searchable, by every client, once this returns. Raises Unavailable."""
+        for rows in messages(chunks, vectors):
+
+            def write(client: Client, rows: list[dict[str, Any]] = rows) -> None:
+                client.upsert(self._collection, rows, timeout=CALL_SECONDS)
+
+            self._connection.call(write)
+
+    def delete(self, versions: Sequence[tuple[str, str, str]]) -> None:
+        """Removes the chunks of (tenant, document_id, version); harmless where there are none. Raises Unavailable."""
+        # A version belongs to one document of one tenant, so its name alone says enough.
+        names = sorted({version for _, _, version in versions})
+        for start in range(0, len(names), VERSIONS_PER_DELETE):
+            wanted = f"version in [{', '.join(map(literal, names[start : start + VERSIONS_PER_DELETE]))}]"
+
+            def erase(client: Client, wanted: str = wanted) -> None:
+                client.delete(self._collection, filter=wanted, timeout=CALL_SECONDS)
+
+            self._connection.call(erase)
+
+    def search(
+        self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """For each vector the k nearest chunks of the tenant, best first, ties by chunk id. Raises Unavailable."""
+        if not len(vectors) or k < 1:
+            return [[] for _ in vectors]
+        found = self._search([vector.tolist() for vector in vectors], "vector", tenant, k, where, ())
+        return [
+            sorted((_hit(each, each["distance"]) for each in hits), key=lambda hit: (-hit.score, hit.chunk.chunk_id))
+            for hits in found
+        ]
+
+    def search_text(
+        self,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+        *,
+        tenant: str,
+        k: int,
+        where: Filter | None = None,
+    ) -> list[list[Hit]]:
+        """For each text the k chunks that share its words, by BM25, best first. Raises Unavailable.
+
+        ``vectors``: the texts' embeddings, shape (texts, dimension), from which the hits' scores are.
+        """
+        if not texts or k < 1:
+            return [[] for _ in texts]
+        found = self._search(list(texts), "words", tenant, k, where, ("vector",))
+        ranked = [sorted(hits, key=lambda each: (-abs(each["distance"]), each["entity"]["chunk_id"])) for hits in found]
+        return [
+            [_hit(each, _cosine(vector, each["entity"]["vector"])) for each in hits]
+            for vector, hits in zip(vectors, ranked, strict=True)
+        ]
+
+    def count(self) -> int:
+        """Chunks in the collection, those of replaced versions included. Raises Unavailable."""
+        rows = self._connection.call(
+            lambda client: client.query(
+                self._collection, output_fields=["count(*)"], consistency_level="Strong", timeout=CALL_SECONDS
+            )
+        )
+        return int(rows[0]["count(*)"])
+
+    def drop(self) -> None:
+        """Deletes the collection; harmless where there is none. Raises Unavailable."""
+        self._connection.call(lambda client: client.drop_collection(self._collection, timeout=CALL_SECONDS))
+
+    def _search(
+        self, data: list[Any], field: str, tenant: str, k: int, where: Filter | None, more: Sequence[str]
+    ) -> list[Any]:
+        found = self._connection.call(
+            lambda client: client.search(
+                self._collection,
+                data=data,
+                anns_field=field,
+                limit=k,
+                filter=expression(tenant, where),
+                output_fields=[*STORED, METADATA, *more],
+                consistency_level="Strong",
+                timeout=CALL_SECONDS,
+            )
+        )
+        return list(found)
+
+    def versions(self, tenant: str, document_id: str) -> dict[str, int]:
+        """The versions that a document has chunks of, and how many. Raises Unavailable."""
+        rows = self._connection.call(
+            lambda client: client.query(
+                self._collection,
+                filter=f"tenant == {literal(tenant)} and document_id == {literal(document_id)}",
+                output_fields=["version"],
+                consistency_level="Strong",
+                timeout=CALL_SECONDS,
+            )
+        )
+        counts: dict[str, int] = {}
+        for row in rows:
+            counts[row["version"]] = counts.get(row["version"], 0) + 1
+        return counts
+
+    def _prepare(self, client: Client) -> None:
+        """Idempotent, and safe against another process that does the same now or died half-way."""
+        from pymilvus import MilvusException
+
+        if not client.has_collection(self._collection, timeout=CALL_SECONDS):
+            if not self._make:
+                raise Unavailable("the index is being made, or was replaced just now")
+            try:
+                client.create_collection(self._collection, schema=schema(client, self._dimension), timeout=CALL_SECONDS)
+            except MilvusException:
+                if not client.has_collection(self._collection, timeout=CALL_SECONDS):
+                    raise
+        if not client.list_indexes(self._collection, timeout=CALL_SECONDS):
+            # Milvus Lite's graph index loses hits behind a filter, and an exact search of what one machine holds is
+            # as fast; a cluster picks the index that fits its hardware.
+            lite = "lite" in str(client.get_server_version(timeout=CALL_SECONDS))
+            params = client.prepare_index_params()
+            params.add_index("vector", index_type="FLAT" if lite else "AUTOINDEX", metric_type="COSINE")
+            params.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=BM25)
+            try:
+                client.create_index(self._collection, params, timeout=CALL_SECONDS)
+            except MilvusException:
+                if not client.list_indexes(self._collection, timeout=CALL_SECONDS):
+                    raise
+        client.load_collection(self._collection, timeout=CALL_SECONDS)
+
+
+class MilvusStores:
+    """The collections of indexes: satisfies the indexer's VectorStores."""
+
+    def __init__(self, uri: str, token: str | None, *, make: bool = True) -> None:
+        """``make``: make an index's collection where there is none."""
+        self._uri, self._token, self._make = uri, token, make
+        self._chunks: dict[str, MilvusChunks] = {}
+        self._lock = threading.Lock()
+
+    def of(self, index: Index) -> MilvusChunks:
+        """An index's collection; it is made, where there is none and it may be, at the first call of it."""
+        with self._lock:
+            if index.index_id not in self._chunks:
+                self._chunks[index.index_id] = MilvusChunks(
+                    self._uri, self._token, index.index_id, index.dimension, make=self._make
+                )
+            return self._chunks[index.index_id]
+
+    def drop(self, index: Index) -> None:
+        """Deletes an index's collection; harmless where there is none. Raises Unavailable."""
+        chunks = self.of(index)
+        chunks.drop()
+        with self._lock:
+            self._chunks.pop(index.index_id, None)
+        chunks.close()
+
+    def keep(self, indexes: Iterable[Index]) -> None:
+        """Ends the connections to all others, which exist no more."""
+        kept = {index.index_id for index in indexes}
+        with self._lock:
+            gone = [self._chunks.pop(index_id) for index_id in self._chunks.keys() - kept]
+        for each in gone:
+            each.close()
+
+    def close(self) -> None:
+        with self._lock:
+            chunks, self._chunks = list(self._chunks.values()), {}
+        for each in chunks:
+            each.close()
+
+
+def _hit(found: Any, score: float) -> Hit:
+    entity = found["entity"]
+    fields = {name: entity[name] for name in STORED}
+    return Hit(chunk=Chunk(**fields, metadata=from_stored(entity)), score=float(score))
+
+
+def _cosine(left: NDArray[np.float32], right: Sequence[float]) -> float:
+    other = np.asarray(right, dtype=np.float32)
+    norm = float(np.linalg.norm(left) * np.linalg.norm(other))
+    return float(left @ other) / norm if norm else 0.0

@@ -1,0 +1,1 @@
+"""Base models: found by name or path, converted, loaded, quantized and scored."""

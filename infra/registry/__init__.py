@@ -1,0 +1,1 @@
+"""The model and adapter registry on MLflow."""

@@ -1,0 +1,143 @@
+"""Dataset snapshots as Parquet files below a folder, each named by its content, with their manifests in SQL as well."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import select
+
+from infra.durable_files import new_folder, place, write
+from infra.sql import tables
+from infra.sql.database import Database
+from infra.sql.statements import insert_once
+from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.errors import AdapterMissing
+
+ROWS, MANIFEST = "rows.parquet", "manifest.json"
+_manifest = TypeAdapter(DatasetManifest)
+_row = TypeAdapter(DatasetRow)
+_datasets = tables.datasets.c
+
+
+class DatasetMissing(AdapterMissing):
+    """A dataset that should be there is gone, and with it what an adapter could be judged by."""
+
+
+class FolderDatasets:
+    """Snapshots below a folder that all workers reach; manifests in the database."""
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self._folder = folder
+        self._database = database
+
+    def put(
+        self,
+        task: str,
+        rows: Sequence[DatasetRow],
+        *,
+        created_at: datetime,
+        window_start: datetime | None = None,
+        window_end: datetime | None = None,
+    ) -> DatasetManifest:
+        """Keeps the rows; the same rows are the same dataset, kept once. Raises Unavailable when there is no room."""
+        manifest = make_manifest(
+            task, rows, created_at=created_at, window_start=window_start, window_end=window_end, folder=self._folder
+        )
+        known = self.manifest(manifest.dataset_id)
+        if known is not None and (self._folder / known.dataset_id / ROWS).is_file():
+            return known
+        with new_folder(self._folder) as part:
+            write(part / ROWS, [_parquet(rows)])
+            write(part / MANIFEST, [_manifest.dump_json(manifest, indent=1)])
+            place(part, self._folder / manifest.dataset_id)
+        values = {
+            "dataset_id": manifest.dataset_id,
+            "task": task,
+            "created_at": created_at,
+            "manifest": json.loads(_manifest.dump_json(manifest)),
+        }
+        with self._database.connection(write=True) as connection:
+            connection.execute(insert_once(self._database.dialect, tables.datasets), values)
+        return manifest
+
+    def manifest(self, dataset_id: str) -> DatasetManifest | None:
+        """A dataset's manifest."""
+        wanted = select(_datasets.manifest).where(_datasets.dataset_id == dataset_id)
+        with self._database.connection() as connection:
+            found = connection.execute(wanted).scalar()
+        return None if found is None else _manifest.validate_python(found)
+
+    def latest(self, task: str) -> DatasetManifest | None:
+        """The task's newest dataset."""
+        newest = select(_datasets.manifest).where(_datasets.task == task)
+        newest = newest.order_by(_datasets.created_at.desc(), _datasets.dataset_id).limit(1)
+        with self._database.connection() as connection:
+            found = connection.execute(newest).scalar()
+        return None if found is None else _manifest.validate_python(found)
+
+    def rows(self, dataset_id: str) -> list[DatasetRow]:
+        """Its rows, in the order in which they were put. Raises DatasetMissing when they are gone or were changed."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self._folder / dataset_id / ROWS
+        try:
+            values = pq.read_table(path).to_pylist()
+            rows = [_row.validate_python({**each, "sources": json.loads(each["sources"])}) for each in values]
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise DatasetMissing(f"the dataset {dataset_id} cannot be read from {path}: train anew") from error
+        manifest = self.manifest(dataset_id)
+        if manifest is not None and dataset_id_of(manifest.task, rows) != dataset_id:
+            raise DatasetMissing(f"the dataset {dataset_id} in {path} was changed: train anew")
+        return rows
+
+
+def dataset_id_of(task: str, rows: Sequence[DatasetRow]) -> str:
+    """32 hexadecimal digits of SHA-256 over the task and the rows, whatever order they are in."""
+    digest = sha256(task.encode())
+    for line in sorted(_row.dump_json(row) for row in rows):
+        digest.update(b"\n" + line)
+    return digest.hexdigest()[:32]
+
+
+def make_manifest(
+    task: str,
+    rows: Sequence[DatasetRow],
+    *,
+    created_at: datetime,
+    window_start: datetime | None,
+    window_end: datetime | None,
+    folder: Path,
+) -> DatasetManifest:
+    """What is to be known of these rows without reading them."""
+    dataset_id = dataset_id_of(task, rows)
+    return DatasetManifest(
+        dataset_id=dataset_id,
+        task=task,
+        created_at=created_at,
+        train_rows=sum(row.split == "train" for row in rows),
+        holdout_rows=sum(row.split == "holdout" for row in rows),
+        fresh_rows=sum(row.fresh for row in rows),
+        counts=dict(Counter(row.origin for row in rows)),
+        window_start=window_start,
+        window_end=window_end,
+        uri=(folder / dataset_id / ROWS).absolute().as_uri(),
+    )
+
+
+def _parquet(rows: Sequence[DatasetRow]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values: list[dict[str, Any]] = [{**asdict(row), "sources": json.dumps(row.sources)} for row in rows]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(values), sink)
+    return bytes(sink.getvalue().to_pybytes())

@@ -1,0 +1,223 @@
+"""Trains a LoRA adapter on a base model: set up, train, save. PEFT adapts the model, transformers' Trainer runs it.
+
+Only the answers are learned, so only their scores are worked out. The instruction that all prompts of a task begin
+with is read once a batch and not once a row: what follows looks back at it either way, and the gradient is the same.
+Padding stands on the left, so that all answers end together.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infra.engines.prefixes import can_share, shared_prefix
+from infra.lean_imports import transformers
+from infra.training.batches import IGNORED, Row, collate, make_batches
+from infra.training.checkpoints import full_disk_as_unavailable, keep_only_of, last_checkpoint
+from schemas.errors import EverlearnError, first_line
+
+_CHECKPOINTS = 2
+_WARM_UP = 0.1
+
+
+class TrainingFailed(EverlearnError):
+    """A training ended without an adapter that could be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraPolicy:
+    """``learning_rate`` falls linearly to 0 after a tenth of the steps. ``nf4``: the base model in 4 bits (QLoRA)."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    epochs: float
+    learning_rate: float
+    batch_rows: int
+    checkpoint_steps: int
+    seed: int
+    nf4: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """``loss``: of the last tenth of the steps, nats per token. ``tokens``: read in all, padding not counted."""
+
+    folder: Path
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {
+            "loss": self.loss,
+            "steps": float(self.steps),
+            "tokens": float(self.tokens),
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0,
+        }
+
+
+Progress = Callable[[float, str, float | None], None]
+"""Told how far it is, 0 to 1, in words, and in how many seconds it will be done."""
+
+
+def train(
+    model: Any, rows: Sequence[Row], policy: LoraPolicy, folder: Path, *, pad_token: int, base_model: str,
+    progress: Progress = lambda done, text, eta: None,
+) -> Trained:  # fmt: skip
+    """The adapter in ``folder/adapter``. Goes on from the last whole checkpoint in ``folder``; the result is the same.
+
+    Raises TrainingFailed when nothing was learned, Unavailable when the disk is full.
+    """
+    batches = make_batches(rows, batch_rows=policy.batch_rows, epochs=policy.epochs, seed=policy.seed)
+    torch.manual_seed(policy.seed)
+    adapted = _adapt(model, policy)
+    before = _weights(adapted)
+    with full_disk_as_unavailable(folder):
+        keep_only_of(_name(rows, policy, base_model), folder)
+    checkpoint = last_checkpoint(folder)
+    watch = _Watch(len(batches), progress)
+    shared = shared_prefix([row.prompt for row in rows]) if can_share(model) else 0
+    trainer = _AnswerTrainer(
+        model=adapted,
+        args=_arguments(folder, policy, len(batches), on_gpu=next(adapted.parameters()).is_cuda),
+        train_dataset=[[rows[place] for place in batch] for batch in batches],
+        data_collator=lambda items: collate(items[0], pad_token, shared),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    began = time.monotonic()
+    try:
+        with full_disk_as_unavailable(folder):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RuntimeError as error:
+        raise TrainingFailed(f"the training failed: {first_line(error)}") from error
+    seconds = time.monotonic() - began
+    _check(before, _weights(adapted))
+    target = folder / "adapter"
+    shutil.rmtree(target, ignore_errors=True)
+    # The name by which everybody knows the model, not the folder where it lies on this machine.
+    adapted.peft_config["default"].base_model_name_or_path = base_model
+    with full_disk_as_unavailable(folder):
+        adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
+    read = sum(len(rows[place]) for batch in batches[watch.first_step :] for place in batch)
+    return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=_last_loss(trainer.state))
+
+
+def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+    """Mean cross-entropy of the answers' tokens of a batch, nats per token, and the model's output."""
+    inputs = dict(batch)
+    keep, labels, prefix = inputs.pop("keep"), inputs.pop("labels"), inputs.pop("prefix", None)
+    past = None
+    if prefix is not None:
+        past = model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
+        past.batch_repeat_interleave(len(labels))
+    output = model(**inputs, past_key_values=past, use_cache=past is not None, logits_to_keep=keep)
+    logits, wanted = output.logits[:, :-1].float(), labels[:, -(keep - 1) :]
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+    return loss, output
+
+
+class _AnswerTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is not followed
+    """Cross-entropy of the answers' tokens, in the order of the batches as they were made."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        loss, output = answers_loss(model, inputs)
+        return (loss, output) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class _Watch(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+    """Tells the progress."""
+
+    def __init__(self, steps: int, progress: Progress) -> None:
+        self._steps, self._progress = steps, progress
+        self._began = 0.0
+        self.first_step = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began, self.first_step = time.monotonic(), state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        done = state.global_step
+        spent = time.monotonic() - self._began
+        left = spent / max(1, done - self.first_step) * (self._steps - done)
+        self._progress(done / self._steps, f"training: step {done} of {self._steps}", round(left, 1))
+
+
+def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> Any:
+    return transformers.TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=1,  # an item is a batch
+        max_steps=steps,
+        learning_rate=policy.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, round(steps * _WARM_UP)),
+        save_strategy="steps",
+        save_steps=policy.checkpoint_steps,
+        save_total_limit=_CHECKPOINTS,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        seed=policy.seed,
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        gradient_checkpointing=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _adapt(model: Any, policy: LoraPolicy) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if policy.nf4:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=policy.rank,
+        lora_alpha=policy.alpha,
+        lora_dropout=policy.dropout,
+        target_modules="all-linear",
+        bias="none",
+    )
+    adapted = get_peft_model(model, config)
+    if not any(parameter.requires_grad for parameter in adapted.parameters()):
+        raise TrainingFailed("no parameter of the model would be trained: choose a model with linear layers")
+    return adapted
+
+
+def _weights(model: Any) -> list[torch.Tensor]:
+    return [each.detach().clone() for each in model.parameters() if each.requires_grad]
+
+
+def _check(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> None:
+    if not all(bool(torch.isfinite(each).all()) for each in after):
+        raise TrainingFailed("the weights are no numbers any more: lower [trainer] learning_rate")
+    if all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+        raise TrainingFailed("no weight has changed: raise [trainer] learning_rate or epochs")
+
+
+def _name(rows: Sequence[Row], policy: LoraPolicy, base_model: str) -> str:
+    """The same for the same training, another one for any other."""
+    return sha256(repr((base_model, policy, rows)).encode()).hexdigest()
+
+
+def _last_loss(state: Any) -> float:
+    """Mean of the last tenth of the steps, those before an interruption too."""
+    losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last) if last else float("nan")

@@ -1,0 +1,166 @@
+"""``everlearn feedback`` and ``interactions`` on a real feature table."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.kafka import KafkaClientConfig
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from schemas.features import Interaction
+from schemas.interactions import FeedbackGiven
+from tests.agents.cli.conftest import Everlearn
+from tests.agents.cli.peers import Peer
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def row(answer_id: str, minutes: int = 0, task: str | None = "support") -> Interaction:
+    at = NOW + timedelta(minutes=minutes)
+    return Interaction(
+        answer_id=answer_id,
+        revision=1,
+        outcome="unrated",
+        task=task,
+        question="Why?",
+        answer="Because.",
+        sources=({"document_id": "d1", "score": 0.5},),
+        declined=answer_id == "declined",
+        answered_at=at,
+        first_event_at=at,
+        last_event_at=at,
+    )
+
+
+@pytest.fixture
+def table(database_url: str):
+    database = Database(database_url)
+    yield SqlFeatureTable(database)
+    database.close()
+
+
+@pytest.fixture
+def rater(kafka_config: KafkaClientConfig):
+    with Peer(kafka_config, "feedback.v1", lambda _event, _context: ()) as peer:
+        yield peer
+
+
+def given(peer: Peer) -> FeedbackGiven:
+    deadline = time.monotonic() + 10
+    while not peer.seen and time.monotonic() < deadline:
+        time.sleep(0.05)
+    [event] = peer.seen
+    assert isinstance(event, FeedbackGiven)
+    return event
+
+
+def test_feedback_on_a_recorded_answer_is_sent(everlearn: Everlearn, table: SqlFeatureTable, rater: Peer):
+    answer = str(uuid.uuid4())
+    table.put_interaction(row(answer))
+    result = everlearn("feedback", answer, "--down", "--correction", "No.", "--reason", "wrong", "--user", "ann")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"sent feedback on {answer}: rating, correction, reason, user\n"
+    assert given(rater) == FeedbackGiven(answer_id=answer, rating="down", correction="No.", reason="wrong", user="ann")
+
+
+def test_feedback_waits_for_a_recorder_that_is_a_little_late(everlearn: Everlearn, table: SqlFeatureTable, rater: Peer):
+    answer = str(uuid.uuid4())
+    late = threading.Timer(1.0, table.put_interaction, [row(answer)])
+    late.start()
+    result = everlearn("feedback", answer, "--up")
+    late.join()
+    assert result.code == 0
+    assert given(rater).rating == "up"
+
+
+def test_feedback_on_an_unknown_answer_is_one_line_and_nothing_is_sent(
+    everlearn: Everlearn, table: SqlFeatureTable, rater: Peer
+):
+    # Earlier feedback alone makes a row, but no answer.
+    table.put_interaction(Interaction(answer_id="guess", revision=1, first_event_at=NOW, last_event_at=NOW))
+    result = everlearn("feedback", "guess", "--up")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("error: no answer 'guess' is recorded, so nothing was sent")
+    assert rater.seen == []
+    assert everlearn("feedback", "none", "--up", "--force").code == 0
+    assert given(rater).answer_id == "none"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "give a rating, a correction or a reason"),
+        (["--up", "--down"], "give --up or --down, not both"),
+        (["--correction", " "], "correction: is empty"),
+        (["--reason", "x" * 3000], "reason: is longer than 2,000 characters"),
+    ],
+)
+def test_wrong_feedback_is_misuse(everlearn: Everlearn, arguments: list[str], reason: str):
+    result = everlearn("feedback", "a1", *arguments)
+    assert result.code == 2
+    assert reason in result.err
+
+
+def test_interactions_are_listed_newest_first(everlearn: Everlearn, table: SqlFeatureTable):
+    for number in range(3):
+        table.put_interaction(row(f"a{number}", minutes=number, task="support" if number else "routing"))
+    result = everlearn("interactions", "list", "--json")
+    assert [line["answer_id"] for line in result.lines] == ["a2", "a1", "a0"]
+    assert result.lines[0]["answered_at"] == (NOW + timedelta(minutes=2)).isoformat()
+    assert not [name for name in result.lines[0] if name.endswith("_stamp")]
+    assert [line["answer_id"] for line in everlearn("interactions", "list", "--task", "routing", "--json").lines] == [
+        "a0"
+    ]
+    shown = everlearn("interactions", "list", "-n", "1")
+    assert shown.out.splitlines()[1].startswith("a2  ")
+    assert shown.err == "1 of 3 rows; more with -n\n"
+
+
+def test_a_search_is_listed_as_one(everlearn: Everlearn, table: SqlFeatureTable):
+    table.put_interaction(replace(row("s1"), finish_reason="retrieve_only", answer=""))
+    table.put_interaction(replace(row("a1", minutes=-1), finish_reason="stop"))
+    _, search, answer = everlearn("interactions", "list").out.splitlines()
+    assert search.split()[:5] == ["s1", "2026-01-02", "03:04:05", "support", "searched"]
+    assert answer.split()[4] == "unrated"
+    assert everlearn("interactions", "list", "--json").lines[0]["outcome"] == "unrated", "other people's scripts"
+
+
+def test_one_interaction_is_shown_whole(everlearn: Everlearn, table: SqlFeatureTable):
+    table.put_interaction(row("a1"))
+    assert everlearn("interactions", "show", "a1", "--json").lines[0]["answer"] == "Because."
+    text = everlearn("interactions", "show", "a1").out
+    assert "sources         d1 (0.500)" in text
+    table.put_interaction(row("declined"))
+    assert "declined        yes" in everlearn("interactions", "show", "declined").out
+    missing = everlearn("interactions", "show", "zz")
+    assert missing.code == 1
+    assert missing.err == "error: no interaction 'zz' is recorded: see 'everlearn interactions list'\n"
+
+
+def test_an_empty_table_says_how_to_fill_it(everlearn: Everlearn, table: SqlFeatureTable):
+    assert everlearn("interactions", "list").out == "No interaction is recorded: ask something with 'everlearn ask'.\n"
+
+
+def test_without_a_database_it_is_one_line(everlearn: Everlearn):
+    for arguments in (["interactions", "list"], ["feedback", "a1", "--up"]):
+        result = everlearn(*arguments)
+        assert result.code == 1
+        assert "run 'everlearn up'" in result.err
+        assert result.err.count("\n") == 1
+
+
+def test_an_unreachable_database_is_one_line(everlearn: Everlearn, home: Path):
+    with (home / "everlearn.toml").open("a") as file:
+        file.write('[sql]\nurl = "postgresql+psycopg://nobody:secret@127.0.0.1:9/none"\n')
+    result = everlearn("interactions", "list")
+    assert result.code == 1
+    assert result.err.startswith("error: ")
+    assert "secret" not in result.err
+    assert result.err.count("\n") == 1

@@ -1,0 +1,137 @@
+"""A delivery on memory twins, with a clock and a sleep of its own, and feedback to deliver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from agents.delivery.deliver import Delivery, RetryPolicy
+from agents.delivery.in_flight import Suspects
+from agents.delivery.outbox import Outbox
+from agents.delivery.outcome import Outcome, Output
+from agents.delivery.worker import BatchHandler
+from infra.memory.database import MemoryDatabase
+from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
+from infra.memory.kafka import MemoryKafka
+from infra.memory.runs import MemoryLeases, MemoryRunStore
+from schemas.delivery import Message
+from schemas.envelope import Position, Received, Record, encode, new_context
+from schemas.event import Event
+from schemas.interactions import FeedbackGiven, InteractionRecorded
+from schemas.topics import dead_letter_topic
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DEAD_LETTERS = dead_letter_topic("feedback.v1", "recorder")
+
+
+@dataclass
+class Clock:
+    """Time that passes only when something sleeps."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Rig:
+    """Everything around a delivery; what outlives a process lives here."""
+
+    clock: Clock = field(default_factory=Clock)
+    database: MemoryDatabase = field(default_factory=MemoryDatabase)
+    kafka: MemoryKafka = field(default_factory=MemoryKafka)
+    steps: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    effects: dict[str, int] = field(default_factory=dict)
+    lives: int = 0
+
+    @property
+    def journal(self) -> MemoryJournal:
+        return MemoryJournal(self.database)
+
+    @property
+    def runs(self) -> MemoryRunStore:
+        return MemoryRunStore(self.database)
+
+    @property
+    def leases(self) -> MemoryLeases:
+        return MemoryLeases(self.database)
+
+    def outbox(self) -> Outbox:
+        return Outbox(
+            "recorder",
+            database=self.database,
+            journal=self.journal,
+            runs=self.runs,
+            publisher=self.kafka,
+            clock=self.clock,
+            on_step=self._on_step,
+        )
+
+    def delivery(self, handle: BatchHandler | None = None) -> Delivery:
+        """A delivery in a new life of the worker."""
+        self.lives += 1
+        policy = RetryPolicy()
+        marks = MemoryInFlightMarks(self.database)
+        suspects = Suspects("recorder", marks, life=f"life-{self.lives}", clock=self.clock, crashes=policy.crashes)
+        return Delivery(
+            handle or self.count,
+            self.outbox(),
+            suspects,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            policy=policy,
+            on_step=self._on_step,
+        )
+
+    async def count(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        """A handler whose effect shows at once when it happens twice."""
+        return [self.counted(received) for received in batch]
+
+    def counted(self, received: Received[Event]) -> Outcome:
+        key = received.event.key
+
+        def effect() -> Sequence[Output]:
+            with self.database.table("effects") as table:
+                table[key] = table.get(key, 0) + 1
+                revision = table[key]
+            fact = InteractionRecorded(answer_id=key, outcome="pending", revision=revision)
+            return [Output(event=fact, time=received.context.time)]
+
+        return Outcome(effect=effect)
+
+    def counts(self) -> dict[str, int]:
+        with self.database.table("effects") as table:
+            return dict(table)
+
+    def outputs(self) -> list[Record]:
+        return self.kafka.topic("interactions.v1")
+
+    def dead_letters(self) -> list[dict[str, str]]:
+        """The circumstances of each dead letter."""
+        return [
+            {name.removeprefix("dlq_"): value.decode() for name, value in record.headers if name.startswith("dlq_")}
+            for record in self.kafka.topic(DEAD_LETTERS)
+        ]
+
+    def _on_step(self, step: str, identities: Sequence[str]) -> None:
+        self.steps.append((step, tuple(identities)))
+
+
+def feedback(number: int, *, answer: str | None = None, reason: str = "because") -> Message:
+    """The ``number``-th message of feedback.v1."""
+    event = FeedbackGiven(answer_id=answer or f"a{number}", rating="up", reason=reason)
+    record = encode(event, new_context("/tests", now=START, event_id=f"e{number}"))
+    return as_message(record, number)
+
+
+def as_message(record: Record, offset: int) -> Message:
+    return Message(
+        position=Position(record.topic, 0, offset), key=record.key, value=record.value, headers=record.headers
+    )

@@ -1,0 +1,247 @@
+"""Delivery on memory twins: what is done once, tried again, bisected, waited for or given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from agents.delivery.outcome import NOTHING, Outcome, Output
+from schemas.envelope import Received
+from schemas.errors import EngineCrashed, InvalidEvent, Unavailable
+from schemas.event import Event
+from schemas.interactions import InteractionRecorded
+from tests.agents.delivery.rig import Rig, feedback
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_every_event_has_its_effect_and_its_output_once(rig: Rig) -> None:
+    await rig.delivery().deliver([feedback(n) for n in range(5)])
+    assert rig.counts() == {f"a{n}": 1 for n in range(5)}
+    assert [record.key for record in rig.outputs()] == [b"a0", b"a1", b"a2", b"a3", b"a4"]
+
+
+async def test_a_redelivered_event_changes_nothing_and_publishes_nothing(rig: Rig) -> None:
+    await rig.delivery().deliver([feedback(1)])
+    await rig.delivery().deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert len(rig.outputs()) == 1
+
+
+async def test_an_event_twice_in_one_batch_is_handled_once(rig: Rig) -> None:
+    again = replace(feedback(1), position=feedback(7).position)
+    await rig.delivery().deliver([feedback(1), feedback(2), again])
+    assert rig.counts() == {"a1": 1, "a2": 1}
+
+
+async def test_an_event_committed_but_not_published_is_published_by_the_next_life_as_it_was(rig: Rig) -> None:
+    class Died(BaseException):
+        pass
+
+    async def die(seconds: float) -> None:
+        raise Died
+
+    delivery = rig.delivery()
+    delivery._sleep = die
+    rig.kafka.away = True
+    with pytest.raises(Died):
+        await delivery.deliver([feedback(1)])
+    (entry,) = rig.journal.find("recorder", ["/tests e1"]).values()
+    rig.kafka.away = False
+    await rig.delivery().deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.outputs() == list(entry.outputs)
+
+
+async def test_kafka_away_is_waited_for_and_costs_no_attempt(rig: Rig) -> None:
+    rig.kafka.away = True
+    delivery = rig.delivery()
+    waits: list[str | None] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(delivery.waiting)
+        if len(waits) == 40:
+            rig.kafka.away = False
+        await rig.clock.sleep(seconds)
+
+    delivery._sleep = sleep
+    await delivery.deliver([feedback(1), feedback(2)])
+    assert len(waits) == 40
+    assert all(waits)
+    assert delivery.waiting is None
+    assert rig.counts() == {"a1": 1, "a2": 1}
+    assert rig.dead_letters() == []
+
+
+async def test_a_malformed_message_is_dead_lettered_whole_and_the_rest_goes_on(rig: Rig) -> None:
+    broken = replace(feedback(3), value=b"\xff\x00 not JSON", key=None)
+    await rig.delivery().deliver([feedback(1), broken, feedback(2)])
+    assert rig.counts() == {"a1": 1, "a2": 1}
+    (letter,) = rig.dead_letters()
+    assert letter["error"] == "InvalidEvent"
+    assert letter["offset"] == "3"
+    assert letter["attempts"] == "1"
+    (record,) = rig.kafka.topic("feedback.v1.recorder.dlq")
+    assert (record.key, record.value) == (None, b"\xff\x00 not JSON")
+    assert record.headers[: len(broken.headers)] == broken.headers
+
+
+async def test_a_message_with_neither_key_nor_value_is_dead_lettered_as_one_that_can_be_sent(rig: Rig) -> None:
+    nothing = replace(feedback(3), value=None, key=None, headers=())
+    await rig.delivery().deliver([nothing])
+    (record,) = rig.kafka.topic("feedback.v1.recorder.dlq")
+    assert (record.key, record.value) == (None, b"")
+
+
+async def test_a_dead_letter_delivered_again_is_not_published_again(rig: Rig) -> None:
+    broken = replace(feedback(3), value=b"{}")
+    await rig.delivery().deliver([broken])
+    await rig.delivery().deliver([broken])
+    assert len(rig.dead_letters()) == 1
+
+
+async def test_a_retried_dead_letter_is_processed_although_it_was_given_up_before(rig: Rig) -> None:
+    async def refuse(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        raise InvalidEvent("not now")
+
+    await rig.delivery(refuse).deliver([feedback(1)])
+    message = feedback(1)
+    moved = replace(message, position=replace(message.position, topic="feedback.v1.recorder.retry", offset=0))
+    await rig.delivery().deliver([moved])
+    assert rig.counts() == {"a1": 1}
+
+
+async def test_the_culprit_of_a_failing_batch_is_found_and_the_others_pass(rig: Rig) -> None:
+    async def choosy(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        if any(received.event.key == "a13" for received in batch):
+            raise RuntimeError("thirteen")
+        return await rig.count(batch)
+
+    await rig.delivery(choosy).deliver([feedback(n) for n in range(32)])
+    assert rig.counts() == {f"a{n}": 1 for n in range(32) if n != 13}
+    (letter,) = rig.dead_letters()
+    assert (letter["error"], letter["message"], letter["attempts"]) == ("RuntimeError", "thirteen", "5")
+
+
+async def test_an_error_that_passes_by_itself_leaves_no_dead_letter(rig: Rig) -> None:
+    attempts = 0
+
+    async def moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 5:
+            raise RuntimeError("not yet")
+        return await rig.count(batch)
+
+    await rig.delivery(moody).deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.dead_letters() == []
+
+
+async def test_an_effect_that_fails_rolls_back_the_whole_batch_before_it_is_bisected(rig: Rig) -> None:
+    async def half(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        def fail() -> Sequence[Output]:
+            raise RuntimeError("in the transaction")
+
+        return [Outcome(effect=fail) if r.event.key == "a2" else rig.counted(r) for r in batch]
+
+    await rig.delivery(half).deliver([feedback(n) for n in range(4)])
+    assert rig.counts() == {"a0": 1, "a1": 1, "a3": 1}
+    assert len(rig.dead_letters()) == 1
+
+
+async def test_an_event_that_crashes_the_engine_three_times_alone_is_dead_lettered(rig: Rig) -> None:
+    async def fragile(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        if any(received.event.key == "a2" for received in batch):
+            raise EngineCrashed("the engine died")
+        return await rig.count(batch)
+
+    await rig.delivery(fragile).deliver([feedback(n) for n in range(4)])
+    assert rig.counts() == {"a0": 1, "a1": 1, "a3": 1}
+    (letter,) = rig.dead_letters()
+    assert (letter["error"], letter["attempts"]) == ("EngineCrashed", "3")
+
+
+async def test_an_engine_that_is_away_is_waited_for_however_long(rig: Rig) -> None:
+    calls = 0
+
+    async def away(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal calls
+        calls += 1
+        if calls < 200:
+            raise Unavailable("the engine is away")
+        return await rig.count(batch)
+
+    await rig.delivery(away).deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.dead_letters() == []
+
+
+async def test_what_was_spent_waiting_does_not_count_as_trying(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0.0
+    monkeypatch.setattr("agents.delivery.deliver.time.monotonic", lambda: seconds)
+    calls = 0
+
+    async def away_then_moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal calls, seconds
+        calls += 1
+        if calls in (1, 3):
+            seconds += 600  # whatever it needs is away for ten minutes, before and after its first failure
+            raise Unavailable("the engine is away")
+        if calls in (2, 4):
+            raise RuntimeError("not yet")
+        return await rig.count(batch)
+
+    await rig.delivery(away_then_moody).deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.dead_letters() == []
+
+
+async def test_failures_over_too_long_a_time_are_given_up_before_the_last_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr("agents.delivery.deliver.time.monotonic", lambda: seconds)
+
+    async def slow(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal seconds
+        seconds += 20
+        raise RuntimeError("slowly")
+
+    await rig.delivery(slow).deliver([feedback(1)])
+    assert [letter["attempts"] for letter in rig.dead_letters()] == ["3"]
+
+
+async def test_an_output_that_no_topic_takes_is_given_up_before_anything_is_committed(rig: Rig) -> None:
+    async def huge(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        fact = InteractionRecorded(answer_id="x", outcome="pending", revision=1, adapter_id="y" * 10_000_000)
+        return [replace(rig.counted(received), outputs=[Output(event=fact)]) for received in batch]
+
+    await rig.delivery(huge).deliver([feedback(1)])
+    assert rig.counts() == {}
+    assert "more than a topic takes" in rig.dead_letters()[0]["message"]
+
+
+async def test_an_event_that_needs_no_reaction_is_journaled_all_the_same(rig: Rig) -> None:
+    async def ignore(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        return [NOTHING for _ in batch]
+
+    await rig.delivery(ignore).deliver([feedback(1)])
+    assert rig.journal.find("recorder", ["/tests e1"])["/tests e1"].outputs == ()
+
+
+async def test_what_hastens_may_fail_without_harm(rig: Rig) -> None:
+    async def hasty(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        def fail() -> None:
+            raise RuntimeError("later, then")
+
+        return [replace(rig.counted(received), after=fail) for received in batch]
+
+    await rig.delivery(hasty).deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.dead_letters() == []

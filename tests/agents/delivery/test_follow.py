@@ -1,0 +1,85 @@
+"""Following a compacted topic: all of it, then what comes; the malformed is passed over, absence waited for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agents.delivery.follow import follow
+from agents.delivery.worker import Follower
+from infra.memory.kafka import MemoryKafka
+from schemas.envelope import Received, Record, encode, new_context
+from schemas.event import Event
+from schemas.promotions import AdapterPromoted
+from tests.agents.delivery.rig import START, Clock
+
+
+class Followed:
+    """A follower at work, and what it has seen."""
+
+    def __init__(self, kafka: MemoryKafka) -> None:
+        self.seen: list[int] = []
+        self.caught_up = asyncio.Event()
+
+        async def apply(received: Received[Event]) -> None:
+            assert isinstance(received.event, AdapterPromoted)
+            self.seen.append(received.event.sequence)
+
+        follower = Follower(topic="promotions.v1", apply=apply)
+        clock = Clock()
+        self.task = asyncio.ensure_future(
+            follow(follower, kafka, clock=clock, caught_up=self.caught_up, sleep=clock.sleep)
+        )
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.seen) < count:  # noqa: ASYNC110  # the follower tells nobody
+                await asyncio.sleep(0)
+
+
+def promotion(sequence: int) -> Record:
+    event = AdapterPromoted(task="routing", sequence=sequence, champion=f"adapter-{sequence}")
+    return encode(event, new_context("/tests", now=START))
+
+
+@pytest.fixture
+def kafka() -> MemoryKafka:
+    return MemoryKafka()
+
+
+async def test_it_has_caught_up_once_everything_that_was_there_is_applied(kafka: MemoryKafka) -> None:
+    await kafka.publish([promotion(1), promotion(2)])
+    followed = Followed(kafka)
+    await asyncio.wait_for(followed.caught_up.wait(), 5)
+    assert followed.seen == [1, 2]
+    followed.task.cancel()
+
+
+async def test_an_empty_topic_is_caught_up_with_at_once_and_what_comes_later_is_applied(kafka: MemoryKafka) -> None:
+    followed = Followed(kafka)
+    await asyncio.wait_for(followed.caught_up.wait(), 5)
+    await kafka.publish([promotion(1)])
+    await followed.until(1)
+    followed.task.cancel()
+
+
+async def test_a_malformed_message_is_passed_over(kafka: MemoryKafka) -> None:
+    broken = Record(topic="promotions.v1", key=b"routing", value=b"nonsense", headers=())
+    await kafka.publish([promotion(1), broken, promotion(2)])
+    followed = Followed(kafka)
+    await followed.until(2)
+    assert followed.seen == [1, 2]
+    followed.task.cancel()
+
+
+async def test_it_starts_over_when_kafka_was_away(kafka: MemoryKafka) -> None:
+    await kafka.publish([promotion(1)])
+    kafka.away = True
+    followed = Followed(kafka)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert followed.seen == []
+    kafka.away = False
+    await followed.until(1)
+    followed.task.cancel()

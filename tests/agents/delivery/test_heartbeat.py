@@ -1,0 +1,126 @@
+"""The watchdog: a worker whose lag stands still ends; one that works, waits or has just got something does not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from agents.delivery.heartbeat import Heartbeat, Stalled
+from agents.delivery.worker import Worker
+from schemas.envelope import decode
+from schemas.fleet import WorkerReported
+from tests.agents.delivery.rig import START, Rig
+
+
+class Situation:
+    """A worker at rest whose lag, idleness and progress a test sets."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.delivery = self.rig.delivery()
+        self.lag: int | None = 0
+        self.idle = 0.0
+        self.heartbeat = Heartbeat(
+            Worker(agent="recorder", topics=("feedback.v1",), handle=self.rig.count),
+            "recorder-1",
+            self.rig.kafka,
+            self.delivery,
+            self._measure,
+            lambda: self.idle,
+            clock=self.rig.clock,
+            every_seconds=0.01,
+            stalled_after_seconds=300,
+            starved_after_seconds=20,
+        )
+        self.heartbeat.state = "ready"
+
+    async def _measure(self) -> int | None:
+        return self.lag
+
+    def watch(self, starving_for: float = 0.0) -> None:
+        if starving_for:
+            self.heartbeat._starving_since = time.monotonic() - starving_for
+        self.heartbeat._watch(self.lag)
+
+
+@pytest.fixture
+def situation() -> Situation:
+    return Situation()
+
+
+def test_a_worker_that_gets_nothing_although_messages_wait_ends(situation: Situation) -> None:
+    situation.lag, situation.idle = 5, 60
+    situation.watch()
+    with pytest.raises(Stalled, match="5 messages wait and none has arrived"):
+        situation.watch(starving_for=21)
+
+
+def test_a_worker_that_was_idle_for_long_may_get_its_first_message_in_peace(situation: Situation) -> None:
+    situation.idle = 3600
+    situation.watch()
+    situation.lag = 1
+    situation.watch()  # it has been idle for an hour, but the message has only just come
+    with pytest.raises(Stalled, match="1 messages wait and none has arrived"):
+        situation.watch(starving_for=21)
+
+
+def test_a_batch_that_has_not_moved_for_too_long_ends_the_worker(situation: Situation) -> None:
+    situation.lag = 5
+    situation.delivery.progressed_at = time.monotonic() - 299
+    situation.watch()
+    situation.delivery.progressed_at = time.monotonic() - 301
+    with pytest.raises(Stalled, match="a batch has not moved"):
+        situation.watch()
+
+
+def test_a_long_batch_that_gets_further_goes_on(situation: Situation) -> None:
+    situation.lag = 5
+    situation.delivery.progressed_at = time.monotonic() - 3600
+    moved = time.monotonic() - 299
+    situation.heartbeat._worker = replace(situation.heartbeat._worker, moved_at=lambda: moved)
+    situation.watch()
+    moved -= 2
+    with pytest.raises(Stalled, match="a batch has not moved"):
+        situation.watch()
+
+
+def test_a_worker_that_waits_for_kafka_or_sql_waits_as_long_as_it_takes(situation: Situation) -> None:
+    situation.lag = 5
+    situation.delivery.waiting = "Kafka does not answer"
+    situation.delivery.progressed_at = time.monotonic() - 3600
+    situation.watch(starving_for=3600)
+    situation.idle = 3600
+    situation.watch(starving_for=3600)
+    situation.delivery.waiting, situation.idle = None, 0.0
+    with pytest.raises(Stalled, match="a batch has not moved"):
+        situation.watch()
+
+
+async def test_a_heartbeat_says_who_it_is_and_why_it_waits(situation: Situation) -> None:
+    situation.delivery.waiting = "Milvus does not answer"
+    await situation.heartbeat.beat(7)
+    (record,) = situation.rig.kafka.topic("fleet.v1")
+    event, _ = decode("fleet.v1", record.value, record.headers, now=START)
+    assert isinstance(event, WorkerReported)
+    assert (event.worker, event.state, event.lag, event.detail) == (
+        "recorder-1",
+        "waiting",
+        7,
+        "Milvus does not answer",
+    )
+
+
+async def test_what_is_wrong_though_the_worker_works_goes_out_with_the_heartbeat(situation: Situation) -> None:
+    worker = replace(situation.heartbeat._worker, problem=lambda: "support: a7 is not here")
+    situation.heartbeat._worker = worker
+    await situation.heartbeat.beat(0)
+    situation.delivery.waiting = "Kafka does not answer"
+    await situation.heartbeat.beat(0)
+    records = situation.rig.kafka.topic("fleet.v1")
+    reports = [decode("fleet.v1", record.value, record.headers, now=START)[0] for record in records]
+    assert [(report.state, report.detail) for report in reports if isinstance(report, WorkerReported)] == [
+        ("ready", "support: a7 is not here"),
+        ("waiting", "Kafka does not answer"),
+    ]

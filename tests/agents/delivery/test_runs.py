@@ -1,0 +1,201 @@
+"""Runs: long work in a child process, whose lease, attempts and result survive their worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.runs import Runner, runs_source, write_progress
+from agents.delivery.worker import RunKind
+from schemas.delivery import Claim
+from schemas.envelope import Received
+from schemas.errors import EverlearnError
+from schemas.event import Event
+from schemas.interactions import InteractionRecorded
+from tests.agents.delivery.rig import Rig, feedback
+
+pytestmark = pytest.mark.processes
+
+
+def add(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A run: counts its attempts in its folder, fails as often as it is told to, then adds."""
+    counter = folder / "attempts"
+    attempts = int(counter.read_text()) + 1 if counter.exists() else 1
+    counter.write_text(str(attempts))
+    if arguments.get("known"):
+        raise EverlearnError("the disk of the models\nis not there: mount it")
+    if attempts <= arguments.get("failures", 0):
+        raise RuntimeError(f"attempt {attempts} fails")
+    if attempts <= arguments.get("kills", 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(arguments.get("seconds", 0))
+    return {"sum": arguments["a"] + arguments["b"], "attempts": attempts, "niceness": os.nice(0)}
+
+
+def _report(claim: Claim, text: str, revision: int) -> Outcome:
+    fact = InteractionRecorded(answer_id=claim.run_id, adapter_id=text, outcome="pending", revision=revision)
+    return Outcome(outputs=[Output(event=fact)])
+
+
+KIND = RunKind(
+    name="add",
+    entry="tests.agents.delivery.test_runs:add",
+    done=lambda claim, result: _report(claim, json.dumps(result), 1),
+    failed=lambda claim, error: _report(claim, error, 2),
+)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def _ask(rig: Rig, **arguments: Any) -> None:
+    async def handle(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        return [Outcome(runs=[RunRequest(kind="add", arguments={"a": 1, "b": 2, **arguments})]) for _ in batch]
+
+    await rig.delivery(handle).deliver([feedback(1)])
+
+
+def _runner(rig: Rig, folder: Path, worker: str = "one", **options: Any) -> Runner:
+    return Runner(rig.outbox(), rig.runs, {"add": KIND}, worker=worker, folder=folder, clock=rig.clock, **options)
+
+
+def _results(rig: Rig) -> list[str]:
+    return [json.loads(record.value or b"")["adapter_id"] for record in rig.outputs()]
+
+
+async def test_a_run_is_done_in_a_niced_child_and_its_result_is_published_once(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    runner = _runner(rig, tmp_path)
+    assert [await runner.work() for _ in range(2)] == [True, False]
+    (result,) = _results(rig)
+    assert json.loads(result)["sum"] == 3
+    assert json.loads(result)["niceness"] >= 10
+    headers = dict(rig.outputs()[0].headers)
+    assert headers["ce_correlationid"] == b"e1"
+
+
+async def test_an_event_delivered_twice_asks_for_one_run(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    await _ask(rig)
+    runner = _runner(rig, tmp_path)
+    assert [await runner.work() for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("how", ["failures", "kills"])
+async def test_a_run_that_fails_twice_is_resumed_in_its_folder_and_done(rig: Rig, tmp_path: Path, how: str) -> None:
+    await _ask(rig, **{how: 2})
+    runner = _runner(rig, tmp_path)
+    for _ in range(3):
+        assert await runner.work()
+        rig.clock.now += timedelta(seconds=60)
+    assert json.loads(_results(rig)[0])["attempts"] == 3
+
+
+async def test_a_run_that_fails_each_time_ends_as_failed_with_its_last_words(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, failures=99)
+    runner = _runner(rig, tmp_path)
+    for _ in range(3):
+        await runner.work()
+        rig.clock.now += timedelta(seconds=60)
+    assert not await runner.work()
+    (error,) = _results(rig)
+    assert "attempt 3 fails" in error
+
+
+async def test_a_run_that_knows_why_it_fails_says_that_and_nothing_else(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, known=True)
+    runner = _runner(rig, tmp_path)
+    for _ in range(3):
+        await runner.work()
+        rig.clock.now += timedelta(seconds=60)
+    assert _results(rig) == ["the disk of the models is not there: mount it"]
+
+
+async def test_a_dead_workers_run_is_taken_over_when_its_lease_has_run_out(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    assert rig.runs.claim("recorder", "dead", now=rig.clock.now, lease_seconds=30) is not None
+    runner = _runner(rig, tmp_path, worker="two")
+    assert not await runner.work()
+    rig.clock.now += timedelta(seconds=31)
+    assert await runner.work()
+    assert len(_results(rig)) == 1
+
+
+async def test_a_worker_that_lost_its_run_ends_the_child_and_publishes_nothing(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, seconds=30)
+    runner = _runner(rig, tmp_path, worker="slow", lease_seconds=0.9)
+    renewals = 0
+
+    class Stolen:
+        """The run store as it looks to a worker whose lease ran out while it was frozen."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(rig.runs, name)
+
+        def renew(self, run_id: str, worker: str, **_: Any) -> bool:
+            nonlocal renewals
+            renewals += 1
+            return False
+
+    runner._runs = Stolen()
+    started = time.monotonic()
+    assert await runner.work()
+    assert time.monotonic() - started < 15
+    assert (renewals, _results(rig)) == (1, [])
+
+
+async def test_a_result_that_could_not_be_written_down_is_not_worked_out_again(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    rig.kafka.away = True
+    runner = _runner(rig, tmp_path)
+    with pytest.raises(Exception, match="away"):
+        await runner.work()
+    rig.kafka.away = False
+    rig.clock.now += timedelta(seconds=60)
+    assert await rig.outbox().relay(runs_source("recorder")) == 1
+    assert json.loads(_results(rig)[0])["attempts"] == 1
+
+
+def dawdle(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A run that says how far it is."""
+    write_progress(folder, 0.25, "dawdling", eta_seconds=3.0)
+    time.sleep(2.5)
+    return {}
+
+
+async def test_what_a_child_says_of_its_progress_is_written_down_while_it_works(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    kind = replace(KIND, entry="tests.agents.delivery.test_runs:dawdle")
+    runner = Runner(rig.outbox(), rig.runs, {"add": kind}, worker="one", folder=tmp_path, clock=rig.clock)
+    assert await runner.work()
+    with rig.database.table("runs") as runs:
+        run = rig.runs.show(next(iter(runs)))
+    assert run is not None
+    assert run.progress == {"done": 0.25, "text": "dawdling", "eta_seconds": 3.0}
+
+
+async def test_an_effect_may_start_a_run_and_sees_those_that_are_unfinished(rig: Rig) -> None:
+    def outcome() -> Outcome:
+        def effect() -> Sequence[Output | RunRequest]:
+            return [] if rig.runs.unfinished("recorder") else [RunRequest(kind="add", arguments={"a": 1, "b": 1})]
+
+        return Outcome(effect=effect)
+
+    async def handle(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        return [outcome() for _ in batch]
+
+    await rig.delivery(handle).deliver([feedback(1)])
+    await rig.delivery(handle).deliver([feedback(2)])
+    assert [run.kind for run in rig.runs.unfinished("recorder")] == ["add"]

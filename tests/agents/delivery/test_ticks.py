@@ -1,0 +1,69 @@
+"""Ticks: once a scheduled time, at one worker, with outputs that survive a crash."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agents.delivery.outcome import Outcome, Output
+from agents.delivery.ticks import Ticker, scheduled_time, ticks_source
+from agents.delivery.worker import Tick
+from schemas.errors import Unavailable
+from schemas.interactions import InteractionRecorded
+from tests.agents.delivery.rig import Rig
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def _tick(seen: list[datetime]) -> Tick:
+    async def handle(scheduled: datetime) -> Outcome:
+        seen.append(scheduled)
+        fact = InteractionRecorded(answer_id="tick", outcome="pending", revision=len(seen))
+        return Outcome(outputs=[Output(event=fact)])
+
+    return Tick(name="test", every_seconds=60, handle=handle)
+
+
+def test_the_scheduled_time_is_the_same_for_every_worker() -> None:
+    now = datetime(2026, 1, 1, 12, 34, 56, tzinfo=UTC)
+    assert scheduled_time(now, 60) == datetime(2026, 1, 1, 12, 34, tzinfo=UTC)
+    assert scheduled_time(now + timedelta(seconds=3), 60) == scheduled_time(now, 60)
+
+
+async def test_two_workers_do_a_scheduled_time_once(rig: Rig) -> None:
+    seen: list[datetime] = []
+    tickers = [Ticker(rig.outbox(), rig.leases, holder=name, clock=rig.clock) for name in ("one", "two")]
+    beats = [await ticker.beat(_tick(seen)) for ticker in tickers * 3]
+    assert beats.count(True) == len(seen) == len(rig.outputs()) == 1
+
+
+async def test_the_next_scheduled_time_is_done_when_it_comes(rig: Rig) -> None:
+    seen: list[datetime] = []
+    ticker = Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock)
+    for _ in range(4):
+        await ticker.beat(_tick(seen))
+        rig.clock.now += timedelta(seconds=30)
+    assert [each.second for each in seen] == [0, 0]
+    assert len({dict(record.headers)["ce_id"] for record in rig.outputs()}) == 2
+
+
+async def test_another_worker_goes_on_when_the_holder_is_gone(rig: Rig) -> None:
+    seen: list[datetime] = []
+    await Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock).beat(_tick(seen))
+    rig.clock.now += timedelta(seconds=300)
+    assert await Ticker(rig.outbox(), rig.leases, holder="two", clock=rig.clock).beat(_tick(seen))
+
+
+async def test_what_a_crash_left_of_a_tick_is_relayed_once(rig: Rig) -> None:
+    rig.kafka.away = True
+    with pytest.raises(Unavailable):
+        await Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock).beat(_tick([]))
+    rig.kafka.away = False
+    rig.clock.now += timedelta(seconds=10)
+    outbox = rig.outbox()
+    assert [await outbox.relay(ticks_source("recorder")) for _ in range(2)] == [1, 0]
+    assert len(rig.outputs()) == 1

@@ -1,0 +1,65 @@
+"""Which workers are alive, by what they last said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord
+from infra.kafka.fleet import Fleet, Report, alive, latest, silence_bound
+from schemas.envelope import Context, Position, Record, encode
+from schemas.fleet import WorkerReported
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+SILENCE = silence_bound(2.0)
+
+
+def report(worker: str, state: str = "ready", age: float = 0.0, pid: int = 1) -> Report:
+    event = WorkerReported(worker=worker, agent="indexer", host="h", pid=pid, state=state)
+    return Report(worker=event, time=NOW - timedelta(seconds=age))
+
+
+def record(each: Report, now: datetime = NOW) -> Record:
+    return encode(each.worker, Context(id="1", source="/everlearn/indexer", time=each.time - NOW + now))
+
+
+def stored(each: Record) -> StoredRecord:
+    position = Position(each.topic, 0, 0)
+    return StoredRecord(position=position, key=each.key, value=each.value, headers=each.headers, time=NOW)
+
+
+def test_the_last_word_of_each_worker_counts():
+    said = [report("a", age=9, pid=1), report("b", pid=2), report("a", age=1, pid=3), report("a", age=5, pid=4)]
+    known = latest({}, [stored(record(each)) for each in said], now=NOW)
+    assert {name: each.worker.pid for name, each in known.items()} == {"a": 3, "b": 2}
+
+
+def test_what_is_no_heartbeat_is_passed_over():
+    broken = stored(Record(topic="fleet.v1", key=b"a", value=b"{", headers=()))
+    tombstone = stored(Record(topic="fleet.v1", key=b"a", value=None, headers=record(report("a")).headers))
+    assert latest({}, [broken, tombstone, stored(record(report("a")))], now=NOW).keys() == {"a"}
+
+
+def test_the_silent_and_the_stopping_are_not_alive():
+    reports = {
+        "fresh": report("fresh", age=9),
+        "waiting": report("waiting", "waiting"),
+        "silent": report("silent", age=11),
+        "stopping": report("stopping", "stopping"),
+    }
+    assert alive(reports, now=NOW, silence=SILENCE).keys() == {"fresh", "waiting"}
+
+
+def test_slower_heartbeats_allow_longer_silence():
+    assert silence_bound(0.5) == timedelta(seconds=10)
+    assert silence_bound(30.0) == timedelta(seconds=150)
+
+
+def test_the_fleet_is_followed_from_its_beginning(kafka_config: KafkaClientConfig):
+    now = datetime.now(UTC)
+    with RecordPublisher(kafka_config) as publisher:
+        publisher.publish([record(report("follow-1"), now)])
+        with Fleet(kafka_config) as fleet:
+            assert "follow-1" in fleet.reports()
+            publisher.publish([record(report("follow-2"), now)])
+            while "follow-2" not in fleet.reports(wait_seconds=1.0):
+                pass

@@ -1,0 +1,124 @@
+"""The thread that torch computes with: one in a process, whoever asks."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.models.threads import in_one_thread, in_passing_thread
+from tests.lazily import lazily
+
+torch = lazily("torch")
+
+TASKS = Path("/proc/self/task")
+needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="Linux alone tells a process's threads and what runs")
+
+
+@in_one_thread
+def current_thread():
+    return threading.get_ident()
+
+
+def test_whoever_calls_one_thread_computes():
+    with ThreadPoolExecutor(4) as pool:
+        threads = {pool.submit(current_thread).result() for _ in range(20)}
+    assert threads == {current_thread()}
+    assert threading.get_ident() not in threads
+
+
+def test_one_call_at_a_time_is_inside():
+    inside, most = [], []
+
+    @in_one_thread
+    def work():
+        inside.append(1)
+        most.append(len(inside))
+        inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(800)]:
+            done.result()
+    assert (len(most), max(most)) == (800, 1)
+
+
+def test_who_asks_again_at_once_lets_the_others_go_first():
+    order, stop = [], threading.Event()
+
+    @in_one_thread
+    def turn(name):
+        order.append(name)
+        time.sleep(0.002)
+
+    def greedy():
+        while not stop.is_set():
+            turn("greedy")
+
+    thread = threading.Thread(target=greedy)
+    thread.start()
+    time.sleep(0.01)
+    for _ in range(5):
+        before = len(order)
+        turn("other")
+        assert order[before:].index("other") <= 2, "at most the turn under way, and one that was asked for before"
+    stop.set()
+    thread.join(10)
+
+
+def test_a_failure_reaches_its_caller_and_nobody_else():
+    @in_one_thread
+    def fail():
+        raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
+    assert current_thread()
+
+
+def test_what_computes_may_call_what_computes():
+    outer = in_one_thread(lambda: (threading.get_ident(), current_thread()))
+    assert len(set(outer())) == 1
+
+
+def test_a_process_that_was_forked_has_a_thread_of_its_own():
+    current_thread()
+    child = os.fork()
+    if child == 0:
+        os._exit(7 if current_thread() else 1)
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended[1]) == 7, "it waits for a thread that only its parent has"
+
+
+def helpers_of(call):
+    before = {each.name for each in TASKS.iterdir()}
+    call()
+    time.sleep(0.05)  # a thread that has ended is gone a moment later
+    return len({each.name for each in TASKS.iterdir()} - before)
+
+
+@needs_linux
+def test_callers_share_one_team_of_helpers():
+    numbers = torch.rand(600, 600)
+
+    def multiply():
+        torch.set_num_threads(2)
+        try:
+            return numbers @ numbers
+        finally:
+            torch.set_num_threads(1)
+
+    together = in_one_thread(multiply)
+    together()
+    with ThreadPoolExecutor(3) as pool:
+        started = threading.Barrier(3)
+        list(pool.map(lambda _: started.wait(), range(3)))
+        assert helpers_of(lambda: list(pool.map(lambda _: together(), range(6)))) == 0, "the team was there before"
+        assert helpers_of(lambda: in_passing_thread(multiply)()) == 0, "a passing thread leaves none behind"
+        assert helpers_of(lambda: list(pool.map(lambda _: multiply(), range(6)))) > 0, "without, each has its own"

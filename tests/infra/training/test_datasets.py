@@ -1,0 +1,99 @@
+"""What every store of datasets promises: rows come back as they were put, under a name that is their content."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.memory.database import MemoryDatabase
+from infra.memory.datasets import MemoryDatasets
+from infra.sql.database import Database
+from infra.training.datasets import DatasetMissing, FolderDatasets, dataset_id_of
+from schemas.datasets import DatasetRow
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def row(number: int, *, split: str = "train", fresh: bool = True) -> DatasetRow:
+    return DatasetRow(
+        row_id=f"r{number}",
+        input=f"ä message\n{number}",
+        output="skates",
+        origin="correction",
+        origin_id=f"a{number}",
+        at=NOW + timedelta(seconds=number),
+        split=split,  # type: ignore[arg-type]  # a literal in a test
+        fresh=fresh,
+        sources=({"chunk_id": "c", "text": "a page", "score": 0.5},),
+    )
+
+
+ROWS = [row(1), row(2, split="holdout"), row(3, fresh=False)]
+Datasets = FolderDatasets | MemoryDatasets
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def datasets(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "memory":
+        yield MemoryDatasets(MemoryDatabase())
+        return
+    name = {"sqlite": "migrated_sqlite_url", "postgresql": "migrated_postgres_url"}[request.param]
+    database = Database(request.getfixturevalue(name))
+    yield FolderDatasets(tmp_path / "datasets", database)
+    database.close()
+
+
+def test_rows_come_back_as_they_were_put(datasets: Datasets):
+    manifest = datasets.put("routing", ROWS, created_at=NOW, window_start=NOW, window_end=NOW)
+
+    assert datasets.rows(manifest.dataset_id) == ROWS
+    assert datasets.manifest(manifest.dataset_id) == manifest
+    assert (manifest.train_rows, manifest.holdout_rows, manifest.fresh_rows) == (2, 1, 2)
+    assert manifest.counts == {"correction": 3}
+
+
+def test_the_same_rows_are_the_same_dataset_kept_once(datasets: Datasets):
+    first = datasets.put("routing", ROWS, created_at=NOW)
+    again = datasets.put("routing", ROWS[::-1], created_at=NOW + timedelta(hours=1))
+
+    assert again == first
+    assert datasets.latest("routing") == first
+
+
+def test_another_row_or_task_is_another_dataset(datasets: Datasets):
+    first = datasets.put("routing", ROWS, created_at=NOW)
+    second = datasets.put("routing", ROWS[:2], created_at=NOW + timedelta(hours=1))
+    other = datasets.put("support", ROWS, created_at=NOW + timedelta(hours=2))
+
+    assert len({first.dataset_id, second.dataset_id, other.dataset_id}) == 3
+    assert datasets.latest("routing") == second
+    assert datasets.latest("support") == other
+
+
+def test_what_was_never_put_is_not_there(datasets: Datasets):
+    assert datasets.manifest("d" * 32) is None
+    assert datasets.latest("routing") is None
+    with pytest.raises(DatasetMissing, match="train anew"):
+        datasets.rows("d" * 32)
+
+
+def test_a_snapshot_that_was_changed_or_damaged_is_not_used(migrated_sqlite_url: str, tmp_path: Path):
+    database = Database(migrated_sqlite_url)
+    datasets = FolderDatasets(tmp_path, database)
+    manifest = datasets.put("routing", ROWS, created_at=NOW)
+    other = datasets.put("routing", ROWS[:1], created_at=NOW)
+    path, another = (tmp_path / each.dataset_id / "rows.parquet" for each in (manifest, other))
+
+    path.write_bytes(another.read_bytes())
+    with pytest.raises(DatasetMissing, match="was changed"):
+        datasets.rows(manifest.dataset_id)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DatasetMissing, match="cannot be read"):
+        datasets.rows(manifest.dataset_id)
+    database.close()
+
+
+def test_its_name_does_not_depend_on_the_order():
+    assert dataset_id_of("routing", ROWS) == dataset_id_of("routing", ROWS[::-1])
