@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.questions import Turn
 from schemas.retrieval import HEADING_SEPARATOR, Chunk, Hit, headings_above
 from schemas.tasks import Task
 
-Count = Callable[[Sequence[Message]], int]
+Count = Callable[[Sequence[ChatMessage]], int]
 """How many tokens a chat prompt has."""
 
 
@@ -20,7 +20,7 @@ Count = Callable[[Sequence[Message]], int]
 class Prompt:
     """A chat prompt, the sources that found room in it, in the order of their numbers, and its length in tokens."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     sources: tuple[Hit, ...]
     tokens: int
 
@@ -40,7 +40,7 @@ def build_prompt(
     steps += [(0, len(history))] * best
     lengths: dict[int, int] = {}
 
-    def messages(step: int) -> tuple[Message, ...]:
+    def messages(step: int) -> tuple[ChatMessage, ...]:
         sources, forgotten = steps[step]
         return _messages(task, question, ranked[:sources], history[forgotten:])
 
@@ -70,9 +70,9 @@ def hit_of(source: dict[str, Any]) -> Hit:
     return Hit(chunk=chunk, score=float(source.get("score") or 0.0))
 
 
-def _messages(task: Task, question: str, sources: Sequence[Hit], history: Sequence[Turn]) -> tuple[Message, ...]:
-    turns = [Message(turn.role, turn.text) for turn in history]
-    return (Message("system", instruction(task)), *turns, Message("user", _request(task, question, sources)))
+def _messages(task: Task, question: str, sources: Sequence[Hit], history: Sequence[Turn]) -> tuple[ChatMessage, ...]:
+    turns = [ChatMessage(turn.role, turn.text) for turn in history]
+    return (ChatMessage("system", instruction(task)), *turns, ChatMessage("user", _request(task, question, sources)))
 
 
 def instruction(task: Task) -> str:

@@ -26,7 +26,7 @@ from schemas.generation import GenerationRequest
 ADAPTER = "adapter"
 
 
-def requests(rows: Sequence[shop.Message], adapter_ids: Sequence[str | None]) -> list[GenerationRequest]:
+def requests(rows: Sequence[shop.CustomerMessage], adapter_ids: Sequence[str | None]) -> list[GenerationRequest]:
     """A request a row, the arms in turn."""
     return [
         GenerationRequest(messages=each, max_tokens=MAX_TOKENS, adapter_id=adapter_ids[number % len(adapter_ids)])

@@ -20,7 +20,7 @@ from agents.demo import shop
 from benchmarks.routing_messages import MAX_TOKENS, prompts, settings_in
 from infra.engines.transformers import TransformersEngine
 from infra.models.threads import Team, in_one_thread, in_passing_thread
-from schemas.generation import GenerationRequest, Message
+from schemas.generation import ChatMessage, GenerationRequest
 
 WAYS = ("as shipped", "one thread", "never stepping back", "two teams")
 SECONDS = 10.0
@@ -32,7 +32,7 @@ NEIGHBOUR = "import os\nos.nice(10)\nwhile True: pass"
 def work(way: str, begin: float) -> None:
     """Answers for a while, from a point of wall-clock time on; prints the rounds a second."""
     messages = shop.messages("examples")
-    long = Message("user", " ".join(row.text for row in messages[:60]))
+    long = ChatMessage("user", " ".join(row.text for row in messages[:60]))
     rounds = (
         [GenerationRequest(messages=(long,), max_tokens=16)],
         [GenerationRequest(messages=each, max_tokens=MAX_TOKENS) for each in prompts(messages[:8])],

@@ -10,7 +10,7 @@ from pathlib import Path
 from agents.demo import shop
 from agents.prompt import build_prompt
 from infra.settings import ModelSettings, Settings
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.tasks import Task
 
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or Path(__file__).parents[1] / ".cache")
@@ -24,12 +24,12 @@ TASK = Task(
 )
 
 
-def prompts(rows: Sequence[shop.Message]) -> list[tuple[Message, ...]]:
+def prompts(rows: Sequence[shop.CustomerMessage]) -> list[tuple[ChatMessage, ...]]:
     """As an answerer asks them."""
     return [build_prompt(TASK, row.text, (), (), budget=1000, count=lambda _: 0).messages for row in rows]
 
 
-def options(doc: str | None, *, batch: int) -> tuple[list[shop.Message], int]:
+def options(doc: str | None, *, batch: int) -> tuple[list[shop.CustomerMessage], int]:
     """The messages and the size of a batch that the command line asks for. ``doc``: the benchmark's own."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
     parser.add_argument("--rows", type=int, default=96)

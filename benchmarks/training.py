@@ -23,7 +23,7 @@ from infra.training.batches import Row, collate, make_batches
 from infra.training.lora import LoraPolicy, train
 
 
-def encode(chat: ChatFormat, rows: Sequence[shop.Message]) -> list[Row]:
+def encode(chat: ChatFormat, rows: Sequence[shop.CustomerMessage]) -> list[Row]:
     return [
         Row(prompt=chat.encode(prompt), answer=chat.encode_answer(row.label))
         for prompt, row in zip(prompts(rows), rows, strict=True)

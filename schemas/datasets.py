@@ -32,13 +32,13 @@ class DatasetRow:
     sources: tuple[dict[str, Any], ...] = ()
 
     @property
-    def lot(self) -> str:
+    def sampling_key(self) -> str:
         """Drawn from the id: the rows with the least lots are a fair part of any rows, and always the same."""
         return lot_of(self.row_id)
 
 
 def lot_of(row_id: str) -> str:
-    """See ``DatasetRow.lot``."""
+    """See ``DatasetRow.sampling_key``."""
     return sha256(row_id.encode()).hexdigest()
 
 

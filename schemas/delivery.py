@@ -23,7 +23,7 @@ RunState = Literal["queued", "running", "done", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class JournalEntry:
     """An event that an agent has done: the records it published for it, and whether Kafka confirmed them."""
 
     outputs: tuple[Record, ...]

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from schemas.interactions import Outcome
+from schemas.interactions import InteractionOutcome
 from schemas.learning import Remedy, Window
 
-RATED: tuple[Outcome, ...] = ("approved", "disapproved", "corrected")
+RATED: tuple[InteractionOutcome, ...] = ("approved", "disapproved", "corrected")
 """Outcomes of answers that a user has judged."""
 
 

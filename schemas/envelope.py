@@ -38,7 +38,7 @@ class MalformedRecord(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class EventContext:
     """An event's CloudEvents attributes. (source, id) identifies it; ``time`` is when the fact happened."""
 
     id: str
@@ -78,7 +78,7 @@ class Received(Generic[E_co]):
     """An event as it was read."""
 
     event: E_co
-    context: Context
+    context: EventContext
     position: Position
 
     @property
@@ -87,7 +87,7 @@ class Received(Generic[E_co]):
         return identity(self.context)
 
 
-def identity(context: Context) -> str:
+def identity(context: EventContext) -> str:
     """What makes two deliveries the same event: CloudEvents' (source, id). A source holds no white space."""
     return f"{context.source} {context.id}"
 
@@ -99,10 +99,10 @@ def derived_id(*parts: str | int) -> str:
 
 def new_context(
     source: str, *, now: datetime, correlation_id: str | None = None, event_id: str | None = None
-) -> Context:
+) -> EventContext:
     """The context of an event that starts a chain, from a person or another program."""
     trace = uuid.uuid4().hex
-    return Context(
+    return EventContext(
         id=event_id or str(uuid.uuid4()),
         source=source,
         time=now,
@@ -111,14 +111,14 @@ def new_context(
     )
 
 
-def output_context(cause: Context, agent: str, ordinal: int, time: datetime) -> Context:
+def output_context(cause: EventContext, agent: str, ordinal: int, time: datetime) -> EventContext:
     """The context of an agent's ``ordinal``-th output for an input: its id depends on nothing else."""
     output_id = derived_id(cause.source, cause.id, agent, ordinal)
     traceparent = None
     if cause.traceparent is not None:
         version, trace, _, flags = cause.traceparent.split("-", 3)
         traceparent = f"{version}-{trace}-{uuid.UUID(output_id).hex[:16]}-{flags}"
-    return Context(
+    return EventContext(
         id=output_id,
         source=f"/everlearn/{agent}",
         time=time,
@@ -128,7 +128,7 @@ def output_context(cause: Context, agent: str, ordinal: int, time: datetime) -> 
     )
 
 
-def encode(event: Event, context: Context, topic: str | None = None) -> Record:
+def encode(event: Event, context: EventContext, topic: str | None = None) -> Record:
     """The record of an event, for its own topic unless another is given."""
     key = event.key
     attributes = {
@@ -154,7 +154,7 @@ def encode(event: Event, context: Context, topic: str | None = None) -> Record:
 
 def decode(
     topic: str, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], *, now: datetime
-) -> tuple[Event, Context]:
+) -> tuple[Event, EventContext]:
     """The event in a record of a topic (or of its retry or dead-letter topic).
 
     Raises MalformedRecord when headers or value are not such an event, or when it claims to be from the future.
@@ -172,7 +172,7 @@ def decode(
     if submitted is not None:
         _refuse_future("submitted_at", submitted, now)
     traceparent = attributes.get("traceparent", "")
-    return event, Context(
+    return event, EventContext(
         id=attributes["id"],
         source=attributes["source"],
         time=time,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from schemas.interactions import Outcome, Rating
+from schemas.interactions import InteractionOutcome, Rating
 from schemas.questions import Arm
 
 
@@ -31,7 +31,7 @@ class Interaction:
 
     answer_id: str
     revision: int = 0
-    outcome: Outcome = "pending"
+    outcome: InteractionOutcome = "pending"
     task: str | None = None
     tenant: str | None = None
     user: str | None = None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Literal
 
-Value = str | int | float | bool
+FilterValue = str | int | float | bool
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 MAX_DEPTH = 20
 MAX_VALUES = 64
@@ -40,7 +40,7 @@ class Compare:
 
     key: str
     operator: Operator
-    value: Value
+    value: FilterValue
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class In:
     """A key's value is one of several of one kind."""
 
     key: str
-    values: tuple[Value, ...]
+    values: tuple[FilterValue, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def parse_filter(text: str) -> Filter:
     return _Parser(text).whole()
 
 
-def matches(condition: Filter, metadata: Mapping[str, Value]) -> bool:
+def matches(condition: Filter, metadata: Mapping[str, FilterValue]) -> bool:
     """Whether a document with this metadata may be found."""
     match condition:
         case Not(inner):
@@ -101,21 +101,21 @@ def matches(condition: Filter, metadata: Mapping[str, Value]) -> bool:
             return key in metadata and _compare(metadata[key], operator, value)
 
 
-def kind_of(value: Value) -> str:
+def kind_of(value: FilterValue) -> str:
     """``text``, ``number`` or ``true or false``: values of different kinds are never compared."""
     if isinstance(value, bool):
         return "true or false"
     return "text" if isinstance(value, str) else "number"
 
 
-def comparable(value: Value) -> Value:
+def comparable(value: FilterValue) -> FilterValue:
     """The value as it is compared: a whole number beyond 2**53 becomes the nearest floating-point number."""
     if isinstance(value, str | float) or abs(value) <= _LARGEST_INTEGER:
         return value
     return float(max(-_LARGEST_NUMBER, min(_LARGEST_NUMBER, value)))
 
 
-def _compare(left: Value, operator: Operator, right: Value) -> bool:
+def _compare(left: FilterValue, operator: Operator, right: FilterValue) -> bool:
     return kind_of(left) == kind_of(right) and _HOLDS[operator](comparable(left), comparable(right))
 
 
@@ -195,7 +195,7 @@ class _Parser:
             raise self._fault(opened, f"{key} in (…) mixes {' and '.join(sorted(kinds))}: list values of one kind")
         return In(key, tuple(values))
 
-    def _value(self) -> Value:
+    def _value(self) -> FilterValue:
         token = self._next
         self._values += 1
         if self._values > MAX_VALUES:

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Message:
+class ChatMessage:
     """One message of a chat prompt."""
 
     role: Literal["system", "user", "assistant"]
@@ -18,7 +18,7 @@ class Message:
 class GenerationRequest:
     """What an engine is asked for: a chat prompt, an adapter or None for the base model, and limits."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     adapter_id: str | None = None
     max_tokens: int = 128
     temperature: float = 0.0

@@ -10,7 +10,7 @@ from schemas.event import Event, Identifier, Name
 from schemas.questions import Arm, MessageText
 
 Rating = Literal["up", "down"]
-Outcome = Literal["pending", "unrated", "approved", "disapproved", "corrected", "failed"]
+InteractionOutcome = Literal["pending", "unrated", "approved", "disapproved", "corrected", "failed"]
 
 
 class FeedbackGiven(Event):
@@ -57,7 +57,7 @@ class InteractionRecorded(Event):
     """None while only feedback has arrived and the answer is not known yet."""
     adapter_id: str | None = None
     arm: Arm | None = None
-    outcome: Outcome
+    outcome: InteractionOutcome
     revision: int = Field(ge=1)
 
     @property

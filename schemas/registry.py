@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 
 AdapterState = Literal["trained", "validated", "rejected"]
 
@@ -18,7 +18,7 @@ class Probe:
     ``engine``: what it was said by, with its precision; another may round otherwise and end with another word.
     """
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     output: str
     max_tokens: int = 16
     engine: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.filters import Filter, Value
+from schemas.filters import Filter, FilterValue
 from schemas.questions import SearchMode
 
 HEADING_SEPARATOR = " > "
@@ -37,7 +37,7 @@ class Chunk:
     uri: str | None = None
     heading: str | None = None
     """The headings above the chunk, outermost first, `` > `` between them."""
-    metadata: Mapping[str, Value] = field(default_factory=dict)
+    metadata: Mapping[str, FilterValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from schemas.generation import Generation, GenerationRequest, Message
+from schemas.generation import ChatMessage, Generation, GenerationRequest
 from schemas.registry import Probe
 from schemas.retrieval import Hit, Search
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
         """The most tokens that prompt and answer may have together."""
         ...
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         """How long a chat prompt is for this model."""
         ...
 

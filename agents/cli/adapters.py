@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.lineage import as_facts, as_json, trace
 from agents.cli.output import columns, emit, facts, one_line
 from agents.cli.registered import SHOWN_ID, by_prefix, describe, figures, megabytes, open_registry
@@ -22,7 +22,7 @@ def adapters() -> None:
 @click.argument("task", required=False)
 @json_option
 @pass_context
-def list_adapters(context: Context, /, task: str | None) -> None:
+def list_adapters(context: CommandContext, /, task: str | None) -> None:
     """List the adapters of TASK, or of all tasks, newest first."""
     configured = context.settings.tasks
     with open_registry(context.settings) as registry:
@@ -56,7 +56,7 @@ def list_adapters(context: Context, /, task: str | None) -> None:
 @click.argument("id", metavar="ID")
 @json_option
 @pass_context
-def show_adapter(context: Context, /, id: str) -> None:
+def show_adapter(context: CommandContext, /, id: str) -> None:
     """Show an adapter and its lineage; the beginning of its ID is enough."""
     settings = context.settings
     with open_registry(settings) as registry:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.conversation import converse
 from agents.cli.inputs import open_lines
 from agents.cli.jsonl import Faulty, parse
@@ -35,7 +35,7 @@ from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 @timeout_option(120.0, "Give up after so long without an answer.")
 @json_option
 @pass_context
-def ask(context: Context, /, text: str | None, questions: str | None, timeout: float, **given: Any) -> None:
+def ask(context: CommandContext, /, text: str | None, questions: str | None, timeout: float, **given: Any) -> None:
     """Ask TEXT, or the questions of a file, and print the answers in order.
 
     A question that cannot be answered is told on stderr, and the exit code is 1.
@@ -73,7 +73,7 @@ def _with_deadline(question: QuestionAsked, seconds: float) -> QuestionAsked:
     return question.model_copy(update={"deadline": now() + timedelta(seconds=seconds)})
 
 
-def _converse(context: Context, asked: list[QuestionAsked], timeout: float) -> list[AnswerFailed]:
+def _converse(context: CommandContext, asked: list[QuestionAsked], timeout: float) -> list[AnswerFailed]:
     """Prints each answer; gives those that failed."""
     config = KafkaClientConfig.from_settings(context.settings)
     failed = []

@@ -17,7 +17,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 @dataclass
-class Context:
+class CommandContext:
     """The options that stand before or after any command; settings are read when a command first asks for them."""
 
     home: Path | None = None
@@ -33,13 +33,13 @@ class Context:
         return load(self.home, self.config)
 
 
-pass_context = click.make_pass_decorator(Context, ensure=True)
+pass_context = click.make_pass_decorator(CommandContext, ensure=True)
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:
         if value:
-            setattr(ctx.ensure_object(Context), name, value)
+            setattr(ctx.ensure_object(CommandContext), name, value)
         return value
 
     return callback

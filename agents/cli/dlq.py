@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.dead_letters import How, Letter, collect, letter_topics, parse_id
 from agents.cli.names import reader_name, topic_name
 from agents.cli.output import columns, counted, emit, facts, one_line, progress
@@ -34,7 +34,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 @_filters
 @json_option
 @pass_context
-def list_letters(context: Context, /, topic: str | None, agent: str | None) -> None:
+def list_letters(context: CommandContext, /, topic: str | None, agent: str | None) -> None:
     """List the dead letters that nobody has handled yet, oldest first."""
     letters = _open_letters(context, topic, agent)
     if context.json:
@@ -55,7 +55,7 @@ def list_letters(context: Context, /, topic: str | None, agent: str | None) -> N
 @click.argument("id", metavar="ID")
 @json_option
 @pass_context
-def show_letter(context: Context, /, id: str) -> None:
+def show_letter(context: CommandContext, /, id: str) -> None:
     """Show everything about a dead letter."""
     full = _find(context, id).full()
     if context.json:
@@ -75,7 +75,9 @@ def show_letter(context: Context, /, id: str) -> None:
 @_filters
 @json_option
 @pass_context
-def retry_letters(context: Context, /, id: str | None, every: bool, topic: str | None, agent: str | None) -> None:
+def retry_letters(
+    context: CommandContext, /, id: str | None, every: bool, topic: str | None, agent: str | None
+) -> None:
     """Give dead letters back to the agent that gave them up."""
     _handle(context, _chosen(context, id, every, topic, agent), "retried")
 
@@ -86,12 +88,12 @@ def retry_letters(context: Context, /, id: str | None, every: bool, topic: str |
 @_filters
 @json_option
 @pass_context
-def drop_letters(context: Context, /, id: str | None, every: bool, topic: str | None, agent: str | None) -> None:
+def drop_letters(context: CommandContext, /, id: str | None, every: bool, topic: str | None, agent: str | None) -> None:
     """Mark dead letters as done with; they are not listed any more."""
     _handle(context, _chosen(context, id, every, topic, agent), "dropped")
 
 
-def _open_letters(context: Context, topic: str | None, agent: str | None) -> list[Letter]:
+def _open_letters(context: CommandContext, topic: str | None, agent: str | None) -> list[Letter]:
     topic = topic_name(topic, BY_NAME) if topic is not None else None
     agent = reader_name(agent) if agent is not None else None
     topics = letter_topics(topic, agent)
@@ -100,11 +102,11 @@ def _open_letters(context: Context, topic: str | None, agent: str | None) -> lis
     return [letter for letter in _read(context, topics) if letter.handled is None]
 
 
-def _read(context: Context, topics: list[str]) -> list[Letter]:
+def _read(context: CommandContext, topics: list[str]) -> list[Letter]:
     return collect(read_all(KafkaClientConfig.from_settings(context.settings), topics))
 
 
-def _find(context: Context, id: str) -> Letter:
+def _find(context: CommandContext, id: str) -> Letter:
     position = parse_id(id)
     for letter in _read(context, [position.topic]):
         if letter.position == position:
@@ -112,7 +114,7 @@ def _find(context: Context, id: str) -> Letter:
     raise EverlearnError(f"there is no dead letter {id}: see 'everlearn dlq list'")
 
 
-def _chosen(context: Context, id: str | None, every: bool, topic: str | None, agent: str | None) -> list[Letter]:
+def _chosen(context: CommandContext, id: str | None, every: bool, topic: str | None, agent: str | None) -> list[Letter]:
     if (id is None) != every or (id is not None and (topic or agent)):
         raise Misuse("give either the ID of a dead letter or --all, which takes --topic and --agent")
     if id is None:
@@ -125,7 +127,7 @@ def _chosen(context: Context, id: str | None, every: bool, topic: str | None, ag
     return [letter]
 
 
-def _handle(context: Context, letters: list[Letter], how: How) -> None:
+def _handle(context: CommandContext, letters: list[Letter], how: How) -> None:
     config = KafkaClientConfig.from_settings(context.settings)
     with RecordPublisher(config) as publisher, progress(how, len(letters)) as advance:
         for letter in letters:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from agents.cli import sources
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.dry_run import show
 from agents.cli.files import DocumentFiles, is_document
 from agents.cli.folders import Folder
@@ -55,7 +55,7 @@ Items = Iterable[Item[sources.Document] | Refusal]
 @json_option
 @pass_context
 def documents(
-    context: Context,
+    context: CommandContext,
     /,
     path: str,
     wait: bool,
@@ -86,7 +86,7 @@ def documents(
             _publish(context, items, path, timeout if wait else None)
 
 
-def _publish(context: Context, items: Items, path: str, patience_seconds: float | None) -> None:
+def _publish(context: CommandContext, items: Items, path: str, patience_seconds: float | None) -> None:
     """Sends the items, and waits until they are searchable where a patience is given."""
     config = KafkaClientConfig.from_settings(context.settings)
     folder = items if isinstance(items, Folder) else None

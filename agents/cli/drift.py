@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.database import open_database
 from agents.cli.options import timeout_option
 from agents.cli.output import columns, emit, note, one_line
@@ -39,7 +39,7 @@ def drift() -> None:
 @timeout_option(600.0, "With --wait: give up after so long.")
 @json_option
 @pass_context
-def check(context: Context, /, task: str | None, wait: bool, timeout: float) -> None:
+def check(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
     """Ask the monitor to check TASK, or every configured task, now."""
     from infra.kafka import KafkaClientConfig, RecordPublisher
     from schemas.envelope import encode, new_context
@@ -69,7 +69,7 @@ def check(context: Context, /, task: str | None, wait: bool, timeout: float) -> 
 @click.option("--open", "newest", is_flag=True, help="Print the path of the newest report's page and nothing else.")
 @json_option
 @pass_context
-def reports(context: Context, /, task: str | None, limit: int, newest: bool) -> None:
+def reports(context: CommandContext, /, task: str | None, limit: int, newest: bool) -> None:
     """List the checks of TASK, or of all tasks, newest first."""
     with open_checks(context.settings) as checks:
         found = checks.recent(task, limit)
@@ -144,7 +144,7 @@ def _wait(checks: SqlDriftChecks, before: dict[str, str | None], timeout: float)
         time.sleep(LOOK_SECONDS if waiting else 0)
 
 
-def _show(context: Context, made: DriftCheck) -> None:
+def _show(context: CommandContext, made: DriftCheck) -> None:
     if context.json:
         emit(describe(made))
         return

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from agents.cli import sources
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.feature_rows import open_feature_table
 from agents.cli.jsonl import Faulty
 from agents.cli.output import emit
@@ -33,7 +33,7 @@ LOOK_SECONDS = 0.2
 @click.option("--force", is_flag=True, help="Send it even though no such answer is recorded.")
 @json_option
 @pass_context
-def feedback(context: Context, /, answer_id: str, up: bool, down: bool, force: bool, **given: Any) -> None:
+def feedback(context: CommandContext, /, answer_id: str, up: bool, down: bool, force: bool, **given: Any) -> None:
     """Rate or correct the answer with this id, as 'everlearn ask' showed it."""
     if up and down:
         raise Misuse("give --up or --down, not both")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agents.cli.bars import share_bar
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.database import open_database
 from agents.cli.index_state import REBUILD, gather, shared
 from agents.cli.options import timeout_option
@@ -39,7 +39,7 @@ def index() -> None:
 @click.option("--documents", is_flag=True, help="First each document that is indexed.")
 @json_option
 @pass_context
-def status(context: Context, /, documents: bool) -> None:
+def status(context: CommandContext, /, documents: bool) -> None:
     """Show the indexes, and where everlearn.toml asks for something else than they were made with."""
     with open_database(context.settings) as database:
         if documents:
@@ -57,7 +57,7 @@ def status(context: Context, /, documents: bool) -> None:
 @timeout_option(86_400.0, "With --wait: give up after so long.")
 @json_option
 @pass_context
-def rebuild(context: Context, /, task: str | None, wait: bool, timeout: float) -> None:
+def rebuild(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
     """Build an index anew, as everlearn.toml says; the one before serves meanwhile."""
     settings = context.settings
     _check_task(settings, task)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from agents.cli.context import Context, pass_context
+from agents.cli.context import CommandContext, pass_context
 from schemas.errors import Misuse
 
 
 @click.command()
 @pass_context
-def init(context: Context, /) -> None:
+def init(context: CommandContext, /) -> None:
     """Make a home folder with a commented everlearn.toml; one that exists is left alone."""
     from agents.cli.home_template import initialise
 

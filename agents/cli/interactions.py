@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.feature_rows import describe_row, open_feature_table, row_facts
 from agents.cli.output import columns, counted, emit, facts, note, one_line
 from schemas.errors import EverlearnError
@@ -21,7 +21,7 @@ def interactions() -> None:
 @click.option("-n", "limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
 @json_option
 @pass_context
-def list_rows(context: Context, /, task: str | None, limit: int) -> None:
+def list_rows(context: CommandContext, /, task: str | None, limit: int) -> None:
     """List the interactions in which something happened last, newest first."""
     with open_feature_table(context.settings) as table:
         rows, total = table.recent(task, limit), table.count()
@@ -45,7 +45,7 @@ def list_rows(context: Context, /, task: str | None, limit: int) -> None:
 @click.argument("id", metavar="ID")
 @json_option
 @pass_context
-def show_row(context: Context, /, id: str) -> None:
+def show_row(context: CommandContext, /, id: str) -> None:
     """Show everything about the interaction with this answer id."""
     with open_feature_table(context.settings) as table:
         row = table.get(id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.context import Context, place_options
+from agents.cli.context import CommandContext, place_options
 from schemas.errors import EverlearnError, Misuse
 
 PROGRAM = "everlearn"
@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """Where a command is, and what the list of commands says of it, so that listing imports nothing."""
 
     target: str
@@ -31,29 +31,29 @@ class Entry:
     optional: bool = False
 
 
-COMMANDS: dict[str, Entry] = {
-    "init": Entry("agents.cli.init:init", "Make a home folder with a commented everlearn.toml."),
-    "up": Entry("agents.cli.stack:up", "Start the embedded stack and all agents."),
-    "down": Entry("agents.cli.stack:down", "Stop what 'up' started."),
-    "status": Entry("agents.cli.stack:status", "Show the workers, their lag and the endpoints."),
-    "run": Entry("agents.cli.stack:run", "Run agents against the configured stack."),
-    "demo": Entry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
-    "publish": Entry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
-    "index": Entry("agents.cli.index:index", "Show the search indexes, or build one anew."),
-    "search": Entry("agents.cli.search:search", "Search the documents."),
-    "ask": Entry("agents.cli.ask:ask", "Ask questions and print the answers."),
-    "feedback": Entry("agents.cli.feedback:feedback", "Rate or correct an answer."),
-    "interactions": Entry("agents.cli.interactions:interactions", "List or show rows of the feature table."),
-    "train": Entry("agents.cli.train:train", "Ask for a training run."),
-    "adapters": Entry("agents.cli.adapters:adapters", "List or show adapters, back to what they learned from."),
-    "promote": Entry("agents.cli.release:promote", "Promote an adapter by hand, or try it on a share of users."),
-    "rollback": Entry("agents.cli.release:rollback", "Take back a canary, or return to the previous adapter."),
-    "drift": Entry("agents.cli.drift:drift", "Check for drift now, or list the reports."),
-    "models": Entry("agents.cli.models:models", "List, add or quantize base models."),
-    "tasks": Entry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),
-    "topics": Entry("agents.cli.topics:topics", "Show the topic table."),
-    "tail": Entry("agents.cli.tail:tail", "Follow a topic, decoded."),
-    "dlq": Entry("agents.cli.dlq:dlq", "List, show, retry or drop dead letters."),
+COMMANDS: dict[str, CommandEntry] = {
+    "init": CommandEntry("agents.cli.init:init", "Make a home folder with a commented everlearn.toml."),
+    "up": CommandEntry("agents.cli.stack:up", "Start the embedded stack and all agents."),
+    "down": CommandEntry("agents.cli.stack:down", "Stop what 'up' started."),
+    "status": CommandEntry("agents.cli.stack:status", "Show the workers, their lag and the endpoints."),
+    "run": CommandEntry("agents.cli.stack:run", "Run agents against the configured stack."),
+    "demo": CommandEntry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
+    "publish": CommandEntry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
+    "index": CommandEntry("agents.cli.index:index", "Show the search indexes, or build one anew."),
+    "search": CommandEntry("agents.cli.search:search", "Search the documents."),
+    "ask": CommandEntry("agents.cli.ask:ask", "Ask questions and print the answers."),
+    "feedback": CommandEntry("agents.cli.feedback:feedback", "Rate or correct an answer."),
+    "interactions": CommandEntry("agents.cli.interactions:interactions", "List or show rows of the feature table."),
+    "train": CommandEntry("agents.cli.train:train", "Ask for a training run."),
+    "adapters": CommandEntry("agents.cli.adapters:adapters", "List or show adapters, back to what they learned from."),
+    "promote": CommandEntry("agents.cli.release:promote", "Promote an adapter by hand, or try it on a share of users."),
+    "rollback": CommandEntry("agents.cli.release:rollback", "Take back a canary, or return to the previous adapter."),
+    "drift": CommandEntry("agents.cli.drift:drift", "Check for drift now, or list the reports."),
+    "models": CommandEntry("agents.cli.models:models", "List, add or quantize base models."),
+    "tasks": CommandEntry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),
+    "topics": CommandEntry("agents.cli.topics:topics", "Show the topic table."),
+    "tail": CommandEntry("agents.cli.tail:tail", "Follow a topic, decoded."),
+    "dlq": CommandEntry("agents.cli.dlq:dlq", "List, show, retry or drop dead letters."),
 }
 
 
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
 
 
-def _exists(entry: Entry) -> bool:
+def _exists(entry: CommandEntry) -> bool:
     module = entry.target.partition(":")[0]
     try:
         return importlib.util.find_spec(module) is not None
@@ -108,7 +108,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
     Publish documents, ask questions, give feedback; agents on Kafka topics do the rest.
     """
-    ctx.ensure_object(Context).debug = debug
+    ctx.ensure_object(CommandContext).debug = debug
 
 
 def run() -> None:
@@ -118,7 +118,7 @@ def run() -> None:
 
 def execute(arguments: Sequence[str]) -> int:
     """Runs one command; gives its exit code. Every failure is one line on stderr: 2 for misuse, 1 for the rest."""
-    context = Context()
+    context = CommandContext()
     try:
         code = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=context)
         sys.stdout.flush()
@@ -162,7 +162,7 @@ def _with_hint(error: click.UsageError) -> str:
     return f"{error.format_message().rstrip('.')}: see '{path} --help'"
 
 
-def _keep(context: Context) -> Path:
+def _keep(context: CommandContext) -> Path:
     """Writes the traceback to the home's run folder, or where temporary files go; gives the file."""
     text = f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import timeout_option
 from agents.cli.output import columns, counted, emit
 from agents.cli.quantizations import request_quantization, wait_for_runs
@@ -32,7 +32,7 @@ def models() -> None:
 @models.command("list")
 @json_option
 @pass_context
-def list_models(context: Context) -> None:
+def list_models(context: CommandContext) -> None:
     """List the versions of every model, newest first."""
     with open_registry(context.settings) as registry:
         records = registry.models()
@@ -69,7 +69,7 @@ def _schemes(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 @json_option
 @pass_context
 def add_model(
-    context: Context, /, model: str, name: str | None, quantize: tuple[str, ...] | None, no_quantize: bool
+    context: CommandContext, /, model: str, name: str | None, quantize: tuple[str, ...] | None, no_quantize: bool
 ) -> None:
     """Register a causal language model, once it was loaded; the quantizer makes it smaller.
 
@@ -109,7 +109,7 @@ def add_model(
 @json_option
 @pass_context
 def quantize_model(
-    context: Context, /, name: str, schemes: tuple[str, ...], version: int | None, wait: bool, timeout: float
+    context: CommandContext, /, name: str, schemes: tuple[str, ...], version: int | None, wait: bool, timeout: float
 ) -> None:
     """Ask the quantizer for a smaller form of a registered model."""
     settings = context.settings
@@ -151,7 +151,7 @@ def _source(records: Sequence[ModelRecord], name: str, version: int | None) -> M
     return max(plain, key=lambda each: each.version)
 
 
-def _show(context: Context, name: str, scheme: str, result: dict[str, object]) -> bool:
+def _show(context: CommandContext, name: str, scheme: str, result: dict[str, object]) -> bool:
     """Prints what came of a scheme; tells whether nothing did."""
     quantized = result.get("quantized")
     if context.json:

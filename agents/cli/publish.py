@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from agents.cli import sources
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.documents import documents
 from agents.cli.inputs import STANDARD_INPUT, open_items
 from agents.cli.output import conclude, counted
@@ -36,7 +36,7 @@ publish.add_command(documents)
 @click.argument("file")
 @json_option
 @pass_context
-def examples(context: Context, /, file: str) -> None:
+def examples(context: CommandContext, /, file: str) -> None:
     """Publish labelled examples from FILE, or - for stdin: lines {"task","input","output","origin"?}."""
     tasks = context.settings.tasks
     names = ", ".join(tasks) or "none: add one with 'everlearn tasks add'"
@@ -48,7 +48,7 @@ def examples(context: Context, /, file: str) -> None:
 @click.argument("file")
 @json_option
 @pass_context
-def feedback(context: Context, /, file: str) -> None:
+def feedback(context: CommandContext, /, file: str) -> None:
     """Publish feedback from FILE, or - for stdin: lines {"answer_id","rating"?,"correction"?,"reason"?,"user"?}.
 
     A rating is "up" or "down". Feedback may come before the answer that it is about.
@@ -56,7 +56,7 @@ def feedback(context: Context, /, file: str) -> None:
     _publish_lines(context, file, "feedback line", sources.feedback)
 
 
-def _publish_lines(context: Context, file: str, noun: str, build: Callable[[dict[str, Any]], E]) -> None:
+def _publish_lines(context: CommandContext, file: str, noun: str, build: Callable[[dict[str, Any]], E]) -> None:
     config = KafkaClientConfig.from_settings(context.settings)
     with open_items(file, build) as items, RecordPublisher(config) as publisher:
         tally = send_all(publisher, items)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.database import open_database
 from agents.cli.indexing import Reader
 from agents.cli.options import timeout_option
@@ -22,7 +22,7 @@ from agents.cli.sending import SOURCE, now
 from agents.delivery.dead_letters import PREFIX
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from infra.settings import Settings
-from schemas.envelope import Context as Origin
+from schemas.envelope import EventContext as Origin
 from schemas.envelope import MalformedRecord, decode, encode, new_context
 from schemas.errors import EverlearnError, Misuse
 from schemas.learning import ExperimentRequested, PromotionRequested, RollbackRequested
@@ -59,7 +59,7 @@ def _share(_ctx: click.Context, _parameter: click.Parameter, value: float | None
 @json_option
 @pass_context
 def promote(
-    context: Context,
+    context: CommandContext,
     /,
     task: str,
     adapter: str | None,
@@ -97,7 +97,7 @@ def promote(
 @_TIMEOUT
 @json_option
 @pass_context
-def rollback(context: Context, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
+def rollback(context: CommandContext, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
     """Take back the canary of TASK that is under way, or else return to the adapter before the champion."""
     settings = context.settings
     choose_task(task, settings.tasks)
@@ -159,7 +159,7 @@ def wait_for_release(
     return None
 
 
-def _request(context: Context, event: Request, asked: str, patience_seconds: float | None) -> None:
+def _request(context: CommandContext, event: Request, asked: str, patience_seconds: float | None) -> None:
     """Sends the request; with patience it waits for what comes of it and shows that."""
     config = KafkaClientConfig.from_settings(context.settings)
     origin = new_context(SOURCE, now=now())
@@ -194,7 +194,7 @@ def _send(config: KafkaClientConfig, event: Request, origin: Origin) -> None:
         publisher.publish([encode(event, origin)])
 
 
-def _show(context: Context, fields: dict[str, Any], sentence: str) -> None:
+def _show(context: CommandContext, fields: dict[str, Any], sentence: str) -> None:
     if context.json:
         emit(fields)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.conversation import Answer, converse
 from agents.cli.database import open_database
 from agents.cli.inputs import open_lines
@@ -33,7 +33,7 @@ from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 @timeout_option(60.0, "Give up after so long without a result.")
 @json_option
 @pass_context
-def search(context: Context, /, text: str | None, queries: str | None, timeout: float, **given: Any) -> None:
+def search(context: CommandContext, /, text: str | None, queries: str | None, timeout: float, **given: Any) -> None:
     """Search the documents for TEXT, or for each query of a file; results in the order of the queries."""
     if (text is None) == (queries is None):
         raise Misuse("give either a TEXT or --queries FILE: see 'everlearn search --help'")
@@ -62,7 +62,7 @@ def _single(lines: QueryLines, text: str) -> Query:
         raise Misuse(str(error)) from None
 
 
-def _converse(context: Context, asked: list[Query], timeout: float) -> list[AnswerFailed]:
+def _converse(context: CommandContext, asked: list[Query], timeout: float) -> list[AnswerFailed]:
     """Prints each query's hits; gives the failures."""
     config = KafkaClientConfig.from_settings(context.settings)
     names = {query.question.question_id: query.query_id for query in asked}
@@ -91,7 +91,7 @@ def _converse(context: Context, asked: list[Query], timeout: float) -> list[Answ
     return failed
 
 
-def _explain_nothing(context: Context, question: QuestionAsked) -> None:
+def _explain_nothing(context: CommandContext, question: QuestionAsked) -> None:
     """Says so where the tenant has no documents; whoever cannot look into the database is told nothing."""
     from infra.sql.documents import SqlDocuments
 

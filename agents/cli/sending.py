@@ -26,7 +26,7 @@ CONFIRM_EVERY = 200
 """Documents of a folder between two confirmations: so many at most are sent again after a crash."""
 
 
-class Publisher(Protocol):
+class RecordSender(Protocol):
     """Sends records; ``flush`` returns once Kafka has confirmed them all, or raises Unavailable."""
 
     def send(self, record: Record) -> object: ...
@@ -72,7 +72,7 @@ class Tally:
 
 
 def send_all(
-    publisher: Publisher,
+    publisher: RecordSender,
     items: Iterable[Item[E] | Refusal],
     on_sent: Callable[[E], None] = lambda _event: None,
     on_confirmed: Callable[[Sequence[E]], None] | None = None,

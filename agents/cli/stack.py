@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from agents.cli.bars import share_bar
-from agents.cli.context import Context, pass_context
+from agents.cli.context import CommandContext, pass_context
 from agents.cli.output import note
 from agents.cli.signals import Stopped, stoppable
 from agents.cli.status import status
@@ -32,7 +32,7 @@ __all__ = ["down", "run", "status", "up"]
     help="How many processes of an agent to start, 1 each unless said: --workers answerer=2,recorder=0",
 )
 @pass_context
-def up(context: Context, /, detach: bool, workers: str) -> int:
+def up(context: CommandContext, /, detach: bool, workers: str) -> int:
     """Start the embedded stack and all agents; stop them with Ctrl-C, or with 'everlearn down'."""
     counts = parse_workers(workers)
     settings = _initialised(context)
@@ -59,7 +59,7 @@ def up(context: Context, /, detach: bool, workers: str) -> int:
 
 @click.command()
 @pass_context
-def down(context: Context, /) -> None:
+def down(context: CommandContext, /) -> None:
     """Stop what 'up' started in this home folder."""
     from infra.local.stack import Stack
 
@@ -82,7 +82,7 @@ def parse_workers(text: str) -> dict[str, int]:
     return counts
 
 
-def _initialised(context: Context) -> Settings:
+def _initialised(context: CommandContext) -> Settings:
     from agents.cli.home_template import initialise
 
     settings = context.settings

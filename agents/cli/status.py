@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.output import columns, emit, note
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
-    from infra.kafka.fleet import Report
+    from infra.kafka.fleet import WorkerReport
     from infra.local.supervisor import Process
     from infra.settings import Settings
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @json_option
 @pass_context
-def status(context: Context, /) -> int:
+def status(context: CommandContext, /) -> int:
     """Show the workers, their lag and the endpoints. Exit code 0 when all are ready, 1 otherwise."""
     found = gather(context.settings)
     if context.json:
@@ -59,7 +59,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     return found if problem is None else {**found, "problem": problem}
 
 
-def describe(reports: dict[str, Report], processes: list[Process]) -> list[dict[str, Any]]:
+def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list[dict[str, Any]]:
     """A row for each living worker, and for each supervised one that has not spoken since it was started."""
     pids = {process.name: process.pid for process in processes}
     rows = []

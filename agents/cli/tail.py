@@ -10,7 +10,7 @@ from itertools import islice
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.decoded import describe_record, sentence
 from agents.cli.names import topic_name
 from agents.cli.output import emit
@@ -28,7 +28,7 @@ NARROWEST = 120
 @click.option("-n", "limit", type=click.IntRange(1), help="Stop after so many records.")
 @json_option
 @pass_context
-def tail(context: Context, /, topic: str, from_beginning: bool, until_end: bool, limit: int | None) -> None:
+def tail(context: CommandContext, /, topic: str, from_beginning: bool, until_end: bool, limit: int | None) -> None:
     """Follow TOPIC, decoded; records that are no events of it are shown as such, with the reason.
 
     TOPIC is a name of 'everlearn topics', where .v1 may be left out, or a .dlq or .retry topic.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, checked
 from agents.cli.options import MODES
 from agents.cli.output import columns, counted, emit, one_line
@@ -26,7 +26,7 @@ def tasks() -> None:
 @tasks.command("list")
 @json_option
 @pass_context
-def list_tasks(context: Context) -> None:
+def list_tasks(context: CommandContext) -> None:
     """Show the tasks of everlearn.toml."""
     configured = context.settings.tasks.values()
     if context.json:
@@ -57,7 +57,7 @@ def list_tasks(context: Context) -> None:
 @click.option("--chunk-tokens", type=int, help="An index of its own, with chunks of so many tokens.")
 @click.option("--overlap-tokens", type=int, help="What two neighbouring chunks share in that index.")
 @pass_context
-def add_task(context: Context, /, name: str, **given: Any) -> None:
+def add_task(context: CommandContext, /, name: str, **given: Any) -> None:
     """Append a task to everlearn.toml; its comments stay.
 
     Agents that run already see it after a restart.
@@ -82,7 +82,7 @@ def add_task(context: Context, /, name: str, **given: Any) -> None:
 @click.pass_context
 def check_tasks(ctx: click.Context) -> None:
     """Name every fault of the configuration; exit code 1 when there is one."""
-    context = ctx.ensure_object(Context)
+    context = ctx.ensure_object(CommandContext)
     _, path = locate(context.home, context.config)
     tables = raw_tasks(path)
     try:

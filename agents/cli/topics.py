@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.output import columns, emit, note
 from infra.kafka import KafkaClientConfig, record_counts
 from schemas.errors import EverlearnError
@@ -16,7 +16,7 @@ from schemas.topics import TOPICS, Topic
 @click.command()
 @json_option
 @pass_context
-def topics(context: Context) -> None:
+def topics(context: CommandContext) -> None:
     """Show the topic table; with each topic's number of records when Kafka answers."""
     counts = _counts(context)
     table = [describe_topic(topic, counts) for topic in TOPICS]
@@ -56,7 +56,7 @@ def describe_topic(topic: Topic, counts: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _counts(context: Context) -> dict[str, int]:
+def _counts(context: CommandContext) -> dict[str, int]:
     settings = context.settings
     try:
         return record_counts(KafkaClientConfig.from_settings(settings), [topic.name for topic in TOPICS])

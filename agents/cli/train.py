@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agents.cli.bars import share_bar
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.database import open_database
 from agents.cli.indexing import Reader
 from agents.cli.options import timeout_option
@@ -36,7 +36,7 @@ Ended = AdapterTrained | TrainingDeclined
 @timeout_option(7200.0, "With --wait: give up after so long.")
 @json_option
 @pass_context
-def train(context: Context, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
+def train(context: CommandContext, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
     """Ask for a training run of TASK on corrections, approved answers and examples.
 
     The adapter is judged by the validator next, and released by the promoter after a canary.
@@ -94,7 +94,7 @@ def wait_for(
     return ended if isinstance(ended, AdapterTrained | TrainingDeclined) else None
 
 
-def _tell(context: Context, fields: dict[str, Any], text: str) -> None:
+def _tell(context: CommandContext, fields: dict[str, Any], text: str) -> None:
     if context.json:
         emit(fields)
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agents.cli.context import Context, pass_context
+from agents.cli.context import CommandContext, pass_context
 from agents.cli.output import note
 from schemas.errors import ConfigurationError, Misuse, Unavailable
 
@@ -35,7 +35,7 @@ def known_agents() -> tuple[str, ...]:
 )
 @click.option("--no-setup", is_flag=True, hidden=True, help="The topics and the SQL schema are known to be there.")
 @pass_context
-def run(context: Context, /, agents: tuple[str, ...], worker: str | None, no_setup: bool) -> int:
+def run(context: CommandContext, /, agents: tuple[str, ...], worker: str | None, no_setup: bool) -> int:
     """Run agents until SIGTERM or Ctrl-C, a process each; naming one twice starts two.
 
     Agents: indexer, loader, answerer, recorder, monitor, trainer, validator, promoter, quantizer.

@@ -16,7 +16,7 @@ import structlog
 from agents.delivery.deliver import Delivery
 from agents.delivery.ports import Publisher
 from agents.delivery.worker import Worker
-from schemas.envelope import Context, encode
+from schemas.envelope import EventContext, encode
 from schemas.errors import Unavailable
 from schemas.fleet import Serving, WorkerReported, WorkerState
 
@@ -100,7 +100,7 @@ class Heartbeat:
             serves=self._served(),
             detail=waiting or self._worker.problem(),
         )
-        context = Context(id=str(uuid.uuid4()), source=f"/everlearn/{self._worker.agent}", time=self._clock())
+        context = EventContext(id=str(uuid.uuid4()), source=f"/everlearn/{self._worker.agent}", time=self._clock())
         await self._publisher.publish([encode(event, context)])
 
     async def _measure_lag(self) -> int | None:

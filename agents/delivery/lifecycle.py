@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class WorkerParts:
     """What every worker stands on, whatever its agent."""
 
     database: Database
@@ -65,7 +65,7 @@ class Parts:
     on_step: OnStep = no_hook
 
 
-async def run_worker(worker: Worker, parts: Parts, name: str, *, instance: str | None = None) -> int:
+async def run_worker(worker: Worker, parts: WorkerParts, name: str, *, instance: str | None = None) -> int:
     """Runs a worker until SIGTERM or SIGINT; returns the process's exit code: 0 when told to stop, 1 when it failed.
 
     ``name`` is the worker's key on fleet.v1. ``instance`` is a name that no other running worker has; with it, a
@@ -88,7 +88,7 @@ async def run_worker(worker: Worker, parts: Parts, name: str, *, instance: str |
 class _Life:
     """One life of one worker."""
 
-    def __init__(self, worker: Worker, parts: Parts, name: str, instance: str | None) -> None:
+    def __init__(self, worker: Worker, parts: WorkerParts, name: str, instance: str | None) -> None:
         self._worker = worker
         self._parts = parts
         self._tasks: list[asyncio.Task[None]] = []

@@ -14,8 +14,8 @@ import structlog
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import Database, Journal, Publisher, RunStore
-from schemas.delivery import Entry
-from schemas.envelope import Context, Record, derived_id, encode, output_context
+from schemas.delivery import JournalEntry
+from schemas.envelope import EventContext, Record, derived_id, encode, output_context
 from schemas.errors import InvalidEvent
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -36,7 +36,7 @@ class Cause:
     """What an outcome is the outcome of: an event, a tick, a finished run."""
 
     identity: str
-    context: Context
+    context: EventContext
 
 
 class Outbox:
@@ -61,11 +61,13 @@ class Outbox:
         self._clock = clock
         self._on_step = on_step
 
-    async def find(self, identities: Sequence[str]) -> dict[str, Entry]:
+    async def find(self, identities: Sequence[str]) -> dict[str, JournalEntry]:
         """What is journaled of these already."""
         return await asyncio.to_thread(self._journal.find, self.agent, identities)
 
-    async def settle(self, causes: Sequence[Cause], outcomes: Sequence[Outcome], found: dict[str, Entry]) -> None:
+    async def settle(
+        self, causes: Sequence[Cause], outcomes: Sequence[Outcome], found: dict[str, JournalEntry]
+    ) -> None:
         """Commits the outcomes, publishes them and what ``found`` left unpublished, and marks all as published."""
         committed = await asyncio.to_thread(self._commit, causes, outcomes) if causes else {}
         self._on_step("committed", list(committed))
@@ -83,7 +85,7 @@ class Outbox:
             return
         if entry is None:
             await asyncio.to_thread(self._add, identity, records)
-            entry = Entry(outputs=tuple(records), published=False)
+            entry = JournalEntry(outputs=tuple(records), published=False)
         await self._publish({identity: list(entry.outputs)})
 
     async def relay(self, source: str, older_than_seconds: float = 5.0) -> int:
@@ -140,7 +142,7 @@ class Outbox:
             log.warning("postponed", agent=self.agent, error=f"{type(error).__name__}: {error}")
 
 
-def _as_json(context: Context) -> dict[str, str]:
+def _as_json(context: EventContext) -> dict[str, str]:
     values = {
         "id": context.id,
         "source": context.source,
@@ -152,6 +154,6 @@ def _as_json(context: Context) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def context_of(values: dict[str, str]) -> Context:
+def context_of(values: dict[str, str]) -> EventContext:
     """The context that a run was asked for with, read back from its row."""
-    return Context(**{**values, "time": datetime.fromisoformat(values["time"])})  # type: ignore[arg-type]  # str -> datetime
+    return EventContext(**{**values, "time": datetime.fromisoformat(values["time"])})  # type: ignore[arg-type]  # str -> datetime

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from schemas.delivery import Claim, Entry, InFlight, Message, Run
+from schemas.delivery import Claim, InFlight, JournalEntry, Message, Run
 from schemas.envelope import Record
 
 
@@ -22,7 +22,7 @@ class Database(Protocol):
 class Journal(Protocol):
     """Which events an agent has done, and what it published for each."""
 
-    def find(self, agent: str, identities: Sequence[str]) -> dict[str, Entry]:
+    def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
         """The entries of those identities that are journaled."""
         ...
 
@@ -34,7 +34,7 @@ class Journal(Protocol):
         """``add`` for many at once, in one statement."""
         ...
 
-    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, Entry]:
+    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
         """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
         ...
 

@@ -27,7 +27,7 @@ from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import RunStore
 from agents.delivery.worker import RunKind
 from schemas.delivery import Claim
-from schemas.envelope import Context, derived_id, identity
+from schemas.envelope import EventContext, derived_id, identity
 from schemas.errors import AlreadyJournaled, Unavailable
 
 log = structlog.get_logger()
@@ -162,7 +162,7 @@ class Runner:
 
         asked = context_of(claim.context)
         event_id = derived_id(self._outbox.agent, "run", claim.run_id)
-        context = Context(
+        context = EventContext(
             id=event_id,
             source=runs_source(self._outbox.agent),
             time=self._clock(),

@@ -13,7 +13,7 @@ from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Output, RunRequest
 from agents.delivery.ports import Leases
 from agents.delivery.worker import Tick
-from schemas.envelope import Context, derived_id, identity
+from schemas.envelope import EventContext, derived_id, identity
 from schemas.errors import AlreadyJournaled, Unavailable
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ class Ticker:
             return outcome.effect() if outcome.effect is not None else ()
 
         event_id = derived_id(self._outbox.agent, tick.name, scheduled.isoformat())
-        context = Context(id=event_id, source=ticks_source(self._outbox.agent), time=scheduled)
+        context = EventContext(id=event_id, source=ticks_source(self._outbox.agent), time=scheduled)
         cause = Cause(identity=identity(context), context=context)
         await self._outbox.settle([cause], [replace(outcome, effect=effect)], {})
         return True

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agents.cli.context import Context, json_option, pass_context
+from agents.cli.context import CommandContext, json_option, pass_context
 from schemas.errors import AdapterMissing, ConfigurationError, EverlearnError
 
 if TYPE_CHECKING:
     from agents.demo.audit import Generate
     from agents.demo.story import Desk
-    from agents.demo.terminal import Typist
+    from agents.demo.terminal import Terminal
     from infra.settings import Settings
 
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Leave the stack running afterwards.")
 @json_option
 @pass_context
-def demo(context: Context, /, keep: bool) -> int:
+def demo(context: CommandContext, /, keep: bool) -> int:
     """Turn the whole loop: documents, answers, corrections, drift, training, validation, canary, promotion.
 
     It runs in HOME/demo, which is made anew. With --json the story goes to stderr, and the last line of stdout is one
     object with what was measured.
     """
     from agents.demo.story import Story
-    from agents.demo.terminal import Typist
+    from agents.demo.terminal import Terminal
     from infra.local.stack import Stack
 
     settings = _fresh(context.settings)
-    typist = Typist(settings.home, lambda line: click.echo(line, err=context.json))
+    typist = Terminal(settings.home, lambda line: click.echo(line, err=context.json))
     story = Story(typist)
     try:
         story.come_up()
@@ -78,7 +78,7 @@ def _fresh(settings: Settings) -> Settings:
 
 
 @contextmanager
-def _desk(settings: Settings, typist: Typist) -> Iterator[Desk]:
+def _desk(settings: Settings, typist: Terminal) -> Iterator[Desk]:
     from agents.demo.customers import Customers
     from agents.demo.news import Newsroom
     from agents.demo.shop import TASK

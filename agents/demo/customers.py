@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from agents.demo.news import News, Reading
-from agents.demo.shop import TASK, TEAMS, Message, is_right
+from agents.demo.shop import TASK, TEAMS, CustomerMessage, is_right
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from schemas.envelope import encode, new_context
 from schemas.errors import EverlearnError
@@ -38,7 +38,7 @@ class Silence(EverlearnError):
 class Exchange:
     """A message and what came back for it."""
 
-    message: Message
+    message: CustomerMessage
     answer: AnswerProduced | AnswerFailed
     at: datetime
     feedback: FeedbackGiven | None = None
@@ -60,7 +60,7 @@ class Customers:
     config: KafkaClientConfig
     corrections: Corrections = "right"
     exchanges: list[Exchange] = field(default_factory=list)
-    _waiting: dict[str, tuple[Message, bool]] = field(default_factory=dict)
+    _waiting: dict[str, tuple[CustomerMessage, bool]] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _count: int = 0
 
@@ -75,7 +75,7 @@ class Customers:
         self._publisher.close()
 
     def ask(
-        self, messages: Sequence[Message], *, rate: bool, enough: Callable[[], bool] = lambda: False
+        self, messages: Sequence[CustomerMessage], *, rate: bool, enough: Callable[[], bool] = lambda: False
     ) -> list[Exchange]:
         """Asks them, a few at a time, and gives the exchanges; stops asking once it is ``enough``. Raises Silence."""
         asked: set[str] = set()
@@ -88,7 +88,7 @@ class Customers:
         return [each for each in self.exchanges if each.answer.answer_id in asked]
 
     @contextmanager
-    def coming(self, messages: Sequence[Message], *, rate: bool = True) -> Iterator[None]:
+    def coming(self, messages: Sequence[CustomerMessage], *, rate: bool = True) -> Iterator[None]:
         """Messages keep coming, over and over, while the block runs; raises what went wrong with them."""
         over = threading.Event()
         failures: list[Exception] = []
@@ -110,7 +110,7 @@ class Customers:
         if failures:
             raise failures[0]
 
-    def _send(self, message: Message, rate: bool) -> str:
+    def _send(self, message: CustomerMessage, rate: bool) -> str:
         with self._changed:
             self._count += 1
             question_id = f"{message.id}-{self._count:05d}"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from infra.kafka import KafkaClientConfig, RecordReader
-from schemas.envelope import Context, MalformedRecord, decode
+from schemas.envelope import EventContext, MalformedRecord, decode
 from schemas.errors import EverlearnError, Unavailable
 from schemas.event import Event
 from schemas.fleet import WorkerReported
@@ -62,7 +62,7 @@ class News:
     """An event and when it says that it happened."""
 
     event: Event
-    context: Context
+    context: EventContext
 
     @property
     def time(self) -> datetime:

@@ -14,7 +14,7 @@ from schemas.delivery import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class DemoReport:
     """``before`` and ``after``: exact match on unseen messages, the champion before the launch and the one after it.
 
     ``drift_detected_s``: from the first message about the new line to the drift's event. ``promoted_s``: from there to

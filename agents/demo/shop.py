@@ -63,7 +63,7 @@ max_tokens = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class CustomerMessage:
     """A customer's message and the team that it belongs to. ``split``: what the demo uses it for."""
 
     id: str
@@ -73,13 +73,13 @@ class Message:
     user: str
 
 
-def messages(*splits: str) -> list[Message]:
+def messages(*splits: str) -> list[CustomerMessage]:
     """The messages of those splits, in the order of the file; all where none is named."""
-    rows = [Message(**json.loads(line)) for line in (DATA / "messages.jsonl").read_text("utf-8").splitlines()]
+    rows = [CustomerMessage(**json.loads(line)) for line in (DATA / "messages.jsonl").read_text("utf-8").splitlines()]
     return [row for row in rows if not splits or row.split in splits]
 
 
-def interleaved(*groups: Sequence[Message]) -> list[Message]:
+def interleaved(*groups: Sequence[CustomerMessage]) -> list[CustomerMessage]:
     """All messages of the groups, each group spread evenly over the whole."""
     places = [((place + 0.5) / len(group), message) for group in groups for place, message in enumerate(group)]
     return [message for _, message in sorted(places, key=lambda each: (each[0], each[1].id))]
@@ -90,13 +90,13 @@ def configuration(threads: int = 1) -> str:
     return CONFIGURATION.format(threads=threads, labels=json.dumps(list(TEAMS)))
 
 
-def write_examples(path: Path, rows: Sequence[Message]) -> Path:
+def write_examples(path: Path, rows: Sequence[CustomerMessage]) -> Path:
     """A file for ``everlearn publish examples``."""
     lines = (json.dumps({"task": TASK, "input": row.text, "output": row.label}) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
-def is_right(answer: str, message: Message) -> bool:
+def is_right(answer: str, message: CustomerMessage) -> bool:
     """Exact match, as the task's metric has it."""
     return answer.strip().casefold() == message.label.casefold()

@@ -13,9 +13,9 @@ from agents.demo import shop
 from agents.demo.audit import Generate, audit
 from agents.demo.customers import Customers, Exchange, accuracy
 from agents.demo.news import News, Newsroom
-from agents.demo.report import Report, handoffs
+from agents.demo.report import DemoReport, handoffs
 from agents.demo.shop import TASK, interleaved, messages
-from agents.demo.terminal import StepFailed, Typist
+from agents.demo.terminal import StepFailed, Terminal
 from schemas.delivery import Run
 from schemas.errors import EverlearnError
 from schemas.event import Event
@@ -51,7 +51,7 @@ class Desk:
 class Story:
     """One telling, in a fresh home."""
 
-    def __init__(self, typist: Typist) -> None:
+    def __init__(self, typist: Terminal) -> None:
         self._typist = typist
         self._say, self._note = typist.say, typist.note
 
@@ -60,7 +60,7 @@ class Story:
         self._say("The stack comes up: Kafka, Milvus, SQL, and the agents, two of them answerers.")
         self._typist.type("up", "--detach", "--workers", "answerer=2")
 
-    def tell(self, desk: Desk) -> Report:
+    def tell(self, desk: Desk) -> DemoReport:
         """The story, once everything is up."""
         self._desk = desk
         self._answer_from_documents()
@@ -201,7 +201,7 @@ class Story:
         promoted: News,
         before: dict[str, list[Exchange]],
         after: dict[str, list[Exchange]],
-    ) -> Report:
+    ) -> DemoReport:
         desk, event = self._desk, _as(promoted.event, AdapterPromoted)
         self._say("Every answer is held against what was released when it was given.")
         releases = [release for release, _ in desk.newsroom.all(ReleaseEvent, TASK)]
@@ -211,7 +211,7 @@ class Story:
         served = [desk.newsroom.serving_since(worker, TASK, event.sequence) for worker in ANSWERERS]
         verdicts = desk.newsroom.all(AdapterValidated, TASK)
         validated, verdict = next(pair for pair in verdicts if pair[0].adapter_id == event.champion)
-        return Report(
+        return DemoReport(
             before={name: round(accuracy(exchanges), 3) for name, exchanges in before.items()},
             after={name: round(accuracy(exchanges), 3) for name, exchanges in after.items()},
             drift_detected_s=(drift.time - launched_at).total_seconds(),

@@ -21,7 +21,7 @@ class StepFailed(EverlearnError):
 
 
 @dataclass
-class Typist:
+class Terminal:
     """Types into one home folder and tells what it sees, with the time since the beginning."""
 
     home: Path

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from agents.delivery.outcome import NOTHING, Outcome
-from agents.indexer.commit import Settlement, Standing
+from agents.indexer.commit import DocumentCommit, Standing
 from agents.indexer.ports import Documents, Indexes, KeptVectors, RetiredVersions, VectorStores
 from agents.indexer.versions import DocumentEvent, Key, key_of, plan
 from agents.indexer.writing import IndexWriter
@@ -40,7 +40,7 @@ class Indexer:
         self._writer, self._stores, self._indexes = writer, stores, indexes
         self._documents, self._retired, self._vectors = documents, retired, vectors
         self._keep_vectors, self._tenants = keep_vectors, tenants
-        self._settlement = Settlement(documents, retired, indexes)
+        self._settlement = DocumentCommit(documents, retired, indexes)
 
     async def index(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         """Embeds and stores in a thread what is new; the effects then make it current, in the journal's transaction."""

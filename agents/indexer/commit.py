@@ -19,7 +19,7 @@ Standing = dict[Key, DocumentState | None]
 """What the table says of a batch's documents, read and locked once for all of them in the batch's transaction."""
 
 
-class Settlement:
+class DocumentCommit:
     """Makes plans true, and retires every version that is not current in the end."""
 
     def __init__(self, documents: Documents, retired: RetiredVersions, indexes: Indexes) -> None:

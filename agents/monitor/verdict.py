@@ -49,7 +49,7 @@ class VerdictPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class DriftVerdict:
     """``kind``: what drifted, None if nothing did. ``flags``: in how many windows each tested kind was flagged."""
 
     kind: str | None
@@ -64,7 +64,7 @@ class Judged:
 
     findings: tuple[tuple[Finding, ...], ...]
     figures: dict[str, float]
-    verdict: Verdict
+    verdict: DriftVerdict
 
 
 def judge(found: windows.Windows, embeddings: Embeddings, task: Task, policy: VerdictPolicy) -> Judged:
@@ -92,7 +92,7 @@ def examine(
 
 def decide(
     findings: Sequence[Sequence[Finding]], figures: Mapping[str, float], task: Task, policy: VerdictPolicy
-) -> Verdict:
+) -> DriftVerdict:
     """The debounced verdict. ``findings``: of each window, the newest first. ``figures``: of the newest window.
 
     A kind is drift when ``flags`` of the last ``of`` windows are flagged for it. Error rate: without drift a window is
@@ -106,7 +106,7 @@ def decide(
     flags = {kind: sum(each.flagged for window in recent for each in window if each.kind == kind) for kind in kinds}
     drifted = [kind for kind in kinds if flags[kind] >= policy.flags]
     if not drifted:
-        return Verdict(kind=None, remedy="none", reasons=_calm(flags, policy), flags=flags)
+        return DriftVerdict(kind=None, remedy="none", reasons=_calm(flags, policy), flags=flags)
     newest = {each.kind: each for each in findings[0]}
     reasons = [
         f"{kind}: {newest[kind].detail} (flagged in {flags[kind]} of the last {len(recent)} windows)"
@@ -115,7 +115,7 @@ def decide(
     # That something drifted is certain by now, so a weaker sign will do for choosing what would help.
     got_worse = "outcomes" in drifted or ("outcomes" in newest and newest["outcomes"].p_value <= _SIGN)
     remedy, why = _remedy(drifted, got_worse, figures, task, policy)
-    return Verdict(kind=drifted[0], remedy=remedy, reasons=(*reasons, why), flags=flags)
+    return DriftVerdict(kind=drifted[0], remedy=remedy, reasons=(*reasons, why), flags=flags)
 
 
 def _remedy(

@@ -9,7 +9,7 @@ from functools import partial
 
 from agents.delivery.outcome import NOTHING, Outcome, Output
 from agents.promoter.aliases import ReleaseAliases
-from agents.promoter.controller import ReleaseDesk
+from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import AdapterLookup, Log
 from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
@@ -26,16 +26,18 @@ from schemas.learning import (
     TrainingRequested,
 )
 
-Decision = Callable[[], Sequence[Output]]
+ReleaseDecision = Callable[[], Sequence[Output]]
 Requested = AdapterValidated | PromotionRequested | RollbackRequested | ExperimentRequested
 BY_HAND = "asked for by hand"
 
 
 class Promoter:
-    """Reacts to events and ticks; the desk decides, inside the transaction."""
+    """Reacts to events and ticks; the controller decides, inside the transaction."""
 
-    def __init__(self, *, desk: ReleaseDesk, adapters: AdapterLookup, aliases: ReleaseAliases, log: Log) -> None:
-        self._desk, self._adapters, self._aliases, self._log = desk, adapters, aliases, log
+    def __init__(
+        self, *, controller: ReleaseController, adapters: AdapterLookup, aliases: ReleaseAliases, log: Log
+    ) -> None:
+        self._controller, self._adapters, self._aliases, self._log = controller, adapters, aliases, log
 
     async def handle(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         """Canaries are judged once a batch, at its last interaction, however many there are."""
@@ -46,7 +48,9 @@ class Promoter:
         for place, received in enumerate(batch):
             if isinstance(received.event, InteractionRecorded):
                 last = seen and place == places[-1]
-                decide: Decision | None = partial(self._desk.evaluate, seen, received.identity) if last else None
+                decide: ReleaseDecision | None = (
+                    partial(self._controller.evaluate, seen, received.identity) if last else None
+                )
             else:
                 decide = await self._decision(received.event, received.identity)
             outcomes.append(self._outcome(decide, asked | seen if asked else ()) if decide else NOTHING)
@@ -54,37 +58,37 @@ class Promoter:
 
     async def look(self, scheduled: datetime) -> Outcome:
         """A tick: canaries whose time is over, or whose last ratings came in without another interaction."""
-        return self._outcome(lambda: self._desk.evaluate(None, f"tick {scheduled.isoformat()}"))
+        return self._outcome(lambda: self._controller.evaluate(None, f"tick {scheduled.isoformat()}"))
 
     async def set_aliases(self, scheduled: datetime) -> Outcome:
         """A tick: the registry learns what was released."""
         return Outcome(after=lambda: self._aliases.follow(scheduled))
 
-    async def _decision(self, event: Event, cause: str) -> Decision | None:
-        desk = self._desk
+    async def _decision(self, event: Event, cause: str) -> ReleaseDecision | None:
+        controller = self._controller
         if isinstance(event, AdapterValidated):
-            return lambda: desk.consider(event.task, event.adapter_id, cause)
+            return lambda: controller.consider(event.task, event.adapter_id, cause)
         if isinstance(event, AdapterRejected):
             self._log("adapter was rejected", task=event.task, adapter=event.adapter_id, reasons=list(event.reasons))
             return None
         if isinstance(event, PromotionRequested):
             await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
-            return lambda: desk.promote(event.task, event.adapter_id, event.reason or BY_HAND, cause)
+            return lambda: controller.promote(event.task, event.adapter_id, event.reason or BY_HAND, cause)
         if isinstance(event, ExperimentRequested):
             await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
-            return lambda: desk.experiment(event.task, event.adapter_id, event.share, cause)
+            return lambda: controller.experiment(event.task, event.adapter_id, event.share, cause)
         if isinstance(event, RollbackRequested):
-            return lambda: desk.roll_back(event.task, event.reason or BY_HAND, cause)
+            return lambda: controller.roll_back(event.task, event.reason or BY_HAND, cause)
         if isinstance(event, TrainingRequested | DriftCheckRequested | IndexRebuildRequested):
             return None  # for others who read the same topic
         raise InvalidEvent(f"the promoter does not read {event.type}: send it to the topic it belongs to")
 
-    def _outcome(self, decide: Decision, tasks: Collection[str] = ()) -> Outcome:
+    def _outcome(self, decide: ReleaseDecision, tasks: Collection[str] = ()) -> Outcome:
         """``tasks``: all that the batch may change, locked together before the first of them is changed."""
 
         def effect() -> Sequence[Output]:
             if tasks:
-                self._desk.lock(tasks)
+                self._controller.lock(tasks)
             return decide()
 
         return Outcome(effect=effect)

@@ -41,7 +41,7 @@ class CanaryPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class CanaryVerdict:
     """What to do, and why in a sentence with figures. ``share``: what to advance to."""
 
     step: Literal["wait", "advance", "promote", "roll back", "end watch"] = "wait"
@@ -49,7 +49,7 @@ class Verdict:
     share: float = 0.0
 
 
-WAIT = Verdict()
+WAIT = CanaryVerdict()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Comparison:
         return chance_higher(self.ours, self.theirs, self.margin)
 
 
-def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> Verdict:
+def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> CanaryVerdict:
     """What becomes of the canary or experiment that is under way. ``counts``: since it began."""
     challenger = _total(each for each in counts if each.arm == "challenger")
     champion = _total(each for each in counts if each.arm == "champion")
@@ -75,7 +75,7 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPo
     comparisons = _compare(challenger, champion, policy)
     worse = _certainly_worse(comparisons, policy)
     if worse is not None:
-        return Verdict(step="roll back", reason=worse)
+        return CanaryVerdict(step="roll back", reason=worse)
     fewest = min(here, champion.judged)
     if fewest >= policy.judged:
         worst = max(comparisons, key=lambda each: each.chance_of_harm)
@@ -83,17 +83,17 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPo
         if chance < LIKELY:
             return _go_on(release, policy, f"{comparisons[1]}: good enough with a probability of {1 - chance:.0%}")
         if fewest >= PATIENCE * policy.judged:
-            return Verdict(step="roll back", reason=f"{worst}: with a probability of {chance:.0%} too much worse")
+            return CanaryVerdict(step="roll back", reason=f"{worst}: with a probability of {chance:.0%} too much worse")
     if _is_over(release, policy, now):
         reason = f"too few ratings in {policy.watch_seconds:,.0f} s to be judged: {here} of the challenger at this "
         reason += f"share and {champion.judged} of the champion, {policy.judged} of each are needed"
         if fewest >= policy.judged:
             reason = f"undecided after {policy.watch_seconds:,.0f} s: {comparisons[1]}"
-        return Verdict(step="roll back", reason=reason)
+        return CanaryVerdict(step="roll back", reason=reason)
     return WAIT
 
 
-def judge_champion(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> Verdict:
+def judge_champion(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> CanaryVerdict:
     """Whether a champion out of a canary is, in front of everybody, certainly worse than the old one was beside it.
 
     It is watched for ``watch_seconds``, or until ``PATIENCE`` times ``judged`` ratings are in.
@@ -102,9 +102,9 @@ def judge_champion(release: Release, counts: Sequence[ArmCounts], policy: Canary
     theirs = _total(each for each in counts if each.arm == "champion" and each.sequence < release.sequence)
     worse = _certainly_worse(_compare(ours, theirs, policy), policy)
     if worse is not None:
-        return Verdict(step="roll back", reason=f"since it was promoted {worse}")
+        return CanaryVerdict(step="roll back", reason=f"since it was promoted {worse}")
     if ours.judged >= PATIENCE * policy.judged or _is_over(release, policy, now):
-        return Verdict(step="end watch")
+        return CanaryVerdict(step="end watch")
     return WAIT
 
 
@@ -113,11 +113,11 @@ def is_watched(release: Release) -> bool:
     return release.stage == "steady" and 0 < release.since_sequence < release.sequence
 
 
-def _go_on(release: Release, policy: CanaryPolicy, reason: str) -> Verdict:
+def _go_on(release: Release, policy: CanaryPolicy, reason: str) -> CanaryVerdict:
     share = next((each for each in policy.shares if each > release.share), None)
     if release.stage == "canary" and share is not None:
-        return Verdict(step="advance", share=share, reason=reason)
-    return Verdict(step="promote", reason=reason)
+        return CanaryVerdict(step="advance", share=share, reason=reason)
+    return CanaryVerdict(step="promote", reason=reason)
 
 
 def _certainly_worse(comparisons: Sequence[_Comparison], policy: CanaryPolicy) -> str | None:

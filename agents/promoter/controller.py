@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from agents.delivery.outcome import Output
 from agents.promoter import changes
-from agents.promoter.canary import CanaryPolicy, Verdict, is_watched, judge_canary, judge_champion
+from agents.promoter.canary import CanaryPolicy, CanaryVerdict, is_watched, judge_canary, judge_champion
 from agents.promoter.changes import Change
 from agents.promoter.ports import Log, ReleaseStore
 from schemas.errors import InvalidEvent
@@ -22,7 +22,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 """Answers may carry a time that is so much before the release that they were given by."""
 
 
-class ReleaseDesk:
+class ReleaseController:
     """Each method runs inside a transaction, and gives the events of what it changed, each with its time."""
 
     def __init__(self, releases: ReleaseStore, policy: CanaryPolicy, *, now: Callable[[], datetime], log: Log) -> None:
@@ -91,7 +91,7 @@ class ReleaseDesk:
         judge = judge_champion if is_watched(release) else judge_canary
         return self._apply(self._steps(release, judge(release, counts, self._policy, self._now())), cause)
 
-    def _steps(self, release: Release, verdict: Verdict) -> list[Change]:
+    def _steps(self, release: Release, verdict: CanaryVerdict) -> list[Change]:
         at, reason = self._time(release), verdict.reason
         if verdict.step == "advance":
             return [changes.advance(release, share=verdict.share, reason=reason, at=at)]

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from schemas.envelope import Received
 from schemas.features import Interaction, Stamp
-from schemas.interactions import FeedbackGiven, Outcome
+from schemas.interactions import FeedbackGiven, InteractionOutcome
 from schemas.questions import AnswerFailed, AnswerProduced
 
 Fact = AnswerProduced | AnswerFailed | FeedbackGiven
@@ -35,7 +35,7 @@ def merge(row: Interaction | None, received: Received[Fact]) -> Interaction:
     return replace(row, outcome=outcome_of(row))
 
 
-def outcome_of(row: Interaction) -> Outcome:
+def outcome_of(row: Interaction) -> InteractionOutcome:
     """What became of a question, as far as is known."""
     if row.answer_stamp is None:
         return "pending"

@@ -85,14 +85,14 @@ def select(
         newest[key] = row
     rows = [
         replace(row, fresh=learned_until is None or row.at > learned_until)
-        for row in sorted(newest.values(), key=lambda row: row.lot)
+        for row in sorted(newest.values(), key=lambda row: row.sampling_key)
     ]
     fresh = [row for row in rows if row.fresh]
     older = [row for row in rows if not row.fresh and row.split == "train"]
     trained = sum(row.split == "train" for row in fresh)
     share = policy.replay_share
     replayed = _balanced(older, math.ceil(trained * share / (1 - share)))
-    chosen = tuple(sorted([*fresh, *replayed], key=lambda row: row.lot))
+    chosen = tuple(sorted([*fresh, *replayed], key=lambda row: row.sampling_key))
     return Selection(rows=chosen, left_out=dict(left_out), learned_until=learned_until)
 
 
@@ -196,7 +196,7 @@ def _balanced(rows: Sequence[DatasetRow], wanted: int) -> list[DatasetRow]:
     for row in rows:
         by_output[row.output].append(row)
     turns = sorted(
-        ((place, row.lot, row) for alike in by_output.values() for place, row in enumerate(alike)),
+        ((place, row.sampling_key, row) for alike in by_output.values() for place, row in enumerate(alike)),
         key=lambda each: each[:2],
     )
     return [row for _, _, row in turns[:wanted]]

@@ -10,7 +10,7 @@ from agents.validator.metrics import METRICS, WHOLE
 from agents.validator.ports import Engine
 from agents.validator.verdict import Compared, Evidence, Taught
 from schemas.datasets import DatasetRow
-from schemas.generation import GenerationRequest, Message
+from schemas.generation import ChatMessage, GenerationRequest
 from schemas.tasks import Task
 
 PORTION = 32
@@ -74,14 +74,14 @@ def fault(name: str, tasks: Mapping[str, Task]) -> str | None:
 
 def held_out(rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
     """The rows that the training did not see, at most so many, always the same."""
-    return tuple(sorted((row for row in rows if row.split == "holdout"), key=lambda row: row.lot)[:most])
+    return tuple(sorted((row for row in rows if row.split == "holdout"), key=lambda row: row.sampling_key)[:most])
 
 
 def suite_without(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
     """The retention suite without what this dataset holds: trained on, it flatters; held out, it is asked anyway."""
     known = {row.row_id for row in rows} | {row.input.strip().casefold() for row in rows}
     others = [row for row in suite if row.row_id not in known and row.input.strip().casefold() not in known]
-    return tuple(sorted(others, key=lambda row: row.lot)[:most])
+    return tuple(sorted(others, key=lambda row: row.sampling_key)[:most])
 
 
 def examine(case: Case, engine: Engine, tell: Tell, base_loss: Callable[[], float]) -> Examination:
@@ -122,8 +122,8 @@ def _ready(case: Case, rows: Sequence[DatasetRow], engine: Engine) -> tuple[Aske
     budget = min(case.context_tokens, room)
     most = limit
     if case.task.metric in WHOLE and rows:
-        empty = engine.count_tokens([Message("user", "")])
-        longest = max(engine.count_tokens([Message("user", text)]) for text in {row.output for row in rows})
+        empty = engine.count_tokens([ChatMessage("user", "")])
+        longest = max(engine.count_tokens([ChatMessage("user", text)]) for text in {row.output for row in rows})
         most = min(limit, longest - empty + SLACK_TOKENS)
     found = []
     for row in rows:

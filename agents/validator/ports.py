@@ -9,7 +9,7 @@ from typing import Protocol
 
 from schemas.datasets import DatasetManifest, DatasetRow
 from schemas.delivery import Run
-from schemas.generation import Generation, GenerationRequest, Message
+from schemas.generation import ChatMessage, Generation, GenerationRequest
 from schemas.registry import AdapterRecord, AdapterState
 
 
@@ -26,7 +26,7 @@ class Engine(Protocol):
         """The most tokens that prompt and answer may have together."""
         ...
 
-    def count_tokens(self, messages: Sequence[Message]) -> int: ...
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int: ...
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """One generation a request, in order; adapters may be mixed. Raises EngineCrashed or Unavailable."""

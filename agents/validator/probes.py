@@ -15,7 +15,7 @@ PROBE_TOKENS = 16
 
 def choose(asked: Sequence[Asked], most: int = PROBES) -> list[Asked]:
     """Those first whose answers differ from the reference's, then those that add another answer, then the shortest."""
-    left = sorted(asked, key=lambda each: (len(each.request.messages[-1].content), each.row.lot))
+    left = sorted(asked, key=lambda each: (len(each.request.messages[-1].content), each.row.sampling_key))
     chosen: list[Asked] = []
     while left and len(chosen) < most:
         heard = {each.said["candidate"] for each in chosen}

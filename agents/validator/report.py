@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.delivery.outcome import Output
 from agents.validator.examination import Asked, Case, Examination
-from agents.validator.verdict import HARM_CHANCE, ValidationPolicy, Verdict, mean
+from agents.validator.verdict import HARM_CHANCE, GateVerdict, ValidationPolicy, mean
 from schemas.learning import AdapterRejected, AdapterValidated
 
 EXAMPLES = 12
@@ -39,7 +39,7 @@ def scores(examined: Examination, *, champion: bool) -> dict[str, float]:
 
 
 def build_report(
-    case: Case, examined: Examination, verdict: Verdict, policy: ValidationPolicy, lineage: dict[str, Any]
+    case: Case, examined: Examination, verdict: GateVerdict, policy: ValidationPolicy, lineage: dict[str, Any]
 ) -> dict[str, Any]:
     """``lineage``: what is known of where the adapter comes from, by name, to be shown as it is."""
     arms = ("candidate", "reference")
@@ -60,7 +60,7 @@ def build_report(
     }
 
 
-def refusal_report(task: str, adapter_id: str, verdict: Verdict, lineage: dict[str, Any]) -> dict[str, Any]:
+def refusal_report(task: str, adapter_id: str, verdict: GateVerdict, lineage: dict[str, Any]) -> dict[str, Any]:
     """The report on an adapter that was not examined."""
     return {
         "task": task,
@@ -105,7 +105,7 @@ def _examples(examined: Examination, *, better: bool) -> list[dict[str, Any]]:
         for suite, asked in (("held out", examined.current), ("retention", examined.retention))
         for each in asked
     ]
-    changes = sorted((each for each in changes if each[0] > 0), key=lambda each: (-each[0], each[2].row.lot))
+    changes = sorted((each for each in changes if each[0] > 0), key=lambda each: (-each[0], each[2].row.sampling_key))
     return [
         {
             "suite": suite,

@@ -85,7 +85,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class GateFinding:
     """One check, and what it found in one sentence."""
 
     passed: bool
@@ -93,10 +93,10 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class GateVerdict:
     """All checks; ``reasons`` are those that failed."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[GateFinding, ...]
 
     @property
     def accepted(self) -> bool:
@@ -107,17 +107,17 @@ class Verdict:
         return tuple(finding.sentence for finding in self.findings if not finding.passed)
 
 
-def decide(evidence: Evidence, policy: ValidationPolicy) -> Verdict:
+def decide(evidence: Evidence, policy: ValidationPolicy) -> GateVerdict:
     """The verdict on what was measured."""
     if not evidence.current.rows:
         return rejected("the dataset has no held-out rows: nothing says that the adapter is better")
     gain, fit = _gain(evidence, policy), _fit(evidence, policy)
-    return Verdict(findings=(gain, *fit, _retention(evidence, policy), _general(evidence, policy)))
+    return GateVerdict(findings=(gain, *fit, _retention(evidence, policy), _general(evidence, policy)))
 
 
-def rejected(*sentences: str) -> Verdict:
+def rejected(*sentences: str) -> GateVerdict:
     """The verdict on an adapter that could not be measured."""
-    return Verdict(findings=tuple(Finding(passed=False, sentence=sentence) for sentence in sentences))
+    return GateVerdict(findings=tuple(GateFinding(passed=False, sentence=sentence) for sentence in sentences))
 
 
 def mean(scores: Sequence[float]) -> float:
@@ -125,7 +125,7 @@ def mean(scores: Sequence[float]) -> float:
     return sum(scores) / len(scores) if scores else 0.0
 
 
-def _gain(evidence: Evidence, policy: ValidationPolicy) -> Finding:
+def _gain(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
     current = evidence.current
     by_chance = sign_test(current.better, current.worse)
     large = current.gain >= policy.min_gain - 1e-9
@@ -135,10 +135,10 @@ def _gain(evidence: Evidence, policy: ValidationPolicy) -> Finding:
         f"needed; better on {current.better} and worse on {current.worse}, which chance alone does in "
         f"{_often(by_chance)} of cases, where {policy.chance:.0%} are allowed"
     )
-    return Finding(passed=large and by_chance <= policy.chance, sentence=sentence)
+    return GateFinding(passed=large and by_chance <= policy.chance, sentence=sentence)
 
 
-def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[Finding]:
+def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[GateFinding]:
     """Whether the answers follow from the inputs: labels that belong to other rows teach a distribution, no task."""
     for taught in evidence.taught:
         counts = Counter(text.strip().casefold() for text in taught.right)
@@ -150,13 +150,13 @@ def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[Finding]:
             f"on {_rows(len(taught.right))} that come from {taught.origin}s, right answers dealt out at random would "
             f"fit as well in {_often(by_chance)} of cases, where {policy.chance:.0%} are allowed"
         )
-        yield Finding(passed=by_chance <= policy.chance, sentence=sentence)
+        yield GateFinding(passed=by_chance <= policy.chance, sentence=sentence)
 
 
-def _retention(evidence: Evidence, policy: ValidationPolicy) -> Finding:
+def _retention(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
     kept = evidence.retention
     if not kept.rows:
-        return Finding(passed=True, sentence="there is no retention suite yet: no earlier adapter was validated")
+        return GateFinding(passed=True, sentence="there is no retention suite yet: no earlier adapter was validated")
     by_chance = sign_test(kept.worse, kept.better)
     fell = -kept.gain > policy.max_drop + 1e-9
     sentence = (
@@ -165,16 +165,16 @@ def _retention(evidence: Evidence, policy: ValidationPolicy) -> Finding:
         f"allowed; worse on {kept.worse} and better on {kept.better}, which chance alone does in {_often(by_chance)} "
         f"of cases, and a larger fall counts below {HARM_CHANCE:.0%}"
     )
-    return Finding(passed=not (fell and by_chance <= HARM_CHANCE), sentence=sentence)
+    return GateFinding(passed=not (fell and by_chance <= HARM_CHANCE), sentence=sentence)
 
 
-def _general(evidence: Evidence, policy: ValidationPolicy) -> Finding:
+def _general(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
     rise = evidence.general_candidate - evidence.general_base
     sentence = (
         f"the loss on general text is {evidence.general_candidate:.3f} nats per token, against "
         f"{evidence.general_base:.3f} of the base model: {rise:+.3f}, where {policy.max_general_loss:+.3f} is allowed"
     )
-    return Finding(passed=rise <= policy.max_general_loss + 1e-9, sentence=sentence)
+    return GateFinding(passed=rise <= policy.max_general_loss + 1e-9, sentence=sentence)
 
 
 def _rows(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.delivery.faust_app import StreamSettings
-from agents.delivery.lifecycle import Parts
+from agents.delivery.lifecycle import WorkerParts
 from agents.wiring.database import database_of
 from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
@@ -12,14 +12,14 @@ from infra.sql.journal import SqlInFlightMarks, SqlJournal
 from infra.sql.runs import SqlLeases, SqlRunStore
 
 
-def parts(settings: Settings) -> Parts:
+def parts(settings: Settings) -> WorkerParts:
     """Connects nothing yet; the worker's life does, and waits where it must."""
     connection = KafkaClientConfig.from_settings(settings)
     database = database_of(settings)
     scratch = settings.home / "work"
     scratch.mkdir(parents=True, exist_ok=True)
     worker = settings.worker
-    return Parts(
+    return WorkerParts(
         database=database,
         journal=SqlJournal(database),
         marks=SqlInFlightMarks(database),

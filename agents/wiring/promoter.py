@@ -11,7 +11,7 @@ from agents.delivery.worker import Tick, Worker
 from agents.promoter.agent import Promoter
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
-from agents.promoter.controller import ReleaseDesk
+from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import AdapterLookup, Aliases, ReleaseStore
 from agents.wiring.database import database_of
 from infra.registry.mlflow import MlflowRegistry
@@ -30,7 +30,7 @@ def build(settings: Settings) -> Worker:
     adapters: AdapterLookup = registry
     names: Aliases = registry
     promoter = Promoter(
-        desk=ReleaseDesk(releases, policy_of(settings), now=lambda: datetime.now(UTC), log=log.info),
+        controller=ReleaseController(releases, policy_of(settings), now=lambda: datetime.now(UTC), log=log.info),
         adapters=adapters,
         aliases=ReleaseAliases(releases, names),
         log=log.info,

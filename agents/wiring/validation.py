@@ -18,7 +18,7 @@ from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Su
 from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report
 from agents.validator.report import scores as scores_of
-from agents.validator.verdict import Finding, ValidationPolicy, Verdict, decide, rejected
+from agents.validator.verdict import GateFinding, GateVerdict, ValidationPolicy, decide, rejected
 from agents.wiring.children import general_texts, patiently, settings_of
 from infra.adapters.files import read_card, write_probes
 from infra.adapters.integrity import check_integrity
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ValidationParts:
     """What a validation stands on; ``load`` loads the serving base model, ``sleep`` waits so many seconds."""
 
     registry: Registry
@@ -58,7 +58,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 class Validation:
     """One adapter's validation."""
 
-    def __init__(self, settings: Settings, arguments: dict[str, Any], folder: Path, parts: Parts) -> None:
+    def __init__(self, settings: Settings, arguments: dict[str, Any], folder: Path, parts: ValidationParts) -> None:
         self._settings, self._folder, self._parts = settings, folder, parts
         self._task = settings.tasks[arguments["task"]]
         self._adapter_id: str = arguments["adapter_id"]
@@ -159,7 +159,7 @@ class Validation:
         most = self._settings.validator.retention_rows
         return rows, self._patiently(lambda: self._parts.suite.rows(self._task.name, most + len(rows))) if most else []
 
-    def _probed(self, verdict: Verdict, examined: Examination, engine: Engine) -> Verdict:
+    def _probed(self, verdict: GateVerdict, examined: Examination, engine: Engine) -> GateVerdict:
         """The verdict, once an accepted adapter's probes lie beside it; an answerer serves none without."""
         if not verdict.accepted:
             return verdict
@@ -167,11 +167,11 @@ class Validation:
         probes = make_probes(examined.current, self._adapter_id, engine)
         if not probes:
             unsteady = "no prompt gets the same answer alone and in company: nothing to recognise the adapter by"
-            return Verdict(findings=(*verdict.findings, Finding(passed=False, sentence=unsteady)))
+            return GateVerdict(findings=(*verdict.findings, GateFinding(passed=False, sentence=unsteady)))
         self._patiently(lambda: write_probes(self._settings.adapters_folder / self._adapter_id, probes))
         return verdict
 
-    def _judge(self, verdict: Verdict, scores: dict[str, float], uri: str) -> None:
+    def _judge(self, verdict: GateVerdict, scores: dict[str, float], uri: str) -> None:
         state: AdapterState = "validated" if verdict.accepted else "rejected"
         try:
             self._patiently(
@@ -199,14 +199,14 @@ class _Clock:
         write_progress(self._folder, 0.05 + 0.9 * done / of, f"{done} of {of} answers", eta_seconds=round(left, 1))
 
 
-def _parts(settings: Settings) -> Parts:
+def _parts(settings: Settings) -> ValidationParts:
     from agents.wiring.database import database_of
     from infra.registry.mlflow import MlflowRegistry
     from infra.sql.retention import SqlRetention
     from infra.training.datasets import FolderDatasets
 
     database = database_of(settings)
-    return Parts(
+    return ValidationParts(
         registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
         datasets=FolderDatasets(settings.datasets_folder, database),
         suite=SqlRetention(database),

@@ -18,7 +18,7 @@ from typing import Any
 
 from infra.durable_files import new_folder, place, write
 from schemas.errors import AdapterMissing
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.registry import Probe
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "everlearn.json"
@@ -124,7 +124,7 @@ def read_probes(folder: Path) -> tuple[Probe, ...]:
     try:
         return tuple(
             Probe(
-                messages=tuple(Message(role=each["role"], content=each["content"]) for each in one["messages"]),
+                messages=tuple(ChatMessage(role=each["role"], content=each["content"]) for each in one["messages"]),
                 output=str(one["output"]),
                 max_tokens=int(one["max_tokens"]),
                 engine=str(one.get("engine", "")),

@@ -22,7 +22,7 @@ from infra.models.scoring import text_loss
 from infra.models.threads import in_one_thread, in_passing_thread, torch_team
 from infra.settings import Settings
 from schemas.errors import AdapterMissing, EngineCrashed
-from schemas.generation import Generation, GenerationRequest, Message
+from schemas.generation import ChatMessage, Generation, GenerationRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -108,7 +108,7 @@ class TransformersEngine:
         """The ids that may be asked for."""
         return self._slots.adapters
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         return len(self._chat.encode(messages))
 
     def set_adapters(self, adapters: dict[str, Path]) -> None:
@@ -159,11 +159,11 @@ class TransformersEngine:
         tokens = self._chat.encode(request.messages)
         return _Prompt(place, request, tokens[-(self._window - request.max_tokens) :])
 
-    def _encoded_instruction(self, first: tuple[Message, ...]) -> list[int]:
+    def _encoded_instruction(self, first: tuple[ChatMessage, ...]) -> list[int]:
         """The tokens that all prompts with this first message begin with, where it is the system's, and a few more."""
         if not first or first[0].role != "system":
             return []
-        return self._chat.encode((*first, Message("user", "")))
+        return self._chat.encode((*first, ChatMessage("user", "")))
 
     def _run(self, batch: Sequence[_Prompt]) -> Iterator[tuple[int, Generation]]:
         requests = [prompt.request for prompt in batch]

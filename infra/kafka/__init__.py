@@ -1,13 +1,13 @@
 """Kafka for everything that is not an agent's stream: topics, confirmed publishing, and reading without a group."""
 
 from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
-from infra.kafka.publisher import Delivery, RecordPublisher
+from infra.kafka.publisher import PendingSend, RecordPublisher
 from infra.kafka.reader import RecordReader, StoredRecord, read_all
 from infra.kafka.topics import create_topics, record_counts
 
 __all__ = [
     "MAX_BATCH_BYTES",
-    "Delivery",
+    "PendingSend",
     "KafkaClientConfig",
     "RecordPublisher",
     "RecordReader",

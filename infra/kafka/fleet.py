@@ -16,7 +16,7 @@ MISSED_BEATS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class WorkerReport:
     """A worker's latest word."""
 
     worker: WorkerReported
@@ -28,7 +28,9 @@ def silence_bound(heartbeat_seconds: float) -> timedelta:
     return timedelta(seconds=max(10.0, MISSED_BEATS * heartbeat_seconds))
 
 
-def latest(known: dict[str, Report], records: Iterable[StoredRecord], *, now: datetime) -> dict[str, Report]:
+def latest(
+    known: dict[str, WorkerReport], records: Iterable[StoredRecord], *, now: datetime
+) -> dict[str, WorkerReport]:
     """What is known once those records are read, by worker; whatever is not a heartbeat is passed over."""
     seen = dict(known)
     for record in records:
@@ -39,11 +41,11 @@ def latest(known: dict[str, Report], records: Iterable[StoredRecord], *, now: da
         if isinstance(event, WorkerReported):
             before = seen.get(event.worker)
             if before is None or before.time <= context.time:
-                seen[event.worker] = Report(worker=event, time=context.time)
+                seen[event.worker] = WorkerReport(worker=event, time=context.time)
     return seen
 
 
-def alive(reports: dict[str, Report], *, now: datetime, silence: timedelta) -> dict[str, Report]:
+def alive(reports: dict[str, WorkerReport], *, now: datetime, silence: timedelta) -> dict[str, WorkerReport]:
     """Those who are neither stopping nor silent; fleet.v1 keeps the last word of the dead as well."""
     return {
         name: report
@@ -57,10 +59,10 @@ class Fleet:
 
     def __init__(self, config: KafkaClientConfig) -> None:
         self._reader = RecordReader(config, [TOPIC])
-        self._reports: dict[str, Report] = {}
+        self._reports: dict[str, WorkerReport] = {}
         self._reports = latest({}, self._reader.until_end(), now=datetime.now(UTC))
 
-    def reports(self, wait_seconds: float = 0.0) -> dict[str, Report]:
+    def reports(self, wait_seconds: float = 0.0) -> dict[str, WorkerReport]:
         """Every worker's last word, the dead ones' too; waits for news so long. Raises Unavailable without Kafka."""
         self._reports = latest(self._reports, self._reader.poll(wait_seconds), now=datetime.now(UTC))
         return self._reports

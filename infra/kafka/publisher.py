@@ -16,7 +16,7 @@ MAX_UNCONFIRMED_BYTES = 64 * 1024 * 1024
 """Sending waits while more than this is under way, so that a large file does not fill the memory."""
 
 
-class Delivery:
+class PendingSend:
     """A record under way."""
 
     def __init__(self, config: KafkaClientConfig, future: Any) -> None:
@@ -50,7 +50,7 @@ class RecordPublisher:
 
         self._config = config
         self._limit = max_unconfirmed_bytes
-        self._under_way: deque[tuple[Delivery, int]] = deque()
+        self._under_way: deque[tuple[PendingSend, int]] = deque()
         self._bytes = 0
         self._producer = connect(
             KafkaProducer,
@@ -64,13 +64,13 @@ class RecordPublisher:
             allow_auto_create_topics=False,
         )
 
-    def send(self, record: Record) -> Delivery:
+    def send(self, record: Record) -> PendingSend:
         """Starts sending; ``wait`` of what it returns, or ``flush``, tells whether Kafka has it."""
         try:
             future = self._producer.send(record.topic, value=record.value, key=record.key, headers=list(record.headers))
         except Exception as error:  # kafka-python raises its own errors, AssertionError and ValueError alike here
             raise translated(error, self._config) from error
-        delivery = Delivery(self._config, future)
+        delivery = PendingSend(self._config, future)
         self._account(delivery, len(record.value or b"") + len(record.key or b""))
         return delivery
 
@@ -107,7 +107,7 @@ class RecordPublisher:
     ) -> None:
         self.close()
 
-    def _account(self, delivery: Delivery, size: int) -> None:
+    def _account(self, delivery: PendingSend, size: int) -> None:
         self._under_way.append((delivery, size))
         self._bytes += size
         while self._under_way and (self._bytes > self._limit or self._under_way[0][0].done):

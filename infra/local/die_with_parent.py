@@ -1,4 +1,4 @@
-"""Ties a process to whoever started it, then becomes it: ``tether.py SIGNAL PIDFILE COMMAND…``.
+"""Ties a process to whoever started it, then becomes it: ``die_with_parent.py SIGNAL PIDFILE COMMAND…``.
 
 The kernel sends SIGNAL when the parent dies, however it dies, so that a killed supervisor leaves nothing behind. The
 process id is written into PIDFILE, which stays locked for as long as the process lives: a locked file is a living

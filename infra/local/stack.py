@@ -36,7 +36,7 @@ CHECK_SECONDS = 0.5
 DEATHS = 2
 """What has died this often while the stack starts will not come up by itself."""
 
-Stage = Callable[[str], None]
+StartStage = Callable[[str], None]
 """Told when a part of the start is done."""
 
 
@@ -82,12 +82,12 @@ class Stack:
         if self.settings.kafka.bootstrap_servers == EMBEDDED:
             kafka.prepare(kafka_cache(self.settings), progress)
         from infra.embedding import embedder
-        from infra.models.loading import loading as models
+        from infra.models import loading as models
 
         models.prepare(self.settings, progress)
         embedder.prepare(self.settings, progress)
 
-    def start(self, lock: IO[str], stage: Stage) -> None:
+    def start(self, lock: IO[str], stage: StartStage) -> None:
         """Starts everything; returns when the agents have been started. Raises Unavailable with the reason."""
         forget_endpoints(self.settings)
         services, ports = self._services()
@@ -126,7 +126,7 @@ class Stack:
             self._await("milvus", lambda: milvus.ready(ports["milvus"], 0.0))
             stage("Milvus")
 
-    def await_agents(self, stage: Stage) -> None:
+    def await_agents(self, stage: StartStage) -> None:
         """Returns when all workers are ready at the same time; one that was, and has fallen silent since, is not."""
         wanted, told = {worker.name for worker in self.workers}, set[str]()
         silence = silence_bound(self.settings.worker.heartbeat_seconds)

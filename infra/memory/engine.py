@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.errors import AdapterMissing, EngineCrashed
-from schemas.generation import Generation, GenerationRequest, Message
+from schemas.generation import ChatMessage, Generation, GenerationRequest
 
 _TOKENS_OF_A_MESSAGE = 4
 _ANSWER_WORDS = 12
@@ -49,7 +49,7 @@ class MemoryEngine:
     def adapters(self) -> frozenset[str]:
         return self._adapters
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
+    def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
         return sum(_TOKENS_OF_A_MESSAGE + len(message.content.split()) for message in messages)
 
     def set_adapters(self, adapters: dict[str, Path]) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from infra.memory.database import MemoryDatabase, in_utc
-from schemas.delivery import Entry, InFlight
+from schemas.delivery import InFlight, JournalEntry
 from schemas.envelope import Record
 from schemas.errors import AlreadyJournaled
 
 
 @dataclass(frozen=True)
 class _Kept:
-    entry: Entry
+    entry: JournalEntry
     at: datetime
 
 
@@ -24,7 +24,7 @@ class MemoryJournal:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def find(self, agent: str, identities: Sequence[str]) -> dict[str, Entry]:
+    def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
         """The entries of those identities that are journaled."""
         with self._database.table("journal") as journal:
             return {each: journal[agent, each].entry for each in identities if (agent, each) in journal}
@@ -39,7 +39,7 @@ class MemoryJournal:
             for identity, outputs in entries:
                 if (agent, identity) in journal:
                     raise AlreadyJournaled(f"{agent} has done one of these already: {identity}; read the journal")
-                entry = Entry(outputs=tuple(outputs), published=not outputs)
+                entry = JournalEntry(outputs=tuple(outputs), published=not outputs)
                 journal[agent, identity] = _Kept(entry, in_utc(at))
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class MemoryJournal:
                 if kept is not None:
                     journal[agent, identity] = replace(kept, entry=replace(kept.entry, published=True))
 
-    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, Entry]:
+    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
         """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
         before = in_utc(before)
         with self._database.table("journal") as journal:

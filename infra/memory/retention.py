@@ -26,4 +26,4 @@ class MemoryRetention:
         """At most so many rows of a task, those with the least lots, so that every earlier adapter has its part."""
         with self._database.table("retention_rows") as kept:
             found = [row for (of, _), row in kept.items() if of == task]
-        return sorted(found, key=lambda row: row.lot)[:limit]
+        return sorted(found, key=lambda row: row.sampling_key)[:limit]

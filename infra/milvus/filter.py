@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.filters import Both, Compare, Filter, In, Not, Value, comparable, kind_of
+from schemas.filters import Both, Compare, Filter, FilterValue, In, Not, comparable, kind_of
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _PREFIXES = {"text": "t:", "number": "n:", "true or false": "b:"}
@@ -33,12 +33,12 @@ def expression(tenant: str, where: Filter | None) -> str:
     return own if where is None else f"{own} and ({_condition(where, sure=False)})"
 
 
-def to_stored(metadata: Mapping[str, Value]) -> dict[str, Value]:
+def to_stored(metadata: Mapping[str, FilterValue]) -> dict[str, FilterValue]:
     """Metadata as fields of a row: ``{"year": 2024}`` is ``{"n:year": 2024}`` there."""
     return {_stored_key(key, value): comparable(value) for key, value in metadata.items()}
 
 
-def from_stored(row: Mapping[str, Any]) -> dict[str, Value]:
+def from_stored(row: Mapping[str, Any]) -> dict[str, FilterValue]:
     """The metadata among the fields of a row; no other field has a colon in its name."""
     prefixes = tuple(_PREFIXES.values())
     return {key[_PREFIX_LENGTH:]: value for key, value in row.items() if key.startswith(prefixes)}
@@ -72,23 +72,23 @@ def _chain(where: Both) -> list[Filter]:
     return [rest, *reversed(parts)]
 
 
-def _equals(key: str, value: Value) -> str:
+def _equals(key: str, value: FilterValue) -> str:
     return f"{_place(key, value)} == {_written(value)}"
 
 
-def _exists(key: str, value: Value) -> str:
+def _exists(key: str, value: FilterValue) -> str:
     return f"exists {_place(key, value)}"
 
 
-def _place(key: str, value: Value) -> str:
+def _place(key: str, value: FilterValue) -> str:
     return f"{METADATA}[{literal(_stored_key(key, value))}]"
 
 
-def _stored_key(key: str, value: Value) -> str:
+def _stored_key(key: str, value: FilterValue) -> str:
     return _PREFIXES[kind_of(value)] + key
 
 
-def _written(value: Value) -> str:
+def _written(value: FilterValue) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return literal(value) if isinstance(value, str) else repr(comparable(value))

@@ -54,7 +54,7 @@ class ChunkSearches(Protocol):
     def of(self, index: Index) -> ChunkSearch: ...
 
 
-class Indexes(Protocol):
+class ServingIndexes(Protocol):
     def active(self) -> list[Index]: ...
 
 
@@ -76,7 +76,7 @@ class MilvusRetriever:
     def __init__(
         self,
         *,
-        indexes: Indexes,
+        indexes: ServingIndexes,
         stores: ChunkSearches,
         embedders: QueryEmbedders,
         documents: CurrentVersions,

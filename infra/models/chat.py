@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 
 
 class ChatFormat:
@@ -15,7 +15,7 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._special = sorted({str(token) for token in tokenizer.added_tokens_decoder.values() if token.special})
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
         """The tokens of a prompt, up to where the answer begins."""
         chat = [{"role": each.role, "content": self.harmless(each.content)} for each in messages]
         text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

@@ -15,7 +15,7 @@ JUDGEMENT = "judgement"
 """One tag, so that a judgement is written whole: state, scores, reasons, report."""
 
 
-class Version(Protocol):
+class MlflowVersion(Protocol):
     """What is read of MLflow's ``ModelVersion``."""
 
     @property
@@ -49,7 +49,7 @@ def judgement_tags(state: str, scores: dict[str, float], reasons: list[str], rep
     return {JUDGEMENT: json.dumps(judgement), "state": state}
 
 
-def adapter_of(version: Version, aliases: tuple[str, ...]) -> AdapterRecord:
+def adapter_of(version: MlflowVersion, aliases: tuple[str, ...]) -> AdapterRecord:
     tags = version.tags
     judgement: dict[str, Any] = json.loads(tags[JUDGEMENT])
     return AdapterRecord(
@@ -86,7 +86,7 @@ def model_tags(record: ModelRecord) -> dict[str, str]:
     }
 
 
-def model_of(version: Version) -> ModelRecord:
+def model_of(version: MlflowVersion) -> ModelRecord:
     tags = version.tags
     return ModelRecord(
         name=tags["model"],

@@ -43,7 +43,7 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenReport:
     """Where a report lies; ``problem``: why Evidently's part is missing, None where it is there."""
 
     html: Path
@@ -53,7 +53,7 @@ class Written:
 
 def write_report(
     folder: Path, name: str, *, head: str, facts: Mapping[str, Any], columns: Columns, alpha: float
-) -> Written:
+) -> WrittenReport:
     """``<folder>/<name>.html`` and ``.json``. ``head``: HTML for the top. ``facts``: JSON beside Evidently's.
 
     ``alpha``: how often Evidently may mark any column without a difference. Raises OSError when the disk is full.
@@ -68,7 +68,7 @@ def write_report(
     except Exception as error:  # noqa: BLE001  # another's report must not cost us ours
         problem = f"{type(error).__name__}: {error}"
         html = _PAGE.format(title=escape(name), head=head + _FAILED.format(problem=escape(problem)))
-    written = Written(html=folder / f"{name}.html", json=folder / f"{name}.json", problem=problem)
+    written = WrittenReport(html=folder / f"{name}.html", json=folder / f"{name}.json", problem=problem)
     whole = {**facts, "evidently": found, "evidently_problem": problem}
     _replace(written.json, json.dumps(whole, indent=1, ensure_ascii=False))
     _replace(written.html, html)

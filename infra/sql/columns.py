@@ -10,7 +10,7 @@ from sqlalchemy import DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcMoment(TypeDecorator[datetime]):
     """A time with a zone, kept and given back in UTC to the microsecond; a time without one is refused."""
 
     impl = DateTime(timezone=True)

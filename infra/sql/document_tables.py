@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-from infra.sql.columns import Moment
+from infra.sql.columns import UtcMoment
 
 METADATA = MetaData()
 
@@ -19,7 +19,7 @@ documents = Table(
     Column("embedding_model", Text, nullable=False),
     Column("title", Text),
     Column("uri", Text),
-    Column("submitted_at", Moment, nullable=False),
+    Column("submitted_at", UtcMoment, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("withdrawn", Boolean, nullable=False),
     Column("next_chunk_count", Integer),
@@ -31,7 +31,7 @@ retired_versions = Table(
     Column("tenant", Text, primary_key=True),
     Column("document_id", Text, primary_key=True),
     Column("version", Text, primary_key=True),
-    Column("retired_at", Moment, nullable=False),
+    Column("retired_at", UtcMoment, nullable=False),
     Index("retired_versions_by_age", "retired_at"),
 )
 
@@ -55,8 +55,8 @@ indexes = Table(
     Column("overlap_tokens", Integer, nullable=False),
     Column("dimension", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("served_at", Moment),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("served_at", UtcMoment),
 )
 
 # Embeddings of texts that were embedded before, so that no text is embedded twice.
@@ -66,6 +66,6 @@ vectors = Table(
     Column("embedding_model", Text, primary_key=True),
     Column("text_hash", Text, primary_key=True),
     Column("vector", LargeBinary, nullable=False),
-    Column("used_at", Moment, nullable=False),
+    Column("used_at", UtcMoment, nullable=False),
     Index("vectors_by_use", "used_at"),
 )

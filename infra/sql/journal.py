@@ -14,7 +14,7 @@ from infra.sql.database import Database
 from infra.sql.pruning import prune
 from infra.sql.records import pack, unpack
 from infra.sql.statements import slices, upsert
-from schemas.delivery import Entry, InFlight
+from schemas.delivery import InFlight, JournalEntry
 from schemas.envelope import Record
 from schemas.errors import AlreadyJournaled
 
@@ -28,9 +28,9 @@ class SqlJournal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, agent: str, identities: Sequence[str]) -> dict[str, Entry]:
+    def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
         """The entries of those identities that are journaled."""
-        found: dict[str, Entry] = {}
+        found: dict[str, JournalEntry] = {}
         if not identities:
             return found
         columns = select(_journal.identity, _journal.outputs, _journal.published)
@@ -38,7 +38,7 @@ class SqlJournal:
             for some in slices(identities):
                 rows = connection.execute(columns.where(_journal.agent == agent, _journal.identity.in_(some)))
                 for identity, outputs, published in rows:
-                    found[identity] = Entry(outputs=unpack(outputs), published=published)
+                    found[identity] = JournalEntry(outputs=unpack(outputs), published=published)
         return found
 
     def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
@@ -73,7 +73,7 @@ class SqlJournal:
                     .values(published=True)
                 )
 
-    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, Entry]:
+    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
         """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
         waiting = (
             select(_journal.identity, _journal.outputs)
@@ -84,7 +84,7 @@ class SqlJournal:
             rows = connection.execute(waiting).all()
         # Compared here, because LIKE would read the prefix as a pattern and SQLite's knows no case.
         return {
-            identity: Entry(outputs=unpack(outputs), published=False)
+            identity: JournalEntry(outputs=unpack(outputs), published=False)
             for identity, outputs in rows
             if identity.startswith(prefix)
         }

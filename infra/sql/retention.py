@@ -47,4 +47,4 @@ class SqlRetention:
             for some in slices(chosen):
                 wanted = select(_rows.row).where(_rows.task == task, _rows.row_id.in_(some))
                 found += [DATASET_ROW.validate_python(values) for values in connection.execute(wanted).scalars()]
-        return sorted(found, key=lambda row: row.lot)
+        return sorted(found, key=lambda row: row.sampling_key)

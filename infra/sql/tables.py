@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text, false
 
-from infra.sql.columns import Json, Moment
+from infra.sql.columns import Json, UtcMoment
 from infra.sql.document_tables import METADATA, contents, documents, indexes, retired_versions, vectors
 
 __all__ = [
@@ -34,7 +34,7 @@ journal = Table(
     Column("identity", Text, primary_key=True),
     Column("outputs", LargeBinary, nullable=False),
     Column("published", Boolean, nullable=False),
-    Column("at", Moment, nullable=False),
+    Column("at", UtcMoment, nullable=False),
     Index("journal_by_age", "agent", "at"),
 )
 # nearly empty at any time, and looked through after every restart
@@ -58,7 +58,7 @@ inflight = Table(
     Column("attempts", Integer, nullable=False),
     Column("alone", Boolean, nullable=False),
     Column("life", Text, nullable=False),
-    Column("since", Moment, nullable=False),
+    Column("since", UtcMoment, nullable=False),
 )
 
 runs = Table(
@@ -72,13 +72,13 @@ runs = Table(
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("worker", Text),
-    Column("lease_until", Moment),
-    Column("due_at", Moment, nullable=False),
+    Column("lease_until", UtcMoment),
+    Column("due_at", UtcMoment, nullable=False),
     Column("result", Json, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("finished_at", Moment),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("finished_at", UtcMoment),
     Column("progress", Json),
-    Column("started_at", Moment),
+    Column("started_at", UtcMoment),
     Index("runs_by_state", "agent", "state", "due_at"),
 )
 
@@ -87,8 +87,8 @@ leases = Table(
     METADATA,
     Column("name", Text, primary_key=True),
     Column("holder", Text),
-    Column("until", Moment),
-    Column("last", Moment),
+    Column("until", UtcMoment),
+    Column("last", UtcMoment),
 )
 
 interactions = Table(
@@ -116,20 +116,20 @@ interactions = Table(
     Column("latency_ms", Double),
     Column("finish_reason", Text),
     Column("declined", Boolean),
-    Column("answered_at", Moment),
-    Column("answer_at", Moment),
+    Column("answered_at", UtcMoment),
+    Column("answer_at", UtcMoment),
     Column("answer_event", Text),
     Column("rating", Text),
-    Column("rating_at", Moment),
+    Column("rating_at", UtcMoment),
     Column("rating_event", Text),
     Column("correction", Text),
-    Column("correction_at", Moment),
+    Column("correction_at", UtcMoment),
     Column("correction_event", Text),
     Column("reason", Text),
-    Column("reason_at", Moment),
+    Column("reason_at", UtcMoment),
     Column("reason_event", Text),
-    Column("first_event_at", Moment),
-    Column("last_event_at", Moment),
+    Column("first_event_at", UtcMoment),
+    Column("last_event_at", UtcMoment),
     # windows are a task's answers of a stretch of time; the command line lists what happened last
     Index("interactions_by_task", "task", "answered_at"),
     Index("interactions_by_time", "last_event_at"),
@@ -143,7 +143,7 @@ examples = Table(
     Column("input", Text, nullable=False),
     Column("output", Text, nullable=False),
     Column("origin", Text),
-    Column("submitted_at", Moment, nullable=False),
+    Column("submitted_at", UtcMoment, nullable=False),
     Index("examples_by_task", "task", "submitted_at"),
 )
 
@@ -152,7 +152,7 @@ datasets = Table(
     METADATA,
     Column("dataset_id", Text, primary_key=True),
     Column("task", Text, nullable=False),
-    Column("created_at", Moment, nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
     Column("manifest", Json, nullable=False),
     Index("datasets_by_task", "task", "created_at"),
 )
@@ -163,7 +163,7 @@ retention_rows = Table(
     Column("task", Text, primary_key=True),
     Column("row_id", Text, primary_key=True),
     Column("dataset_id", Text, nullable=False),
-    Column("added_at", Moment, nullable=False),
+    Column("added_at", UtcMoment, nullable=False),
     Column("row", Json, nullable=False),
 )
 
@@ -172,7 +172,7 @@ drift_checks = Table(
     METADATA,
     Column("check_id", Text, primary_key=True),
     Column("task", Text, nullable=False),
-    Column("checked_at", Moment, nullable=False),
+    Column("checked_at", UtcMoment, nullable=False),
     Column("baseline", BigInteger, nullable=False),
     Column("verdict", Text),
     Column("report_uri", Text),
@@ -186,7 +186,7 @@ releases = Table(
     Column("task", Text, primary_key=True),
     Column("sequence", BigInteger, nullable=False),
     Column("state", Json, nullable=False),
-    Column("changed_at", Moment, nullable=False),
+    Column("changed_at", UtcMoment, nullable=False),
 )
 
 release_history = Table(
@@ -196,6 +196,6 @@ release_history = Table(
     Column("sequence", BigInteger, primary_key=True),
     Column("event_type", Text, nullable=False),
     Column("cause", Text),
-    Column("at", Moment, nullable=False),
+    Column("at", UtcMoment, nullable=False),
     Column("state", Json, nullable=False),
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from agents.prompt import build_prompt
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.questions import Turn
 from schemas.retrieval import Chunk, Hit
 from schemas.tasks import Task
@@ -43,8 +43,8 @@ HISTORY = [Turn(role="user", text="first turn"), Turn(role="assistant", text="se
 def test_sources_are_numbered_as_they_were_ranked():
     made = prompt(hits=[hit(2, 0.9, title="Delays"), hit(1, 0.5)])
     assert made.messages == (
-        Message("system", "Answer from the sources."),
-        Message(
+        ChatMessage("system", "Answer from the sources."),
+        ChatMessage(
             "user",
             "Sources:\n[1] Delays\nsource2 word word word word word word word word word\n\n"
             "[2] source1 word word word word word word word word word\n\nQuestion: why is it late",
@@ -62,8 +62,8 @@ def test_the_conversation_stands_before_the_question():
 def test_a_task_without_retrieval_gets_the_bare_question_and_its_labels():
     made = prompt(ROUTING, "where is my parcel")
     assert made.messages == (
-        Message("system", "Name the team.\nAnswer with one of these and nothing else: billing, shipping."),
-        Message("user", "where is my parcel"),
+        ChatMessage("system", "Name the team.\nAnswer with one of these and nothing else: billing, shipping."),
+        ChatMessage("user", "where is my parcel"),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agents.demo.news import News, Newsroom
-from agents.demo.shop import TASK, Message, messages
+from agents.demo.shop import TASK, CustomerMessage, messages
 from infra.kafka import KafkaClientConfig
 from infra.settings import Settings
 from infra.sql.database import Database
@@ -115,7 +115,7 @@ def until(found: Callable[[], Any], seconds: float = 60, every: float = 0.1) -> 
     pytest.fail(f"did not happen within {seconds:g} s")
 
 
-def some(*splits: str, each: int | None = None) -> list[Message]:
+def some(*splits: str, each: int | None = None) -> list[CustomerMessage]:
     """Messages of the splits that go to one of the test's teams, so many a team."""
     left = Counter(dict.fromkeys(TEAMS, 10_000 if each is None else each))
     chosen = []

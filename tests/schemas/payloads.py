@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.envelope import Context, Record, decode, encode
+from schemas.envelope import EventContext, Record, decode, encode
 from schemas.event import Event
 from schemas.topics import EVENT_TYPES
 
@@ -28,7 +28,7 @@ def golden_events() -> dict[str, Event]:
     return {name: event.model_validate(payload) for name, (event, payload) in golden_payloads().items()}
 
 
-def context(**changes: Any) -> Context:
+def context(**changes: Any) -> EventContext:
     """A context with every attribute set."""
     values: dict[str, Any] = {
         "id": "0b1f4d0e-8a52-5a7e-9f13-0a6d2c9be001",
@@ -38,7 +38,7 @@ def context(**changes: Any) -> Context:
         "causation_id": "cause-1",
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     }
-    return Context(**(values | changes))
+    return EventContext(**(values | changes))
 
 
 def key_of(record: Record) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event, to_binary_event
 from cloudevents.core.v1.event import CloudEvent
 
-from schemas.envelope import Context, decode, encode
+from schemas.envelope import EventContext, decode, encode
 from schemas.topics import TOPIC_OF
 from tests.schemas.payloads import NOW, context, golden_events, golden_payloads, key_of
 
@@ -20,7 +20,7 @@ ALPHABET = "aZ09-._~ /#?&=%\"'\\\t\nßé語🙂\u00a0\u2028"
 ROUNDS = 40
 
 
-def random_context(dice: random.Random) -> Context:
+def random_context(dice: random.Random) -> EventContext:
     def text() -> str:
         return "".join(dice.choices(ALPHABET, k=dice.randint(1, 60)))
 

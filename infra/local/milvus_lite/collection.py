@@ -20,7 +20,7 @@ from milvus_lite.engine.operation import InsertOp
 from milvus_lite.engine.projection import build_projection_plan, project_record
 from milvus_lite.index.brute_force import BruteForceIndex
 
-from infra.local.milvus_lite.rows import Filter, SegmentRows, UnflushedRows, View, vector_fields
+from infra.local.milvus_lite.rows import CompiledFilter, SegmentRows, UnflushedRows, View, vector_fields
 from infra.local.milvus_lite.scores import Candidate, by_vectors, by_words
 from infra.local.milvus_lite.words import word_fields
 
@@ -205,11 +205,11 @@ class SearchedCollection(Collection):  # type: ignore[misc] # the library is unt
         with self._compiling:
             return super()._compile_filter(*args, **options)
 
-    def _filter(self, text: str | None, timezone: str | None, *, cached: bool = True) -> Filter | None:
+    def _filter(self, text: str | None, timezone: str | None, *, cached: bool = True) -> CompiledFilter | None:
         if not text:
             return None
         compiled = self._compile_filter(text, timezone=timezone)
-        return Filter(key=(text, self._effective_timezone(timezone)) if cached else None, compiled=compiled)
+        return CompiledFilter(key=(text, self._effective_timezone(timezone)) if cached else None, compiled=compiled)
 
     def _whole(self, partition_names: Sequence[str] | None) -> bool:
         """Whether a request is about all rows: of a collection with one partition, which all but a few have."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from milvus_lite.schema.types import DataType
 
 from infra.local.milvus_lite.row_filter import evaluate
-from infra.local.milvus_lite.vectors import Bools, Vectors
+from infra.local.milvus_lite.vectors import Bools, SegmentVectors
 from infra.local.milvus_lite.words import Entries, Postings, Scanned, Words, entries, word_fields
 
 MASKS_KEPT = 32
@@ -24,7 +24,7 @@ MASKS_KEPT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class CompiledFilter:
     """A compiled filter expression. What rows it lets through is kept under the key, its text and time zone, if any."""
 
     key: tuple[str, str | None] | None
@@ -36,12 +36,12 @@ class View:
     """Rows as one search sees them: ``live`` is this search's own copy, and the rest only ever grows at its end."""
 
     live: Bools
-    dense: dict[str, Vectors]
+    dense: dict[str, SegmentVectors]
     words: dict[str, Words]
     table: pa.Table
-    mask: Callable[[Filter], Bools]
+    mask: Callable[[CompiledFilter], Bools]
 
-    def allowed(self, chosen: Filter | None) -> Bools:
+    def allowed(self, chosen: CompiledFilter | None) -> Bools:
         """The live rows that the filter lets through."""
         return self.live if chosen is None else self.live & self.mask(chosen)[: len(self.live)]
 
@@ -57,7 +57,7 @@ class SegmentRows:
     def __init__(self, segment: Any, schema: Any) -> None:
         self.segment = segment
         self.live = np.ones(segment.num_rows, dtype=bool)
-        self._dense = {name: Vectors(segment.vector_data(name)[0]).coded() for name in vector_fields(schema)}
+        self._dense = {name: SegmentVectors(segment.vector_data(name)[0]).coded() for name in vector_fields(schema)}
         self._words: dict[str, Words] = {
             name: Postings(segment.table.column(name), segment.num_rows) for name in word_fields(schema)
         }
@@ -75,7 +75,7 @@ class SegmentRows:
             live=self.live.copy(), dense=self._dense, words=self._words, table=self.segment.table, mask=self._mask
         )
 
-    def _mask(self, chosen: Filter) -> Bools:
+    def _mask(self, chosen: CompiledFilter) -> Bools:
         if chosen.key is None:
             return evaluate(chosen.compiled, self.segment.table)
         found = self._masks.get(chosen.key)
@@ -94,7 +94,7 @@ class UnflushedRows:
     def __init__(self, table: Any, schema: Any) -> None:
         self.table = table
         self._batches = 0
-        self._vectors: dict[str, list[Vectors]] = {name: [] for name in vector_fields(schema)}
+        self._vectors: dict[str, list[SegmentVectors]] = {name: [] for name in vector_fields(schema)}
         self._entries: dict[str, list[Entries]] = {name: [] for name in word_fields(schema)}
         self._starts: list[int] = []
         self._rows: pa.Table | None = None
@@ -138,7 +138,7 @@ class UnflushedRows:
         if self._rows is None:
             return None
         for name, vectors in self._vectors.items():
-            self._vectors[name] = [Vectors.joined(vectors)]
+            self._vectors[name] = [SegmentVectors.joined(vectors)]
         words: dict[str, Words] = {}
         for name, parts in self._entries.items():
             if len(parts) > 1:
@@ -157,13 +157,13 @@ class UnflushedRows:
         for name, vectors in self._vectors.items():
             column = batch.column(name)
             flat = column.flatten().to_numpy(zero_copy_only=False)
-            vectors.append(Vectors(flat.reshape(len(column), -1)))
+            vectors.append(SegmentVectors(flat.reshape(len(column), -1)))
         for name, parts in self._entries.items():
             places, words, counts = entries(rows.column(name))
             parts.append((places + np.int32(start), words, counts))
         self.live = np.concatenate([self.live, np.zeros(batch.num_rows, dtype=bool)])
 
-    def _mask(self, chosen: Filter) -> Bools:
+    def _mask(self, chosen: CompiledFilter) -> Bools:
         with self._lock:
             table = self._rows
             assert table is not None

@@ -29,7 +29,7 @@ Found = tuple[Floats, NDArray[np.intp]]
 """Scores and rows, in no order."""
 
 
-class Vectors:
+class SegmentVectors:
     """Vectors of shape (rows, dimension), searched by cosine similarity. A zero vector is similar to none."""
 
     def __init__(self, vectors: Floats, inverse: Floats | None = None) -> None:
@@ -41,7 +41,7 @@ class Vectors:
         self._codes: Any = None
 
     @classmethod
-    def joined(cls, parts: Sequence[Vectors]) -> Vectors:
+    def joined(cls, parts: Sequence[SegmentVectors]) -> SegmentVectors:
         """The rows of all parts, in their order."""
         if len(parts) == 1:
             return parts[0]

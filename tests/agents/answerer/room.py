@@ -9,7 +9,7 @@ from infra.memory.adapters import MemoryAdapters
 from infra.memory.engine import MemoryEngine
 from infra.memory.retriever import MemoryRetriever
 from schemas.envelope import Position, Received, new_context
-from schemas.generation import GenerationRequest, Message
+from schemas.generation import ChatMessage, GenerationRequest
 from schemas.promotions import AdapterPromoted, CanaryStarted
 from schemas.questions import QuestionAsked
 from schemas.registry import Probe
@@ -78,7 +78,7 @@ class Room:
         """What a validator would have written down of an adapter."""
         engine = MemoryEngine()
         engine.set_adapters({name: self.adapters.folders[name]})
-        prompts = [(Message("user", text),) for text in ("one", "two", "three", "four")]
+        prompts = [(ChatMessage("user", text),) for text in ("one", "two", "three", "four")]
         said = engine.generate([GenerationRequest(messages=each, adapter_id=name, max_tokens=6) for each in prompts])
         return tuple(
             Probe(messages=prompt, output=each.text, max_tokens=6, engine=engine.signature)

@@ -3,13 +3,14 @@
 import pytest
 
 from agents.answerer.probing import objection, requests_of
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.registry import Probe
 
 
 def probes(engine="transformers cpu float32"):
     return [
-        Probe(messages=(Message("user", each),), output=f"says {each}", max_tokens=7, engine=engine) for each in "abcd"
+        Probe(messages=(ChatMessage("user", each),), output=f"says {each}", max_tokens=7, engine=engine)
+        for each in "abcd"
     ]
 
 

@@ -9,11 +9,11 @@ from types import TracebackType
 
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader, StoredRecord
 from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
-from schemas.envelope import Context, Record, decode, encode, output_context
+from schemas.envelope import EventContext, Record, decode, encode, output_context
 from schemas.event import Event
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 
-React = Callable[[Event, Context], Iterable[Event]]
+React = Callable[[Event, EventContext], Iterable[Event]]
 
 
 class Peer:
@@ -61,7 +61,7 @@ class Peer:
         ]
 
 
-def answers(event: Event, _context: Context) -> Iterable[Event]:
+def answers(event: Event, _context: EventContext) -> Iterable[Event]:
     """An answerer: repeats the question; fails, is silent, finds nothing or declines where it is told to."""
     assert isinstance(event, QuestionAsked)
     if "silence" in event.text:
@@ -100,7 +100,7 @@ def asked(peer: Peer) -> list[QuestionAsked]:
     return [event for event in peer.seen if isinstance(event, QuestionAsked)]
 
 
-def indexes(event: Event, _context: Context) -> Iterable[Event]:
+def indexes(event: Event, _context: EventContext) -> Iterable[Event]:
     """An indexer: says of each document that it is done, of "empty…" that it has no chunk, of "lost" nothing."""
     if isinstance(event, DocumentSubmitted) and event.document_id != "lost":
         yield DocumentIndexed(

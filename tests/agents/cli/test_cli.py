@@ -12,7 +12,7 @@ import click
 import pytest
 
 from agents.cli import main as cli
-from agents.cli.context import Context, pass_context
+from agents.cli.context import CommandContext, pass_context
 from schemas.errors import Misuse, Unavailable
 
 PYTHON = [sys.executable, "-m", "agents"]
@@ -21,7 +21,7 @@ PYTHON = [sys.executable, "-m", "agents"]
 def command_that(action) -> click.Command:
     @click.command("odd")
     @pass_context
-    def odd(context: Context) -> None:
+    def odd(context: CommandContext) -> None:
         action(context)
 
     return odd
@@ -34,14 +34,14 @@ def odd():
 
     def register(action) -> None:
         module.__dict__["odd_command"] = command_that(action)
-        cli.COMMANDS["odd"] = cli.Entry(f"{__name__}:odd_command", "Odd.")
+        cli.COMMANDS["odd"] = cli.CommandEntry(f"{__name__}:odd_command", "Odd.")
 
     yield register
     cli.COMMANDS.pop("odd", None)
 
 
 def fail_with(error: BaseException):
-    def action(_context: Context) -> None:
+    def action(_context: CommandContext) -> None:
         raise error
 
     return action

@@ -12,7 +12,7 @@ from infra.kafka import KafkaClientConfig
 from infra.sql.database import Database
 from infra.sql.drift import SqlDriftChecks
 from schemas.drift import DriftCheck, Finding
-from schemas.envelope import Context
+from schemas.envelope import EventContext
 from schemas.event import Event
 from schemas.learning import DriftCheckRequested, Window
 from tests.agents.cli.conftest import Everlearn
@@ -62,7 +62,7 @@ def checks(database_url: str):
 def monitor(config: KafkaClientConfig, checks: SqlDriftChecks) -> Peer:
     """Checks at once what it is asked to: routing has drifted, support has too few answers."""
 
-    def react(event: Event, context: Context) -> Iterable[Event]:
+    def react(event: Event, context: EventContext) -> Iterable[Event]:
         assert isinstance(event, DriftCheckRequested)
         checks.add(too_few(context.id, 9) if event.task == "support" else check(context.id, 9))
         return ()

@@ -9,14 +9,14 @@ import pytest
 
 from infra.kafka import KafkaClientConfig
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
-from schemas.envelope import Context
+from schemas.envelope import EventContext
 from schemas.event import Event
 from tests.agents.cli.conftest import Everlearn
 from tests.agents.cli.peers import Peer
 from tests.agents.cli.test_index import OWN, configure
 
 
-def rebuilds(event: Event, context: Context) -> Iterable[Event]:
+def rebuilds(event: Event, context: EventContext) -> Iterable[Event]:
     """An indexer: first tells of somebody else's rebuild; refuses to rebuild an index of a task."""
     assert isinstance(event, IndexRebuildRequested)
     yield IndexNotRebuilt(task=event.task, reason="not yours", cause="somebody-else")

@@ -15,7 +15,7 @@ from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
-from schemas.envelope import Context, derived_id
+from schemas.envelope import EventContext, derived_id
 from schemas.errors import EverlearnError
 from schemas.event import Event
 from schemas.models import ModelRegistered
@@ -127,7 +127,7 @@ class Quantizer:
     def __init__(self, database: Database, *results: tuple[str, dict[str, object]]) -> None:
         self._runs, self._results = SqlRunStore(database), results
 
-    def react(self, event: Event, context: Context) -> list[Event]:
+    def react(self, event: Event, context: EventContext) -> list[Event]:
         assert isinstance(event, ModelRegistered)
         for ordinal, (state, result) in enumerate(self._results):
             run_id = derived_id(context.source, context.id, AGENT, "run", ordinal)

@@ -18,7 +18,7 @@ from infra.settings import load
 from infra.sql.database import Database
 from infra.sql.releases import SqlReleases
 from schemas.delivery import Message
-from schemas.envelope import Context, Position, encode
+from schemas.envelope import EventContext, Position, encode
 from schemas.errors import EverlearnError
 from schemas.event import Event
 from schemas.learning import ExperimentRequested, PromotionRequested, RollbackRequested
@@ -105,7 +105,7 @@ def registry(home: Path) -> Iterator[MlflowRegistry]:
     registry.close()
 
 
-def promotes(event: Event, context: Context) -> Iterable[Event]:
+def promotes(event: Event, context: EventContext) -> Iterable[Event]:
     """A promoter: does what it is asked, and nothing for whom it does not like."""
     if isinstance(event, PromotionRequested) and event.reason != "silence":
         yield AdapterPromoted(task=event.task, sequence=2, champion=event.adapter_id, previous="c" * 32)
@@ -182,7 +182,7 @@ def test_a_request_that_the_promoter_refuses_is_told_with_its_reason(
 ):
     releases.change(STEADY, event_type="x", cause=None, at=NOW)
 
-    def refuse(event: Event, context: Context) -> Iterable[Event]:
+    def refuse(event: Event, context: EventContext) -> Iterable[Event]:
         sent = encode(event, context)
         read = Message(position=Position("requests.v1", 0, 0), key=sent.key, value=sent.value, headers=sent.headers)
         failure = Failure(error="InvalidEvent", message="somebody was faster", attempts=1, first_failure=NOW)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agents.cli.context import Context
+from agents.cli.context import CommandContext
 from agents.cli.home_template import attribute_docs, initialise, render
 from agents.cli.main import cli, execute
 from agents.cli.stack import parse_workers
@@ -19,7 +19,7 @@ from agents.wiring.run import AGENTS
 from infra import document_settings, policies
 from infra import settings as settings_module
 from infra.document_settings import IndexerSettings
-from infra.kafka.fleet import Report
+from infra.kafka.fleet import WorkerReport
 from infra.local.endpoints import read_endpoints, write_endpoints
 from infra.local.ports import free_port
 from infra.local.programs import agent_program, workers_of
@@ -29,11 +29,11 @@ from schemas.errors import ConfigurationError, Misuse
 from schemas.fleet import Serving, WorkerReported
 
 
-def said(name: str, pid: int = 7, state: str = "ready") -> Report:
+def said(name: str, pid: int = 7, state: str = "ready") -> WorkerReport:
     worker = WorkerReported(
         worker=name, agent="answerer", host="h", pid=pid, state=state, lag=3, serves=(Serving(task="support"),)
     )
-    return Report(worker=worker, time=datetime.now(UTC))
+    return WorkerReport(worker=worker, time=datetime.now(UTC))
 
 
 def process(name: str, pid: int | None = 7, state: str = "RUNNING") -> Process:
@@ -93,7 +93,7 @@ def test_workers_of_other_machines_are_shown_too():
 
 def test_status_without_a_stack_says_how_to_start_it(tmp_path: Path):
     result = CliRunner().invoke(
-        cli, ["--home", str(tmp_path), "status", "--json"], obj=Context(), standalone_mode=False
+        cli, ["--home", str(tmp_path), "status", "--json"], obj=CommandContext(), standalone_mode=False
     )
     assert result.return_value == 1
     found = json.loads(result.stdout)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from agents.cli.train import wait_for
 from infra.kafka import KafkaClientConfig
 from schemas.delivery import Run
-from schemas.envelope import Context
+from schemas.envelope import EventContext
 from schemas.event import Event
 from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
 from tests.agents.cli.conftest import Everlearn
@@ -17,7 +17,7 @@ from tests.agents.cli.peers import Peer
 ADAPTER, DATASET = "a" * 32, "d" * 32
 
 
-def trains(event: Event, context: Context) -> Iterable[Event]:
+def trains(event: Event, context: EventContext) -> Iterable[Event]:
     """A trainer: declines where it is told to, is silent where it is told to, and first tells of somebody else's."""
     assert isinstance(event, TrainingRequested)
     if event.reason == "silence":

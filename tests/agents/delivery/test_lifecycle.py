@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.delivery.faust_app import StreamSettings
-from agents.delivery.lifecycle import Parts, run_worker
+from agents.delivery.lifecycle import WorkerParts, run_worker
 from agents.delivery.worker import Follower, Worker
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
@@ -32,7 +32,7 @@ async def nobody(*_: Any) -> Any:
 async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(tmp_path: Path, capfd: Any) -> None:
     database, kafka = MemoryDatabase(), Broken()
     nothing: Any = kafka  # a lookup is asked for offsets by a stream that has begun
-    parts = Parts(
+    parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
         runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=nothing,
         stream=StreamSettings(bootstrap_servers="127.0.0.1:9"), scratch=tmp_path,

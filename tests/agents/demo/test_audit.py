@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from agents.demo.audit import audit
 from agents.demo.customers import Exchange
-from agents.demo.shop import Message
+from agents.demo.shop import CustomerMessage
 from schemas.promotions import AdapterPromoted, CanaryStarted, ReleaseEvent
 from schemas.questions import AnswerFailed, AnswerProduced, Arm
 
@@ -25,7 +25,7 @@ def generate(adapter_id: str | None, texts: Sequence[str]) -> list[str]:
 
 
 def exchange(number: int, adapter: str | None, sequence: int, text: str, arm: Arm = "champion") -> Exchange:
-    message = Message(id=f"m{number}", split="x", text="are the blades sharp", label="skates", user="u1")
+    message = CustomerMessage(id=f"m{number}", split="x", text="are the blades sharp", label="skates", user="u1")
     answer = AnswerProduced(
         answer_id=f"a{number}",
         task="routing",
@@ -85,7 +85,7 @@ def test_an_answer_by_files_that_were_changed_is_found():
 
 def test_failed_answers_are_not_judged():
     failed = AnswerFailed(answer_id="f", task="routing", question="q", reason="too long")
-    message = Message(id="m", split="x", text="q", label="skates", user="u1")
+    message = CustomerMessage(id="m", split="x", text="q", label="skates", user="u1")
 
     found = audit([Exchange(message=message, answer=failed, at=NOW)], RELEASES, {}, generate)
 

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from agents.demo.news import News
-from agents.demo.report import Report, handoffs
+from agents.demo.report import DemoReport, handoffs
 from schemas.delivery import Run
 from schemas.envelope import new_context
 from schemas.learning import DriftDetected
@@ -58,7 +58,7 @@ def test_hand_offs_are_the_gaps_between_an_event_and_the_next_start():
 
 
 def test_the_report_is_one_object_with_the_promised_fields():
-    report = Report(
+    report = DemoReport(
         before={"old": 0.8, "new": 0.0},
         after={"old": 0.8, "new": 0.9},
         drift_detected_s=30.0,

@@ -19,7 +19,7 @@ from infra.memory.indexes import MemoryIndexes, MemoryVectors
 from infra.memory.journal import MemoryJournal
 from infra.memory.milvus import MemoryChunks
 from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
-from schemas.envelope import Context, Position, Received
+from schemas.envelope import EventContext, Position, Received
 from schemas.errors import Unavailable
 from schemas.event import Event
 from schemas.features import DocumentState
@@ -153,7 +153,7 @@ def at(minute: float) -> datetime:
 
 
 def _received(event: Event, event_id: str, minute: float) -> Received[Event]:
-    context = Context(id=event_id, source="/tests", time=at(minute))
+    context = EventContext(id=event_id, source="/tests", time=at(minute))
     return Received(event=event, context=context, position=Position("documents.v1", 0, int(minute)))
 
 

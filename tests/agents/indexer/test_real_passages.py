@@ -21,7 +21,7 @@ from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlVectors
 from schemas.documents import DocumentSubmitted
-from schemas.envelope import Context, Position, Received
+from schemas.envelope import EventContext, Position, Received
 from schemas.event import Event
 from schemas.retrieval import Search
 from tests.fixtures.indexes import Always, index, serving
@@ -45,7 +45,7 @@ def _submission(passage: dict[str, Any]) -> Received[Event]:
     event = DocumentSubmitted(
         document_id=passage["doc_id"], text=passage["text"], title=title, uri=passage["uri"], submitted_at=WHEN
     )
-    context = Context(id=passage["doc_id"], source="/tests", time=WHEN)
+    context = EventContext(id=passage["doc_id"], source="/tests", time=WHEN)
     return Received(event=event, context=context, position=Position("documents.v1", 0, 0))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from agents.indexer.versions import DocumentEvent, content_hash, decide, plan, version_of
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
-from schemas.envelope import Context, Position, Received
+from schemas.envelope import EventContext, Position, Received
 from tests.agents.indexer.room import at
 
 
@@ -25,7 +25,9 @@ def withdrawal(event_id: str, minute: float) -> Received[DocumentWithdrawn]:
 
 def _received(event: Any, event_id: str) -> Received[Any]:
     return Received(
-        event=event, context=Context(id=event_id, source="/tests", time=at(0)), position=Position("documents.v1", 0, 0)
+        event=event,
+        context=EventContext(id=event_id, source="/tests", time=at(0)),
+        position=Position("documents.v1", 0, 0),
     )
 
 

@@ -20,7 +20,7 @@ from infra.memory.kafka import MemoryKafka
 from infra.memory.runs import MemoryRunStore
 from schemas.delivery import Claim
 from schemas.drift import DRIFT_CHECK, DriftCheck
-from schemas.envelope import Context, Position, Received, decode, identity
+from schemas.envelope import EventContext, Position, Received, decode, identity
 from schemas.event import Event
 from schemas.features import Interaction
 from schemas.interactions import InteractionRecorded
@@ -134,7 +134,7 @@ class Bench:
 
     def received(self, event: Event) -> Received[Event]:
         number = next(self._numbers)
-        context = Context(id=f"e{number}", source="/test", time=self.now)
+        context = EventContext(id=f"e{number}", source="/test", time=self.now)
         position = Position(topic=TOPIC_OF[type(event)].name, partition=0, offset=number)
         return Received(event=event, context=context, position=position)
 
@@ -146,5 +146,5 @@ class Bench:
         await self._outbox.settle(causes, outcomes, {})
 
     async def _settle_one(self, event_id: str, outcome: Outcome) -> None:
-        context = Context(id=event_id, source="/test", time=self.now)
+        context = EventContext(id=event_id, source="/test", time=self.now)
         await self._outbox.settle([Cause(identity=identity(context), context=context)], [outcome], {})

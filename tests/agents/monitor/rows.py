@@ -11,7 +11,7 @@ from agents.monitor.schedule import SchedulePolicy
 from agents.monitor.verdict import VerdictPolicy
 from agents.monitor.windows import WindowPolicy
 from schemas.features import Interaction
-from schemas.interactions import Outcome, Rating
+from schemas.interactions import InteractionOutcome, Rating
 from schemas.questions import Arm
 from schemas.tasks import Task
 
@@ -21,13 +21,13 @@ SUPPORT = Task(name="support", instruction="Answer.", retrieval=True)
 WINDOWS = WindowPolicy(reference_rows=100, current_rows=60, every_rows=20, of=3)
 VERDICT = VerdictPolicy(alpha=0.01, flags=2, of=3, min_rated=20, min_corrected=10)
 SCHEDULE = SchedulePolicy(reference_rows=6, current_rows=4, every_rows=2, cool_down_seconds=3600)
-_RATINGS: dict[Outcome, Rating] = {"approved": "up", "disapproved": "down", "corrected": "down"}
+_RATINGS: dict[InteractionOutcome, Rating] = {"approved": "up", "disapproved": "down", "corrected": "down"}
 
 
 def row(
     number: int,
     *,
-    outcome: Outcome = "approved",
+    outcome: InteractionOutcome = "approved",
     answer: str = "orders",
     question: str = "Where is it?",
     adapter: str | None = None,

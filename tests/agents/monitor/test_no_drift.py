@@ -9,11 +9,11 @@ from functools import cache
 import numpy as np
 
 from agents.demo import shop
-from agents.demo.shop import Message
+from agents.demo.shop import CustomerMessage
 from agents.monitor.verdict import Judged, judge
 from agents.monitor.windows import cut
 from schemas.features import Interaction
-from schemas.interactions import Outcome
+from schemas.interactions import InteractionOutcome
 from schemas.tasks import Task
 from tests.agents.monitor.rows import VERDICT, WINDOWS, row
 
@@ -30,9 +30,9 @@ def task() -> Task:
     return Task(name="routing", instruction="Route.", metric="exact_match", labels=labels)
 
 
-def answered(number: int, message: Message, *, is_right: bool, is_rated: bool) -> Interaction:
+def answered(number: int, message: CustomerMessage, *, is_right: bool, is_rated: bool) -> Interaction:
     wrong = [label for label in task().labels if label not in (message.label, NEW)]
-    rated: Outcome = "approved" if is_right else "corrected"
+    rated: InteractionOutcome = "approved" if is_right else "corrected"
     return row(
         number,
         outcome=rated if is_rated else "unrated",

@@ -10,7 +10,7 @@ from agents.monitor.verdict import decide, examine, judge
 from agents.monitor.windows import cut
 from schemas.drift import Finding
 from schemas.features import Interaction
-from schemas.interactions import Outcome
+from schemas.interactions import InteractionOutcome
 from tests.agents.monitor.rows import ROUTING, SUPPORT, VERDICT, WINDOWS, row, vectors
 
 FIGURES = {"rated": 40.0, "bad": 20.0, "corrected": 20.0, "failed": 0.0}
@@ -89,7 +89,7 @@ def judged(rows: list[Interaction], task=ROUTING, **drift):
     return judge(windows, vectors(rows, **drift), task, VERDICT)
 
 
-def answers(count: int, outcomes: tuple[Outcome, ...], start: int = 0, **fields) -> list[Interaction]:
+def answers(count: int, outcomes: tuple[InteractionOutcome, ...], start: int = 0, **fields) -> list[Interaction]:
     return [row(start + place, outcome=outcomes[place % len(outcomes)], **fields) for place in range(count)]
 
 

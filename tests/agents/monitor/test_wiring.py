@@ -22,7 +22,7 @@ from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlJournal
 from infra.sql.migrate import migrate
 from infra.sql.runs import SqlRunStore
-from schemas.envelope import Context, decode, identity
+from schemas.envelope import EventContext, decode, identity
 from schemas.errors import ConfigurationError
 from schemas.learning import DriftCheckRequested, DriftDetected
 from schemas.topics import TOPICS
@@ -71,7 +71,7 @@ class Life:
         )
 
     async def tick(self) -> None:
-        context = Context(id=f"tick-{self.now.timestamp()}", source="/test", time=self.now)
+        context = EventContext(id=f"tick-{self.now.timestamp()}", source="/test", time=self.now)
         cause = Cause(identity=identity(context), context=context)
         await self.outbox.settle([cause], [await self.worker.ticks[0].handle(self.now)], {})
 

@@ -15,7 +15,7 @@ from agents.delivery.ports import Database as DatabasePort
 from agents.promoter.agent import Promoter
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
-from agents.promoter.controller import ReleaseDesk
+from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import ReleaseStore
 from infra.memory.database import MemoryDatabase
 from infra.memory.kafka import MemoryKafka
@@ -24,11 +24,10 @@ from infra.memory.releases import MemoryReleases
 from infra.sql.database import Database
 from infra.sql.releases import SqlReleases
 from schemas.delivery import Message
-from schemas.envelope import Context, Position, Record, decode, encode, identity, new_context
+from schemas.envelope import EventContext, Position, Record, decode, encode, identity, new_context
 from schemas.event import Event
 from schemas.features import Interaction
-from schemas.interactions import InteractionRecorded
-from schemas.interactions import Outcome as Became
+from schemas.interactions import InteractionOutcome, InteractionRecorded
 from schemas.learning import AdapterValidated, ExperimentRequested, PromotionRequested, RollbackRequested
 from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm
@@ -78,7 +77,7 @@ class Room:
         """A new process."""
         self.aliases = ReleaseAliases(self.releases, self.registry)
         self.promoter = Promoter(
-            desk=ReleaseDesk(self.releases, self.policy, now=lambda: self.now, log=self._log),
+            controller=ReleaseController(self.releases, self.policy, now=lambda: self.now, log=self._log),
             adapters=self.registry,
             aliases=self.aliases,
             log=self._log,
@@ -106,7 +105,7 @@ class Room:
 
     async def tick(self, outcome: Outcome) -> None:
         """What the ticker does with an outcome."""
-        context = Context(id=f"tick-{self.now.isoformat()}", source="/everlearn/promoter/ticks", time=self.now)
+        context = EventContext(id=f"tick-{self.now.isoformat()}", source="/everlearn/promoter/ticks", time=self.now)
         await self.outbox.settle([Cause(identity=identity(context), context=context)], [outcome], {})
 
     def message(self, event: Event) -> Message:
@@ -116,7 +115,7 @@ class Room:
         return Message(position=position, key=record.key, value=record.value, headers=record.headers)
 
     def answer(
-        self, arm: Arm, became: Became, number: int = 1, *, task: str = TASK, sequence: int | None = None
+        self, arm: Arm, became: InteractionOutcome, number: int = 1, *, task: str = TASK, sequence: int | None = None
     ) -> InteractionRecorded:
         """So many answers by the current release, in the feature table; gives what the recorder says of the last."""
         if sequence is None:

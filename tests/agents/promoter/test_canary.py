@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from agents.promoter import changes
-from agents.promoter.canary import CanaryPolicy, Verdict, is_watched, judge_canary, judge_champion
+from agents.promoter.canary import CanaryPolicy, CanaryVerdict, is_watched, judge_canary, judge_champion
 from schemas.questions import Arm
 from schemas.release_state import ArmCounts, Release
 from tests.agents.promoter.simulation import START, Users, play, share_of
@@ -24,12 +24,12 @@ def counts(arm: Arm, judged: int, bad: int, *, failed: int = 0, unrated: int = 0
     return ArmCounts(sequence=sequence, arm=arm, asked=asked, failed=failed, judged=judged, bad=bad)
 
 
-def judge(*some: ArmCounts, release: Release = CANARY, seconds: float = 0.0) -> Verdict:
+def judge(*some: ArmCounts, release: Release = CANARY, seconds: float = 0.0) -> CanaryVerdict:
     return judge_canary(release, some, POLICY, START + timedelta(seconds=seconds))
 
 
 def test_nothing_is_decided_before_there_are_enough_ratings_of_both():
-    assert judge() == Verdict()
+    assert judge() == CanaryVerdict()
     assert judge(counts("challenger", 19, 1), counts("champion", 80, 8)).step == "wait"
     assert judge(counts("challenger", 40, 1), counts("champion", 19, 1)).step == "wait"
 

@@ -16,7 +16,7 @@ from agents.wiring.promoter import build, policy_of
 from infra.settings import Settings, load
 from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
-from schemas.envelope import Context, Position, Received
+from schemas.envelope import EventContext, Position, Received
 from schemas.errors import ConfigurationError
 from schemas.topics import TOPICS
 from tests.agents.promoter.room import START, validated
@@ -51,7 +51,7 @@ async def test_a_release_and_its_journal_entry_are_committed_together(settings: 
     platform, releases = parts(settings), SqlReleases(database_of(settings))
     received = Received(
         event=validated("a"),
-        context=Context(id="1", source="/t", time=START),
+        context=EventContext(id="1", source="/t", time=START),
         position=Position("validations.v1", 0, 0),
     )
     [outcome] = await build(settings).handle([received])

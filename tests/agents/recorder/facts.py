@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 
-from schemas.envelope import Context, Position, Received
+from schemas.envelope import EventContext, Position, Received
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven, Rating
 from schemas.questions import AnswerFailed, AnswerProduced, Source
@@ -19,7 +19,7 @@ def received(event: Event, *, at: float = 0.0, event_id: str, source: str = "/te
     """An event whose time is ``at`` seconds after the start."""
     return Received(
         event=event,
-        context=Context(id=event_id, source=source, time=START + timedelta(seconds=at)),
+        context=EventContext(id=event_id, source=source, time=START + timedelta(seconds=at)),
         position=Position(topic=TOPIC_OF[type(event)].name, partition=0, offset=next(_offsets)),
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from agents.trainer.dataset import DatasetPolicy, fault, normalised, select, split_of
 from schemas.features import Example, Interaction, Stamp
-from schemas.interactions import Outcome
+from schemas.interactions import InteractionOutcome
 from schemas.tasks import Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -74,7 +74,7 @@ def test_a_declined_answer_teaches_only_what_somebody_corrected_it_to():
 
 
 @pytest.mark.parametrize("outcome", ["pending", "unrated", "disapproved", "failed"])
-def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: Outcome):
+def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: InteractionOutcome):
     row = replace(approved(1), outcome=outcome, rating=None, rating_stamp=None)
 
     assert select(TASK, [row], [], POLICY).rows == ()

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from agents.wiring.validation import Parts, Validation
+from agents.wiring.validation import Validation, ValidationParts
 from infra.adapters.files import install, read_card
 from infra.memory.database import MemoryDatabase
 from infra.memory.registry import MemoryRegistry
@@ -68,7 +68,7 @@ class Room:
     def run(self, adapter_id, *, dataset_id="d1", champion=None, engine=None, sleep=pytest.fail):
         self.engine = engine or ScriptedEngine(knows(adapter_id))
         arguments = {"task": "routing", "adapter_id": adapter_id, "dataset_id": dataset_id, "champion": champion}
-        parts = Parts(
+        parts = ValidationParts(
             registry=self.registry,
             datasets=self.datasets,
             suite=self.suite,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agents.delivery.deliver import RetryPolicy
 from agents.delivery.faust_app import StreamSettings
-from agents.delivery.lifecycle import Parts, run_worker
+from agents.delivery.lifecycle import WorkerParts, run_worker
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Worker, one_by_one
 from agents.wiring.run import configure_logging
@@ -104,7 +104,7 @@ def main(plan: Plan) -> int:
     configure_logging()
     connection = KafkaClientConfig(bootstrap_servers=plan.bootstrap)
     database = Database(plan.sql_url)
-    parts = Parts(
+    parts = WorkerParts(
         database=database,
         journal=SqlJournal(database),
         marks=SqlInFlightMarks(database),

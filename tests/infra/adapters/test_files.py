@@ -27,7 +27,7 @@ from infra.adapters.files import (
     write_probes,
 )
 from schemas.errors import AdapterMissing
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.registry import Probe
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +74,7 @@ def test_an_installed_adapter_is_three_files_in_a_folder_named_by_its_id(source,
 
 def test_installing_twice_is_installing_once_and_keeps_the_probes(source, adapters):
     adapter_id, folder = install(source, adapters)
-    write_probes(folder, [Probe(messages=(Message("user", "Hi"),), output="Ho")])
+    write_probes(folder, [Probe(messages=(ChatMessage("user", "Hi"),), output="Ho")])
     assert install(source, adapters) == (adapter_id, folder)
     assert names(folder) == sorted([*FILES, PROBES])
 

@@ -23,7 +23,7 @@ from infra.adapters.files import (
     write_probes,
 )
 from schemas.errors import AdapterMissing, Unavailable
-from schemas.generation import Message
+from schemas.generation import ChatMessage
 from schemas.registry import Probe
 from tests.infra.adapters.test_files import ROOT, make, names
 
@@ -59,10 +59,10 @@ def test_nothing_is_half_installed_on_a_full_disk(tmp_path, adapters):
 
 def test_probes_are_written_whole_or_not_at_all(source, adapters):
     _, folder = install(source, adapters)
-    kept = [Probe(messages=(Message("system", "Be kind."), Message("user", "Hi")), output="Ho", max_tokens=4)]
+    kept = [Probe(messages=(ChatMessage("system", "Be kind."), ChatMessage("user", "Hi")), output="Ho", max_tokens=4)]
     write_probes(folder, kept)
     with disk_of(1000), pytest.raises(Unavailable):
-        write_probes(folder, [Probe(messages=(Message("user", "x" * 5000),), output="y")])
+        write_probes(folder, [Probe(messages=(ChatMessage("user", "x" * 5000),), output="y")])
     assert read_probes(folder) == tuple(kept)
     assert names(folder) == sorted([*FILES, PROBES])
 

@@ -7,7 +7,7 @@ import pytest
 
 from infra.memory.engine import MemoryEngine
 from schemas.errors import AdapterMissing
-from schemas.generation import GenerationRequest, Message
+from schemas.generation import ChatMessage, GenerationRequest
 
 
 @pytest.fixture(params=["memory", "transformers"])
@@ -16,7 +16,7 @@ def engine(request):
 
 
 def asked(text, **limits):
-    return GenerationRequest(messages=(Message("user", text),), **{"max_tokens": 5, **limits})
+    return GenerationRequest(messages=(ChatMessage("user", text),), **{"max_tokens": 5, **limits})
 
 
 CITIES = ["What is the capital of France?", "Name a colour. " * 12, "Tell me about the sea.", "Write a poem."]
@@ -62,7 +62,7 @@ def test_tokens_are_counted_as_the_generation_counts_them(engine):
     request = asked("How long is this?")
     (generation,) = engine.generate([request])
     assert engine.count_tokens(request.messages) == generation.prompt_tokens
-    longer = (*request.messages, Message("assistant", "That long."), Message("user", "And now?"))
+    longer = (*request.messages, ChatMessage("assistant", "That long."), ChatMessage("user", "And now?"))
     assert engine.count_tokens(longer) > generation.prompt_tokens
     assert engine.window >= 2048
 

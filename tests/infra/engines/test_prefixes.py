@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from schemas.generation import GenerationRequest, Message
+from schemas.generation import ChatMessage, GenerationRequest
 from tests.lazily import lazily
 
 prefixes = lazily("infra.engines.prefixes")
@@ -14,7 +14,7 @@ MESSAGES = ["Where is it?", "My parcel has not come although it was to be here a
 
 
 def asked(text, adapter_id=None):
-    messages = (Message("system", INSTRUCTION), Message("user", text))
+    messages = (ChatMessage("system", INSTRUCTION), ChatMessage("user", text))
     return GenerationRequest(messages=messages, adapter_id=adapter_id, max_tokens=6)
 
 
@@ -76,7 +76,7 @@ def test_an_instruction_is_read_once_an_adapter_and_the_answers_are_those_withou
 
     (arms, shared), (rows, rest) = read[:2]
     assert (arms, rows) == (3, 9)
-    assert shared > engine.count_tokens((Message("system", INSTRUCTION),)) - 10
+    assert shared > engine.count_tokens((ChatMessage("system", INSTRUCTION),)) - 10
     assert shared + rest == max(lengths)
     read.clear()
     assert [engine.generate([request])[0] for request in requests] == expected, "and the instruction not again"
@@ -90,7 +90,9 @@ def test_another_adapter_under_the_same_name_and_another_instruction_read_anew(e
     engine.set_adapters({"mine": random_adapters["blue"]})
     assert engine.generate([asked(MESSAGES[0], "mine")]) == [blue]
     assert red != blue
-    other = GenerationRequest(messages=(Message("system", "Write in French."), Message("user", "Hello")), max_tokens=6)
+    other = GenerationRequest(
+        messages=(ChatMessage("system", "Write in French."), ChatMessage("user", "Hello")), max_tokens=6
+    )
     alone = engine.generate([other])
     assert engine.generate([asked(MESSAGES[1], "mine"), other])[1] == alone[0]
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord
-from infra.kafka.fleet import Fleet, Report, alive, latest, silence_bound
-from schemas.envelope import Context, Position, Record, encode
+from infra.kafka.fleet import Fleet, WorkerReport, alive, latest, silence_bound
+from schemas.envelope import EventContext, Position, Record, encode
 from schemas.fleet import WorkerReported
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SILENCE = silence_bound(2.0)
 
 
-def report(worker: str, state: str = "ready", age: float = 0.0, pid: int = 1) -> Report:
+def report(worker: str, state: str = "ready", age: float = 0.0, pid: int = 1) -> WorkerReport:
     event = WorkerReported(worker=worker, agent="indexer", host="h", pid=pid, state=state)
-    return Report(worker=event, time=NOW - timedelta(seconds=age))
+    return WorkerReport(worker=event, time=NOW - timedelta(seconds=age))
 
 
-def record(each: Report, now: datetime = NOW) -> Record:
-    return encode(each.worker, Context(id="1", source="/everlearn/indexer", time=each.time - NOW + now))
+def record(each: WorkerReport, now: datetime = NOW) -> Record:
+    return encode(each.worker, EventContext(id="1", source="/everlearn/indexer", time=each.time - NOW + now))
 
 
 def stored(each: Record) -> StoredRecord:

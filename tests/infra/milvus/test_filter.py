@@ -10,7 +10,7 @@ import pytest
 
 from infra.milvus.filter import expression, from_stored, to_stored
 from infra.milvus.stores import MilvusChunks
-from schemas.filters import MAX_DEPTH, MAX_VALUES, Both, Compare, Filter, In, Not, Value, matches, parse_filter
+from schemas.filters import MAX_DEPTH, MAX_VALUES, Both, Compare, Filter, FilterValue, In, Not, matches, parse_filter
 from schemas.retrieval import Chunk
 
 KEYS = ("a", "lang", 'quo"ted', "back\\slash", "n:a", "ключ 漢", "dotted.key", "new\nline")
@@ -38,11 +38,11 @@ DOCUMENTS = 60
 FILTERS = 150
 
 
-def a_value(choose: random.Random) -> Value:
+def a_value(choose: random.Random) -> FilterValue:
     return choose.choice((choose.choice(TEXTS), choose.choice(NUMBERS), choose.choice((True, False))))
 
 
-def a_metadata(choose: random.Random) -> dict[str, Value]:
+def a_metadata(choose: random.Random) -> dict[str, FilterValue]:
     return {key: a_value(choose) for key in KEYS if choose.random() < 0.5}
 
 
@@ -69,7 +69,7 @@ def store(milvus_uri: str, unique_index: str) -> Iterator[MilvusChunks]:
     chunks.close()
 
 
-def write(store: MilvusChunks, metadatas: list[dict[str, Value]]) -> None:
+def write(store: MilvusChunks, metadatas: list[dict[str, FilterValue]]) -> None:
     chunks = [
         Chunk(
             chunk_id=f"{number:03}", tenant="t", document_id=str(number), version=str(number), ordinal=0, text="x",
@@ -112,7 +112,7 @@ def test_the_widest_and_the_deepest_filters_are_taken(store: MilvusChunks) -> No
 
 
 def test_a_chunks_metadata_come_back_as_they_were_written(store: MilvusChunks) -> None:
-    metadata: dict[str, Value] = {"a": 1, "b": 1.5, "c": True, "d": "é", "n:e": "", "new\nline": -(2**53)}
+    metadata: dict[str, FilterValue] = {"a": 1, "b": 1.5, "c": True, "d": "é", "n:e": "", "new\nline": -(2**53)}
     write(store, [metadata])
     [[hit]] = store.search(np.ones((1, 2), dtype=np.float32), tenant="t", k=1)
     assert dict(hit.chunk.metadata) == metadata

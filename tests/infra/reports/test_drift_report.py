@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.reports.drift import Columns, Written, write_report
+from infra.reports.drift import Columns, WrittenReport, write_report
 from infra.reports.drift_page import CheckedWindow, Page, head
 from schemas.drift import DriftCheck, Finding
 from schemas.learning import Window
@@ -46,14 +46,14 @@ COLUMNS = Columns(
 )
 
 
-def write(folder: Path, columns: Columns) -> Written:
+def write(folder: Path, columns: Columns) -> WrittenReport:
     return write_report(
         folder, "c1", head=head(PAGE), facts={"check": {"verdict": "outcomes"}}, columns=columns, alpha=0.01
     )
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def written(tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
     return write(tmp_path_factory.mktemp("reports"), COLUMNS)
 
 
@@ -76,19 +76,19 @@ def test_a_check_without_drift_and_one_that_was_not_made_look_different():
     assert "Not checked" in head(replace(PAGE, check=replace(calm, findings=()), windows=()))
 
 
-def test_evidentlys_part_stands_below_ours(written: Written):
+def test_evidentlys_part_stands_below_ours(written: WrittenReport):
     page = written.html.read_text(encoding="utf-8")
     assert written.problem is None
     assert page.index("Drift: outcomes") < page.index("By Evidently") < page.index("drawDashboard")
 
 
-def test_the_page_asks_nobody_for_anything(written: Written):
+def test_the_page_asks_nobody_for_anything(written: WrittenReport):
     page = written.html.read_text(encoding="utf-8")
     assert re.findall(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?([^\s\">]+)", page) == []
     assert [link for link in re.findall(r"<link[^>]*href=\"?([^\s\">]+)", page) if not link.startswith("data:")] == []
 
 
-def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: Written):
+def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: WrittenReport):
     found = json.loads(written.json.read_text(encoding="utf-8"))
     assert found["check"] == {"verdict": "outcomes"}
     columns = {

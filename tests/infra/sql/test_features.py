@@ -9,7 +9,7 @@ from threading import Barrier, Thread
 import pytest
 
 from schemas.features import Example, Interaction, Stamp
-from schemas.interactions import Outcome
+from schemas.interactions import InteractionOutcome
 from tests.fixtures.sql import Stores
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 999999, tzinfo=UTC)
@@ -110,7 +110,7 @@ def test_recent_rows_are_of_the_task_newest_first(stores: Stores):
 
 
 def test_rated_rows_are_those_that_say_what_is_right_newest_first(stores: Stores):
-    outcomes: tuple[Outcome, ...] = ("approved", "corrected", "disapproved", "unrated", "approved")
+    outcomes: tuple[InteractionOutcome, ...] = ("approved", "corrected", "disapproved", "unrated", "approved")
     for number, outcome in enumerate(outcomes):
         at = NOW + timedelta(seconds=number)
         row = replace(FULL, answer_id=f"a{number}", task="routing", outcome=outcome, last_event_at=at)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from infra.sql.records import pack, unpack
-from schemas.delivery import Entry, InFlight
+from schemas.delivery import InFlight, JournalEntry
 from schemas.envelope import Record
 from schemas.errors import AlreadyJournaled
 from tests.fixtures.sql import Stores
@@ -47,7 +47,7 @@ def test_outputs_come_back_to_the_byte_and_in_order(stores: Stores):
     stores.journal.add("recorder", "source 1", AWKWARD, NOW)
 
     assert stores.journal.find("recorder", ["source 1"]) == {
-        "source 1": Entry(outputs=AWKWARD, published=False),
+        "source 1": JournalEntry(outputs=AWKWARD, published=False),
     }
 
 
@@ -72,7 +72,9 @@ def test_a_second_entry_for_the_same_event_is_refused_and_changes_nothing(stores
     with pytest.raises(AlreadyJournaled, match="read the journal"):
         add_both()
 
-    assert stores.journal.find("recorder", ["a", "b"]) == {"a": Entry(outputs=(record(b"first"),), published=False)}
+    assert stores.journal.find("recorder", ["a", "b"]) == {
+        "a": JournalEntry(outputs=(record(b"first"),), published=False)
+    }
 
 
 def test_a_batch_of_500_is_added_found_and_marked(stores: Stores):
@@ -121,7 +123,7 @@ def test_unpublished_lists_old_entries_of_a_prefix_taken_literally(stores: Store
 
     found = stores.journal.unpublished("monitor", "tick:a_", NOW + timedelta(seconds=1))
 
-    assert found == {"tick:a_1": Entry(outputs=(record(),), published=False)}
+    assert found == {"tick:a_1": JournalEntry(outputs=(record(),), published=False)}
 
 
 def test_pruning_takes_old_published_entries_of_that_agent_only(stores: Stores):

@@ -12,7 +12,7 @@ import pytest
 from agents.promoter.ports import ReleaseStore
 from schemas.errors import Unavailable
 from schemas.features import Interaction
-from schemas.interactions import Outcome
+from schemas.interactions import InteractionOutcome
 from schemas.questions import Arm
 from schemas.release_state import ArmCounts, Release, ReleaseChange
 from tests.agents.promoter.room import releases_of
@@ -116,8 +116,8 @@ def test_whoever_reads_and_changes_in_a_transaction_is_not_overtaken(stores: Sto
 
 
 def test_answers_are_counted_by_release_and_arm(stores: Stores, releases: ReleaseStore):
-    outcomes: tuple[Outcome, ...] = ("unrated", "approved", "disapproved", "corrected", "failed")
-    rows: list[tuple[Outcome, Arm, int, str, int]] = [
+    outcomes: tuple[InteractionOutcome, ...] = ("unrated", "approved", "disapproved", "corrected", "failed")
+    rows: list[tuple[InteractionOutcome, Arm, int, str, int]] = [
         *((outcome, "challenger", 3, "routing", 0) for outcome in outcomes),
         ("approved", "champion", 3, "routing", 0),
         ("approved", "champion", 4, "routing", 0),

@@ -63,7 +63,7 @@ def test_a_part_of_the_rows_is_always_the_same_part(suite):
     rows = [row(number) for number in range(600)]
     with database.transaction():
         retention.add("routing", rows[::-1], "d1", NOW)
-    wanted = sorted(rows, key=lambda each: each.lot)
+    wanted = sorted(rows, key=lambda each: each.sampling_key)
     assert retention.rows("routing", 550) == wanted[:550]
     assert retention.rows("routing", 3) == wanted[:3]
     assert retention.rows("routing", 0) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infra.local.milvus_lite.vectors import SCREENED, Floats, Vectors
+from infra.local.milvus_lite.vectors import SCREENED, Floats, SegmentVectors
 
 DIMENSION = 32
 ROWS = SCREENED[-1] + 1000
@@ -45,7 +45,7 @@ def test_the_best_rows_are_those_of_all_vectors(make, share: float) -> None:
             np.ones((1, DIMENSION), dtype=np.float32),
         ]
     )
-    found = Vectors(vectors).coded().best(queries, allowed, 16)
+    found = SegmentVectors(vectors).coded().best(queries, allowed, 16)
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1)
     for query, (scores, rows) in zip(queries.astype(np.float64), found, strict=True):
@@ -60,12 +60,12 @@ def test_the_best_rows_are_those_of_all_vectors(make, share: float) -> None:
 def test_codes_are_enough_where_vectors_differ(shift: float) -> None:
     random = np.random.default_rng(6)
     made = random.standard_normal((ROWS, 384), dtype=np.float32) + np.float32(shift)
-    vectors = Vectors(made).coded()
+    vectors = SegmentVectors(made).coded()
     unit = made[0] * vectors.inverse[0]
     assert vectors._screened(unit, np.ones(ROWS, dtype=bool), ROWS, 16) is not None
 
 
 def test_a_query_of_another_dimension_is_an_error_that_says_so() -> None:
-    vectors = Vectors(even(np.random.default_rng(7))).coded()
+    vectors = SegmentVectors(even(np.random.default_rng(7))).coded()
     with pytest.raises(ValueError, match="have 32 numbers each"):
         vectors.best(np.ones((1, 16), dtype=np.float32), np.ones(ROWS, dtype=bool), 1)
