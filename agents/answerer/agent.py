@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import cast
 
 from agents.answerer.generation import generate
 from agents.answerer.ports import Engine, Retriever
@@ -13,6 +12,7 @@ from agents.answerer.releases import ServedReleases, serving
 from agents.answerer.replies import failed, refusal, unasked
 from agents.answerer.retrieval import Job, find
 from agents.delivery.outcome import Outcome, Output
+from agents.delivery.worker import Batch, Handlers
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.fleet import Serving
@@ -46,10 +46,13 @@ class Answerer:
         # While a batch holds it, no adapter that the batch may ask for is dropped.
         self._engine_turn = asyncio.Lock()
 
-    async def answer(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    def handlers(self) -> Handlers:
+        return {QuestionAsked: Batch(self.answer)}
+
+    async def answer(self, batch: Sequence[Received[QuestionAsked]]) -> Sequence[Outcome]:
         if not self._adopting.locked():  # else somebody is at it already, and what serves goes on serving
             await self.catch_up()
-        asked = {place: cast("Received[QuestionAsked]", received) for place, received in enumerate(batch)}
+        asked = dict(enumerate(batch))
         replies: dict[int, Event] = {}
         for place, each in asked.items():
             reason = refusal(each.event, self._tasks, self._tenants, self._now())

@@ -1,6 +1,7 @@
-"""A run's child process: ``python -m agents.delivery.child MODULE:FUNCTION FOLDER PARENT_PID NICENESS``.
+"""Runs one piece of long work: ``python -m agents.delivery.child MODULE:FUNCTION FOLDER PARENT_PID NICENESS``.
 
-Niced, so that serving goes first, and bound to its parent, so that a run taken over is not done twice at once.
+The child is niced, so that serving goes first. The kernel kills it when its parent dies (the parent-death signal), so
+that a run which another worker takes over is not done twice at the same time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 from schemas.errors import EverlearnError
 
 _PR_SET_PDEATHSIG = 1
-SAID = 3
-"""The exit code of a run whose last line on stderr says all that its reader needs."""
+FAILED_WITH_MESSAGE = 3
+"""The exit code of a run whose last line on stderr is the whole error message for its user."""
 
 
 def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
@@ -33,7 +34,7 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
         result = getattr(importlib.import_module(module), function)(arguments, folder)
     except EverlearnError as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
-        sys.exit(SAID)
+        sys.exit(FAILED_WITH_MESSAGE)
     unfinished = folder / "result.json.part"
     unfinished.write_text(json.dumps(result))
     unfinished.replace(folder / "result.json")

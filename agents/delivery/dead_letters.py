@@ -1,4 +1,4 @@
-"""Dead letters: a message that could not be processed, whole, with what happened to it."""
+"""Writes dead letters: the whole message that could not be processed, and what happened to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Failure:
 
 
 def dead_letter(message: Message, agent: str, failure: Failure) -> Record:
-    """The record for the agent's dead-letter topic: key, value and headers kept, the circumstances added."""
+    """Returns the record for the agent's dead-letter topic: key, value and headers kept, the circumstances added."""
     origin = origin_topic(message.position.topic)
     circumstances = {
         "topic": message.position.topic,
@@ -47,10 +47,10 @@ def _value(message: Message) -> bytes | None:
 
 
 def dead_letter_identity(position: Position) -> str:
-    """Under which a dead letter is journaled: by place, so that a retry of the same event is not taken for done."""
+    """Returns the journal identity of a dead letter: its position, so that a retry is not taken as done."""
     return f"dlq:{position.topic}/{position.partition}/{position.offset}"
 
 
 def original_headers(headers: Headers) -> Headers:
-    """The headers without those that a dead letter added."""
+    """Returns the headers without those that a dead letter added."""
     return tuple((name, value) for name, value in headers if not name.startswith(PREFIX))

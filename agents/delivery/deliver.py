@@ -1,7 +1,8 @@
-"""At least once in, outcomes exactly once: what happens to a batch of messages between reading and acking.
+"""Finishes a batch of messages between reading and acking: at least once in, outcomes exactly once.
 
-``deliver`` returns when every message is finished: its outcome is committed and its outputs are confirmed, or it lies
-in the dead-letter topic. Only then may the caller ack. It knows nothing of Faust; ``stream.py`` alone acks.
+``deliver`` returns when every message is finished. A message is finished when its outcome is committed and its outputs
+are confirmed, or when it is in the dead-letter topic. Only then may the caller ack. This module knows nothing of Faust;
+``stream`` alone acks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import datetime
 import structlog
 
 from agents.delivery.dead_letters import Failure, dead_letter, dead_letter_identity
-from agents.delivery.in_flight import Suspects
+from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Cause, OnStep, Outbox, no_hook
 from agents.delivery.worker import BatchHandler
 from schemas.delivery import Message
@@ -28,16 +29,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long failing messages are tried."""
+    """How often and for how long a failing message is tried."""
 
     attempts: int = 5
     """Attempts at one message whose error is unknown, before it is dead-lettered."""
     within_seconds: float = 30.0
-    """From its first failure on, without what was spent waiting for something that was away."""
+    """Counted from the first failure, without the time spent waiting for something that was unavailable."""
     first_pause_seconds: float = 0.25
     longest_pause_seconds: float = 5.0
     crashes: int = 3
-    """How often a message may bring down the engine, or the process, alone, before it is dead-lettered."""
+    """How often one message alone may crash the engine, or kill the process, before it is dead-lettered."""
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after the ``attempt``-th failure, doubling."""
@@ -57,7 +58,7 @@ class Delivery:
         self,
         handle: BatchHandler,
         outbox: Outbox,
-        suspects: Suspects,
+        in_flight: InFlightTracker,
         *,
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -66,7 +67,7 @@ class Delivery:
     ) -> None:
         self._handle = handle
         self._outbox = outbox
-        self._suspects = suspects
+        self._in_flight = in_flight
         self._clock = clock
         self._sleep = sleep
         self._policy = policy or RetryPolicy()
@@ -74,7 +75,7 @@ class Delivery:
         self.waiting: str | None = None
         """Why delivery waits, such as a broker that does not answer; None while it does not."""
         self.progressed_at = time.monotonic()
-        """When a step was last made or waiting was last renewed; the watchdog looks at it."""
+        """When the last step was made, or waiting was last renewed; the watchdog reads it."""
 
     async def deliver(self, messages: Sequence[Message]) -> None:
         """Finishes every message; raises only what stops the process."""
@@ -83,40 +84,38 @@ class Delivery:
             item = await self._decode(message)
             if item is not None:
                 items.append(item)
-        await self._patiently(lambda: self._deliver_items(items))
+        await self._until_available(lambda: self._deliver_items(items))
 
     async def _deliver_items(self, items: list[_Item]) -> None:
         unfinished = await self._pass_over_finished(items)
-        together, alone = await self._suspects.among([item.message.position for item in unfinished])
+        together, alone = await self._in_flight.interrupted([item.message.position for item in unfinished])
         for item in unfinished:
             if item.message.position in alone:
-                await self._deliver_suspect(item)
-        # Only what is really begun is marked: a mark on finished events would hide the killer behind them.
+                await self._deliver_alone(item)
+        # Only what is really begun is marked: a mark on finished events would hide the event that kills.
         if again := [item for item in unfinished if item.message.position in together]:
-            await self._begin(again, self._suspects.begin_again([item.message.position for item in again]))
+            await self._begin(again, self._in_flight.begin_again([item.message.position for item in again]))
         if others := [item for item in unfinished if item.message.position not in together | alone]:
-            await self._begin(others, self._suspects.begin([item.message.position for item in others]))
+            await self._begin(others, self._in_flight.begin([item.message.position for item in others]))
 
     async def _pass_over_finished(self, items: list[_Item]) -> list[_Item]:
-        """What is neither journaled nor dead-lettered; what a crash left unpublished of the rest is published."""
+        """Returns what is neither journaled nor dead-lettered. Publishes what a crash left unpublished of the rest."""
         found = await self._outbox.find([name for item in items for name in _names(item)])
         if found:
             await self._outbox.settle([], [], found)
         return [item for item in items if found.keys().isdisjoint(_names(item))]
 
-    async def _deliver_suspect(self, item: _Item) -> None:
-        failure = self._suspects.verdict(item.message.position)
+    async def _deliver_alone(self, item: _Item) -> None:
+        failure = self._in_flight.failure(item.message.position)
         if failure is not None:
             await self._give_up(item.message, failure)
             return
-        await self._begin([item], self._suspects.begin_alone(item.message.position))
+        await self._begin([item], self._in_flight.begin_alone(item.message.position))
 
     async def _begin(self, items: list[_Item], mark: Awaitable[None]) -> None:
         await mark
         self._step("begun", items)
         await self._process(items)
-
-    # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _decode(self, message: Message) -> _Item | None:
         now = self._clock()
@@ -128,8 +127,6 @@ class Delivery:
             )
             return None
         return _Item(message=message, received=Received(event=event, context=context, position=message.position))
-
-    # -- handling ----------------------------------------------------------------------------------------------------
 
     async def _process(self, items: list[_Item]) -> None:
         """Attempts the items until each is finished, bisecting when the batch fails."""
@@ -197,10 +194,8 @@ class Delivery:
         self.waiting = None
         self._step("finished", items)
 
-    # -- waiting and giving up -----------------------------------------------------------------------------------------
-
-    async def _patiently(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Repeats what can be repeated while SQL or Kafka is away."""
+    async def _until_available(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Repeats the action while SQL or Kafka is unavailable."""
         attempt = 0
         while True:
             try:
@@ -229,7 +224,7 @@ class Delivery:
             message=failure.message,
         )
         letter = dead_letter(message, self._outbox.agent, failure)
-        await self._patiently(lambda: self._outbox.record(dead_letter_identity(message.position), [letter]))
+        await self._until_available(lambda: self._outbox.record(dead_letter_identity(message.position), [letter]))
         self.progressed_at = time.monotonic()
 
     def _step(self, name: str, items: Sequence[_Item]) -> None:
@@ -238,7 +233,7 @@ class Delivery:
 
 
 def _names(item: _Item) -> tuple[str, str]:
-    """Under which a message may be journaled: as done, or as a dead letter."""
+    """Returns the identities under which a message may be journaled: as done, or as a dead letter."""
     return item.received.identity, dead_letter_identity(item.message.position)
 
 

@@ -1,4 +1,4 @@
-"""The Faust app that a stream runs: how it reaches Kafka, and all of Faust that is switched off."""
+"""Builds the Faust app of a stream: how it reaches Kafka, and which parts of Faust are switched off."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StreamSettings:
 
 
 def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str | None) -> Any:
-    """An app that declares no topic, keeps no table, opens no port and waits for no stream to drain.
+    """Returns an app that declares no topic, keeps no table, opens no port and waits for no stream to drain.
 
     ``instance``: the static member's name in the agent's group. ``scratch``: where Faust makes its empty folder.
     """
@@ -76,8 +76,8 @@ def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str
     )
 
 
-class NoMemory(dict[TP, int | None]):
-    """In place of the offsets that Faust remembers to have read: with them it drops what is fetched again."""
+class NoReadOffsets(dict[TP, int | None]):
+    """Replaces the offsets that Faust remembers as read. With them it would drop messages that are fetched again."""
 
     def __missing__(self, key: TP) -> None:
         return None

@@ -1,6 +1,6 @@
-"""Following a compacted topic: every message from the beginning, then each new one, without a group.
+"""Follows a compacted topic: every message from the beginning, then each new one, without a group.
 
-Faust has no broadcast, and its tables count twice after a crash; a follower reacts to state and may see it again.
+Faust has no broadcast, and its tables count twice after a crash. A follower reacts to state and may see it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def follow(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     pause_seconds: float = 1.0,
 ) -> None:
-    """Runs until cancelled; sets ``caught_up`` once the end was reached. Starts over whenever Kafka was away."""
+    """Runs until cancelled. Sets ``caught_up`` once the end is reached. Starts again whenever Kafka was unavailable."""
     while True:
         try:
             async for message in reader.follow(follower.topic):
@@ -44,11 +44,11 @@ async def follow(
 
 async def _apply(follower: Follower, message: Message, now: datetime) -> None:
     if message.value is None:
-        return  # a tombstone: the state that it removes is not known to anybody any more
+        return  # a tombstone: nobody holds the state that it removes
     try:
         event, context = decode(message.position.topic, message.value, message.headers, now=now)
     except MalformedRecord as error:
-        # Nobody consumes this topic in a group, so there is no dead-letter topic: it stays where it is, and is named.
+        # No group consumes this topic, so it has no dead-letter topic: the message stays there, and the log names it.
         log.error("malformed", topic=follower.topic, position=str(message.position), error=str(error))
         return
     await follower.apply(Received(event=event, context=context, position=message.position))

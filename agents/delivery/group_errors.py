@@ -1,7 +1,7 @@
-"""Errors of the consumer group, which aiokafka keeps until its user asks for them. Faust never asks.
+"""Collects the errors of the consumer group, which aiokafka keeps until somebody asks for them. Faust never asks.
 
-As long as one is kept aiokafka does nothing for the group: a member that a loading broker has refused once would
-never join it, and no message would come to it. A fetch that waits at that moment ends the stream with the error.
+While aiokafka keeps an error it does nothing for the group: a member that was refused once, by a broker that was still
+loading, would never join, and would get no message. A fetch that waits at that moment ends the stream with the error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
 ATTEMPTS = 20
-"""So many errors with less than ``QUIET_SECONDS`` between two of them will not go away by themselves."""
+"""This many errors, with less than ``QUIET_SECONDS`` between two of them, will not go away by themselves."""
 QUIET_SECONDS = 30.0
 
 
 async def take_errors(consumer: Any) -> None:
-    """Asks for errors until it is cancelled; each taken, aiokafka joins again. Raises what no new attempt mends.
+    """Asks for errors until it is cancelled. After each, aiokafka joins again. Raises errors that joining cannot fix.
 
     ``consumer``: Faust's.
     """

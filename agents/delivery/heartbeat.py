@@ -1,4 +1,4 @@
-"""The worker's sign of life on fleet.v1, and the watchdog that ends a worker whose lag stands still."""
+"""Reports a worker on fleet.v1, and ends a worker whose messages wait while nothing moves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -23,11 +24,23 @@ from schemas.fleet import Serving, WorkerReported, WorkerState
 log = structlog.get_logger()
 
 NEWS_SECONDS = 0.1
-"""How soon a change of what is served is told."""
+"""How soon a change of what is served is reported."""
 
 
 class Stalled(Exception):
     """Messages wait and nothing has moved for too long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What the heartbeat looks at once the worker is built."""
+
+    worker: Worker
+    delivery: Delivery
+    lag: Callable[[], Awaitable[int | None]]
+    """Counts the messages that wait for this worker."""
+    idle_seconds: Callable[[], float]
+    """For how long no message has arrived; 0 while a batch is being handled."""
 
 
 class Heartbeat:
@@ -35,96 +48,104 @@ class Heartbeat:
 
     def __init__(
         self,
-        worker: Worker,
+        agent: str,
         name: str,
         publisher: Publisher,
-        delivery: Delivery,
-        lag: Callable[[], Awaitable[int | None]],
-        idle_seconds: Callable[[], float],
         *,
         clock: Callable[[], datetime],
         every_seconds: float,
         stalled_after_seconds: float,
         starved_after_seconds: float,
     ) -> None:
-        """``stalled_after_seconds``: how long one step of a batch may take. ``starved_after_seconds``: how long no
-        message may arrive although messages wait; a consumer that fell out of its group with full buffers ends so.
+        """Beats for a worker that is still being built; ``watch`` adds the worker.
+
+        ``stalled_after_seconds``: how long one step of a batch may take. ``starved_after_seconds``: how long no message
+        may arrive although messages wait, which is how a consumer looks that fell out of its group.
         """
-        self._worker = worker
+        self._agent = agent
         self._name = name
         self._publisher = publisher
-        self._delivery = delivery
-        self._lag = lag
-        self._idle_seconds = idle_seconds
         self._clock = clock
         self._every_seconds = every_seconds
         self._stalled_after_seconds = stalled_after_seconds
         self._starved_after_seconds = starved_after_seconds
         self._starving_since: float | None = None
+        self._watched: Watched | None = None
         self.state: WorkerState = "starting"
+
+    def watch(self, watched: Watched) -> None:
+        """Reports this worker from now on."""
+        self._watched = watched
 
     async def run(self) -> None:
         """Beats until cancelled; raises Stalled."""
         while True:
             lag = await self._measure_lag()
-            self._watch(lag)
+            self._check_progress(lag)
             with contextlib.suppress(Unavailable):
                 await self.beat(lag)
-            await self._until_next(self._served())
-
-    async def _until_next(self, served: tuple[Serving, ...]) -> None:
-        """Sleeps until the next beat is due, or something else is served than was told last: that is news at once."""
-        pause = NEWS_SECONDS if self._worker.serves is not None else self._every_seconds
-        due = time.monotonic() + self._every_seconds
-        while (left := due - time.monotonic()) > 0 and self._served() == served:  # noqa: ASYNC110  # what is served is asked, not told
-            await asyncio.sleep(min(left, pause))
-
-    def _served(self) -> tuple[Serving, ...]:
-        return tuple(self._worker.serves()) if self._worker.serves is not None else ()
+            await self._until_next_beat(self._served())
 
     async def become(self, state: WorkerState) -> None:
-        """Changes the state and says so at once."""
+        """Changes the state and reports it at once."""
         self.state = state
         with contextlib.suppress(Unavailable, TimeoutError):
             await asyncio.wait_for(self.beat(None), 2)
 
     async def beat(self, lag: int | None) -> None:
-        waiting = self._delivery.waiting
+        """Publishes one report. Raises Unavailable."""
+        watched = self._watched
+        waiting = watched.delivery.waiting if watched is not None else None
+        problem = watched.worker.problem() if watched is not None else None
         event = WorkerReported(
             worker=self._name,
-            agent=self._worker.agent,
+            agent=self._agent,
             host=socket.gethostname(),
             pid=os.getpid(),
             state="waiting" if waiting and self.state == "ready" else self.state,
             lag=lag,
             serves=self._served(),
-            detail=waiting or self._worker.problem(),
+            detail=waiting or problem,
         )
-        context = EventContext(id=str(uuid.uuid4()), source=f"/everlearn/{self._worker.agent}", time=self._clock())
+        context = EventContext(id=str(uuid.uuid4()), source=f"/everlearn/{self._agent}", time=self._clock())
         await self._publisher.publish([encode(event, context)])
 
+    async def _until_next_beat(self, served: tuple[Serving, ...]) -> None:
+        """Sleeps until the next beat is due, or until the worker serves something else than it reported last."""
+        changes = self._watched is not None and self._watched.worker.serves is not None
+        pause = NEWS_SECONDS if changes else self._every_seconds
+        due = time.monotonic() + self._every_seconds
+        while (left := due - time.monotonic()) > 0 and self._served() == served:  # noqa: ASYNC110  # serves() is a plain getter
+            await asyncio.sleep(min(left, pause))
+
+    def _served(self) -> tuple[Serving, ...]:
+        if self._watched is None or self._watched.worker.serves is None:
+            return ()
+        return tuple(self._watched.worker.serves())
+
     async def _measure_lag(self) -> int | None:
-        if self.state != "ready":
+        if self.state != "ready" or self._watched is None:
             return None
         try:
-            return await asyncio.wait_for(self._lag(), 5)
+            return await asyncio.wait_for(self._watched.lag(), 5)
         except Exception as error:  # noqa: BLE001  # Faust's consumer raises many things while Kafka is away
             log.debug("lag unknown", error=f"{type(error).__name__}: {error}")
             return None
 
-    def _watch(self, lag: int | None) -> None:
-        if not lag or self._delivery.waiting:
+    def _check_progress(self, lag: int | None) -> None:
+        watched = self._watched
+        if watched is None or not lag or watched.delivery.waiting:
             self._starving_since = None
             return
         now = time.monotonic()
-        still = now - max(self._delivery.progressed_at, self._worker.moved_at())
-        if self._idle_seconds() == 0:
+        still = now - max(watched.delivery.progressed_at, watched.worker.moved_at())
+        if watched.idle_seconds() == 0:
             self._starving_since = None
             if still > self._stalled_after_seconds:
                 raise Stalled(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
             return
         # Counted from when the lag was first seen: a message that has only just come starves nobody.
         self._starving_since = self._starving_since or now
-        starved = min(now - self._starving_since, self._idle_seconds())
+        starved = min(now - self._starving_since, watched.idle_seconds())
         if starved > self._starved_after_seconds:
             raise Stalled(f"{lag} messages wait and none has arrived for {starved:.0f} s")

@@ -1,8 +1,9 @@
-"""Who killed the last process? Marks of what was begun, so that an event that brings its worker down is found.
+"""Marks the events that a worker has begun, so that an event which kills its process is found and given up.
 
-Before a batch is handled its offsets are written down. Whoever takes over after a crash handles it once more together,
-for most processes die of something else, and its events one at a time would take much longer. After a second crash they
-are handled so, counting, and the one that killed its process again and again is given up.
+Before a batch is handled, its offsets are written down. Whoever takes over after a crash sees which events were in
+flight. It handles them together once more, because most processes die of something else, and one at a time would take
+much longer. After a second crash it handles them one at a time and counts the attempts; an event that kills its process
+again and again goes to the dead-letter topic.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from schemas.delivery import InFlight
 from schemas.envelope import Position
 
 
-class Suspects:
-    """The in-flight marks of one agent, seen by one life of one of its workers."""
+class InFlightTracker:
+    """The in-flight marks of one agent, seen by one life of one of its workers.
+
+    An event is *interrupted* if another life had begun it and not finished it.
+    """
 
     def __init__(
         self, agent: str, marks: InFlightMarks, *, life: str, clock: Callable[[], datetime], crashes: int
     ) -> None:
+        """``crashes``: how often an event may kill its process when it is handled alone."""
         self._agent = agent
         self._marks = marks
         self._life = life
@@ -32,11 +37,11 @@ class Suspects:
         self._known: dict[tuple[str, int], InFlight] | None = None
 
     def forget(self) -> None:
-        """Reads the marks anew before the next batch; to be called whenever partitions were assigned."""
+        """Reads the marks again before the next batch; call it whenever partitions were assigned."""
         self._known = None
 
-    async def among(self, positions: Sequence[Position]) -> tuple[set[Position], set[Position]]:
-        """Those that another life had begun: to be handled together once more, and one at a time."""
+    async def interrupted(self, positions: Sequence[Position]) -> tuple[set[Position], set[Position]]:
+        """Returns the interrupted events: those to handle together once more, and those to handle one at a time."""
         if self._known is None:
             marks = await asyncio.to_thread(self._marks.read, self._agent)
             self._known = {(mark.topic, mark.partition): mark for mark in marks}
@@ -47,12 +52,8 @@ class Suspects:
                 (alone if mark.alone or mark.attempts > 1 else together).add(position)
         return together, alone
 
-    def _mark_of(self, position: Position) -> InFlight | None:
-        mark = (self._known or {}).get((position.topic, position.partition))
-        return mark if mark is not None and mark.life != self._life else None
-
-    def verdict(self, position: Position) -> Failure | None:
-        """Why a suspect is given up, or None while it deserves another attempt."""
+    def failure(self, position: Position) -> Failure | None:
+        """Returns why an interrupted event is given up, or None while it deserves another attempt."""
         mark = self._mark_of(position)
         attempts = self._attempts_alone(mark, position)
         if mark is None or attempts < self._crashes:
@@ -72,12 +73,29 @@ class Suspects:
             self._known.update(marks)
 
     async def begin_again(self, positions: Sequence[Position]) -> None:
-        """Marks suspects that are handled together once more; those behind them, not there yet, stay suspects."""
+        """Marks interrupted events that are handled together once more.
+
+        Interrupted events behind them, which have not arrived yet, stay interrupted.
+        """
         marks = []
         for where, mark in self._batch_marks(positions).items():
             before = (self._known or {}).get(where, mark)
             marks.append(replace(mark, attempts=2, suspects_to=max(before.last, before.suspects_to)))
         await asyncio.to_thread(self._marks.write, self._agent, marks)
+
+    async def begin_alone(self, position: Position) -> None:
+        """Marks an interrupted event that is handled alone, and counts the attempt."""
+        before = self._mark_of(position)
+        attempts = self._attempts_alone(before, position)
+        mark = replace(self._new_mark(position, self._clock()), alone=True, attempts=attempts + 1)
+        if before is not None:
+            since = before.since if attempts else mark.since
+            mark = replace(mark, since=since, suspects_to=max(before.last, before.suspects_to))
+        await asyncio.to_thread(self._marks.write, self._agent, [mark])
+
+    def _mark_of(self, position: Position) -> InFlight | None:
+        mark = (self._known or {}).get((position.topic, position.partition))
+        return mark if mark is not None and mark.life != self._life else None
 
     def _batch_marks(self, positions: Sequence[Position]) -> dict[tuple[str, int], InFlight]:
         now = self._clock()
@@ -88,16 +106,6 @@ class Suspects:
             first, last = min(mark.first, position.offset), max(mark.last, position.offset)
             marks[where] = replace(mark, first=first, last=last)
         return marks
-
-    async def begin_alone(self, position: Position) -> None:
-        """Marks a suspect that is handled alone, and counts the attempt."""
-        before = self._mark_of(position)
-        attempts = self._attempts_alone(before, position)
-        mark = replace(self._new_mark(position, self._clock()), alone=True, attempts=attempts + 1)
-        if before is not None:
-            since = before.since if attempts else mark.since
-            mark = replace(mark, since=since, suspects_to=max(before.last, before.suspects_to))
-        await asyncio.to_thread(self._marks.write, self._agent, [mark])
 
     def _new_mark(self, position: Position, now: datetime) -> InFlight:
         return InFlight(

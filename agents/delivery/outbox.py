@@ -1,6 +1,7 @@
-"""The transactional outbox: an outcome's change, its journal row and its encoded outputs are one SQL transaction.
+"""Commits an outcome's change, its journal row and its encoded outputs in one SQL transaction, then publishes.
 
-Whatever dies afterwards, the journal says what was published or still must be, byte for byte.
+This is the transactional outbox pattern. Whatever dies after the commit, the journal holds the outputs byte for byte
+and says whether they were published.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from schemas.topics import MAX_RECORD_BYTES
 log = structlog.get_logger()
 
 OnStep = Callable[[str, Sequence[str]], None]
-"""Told the name of each step and the identities it is about; tests inject faults through it."""
+"""Called with the name of each step and the identities concerned; tests inject faults through it."""
 
 _HEADROOM_BYTES = 64 * 1024
 
 
 def no_hook(step: str, identities: Sequence[str]) -> None:
-    """The hook of production: nothing."""
+    """Does nothing; production's hook."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What an outcome is the outcome of: an event, a tick, a finished run."""
+    """What caused an outcome: an event, a tick, or a finished run."""
 
     identity: str
     context: EventContext
@@ -62,7 +63,7 @@ class Outbox:
         self._on_step = on_step
 
     async def find(self, identities: Sequence[str]) -> dict[str, JournalEntry]:
-        """What is journaled of these already."""
+        """Returns the journal's entries for these identities."""
         return await asyncio.to_thread(self._journal.find, self.agent, identities)
 
     async def settle(
@@ -76,7 +77,7 @@ class Outbox:
         await self._publish(unpublished)
         for outcome in outcomes:
             if outcome.after is not None:
-                await self._hasten(outcome.after)
+                await self._run_after(outcome.after)
 
     async def record(self, identity: str, records: Sequence[Record]) -> None:
         """Journals and publishes records that belong to no outcome, such as a dead letter; once."""
@@ -89,14 +90,14 @@ class Outbox:
         await self._publish({identity: list(entry.outputs)})
 
     async def relay(self, source: str, older_than_seconds: float = 5.0) -> int:
-        """Publishes what a crash left of causes that no topic delivers again: ticks and runs. Returns how many."""
+        """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many."""
         before = self._clock() - timedelta(seconds=older_than_seconds)
         left = await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ", before)
         await self._publish({identity: list(entry.outputs) for identity, entry in left.items()})
         return len(left)
 
     async def prune(self, days: float) -> int:
-        """Forgets what was published so long ago that no topic delivers it again. Returns how many."""
+        """Deletes entries published so long ago that no topic delivers their events again. Returns how many."""
         before = self._clock() - timedelta(days=days)
         return await asyncio.to_thread(self._journal.prune, self.agent, before)
 
@@ -135,10 +136,10 @@ class Outbox:
         await asyncio.to_thread(self._journal.mark_published, self.agent, left)
         self._on_step("marked", left)
 
-    async def _hasten(self, after: Callable[[], None]) -> None:
+    async def _run_after(self, after: Callable[[], None]) -> None:
         try:
             await asyncio.to_thread(after)
-        except Exception as error:  # noqa: BLE001  # what it hastens happens by a tick as well
+        except Exception as error:  # noqa: BLE001  # a tick does the same later
             log.warning("postponed", agent=self.agent, error=f"{type(error).__name__}: {error}")
 
 
@@ -155,5 +156,5 @@ def _as_json(context: EventContext) -> dict[str, str]:
 
 
 def context_of(values: dict[str, str]) -> EventContext:
-    """The context that a run was asked for with, read back from its row."""
+    """Reads back, from a run's row, the context that the run was requested with."""
     return EventContext(**{**values, "time": datetime.fromisoformat(values["time"])})  # type: ignore[arg-type]  # str -> datetime

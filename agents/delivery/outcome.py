@@ -1,4 +1,4 @@
-"""What a handler gives back for an event: facts to publish, a change to commit, work to start."""
+"""Describes what a handler returns for an event: events to publish, a change to commit, work to start."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class RunRequest:
 class Outcome:
     """The result of handling one event.
 
-    ``effect`` runs inside the journal's SQL transaction, after the handler, and may return more outputs and runs, for
+    ``effect`` runs inside the journal's SQL transaction, after the handler. It may return more outputs and runs, for
     what is only known there. It may run more than once, so it reads what it needs inside the transaction.
-    ``after`` runs once the transaction is committed; it may be lost in a crash, so it only hastens what a
-    tick does too.
+    ``after`` runs once the transaction is committed. A crash may lose it, so it may only do earlier what a tick does
+    anyway.
     """
 
     outputs: Sequence[Output] = ()

@@ -1,8 +1,8 @@
-"""Which message of a partition comes next, and what to do with one that does not.
+"""Decides which message of a partition is next, and what to do with any other.
 
-Around a rebalance Faust drops what it has fetched but not yet handed on, and now and then goes on behind it instead of
-fetching it again. So the order of the offsets is held here: a message that comes too early is put aside until those
-before it have been fetched again.
+Around a rebalance Faust drops what it has fetched but not handed on, and sometimes continues behind it instead of
+fetching it again. So this module holds the order of the offsets: a message that arrives too early is left until the
+messages before it have been fetched again.
 """
 
 from __future__ import annotations

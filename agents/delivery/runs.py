@@ -1,8 +1,8 @@
-"""Runs: work of minutes or hours, in a niced child process, held by a lease, so that no partition waits for it.
+"""Does runs: work of minutes or hours in a niced child process, held by a lease, so that no partition waits for it.
 
-A run's row is written in the journal's transaction of the event that asked for it. A worker claims it, renews its
-lease while the child works, and journals its result like an event's. A dead worker's run is taken over, in the same
-folder, so that the child can resume.
+A run's row is written in the journal's transaction of the event that asked for it. A worker claims the run, renews its
+lease while the child works, and journals the result like an event's. Another worker takes over the run of a dead
+worker, in the same folder, so that the child can resume.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 
 import structlog
 
-from agents.delivery.child import SAID
+from agents.delivery.child import FAILED_WITH_MESSAGE
 from agents.delivery.outbox import Cause, Outbox, context_of
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import RunStore
+from agents.delivery.progress import read_progress
 from agents.delivery.worker import RunKind
 from schemas.delivery import Claim
 from schemas.envelope import EventContext, derived_id, identity
@@ -181,22 +182,6 @@ def runs_source(agent: str) -> str:
     return f"/everlearn/{agent}/runs"
 
 
-def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
-    """For the child: how far it is, from 0 to 1, and in words; the worker writes it down for whoever waits."""
-    unfinished = folder / "progress.json.part"
-    unfinished.write_text(json.dumps({"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}))
-    unfinished.replace(folder / "progress.json")
-
-
-def read_progress(folder: Path) -> dict[str, Any]:
-    """What the child last said; empty before it has said anything."""
-    try:
-        progress = json.loads((folder / "progress.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return progress if isinstance(progress, dict) else {}
-
-
 def _result(folder: Path, code: int | None) -> dict[str, Any]:
     path = folder / "result.json"
     if code == 0 and path.is_file():
@@ -206,4 +191,4 @@ def _result(folder: Path, code: int | None) -> dict[str, Any]:
     log_file = folder / "log"
     tail = log_file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() if log_file.is_file() else ""
     last = tail.splitlines()[-1] if tail else "it said nothing"
-    raise RunFailed(last if code == SAID else f"exit code {code}: {last} (log: {log_file})")
+    raise RunFailed(last if code == FAILED_WITH_MESSAGE else f"exit code {code}: {last} (log: {log_file})")

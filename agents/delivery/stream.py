@@ -1,9 +1,9 @@
-"""Faust, fenced in: the one place where a message is taken from a stream and acked.
+"""Takes messages from Faust's stream and acks them; no other module does either.
 
-Faust acks whatever leaves its stream, failed or not, and its batches skip a failed one at the next commit. So the acks
-are by hand here, in order, once ``deliver`` has finished a batch; whatever escapes stops the process, its offsets where
-they were. Faust loses its place at some rebalances, so what comes next of each partition is held here
-(``positions.py``). What else of Faust is switched off stands in ``stream_app.py``.
+Faust acks whatever leaves its stream, failed or not, and the next commit of a batch jumps over a failed one. So this
+module acks explicitly, in order, once ``deliver`` has finished a batch. An exception that escapes stops the process and
+leaves the offsets where they were. Faust loses its position at some rebalances, so this module keeps the next offset of
+each partition itself (``positions``). ``faust_app`` lists what else of Faust is switched off.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,19 +19,19 @@ import structlog
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from agents.delivery.batches import batches, message_of
-from agents.delivery.faust_app import NoMemory, StreamSettings, faust_app
+from agents.delivery.faust_app import NoReadOffsets, StreamSettings, faust_app
 from agents.delivery.group_errors import take_errors
 from agents.delivery.ports import MessageLookup
 from agents.delivery.positions import Arrival, Positions
 from schemas.delivery import Message
+from schemas.envelope import Position
 from schemas.errors import Unavailable
 from schemas.topics import retry_topic
 
 log = structlog.get_logger()
 
 STILL_SECONDS = 2.0
-"""After so long without a message those that wait in Kafka should have come."""
+"""After this long without a message, those that wait in Kafka should have arrived."""
 
 Deliver = Callable[[Sequence[Message]], Awaitable[None]]
 T = TypeVar("T")
@@ -55,10 +55,10 @@ class Stream:
         on_assigned: Callable[[], None] = lambda: None,
         on_acked: Callable[[Sequence[Message]], None] = lambda messages: None,
     ) -> None:
-        """``lookup``: asked instead of Faust's consumer, which takes two calls at a time, its fetches among them.
+        """``lookup`` is asked for offsets instead of Faust's consumer, which runs two calls at once, fetches included.
 
-        ``instance``: a name that survives a restart, by which a restarted worker gets its partitions at once.
-        ``scratch``: an existing folder; Faust insists on making an empty one of its own below it.
+        ``instance`` is a name that survives a restart; with it a restarted worker gets its partitions at once.
+        ``scratch`` is an existing folder; Faust insists on making an empty one of its own below it.
         """
         self._deliver = deliver
         self._batch_size = batch_size
@@ -73,7 +73,7 @@ class Stream:
         self._idle_since: float | None = None
         self._group: asyncio.Future[None] | None = None
         self.assigned = asyncio.Event()
-        """Set once Kafka has given this member its partitions, be it none."""
+        """Set once Kafka has assigned partitions to this member, possibly none."""
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with whatever ended the stream."""
         self._app = faust_app(agent, settings, scratch, instance)
@@ -94,13 +94,13 @@ class Stream:
     async def start(self) -> None:
         """Joins the group; ``assigned`` tells when it has."""
         self._app.finalize()
-        self._app.consumer._read_offset = NoMemory()
+        self._app.consumer._read_offset = NoReadOffsets()
         self._group = asyncio.ensure_future(take_errors(self._app.consumer))  # Faust's start waits for the first join
         self._group.add_done_callback(self._left_the_group)
         await self._app.start()
 
     async def stop(self, seconds: float) -> None:
-        """Ends after the batch at hand, waiting at most so long for it; commits what was acked."""
+        """Stops after the current batch, waiting at most this long for it; commits what was acked."""
         self._stopping.set()
         if self._group is not None:
             self._group.cancel()
@@ -110,9 +110,9 @@ class Stream:
             await asyncio.wait_for(self._app.stop(), seconds)
 
     async def lag(self) -> int:
-        """Messages that wait in the partitions assigned to this member.
+        """Counts the messages that wait in the partitions assigned to this member.
 
-        Those that have not come since the last call, though nothing is at work, are asked for again.
+        Asks Kafka again for those that have not arrived since the last call although nothing is being handled.
         """
         consumer = self._app.consumer
         partitions = [TP(*tp) for tp in consumer.assignment()]
@@ -127,26 +127,26 @@ class Stream:
         if self.idle_seconds() >= STILL_SECONDS:
             for tp, place in waiting.items():
                 if self._lagging.get(tp) == place:
-                    await self._ask_for_what_did_not_come(tp, place, ends[tp])
+                    await self._ask_for_missing(tp, place, ends[tp])
         self._lagging = waiting
         return sum(ends[tp] - place for tp, place in waiting.items())
 
     def idle_seconds(self) -> float:
-        """For how long no message has arrived; 0 while a batch is being handled."""
+        """Returns for how long no message has arrived; 0 while a batch is being handled."""
         return 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
 
     def ended(self) -> bool:
-        """Whether Faust itself has given up."""
+        """Returns whether Faust itself has stopped."""
         return bool(self._app.should_stop or self._app.crashed)
 
     async def _consume(self, stream: Any) -> None:
         try:
             self._drained.clear()
             self._idle_since = time.monotonic()
-            async for batch in batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
+            async for batch in _batches(stream.noack(), self._batch_size, self._batch_bytes, self._stopping):
                 self._idle_since = None
                 events = [event for event in batch if await self._is_next(event.message)]
-                messages = [message_of(event) for event in events]
+                messages = [_message_of(event) for event in events]
                 if messages:
                     await self._deliver(messages)
                     for event in events:
@@ -169,7 +169,7 @@ class Stream:
             self.crashed.set_exception(error)
 
     async def _is_next(self, message: Any) -> bool:
-        """Whether a message is to be delivered now; asks for those before it that exist and did not come."""
+        """Returns whether a message is to be delivered now. Asks for earlier messages that exist and did not arrive."""
         tp, offset = message.tp, message.offset
         if self._positions.next(tp) is None:
             await self._begin(tp)
@@ -177,7 +177,7 @@ class Stream:
         if arrival is not Arrival.MISSING:
             return arrival is Arrival.NEXT
         expected = self._positions.next(tp) or 0
-        first = await _patiently(lambda: self._lookup.first(tp.topic, tp.partition, expected))
+        first = await _until_available(lambda: self._lookup.first(tp.topic, tp.partition, expected))
         if first < offset:
             log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
             await self._ask(tp, first)
@@ -187,7 +187,7 @@ class Stream:
         self._positions.begin(tp, offset + 1)
         return True
 
-    async def _ask_for_what_did_not_come(self, tp: TP, place: int, end: int) -> None:
+    async def _ask_for_missing(self, tp: TP, place: int, end: int) -> None:
         if self._positions.next(tp) is None:
             await self._begin(tp)
             return  # whether it still waits then is seen at the next call
@@ -201,11 +201,11 @@ class Stream:
             self._positions.begin(tp, end)
 
     async def _begin(self, tp: TP) -> None:
-        """Finds where this group goes on in a partition: what Kafka has committed, not what Faust remembers."""
+        """Finds where this group continues in a partition: what Kafka has committed, not what Faust remembers."""
         thread = self._app.consumer._thread
         committed = await thread.call_thread(thread._ensure_consumer().committed, tp)
         if committed is None:
-            ((committed, _),) = (await _patiently(lambda: self._lookup.bounds([tp]))).values()
+            ((committed, _),) = (await _until_available(lambda: self._lookup.bounds([tp]))).values()
         if self._positions.next(tp) is None:  # else it began meanwhile
             self._positions.begin(tp, int(committed))
 
@@ -215,8 +215,47 @@ class Stream:
             await self._app.consumer.seek(tp, offset)
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Waits for a broker that is away, as everywhere in the recipe."""
+async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:
+    """Yields what has arrived, at most ``size`` events or about ``most_bytes`` together; does not wait for more."""
+    events = stream.events()
+    queue = stream.channel.queue
+    stop = asyncio.ensure_future(stopping.wait())
+    arriving = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            await asyncio.wait({arriving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                return
+            batch: list[Any] = []
+            weight = 0
+            while arriving.done() and len(batch) < size and weight < most_bytes:
+                batch.append(arriving.result())
+                weight += len(batch[-1].message.value or b"")
+                arriving = asyncio.ensure_future(anext(events))
+                while not arriving.done() and not queue.empty():  # noqa: ASYNC110  # a queue has no such event
+                    await asyncio.sleep(0)
+            yield batch
+    finally:
+        for future in (arriving, stop):
+            future.cancel()
+        await asyncio.gather(arriving, stop, return_exceptions=True)
+
+
+def _message_of(event: Any) -> Message:
+    """Returns the message of one of Faust's events."""
+    message = event.message
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Message(
+        position=Position(message.topic, message.partition, message.offset),
+        key=message.key,
+        value=message.value,
+        headers=tuple(pairs),
+    )
+
+
+async def _until_available(ask: Callable[[], Awaitable[T]]) -> T:
+    """Waits for a broker that is unavailable, as everywhere in the recipe."""
     while True:
         try:
             return await ask()

@@ -1,4 +1,4 @@
-"""Ticks: what must happen without traffic, at one worker of the fleet at a time, with outputs that are journaled."""
+"""Runs ticks: what must happen without traffic, at one worker of the fleet at a time, with journaled outputs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Ticker:
         self._clock = clock
 
     async def run(self, tick: Tick, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Beats until cancelled. Times that were missed while no worker ran are not made up for."""
+        """Runs a tick until cancelled. It does not catch up on times that were missed while no worker ran."""
         while True:
             try:
                 await self.beat(tick)
@@ -52,7 +52,7 @@ class Ticker:
             await sleep(min(tick.every_seconds, 1.0))
 
     async def beat(self, tick: Tick) -> bool:
-        """Handles the scheduled time if it is due and the lease is ours; tells whether it did."""
+        """Handles the scheduled time if it is due and this worker gets the lease; returns whether it did."""
         name = f"tick/{self._outbox.agent}/{tick.name}"
         now = self._clock()
         scheduled = scheduled_time(now, tick.every_seconds)

@@ -1,21 +1,67 @@
-"""What an agent's worker consists of: the description that wiring fills in and ``stream.run_worker`` brings to life."""
+"""Describes an agent's worker: ``agents.wiring`` fills the description in, and ``lifecycle`` runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agents.delivery.outcome import Outcome
+from agents.delivery.outcome import NOTHING, Outcome
 from schemas.delivery import Claim
 from schemas.envelope import Received
+from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.fleet import Serving
+from schemas.topics import TOPICS
 
-Handler = Callable[[Received[Event]], Awaitable[Outcome]]
-BatchHandler = Callable[[Sequence[Received[Event]]], Awaitable[Sequence[Outcome]]]
-"""Events in, as many outcomes out, in the same order."""
+Handler = Callable[[Received[Any]], Awaitable[Outcome]]
+"""Turns one event into its outcome. The table of handlers says which class of event it gets."""
+BatchHandler = Callable[[Sequence[Received[Any]]], Awaitable[Sequence[Outcome]]]
+"""Turns several events into as many outcomes, in the same order."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Marks a handler in a table of handlers that gets all of its events of a batch in one call.
+
+    A handler that stands under several event types gets the events of all of them together, in their order.
+    """
+
+    handle: BatchHandler
+
+
+Handlers = Mapping[type[Event], Handler | Batch]
+"""What an agent does with each type of event that concerns it."""
+
+
+def dispatcher(agent: str, handlers: Handlers) -> BatchHandler:
+    """Makes one batch handler of an agent's table of handlers.
+
+    An event that stands in the agent's topics but not in its table is for other readers of the topic: its outcome is
+    NOTHING. An event of any other topic raises InvalidEvent.
+    """
+    known = {event for topic in TOPICS if agent in topic.readers for event in topic.events}
+
+    async def handle(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        outcomes = [NOTHING] * len(batch)
+        together: dict[Batch, list[int]] = {}
+        for place, received in enumerate(batch):
+            handler = handlers.get(type(received.event))
+            if isinstance(handler, Batch):
+                together.setdefault(handler, []).append(place)
+            elif handler is not None:
+                outcomes[place] = await handler(received)
+            elif type(received.event) not in known:
+                raise InvalidEvent(
+                    f"the {agent} does not read {received.event.type}: send it to the topic it belongs to"
+                )
+        for handler, places in together.items():
+            for place, outcome in zip(places, await handler.handle([batch[each] for each in places]), strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    return handle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +75,23 @@ class Tick:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunKind:
-    """Long work in a child process. ``entry`` is ``module:function``, called with (arguments, folder) -> JSON object.
+class Chore:
+    """Something that every worker of the agent does for itself every so many seconds, such as loading a new adapter.
 
-    The folder survives a crash, so that the next attempt can resume from it.
+    It has no outcome and no lease. A failure is logged, and the next time is the retry.
+    """
+
+    name: str
+    every_seconds: float
+    do: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKind:
+    """A kind of long work that is done in a child process.
+
+    ``entry`` is ``module:function``; the child calls it with (arguments, folder), and it returns a JSON object. The
+    folder survives a crash, so that the next attempt can resume from it.
     """
 
     name: str
@@ -41,12 +100,12 @@ class RunKind:
     failed: Callable[[Claim, str], Outcome]
     max_attempts: int = 3
     niceness: int = 10
-    """How far the child steps back behind who serves: at 10 it gets a tenth of a busy processor, at 5 a quarter."""
+    """How far the child yields to other processes: at 10 it gets a tenth of a busy processor, at 5 a quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Follower:
-    """Reads a compacted topic whole, without a group; the worker is ready once the end was reached."""
+    """Reads a whole compacted topic without a group. The worker is ready once the end of the topic was reached."""
 
     topic: str
     apply: Callable[[Received[Event]], Awaitable[None]]
@@ -54,32 +113,30 @@ class Follower:
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """An agent's worker: what it consumes, how it reacts, and what else it keeps going."""
+    """An agent's worker: what it consumes, how it reacts, and what else it does."""
 
     agent: str
     topics: tuple[str, ...]
-    handle: BatchHandler
+    handlers: Handlers
     batch_size: int = 64
     batch_bytes: int = 2_000_000
-    """About the most that is handled together, bytes of values; one larger event is handled alone."""
+    """About how many bytes of values are handled together; a larger event is handled alone."""
     ticks: tuple[Tick, ...] = ()
+    chores: tuple[Chore, ...] = ()
     runs: tuple[RunKind, ...] = ()
     followers: tuple[Follower, ...] = ()
-    start: Callable[[], None] | None = None
-    """Slow preparation such as loading a model; called in a thread before the first event. May raise Unavailable."""
     close: Callable[[], None] | None = None
     moved_at: Callable[[], float] = lambda: 0.0
-    """When a long batch last got further, on ``time.monotonic``'s clock; it counts as a step for the watchdog."""
+    """When a long batch last made progress, on ``time.monotonic``'s clock; the watchdog counts it as a step."""
     serves: Callable[[], Sequence[Serving]] | None = None
-    """What it serves, if that may change; asked ten times a second, and told at once when it does."""
+    """Returns what the worker serves, if that may change. The heartbeat reports a change at once."""
     problem: Callable[[], str | None] = lambda: None
-    """What is wrong though the worker works, in one line; goes out with each heartbeat."""
+    """Returns, in one line, what is wrong although the worker works; each heartbeat carries it."""
+
+    def dispatch(self) -> BatchHandler:
+        """One handler for every event that the worker reads."""
+        return dispatcher(self.agent, self.handlers)
 
 
-def one_by_one(handle: Handler) -> BatchHandler:
-    """A batch handler that gives each event to a handler of single events, in order."""
-
-    async def handle_batch(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        return [await handle(received) for received in batch]
-
-    return handle_batch
+Build = Callable[[], Worker]
+"""Makes a worker with its parts. It may load models, so it is called in a thread; it may raise Unavailable."""

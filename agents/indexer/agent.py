@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from agents.delivery.outcome import NOTHING, Outcome
+from agents.delivery.worker import Batch, Handlers
 from agents.indexer.commit import DocumentCommit, Standing
 from agents.indexer.ports import Documents, Indexes, KeptVectors, RetiredVersions, VectorStores
 from agents.indexer.versions import DocumentEvent, Key, key_of, plan
@@ -16,7 +17,6 @@ from agents.indexer.writing import IndexWriter
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
-from schemas.event import Event
 
 SWEEP_AT_ONCE = 512
 
@@ -42,9 +42,15 @@ class Indexer:
         self._keep_vectors, self._tenants = keep_vectors, tenants
         self._settlement = DocumentCommit(documents, retired, indexes)
 
-    async def index(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        """Embeds and stores in a thread what is new; the effects then make it current, in the journal's transaction."""
-        return await asyncio.to_thread(self._index, [self._checked(received) for received in batch])
+    def handlers(self) -> Handlers:
+        index = Batch(self.index)
+        return {DocumentSubmitted: index, DocumentWithdrawn: index}
+
+    async def index(self, batch: Sequence[Received[DocumentEvent]]) -> Sequence[Outcome]:
+        """Embeds and stores new text in a thread; the effects then make it current, in the journal's transaction."""
+        for received in batch:
+            self._check_tenant(received.event.tenant)
+        return await asyncio.to_thread(self._index, batch)
 
     async def sweep(self, scheduled: datetime) -> Outcome:
         """A tick: deletes what a crash, or a vector store that was away, has left of retired versions."""
@@ -52,15 +58,11 @@ class Indexer:
         await asyncio.to_thread(self._vectors.prune, scheduled - self._keep_vectors)
         return NOTHING
 
-    def _checked(self, received: Received[Event]) -> Received[DocumentEvent]:
-        event = received.event
-        if not isinstance(event, DocumentSubmitted | DocumentWithdrawn):
-            raise InvalidEvent(f"the indexer does not read {event.type}: send it to the topic it belongs to")
-        if self._tenants and event.tenant not in self._tenants:
+    def _check_tenant(self, tenant: str) -> None:
+        if self._tenants and tenant not in self._tenants:
             raise InvalidEvent(
-                f"there is no tenant {event.tenant!r}: [tenants] names lists {', '.join(sorted(self._tenants))}"
+                f"there is no tenant {tenant!r}: [tenants] names lists {', '.join(sorted(self._tenants))}"
             )
-        return Received(event=event, context=received.context, position=received.position)
 
     def _index(self, batch: Sequence[Received[DocumentEvent]]) -> list[Outcome]:
         if not batch:

@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.worker import Handlers
 from agents.indexer.ports import Indexes
 from schemas.delivery import Claim, Run
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
+from schemas.envelope import Received
 from schemas.indexes import DEFAULT_SCOPE
 
 KIND: Final = "rebuild"
@@ -36,6 +38,12 @@ class Rebuilds:
     ) -> None:
         """``own``: the tasks with an index of their own. ``where``: by which a run's process finds the settings."""
         self._agent, self._own, self._runs, self._indexes, self._where = agent, own, runs, indexes, dict(where)
+
+    def handlers(self) -> Handlers:
+        return {IndexRebuildRequested: self.on_request}
+
+    async def on_request(self, received: Received[IndexRebuildRequested]) -> Outcome:
+        return self.start(received.event, received.context.id)
 
     def start(self, event: IndexRebuildRequested, cause: str) -> Outcome:
         return Outcome(effect=lambda: [self._start(event, cause)])

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agents.delivery.outcome import NOTHING, Outcome
+from agents.delivery.worker import Batch, Handlers
 from agents.monitor.checking import Checking, failed_check
 from schemas.delivery import Claim
 from schemas.drift import DRIFT_CHECK
@@ -32,10 +33,19 @@ class Monitor:
         if isinstance(received.event, ReleaseEvent):
             self._checking.follow(received.event)
 
-    async def handle(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        """Of a batch's interactions, each task's last one has a look; a request is looked at in any case."""
-        last = {each.event.task: each.identity for each in batch if isinstance(each.event, InteractionRecorded)}
-        return [self._outcome(each, set(last.values())) for each in batch]
+    def handlers(self) -> Handlers:
+        return {InteractionRecorded: Batch(self.on_interactions), DriftCheckRequested: self.on_request}
+
+    async def on_interactions(self, batch: Sequence[Received[InteractionRecorded]]) -> Sequence[Outcome]:
+        """Looks once for each task, at the task's last interaction of the batch."""
+        last = {received.event.task: received for received in batch}
+        return [self._look(each) if each is last[each.event.task] else NOTHING for each in batch]
+
+    async def on_request(self, received: Received[DriftCheckRequested]) -> Outcome:
+        asked = received.event.task
+        if asked not in self._tasks:
+            raise InvalidEvent(f"there is no task {asked}: add it to everlearn.toml and retry this letter")
+        return Outcome(effect=lambda: self._checking.look(asked, self._now(), requested=True))
 
     async def tick(self, scheduled: datetime) -> Outcome:
         """What is due without traffic: late ratings, checks that had to wait, drift that is to be told again."""
@@ -51,14 +61,8 @@ class Monitor:
         check = failed_check(claim, error, self._now())
         return Outcome(effect=lambda: self._checking.keep(check))
 
-    def _outcome(self, received: Received[Event], looking: set[str]) -> Outcome:
-        event = received.event
-        if isinstance(event, DriftCheckRequested):
-            asked = event.task
-            if asked not in self._tasks:
-                raise InvalidEvent(f"there is no task {asked}: add it to everlearn.toml and retry this letter")
-            return Outcome(effect=lambda: self._checking.look(asked, self._now(), requested=True))
-        task = event.task if isinstance(event, InteractionRecorded) else None
-        if task is None or task not in self._tasks or received.identity not in looking:
+    def _look(self, received: Received[InteractionRecorded]) -> Outcome:
+        task = received.event.task
+        if task is None or task not in self._tasks:
             return NOTHING
         return Outcome(effect=lambda: self._checking.look(task, self._now()))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from agents.delivery.outcome import NOTHING, Outcome, Output
+from agents.delivery.worker import Batch, Handlers
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import AdapterLookup, Log
-from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
 from schemas.event import Event
@@ -19,11 +20,9 @@ from schemas.interactions import InteractionRecorded
 from schemas.learning import (
     AdapterRejected,
     AdapterValidated,
-    DriftCheckRequested,
     ExperimentRequested,
     PromotionRequested,
     RollbackRequested,
-    TrainingRequested,
 )
 
 ReleaseDecision = Callable[[], Sequence[Output]]
@@ -38,23 +37,36 @@ class Promoter:
         self, *, controller: ReleaseController, adapters: AdapterLookup, aliases: ReleaseAliases, log: Log
     ) -> None:
         self._controller, self._adapters, self._aliases, self._log = controller, adapters, aliases, log
+        self._decide: dict[type[Event], Callable[[Received[Any]], Awaitable[ReleaseDecision]]] = {
+            AdapterValidated: self._consider,
+            PromotionRequested: self._promote,
+            ExperimentRequested: self._experiment,
+            RollbackRequested: self._roll_back,
+        }
 
-    async def handle(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        """Canaries are judged once a batch, at its last interaction, however many there are."""
+    def handlers(self) -> Handlers:
+        change = Batch(self.change)  # one call for all that changes releases: its tasks are locked together
+        return {InteractionRecorded: change, AdapterRejected: self.on_rejected, **dict.fromkeys(self._decide, change)}
+
+    async def change(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        """Decides on validated adapters and requests. Judges canaries once a batch, at its last interaction."""
+        interactions = [each.event for each in batch if isinstance(each.event, InteractionRecorded)]
+        seen = {event.task for event in interactions if event.task}
         asked = {each.event.task for each in batch if isinstance(each.event, Requested)}
-        seen = {each.event.task for each in batch if isinstance(each.event, InteractionRecorded) and each.event.task}
-        places = [place for place, each in enumerate(batch) if isinstance(each.event, InteractionRecorded)]
         outcomes = []
-        for place, received in enumerate(batch):
-            if isinstance(received.event, InteractionRecorded):
-                last = seen and place == places[-1]
-                decide: ReleaseDecision | None = (
-                    partial(self._controller.evaluate, seen, received.identity) if last else None
-                )
-            else:
-                decide = await self._decision(received.event, received.identity)
+        for received in batch:
+            decide: ReleaseDecision | None = None
+            if type(received.event) in self._decide:
+                decide = await self._decide[type(received.event)](received)
+            elif seen and received.event is interactions[-1]:
+                decide = partial(self._controller.evaluate, seen, received.identity)
             outcomes.append(self._outcome(decide, asked | seen if asked else ()) if decide else NOTHING)
         return outcomes
+
+    async def on_rejected(self, received: Received[AdapterRejected]) -> Outcome:
+        event = received.event
+        self._log("adapter was rejected", task=event.task, adapter=event.adapter_id, reasons=list(event.reasons))
+        return NOTHING
 
     async def look(self, scheduled: datetime) -> Outcome:
         """A tick: canaries whose time is over, or whose last ratings came in without another interaction."""
@@ -64,24 +76,24 @@ class Promoter:
         """A tick: the registry learns what was released."""
         return Outcome(after=lambda: self._aliases.follow(scheduled))
 
-    async def _decision(self, event: Event, cause: str) -> ReleaseDecision | None:
-        controller = self._controller
-        if isinstance(event, AdapterValidated):
-            return lambda: controller.consider(event.task, event.adapter_id, cause)
-        if isinstance(event, AdapterRejected):
-            self._log("adapter was rejected", task=event.task, adapter=event.adapter_id, reasons=list(event.reasons))
-            return None
-        if isinstance(event, PromotionRequested):
-            await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
-            return lambda: controller.promote(event.task, event.adapter_id, event.reason or BY_HAND, cause)
-        if isinstance(event, ExperimentRequested):
-            await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
-            return lambda: controller.experiment(event.task, event.adapter_id, event.share, cause)
-        if isinstance(event, RollbackRequested):
-            return lambda: controller.roll_back(event.task, event.reason or BY_HAND, cause)
-        if isinstance(event, TrainingRequested | DriftCheckRequested | IndexRebuildRequested):
-            return None  # for others who read the same topic
-        raise InvalidEvent(f"the promoter does not read {event.type}: send it to the topic it belongs to")
+    async def _consider(self, received: Received[AdapterValidated]) -> ReleaseDecision:
+        event = received.event
+        return partial(self._controller.consider, event.task, event.adapter_id, received.identity)
+
+    async def _promote(self, received: Received[PromotionRequested]) -> ReleaseDecision:
+        event = received.event
+        await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
+        reason = event.reason or BY_HAND
+        return partial(self._controller.promote, event.task, event.adapter_id, reason, received.identity)
+
+    async def _experiment(self, received: Received[ExperimentRequested]) -> ReleaseDecision:
+        event = received.event
+        await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
+        return partial(self._controller.experiment, event.task, event.adapter_id, event.share, received.identity)
+
+    async def _roll_back(self, received: Received[RollbackRequested]) -> ReleaseDecision:
+        event = received.event
+        return partial(self._controller.roll_back, event.task, event.reason or BY_HAND, received.identity)
 
     def _outcome(self, decide: ReleaseDecision, tasks: Collection[str] = ()) -> Outcome:
         """``tasks``: all that the batch may change, locked together before the first of them is changed."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.delivery.worker import Handlers
 from agents.quantizer.ports import Notice
 from agents.quantizer.schemes import unknown
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
-from schemas.event import Event
 from schemas.models import ModelQuantized, ModelRegistered
 
 AGENT: Final = "quantizer"
@@ -28,10 +28,11 @@ class Quantizer:
         """
         self._schemes, self._where, self._notice = tuple(schemes), dict(where), notice
 
-    async def quantize(self, received: Received[Event]) -> Outcome:
+    def handlers(self) -> Handlers:
+        return {ModelRegistered: self.quantize}
+
+    async def quantize(self, received: Received[ModelRegistered]) -> Outcome:
         event = received.event
-        if not isinstance(event, ModelRegistered):
-            raise InvalidEvent(f"the quantizer does not read {event.type}: send it to the topic it belongs to")
         wanted = tuple(dict.fromkeys(self._schemes if event.quantize is None else event.quantize))
         if event.scheme is not None or not wanted:
             return NOTHING

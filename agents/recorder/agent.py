@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from agents.delivery.outcome import Outcome, Output
+from agents.delivery.worker import Batch, Handlers
 from agents.recorder.features import Fact, merge
 from agents.recorder.ports import FeatureTable
 from agents.recorder.rows import BatchRows
 from schemas.envelope import Received, derived_id
-from schemas.errors import InvalidEvent
-from schemas.event import Event
 from schemas.features import Example, Interaction
 from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded
 from schemas.questions import AnswerFailed, AnswerProduced
@@ -22,27 +22,22 @@ class Recorder:
     def __init__(self, table: FeatureTable) -> None:
         self._table = table
 
-    async def record(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        """Nothing is read or written here: all of it happens in the effects, inside the journal's transaction."""
-        rows = BatchRows(
-            self._table,
-            (
-                received.event.answer_id
-                for received in batch
-                if isinstance(received.event, AnswerProduced | AnswerFailed | FeedbackGiven)
-            ),
-        )
-        return [self._outcome(received, rows) for received in batch]
+    def handlers(self) -> Handlers:
+        record = Batch(self.record)
+        return {
+            AnswerProduced: record,
+            AnswerFailed: record,
+            FeedbackGiven: record,
+            ExampleSubmitted: self.keep_example,
+        }
 
-    def _outcome(self, received: Received[Event], rows: BatchRows) -> Outcome:
-        event, context, position = received.event, received.context, received.position
-        if isinstance(event, ExampleSubmitted):
-            example = Received(event=event, context=context, position=position)
-            return Outcome(effect=lambda: self._keep(example))
-        if isinstance(event, AnswerProduced | AnswerFailed | FeedbackGiven):
-            fact: Received[Fact] = Received(event=event, context=context, position=position)
-            return Outcome(effect=lambda: _merge(fact, rows))
-        raise InvalidEvent(f"the recorder does not read {event.type}: send it to the topic it belongs to")
+    async def record(self, batch: Sequence[Received[Fact]]) -> Sequence[Outcome]:
+        """Merges answers and feedback into rows. The effects do it all, inside the journal's transaction."""
+        rows = BatchRows(self._table, (received.event.answer_id for received in batch))
+        return [Outcome(effect=partial(_merge, received, rows)) for received in batch]
+
+    async def keep_example(self, received: Received[ExampleSubmitted]) -> Outcome:
+        return Outcome(effect=lambda: self._keep(received))
 
     def _keep(self, received: Received[ExampleSubmitted]) -> Sequence[Output]:
         event, context = received.event, received.context

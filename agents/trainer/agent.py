@@ -6,33 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.delivery.worker import Handlers
 from agents.trainer.ports import Runs
 from schemas.delivery import Claim
-from schemas.documents import IndexRebuildRequested
 from schemas.envelope import Received
-from schemas.errors import InvalidEvent
-from schemas.event import Event
-from schemas.learning import (
-    AdapterTrained,
-    DriftCheckRequested,
-    DriftDetected,
-    ExperimentRequested,
-    PromotionRequested,
-    RollbackRequested,
-    TrainingDeclined,
-    TrainingRequested,
-)
+from schemas.learning import AdapterTrained, DriftDetected, TrainingDeclined, TrainingRequested
 from schemas.tasks import Task
 
 AGENT: Final = "trainer"
 KIND: Final = "train"
-_OTHERS = (
-    DriftCheckRequested,
-    PromotionRequested,
-    RollbackRequested,
-    ExperimentRequested,
-    IndexRebuildRequested,
-)
 
 
 class Trainer:
@@ -44,16 +26,15 @@ class Trainer:
         """``metrics``: what a validator knows. ``where``: by which a run's process finds the same settings."""
         self._tasks, self._metrics, self._runs, self._where = tasks, tuple(metrics), runs, dict(where)
 
-    async def handle(self, received: Received[Event]) -> Outcome:
-        event, cause = received.event, received.context.id
-        if isinstance(event, DriftDetected) and event.remedy != "retrain":
-            return NOTHING
-        if isinstance(event, DriftDetected | TrainingRequested):
-            task = event.task
-            return Outcome(effect=lambda: [self._start(task, cause)])
-        if isinstance(event, _OTHERS):
-            return NOTHING
-        raise InvalidEvent(f"the trainer does not read {event.type}: send it to the topic it belongs to")
+    def handlers(self) -> Handlers:
+        return {DriftDetected: self.on_drift, TrainingRequested: self.on_request}
+
+    async def on_drift(self, received: Received[DriftDetected]) -> Outcome:
+        """Starts a training where the monitor found that one would help."""
+        return self._train(received) if received.event.remedy == "retrain" else NOTHING
+
+    async def on_request(self, received: Received[TrainingRequested]) -> Outcome:
+        return self._train(received)
 
     def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
         """A run that was done ended with an adapter, or found that there is nothing to train on."""
@@ -72,6 +53,10 @@ class Trainer:
 
     def failed(self, claim: Claim, reason: str) -> Outcome:
         return _declined(claim.arguments["task"], f"the training failed: {reason}", claim.arguments["cause"])
+
+    def _train(self, received: Received[DriftDetected | TrainingRequested]) -> Outcome:
+        task, cause = received.event.task, received.context.id
+        return Outcome(effect=lambda: [self._start(task, cause)])
 
     def _start(self, task: str, cause: str) -> Output | RunRequest:
         """Inside the transaction: the run, or why not."""

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.worker import Handlers
 from agents.validator.examination import fault
 from agents.validator.ports import Judge, Retention, Runs
 from agents.validator.report import rejection, verdict_event
 from schemas.datasets import DATASET_ROW
 from schemas.delivery import Claim
 from schemas.envelope import Received
-from schemas.errors import InvalidEvent
 from schemas.event import Event
-from schemas.learning import AdapterTrained, TrainingDeclined
+from schemas.learning import AdapterTrained
 from schemas.promotions import ReleaseEvent
 from schemas.tasks import Task
 
@@ -44,12 +44,11 @@ class Validator:
             if known is None or event.sequence > known.sequence:
                 self._releases[event.task] = event
 
-    async def validate(self, received: Received[Event]) -> Outcome:
+    def handlers(self) -> Handlers:
+        return {AdapterTrained: self.validate}
+
+    async def validate(self, received: Received[AdapterTrained]) -> Outcome:
         event = received.event
-        if isinstance(event, TrainingDeclined):
-            return NOTHING
-        if not isinstance(event, AdapterTrained):
-            raise InvalidEvent(f"the validator does not read {event.type}: send it to the topic it belongs to")
         reason = fault(event.task, self._tasks)
         if reason is not None:
             return Outcome(outputs=(rejection(event.task, event.adapter_id, (reason,)),))

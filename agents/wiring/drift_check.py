@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.delivery.runs import write_progress
+from agents.delivery.progress import write_progress
 from agents.monitor import windows
 from agents.monitor.differences import Floats, nearest
 from agents.monitor.verdict import Judged, VerdictPolicy, judge

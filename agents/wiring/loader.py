@@ -1,11 +1,8 @@
-"""The loader: the indexer's room at work on bulk loads, at a lower priority, so that single documents do not wait."""
+"""Builds the loader: the indexer's room for bulk loads, at a lower priority, so that single documents do not wait."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import replace
-from pathlib import Path
 
 from agents.delivery.worker import Worker
 from agents.wiring import indexer
@@ -13,18 +10,13 @@ from infra.settings import Settings
 from schemas.topics import BULK_DOCUMENTS
 
 NICENESS = 10
+"""Of the whole process; see ``run_agent``."""
 BATCH_BYTES = 8_000_000
 
 
 def build(settings: Settings) -> Worker:
-    """A worker that loads its model with the first document: without bulk loads it costs little."""
-    loaded = indexer.Loaded(settings, ahead=False)
-
-    def start() -> None:
-        _lower_priority()
-        loaded.start()
-
-    worker = indexer.worker(settings, loaded)
+    """Loads its model with the first document: without bulk loads the loader costs little."""
+    worker, _, _ = indexer.parts(settings)
     return replace(
         worker,
         agent="loader",
@@ -33,13 +25,4 @@ def build(settings: Settings) -> Worker:
         batch_bytes=BATCH_BYTES,
         ticks=(),
         runs=(),
-        start=start,
     )
-
-
-def _lower_priority() -> None:
-    """Of every thread that there is; later ones inherit it. Linux gives each thread a priority of its own."""
-    threads = Path("/proc/self/task")
-    for thread in [int(each.name) for each in threads.iterdir()] if threads.is_dir() else [0]:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, NICENESS)

@@ -43,7 +43,7 @@ def build(settings: Settings) -> Worker:
     return Worker(
         agent=AGENT,
         topics=("interactions.v1", "requests.v1"),
-        handle=monitor.handle,
+        handlers=monitor.handlers(),
         followers=(Follower(topic="promotions.v1", apply=monitor.follow),),
         ticks=(Tick(name="look", every_seconds=policy.tick_seconds, handle=monitor.tick),),
         runs=(

@@ -38,7 +38,7 @@ def build(settings: Settings) -> Worker:
     return Worker(
         agent="promoter",
         topics=("validations.v1", "requests.v1", "interactions.v1"),
-        handle=promoter.handle,
+        handlers=promoter.handlers(),
         ticks=(
             Tick(name="canaries", every_seconds=settings.promoter.tick_seconds, handle=promoter.look),
             Tick(name="aliases", every_seconds=settings.promoter.tick_seconds, handle=promoter.set_aliases),

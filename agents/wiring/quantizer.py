@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from agents.delivery.worker import RunKind, Worker, one_by_one
+from agents.delivery.worker import RunKind, Worker
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.schemes import unknown
 from agents.wiring.children import place
@@ -21,4 +21,4 @@ def build(settings: Settings) -> Worker:
     schemes, where = settings.quantizer.schemes, place(settings)
     quantizer = Quantizer(schemes=schemes, where=where, notice=lambda about: log.warning("not quantized", **about))
     kind = RunKind(name=KIND, entry="agents.wiring.quantizing:run", done=quantizer.done, failed=quantizer.failed)
-    return Worker(agent=AGENT, topics=("models.v1",), handle=one_by_one(quantizer.quantize), runs=(kind,))
+    return Worker(agent=AGENT, topics=("models.v1",), handlers=quantizer.handlers(), runs=(kind,))

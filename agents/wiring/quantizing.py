@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agents.delivery.runs import write_progress
+from agents.delivery.progress import write_progress
 from agents.quantizer.ports import ModelRegistry
 from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of
 from agents.wiring.children import general_texts, patiently, settings_of

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agents.delivery.runs import write_progress
+from agents.delivery.progress import write_progress
 from agents.indexer.rebuilding import IndexBuilder
 from agents.indexer.writing import IndexWriter
 from agents.wiring.children import patiently, settings_of

@@ -12,4 +12,4 @@ from infra.sql.features import SqlFeatureTable
 def build(settings: Settings) -> Worker:
     """A worker over the configured database."""
     recorder = Recorder(SqlFeatureTable(database_of(settings)))
-    return Worker(agent="recorder", topics=("answers.v1", "feedback.v1", "examples.v1"), handle=recorder.record)
+    return Worker(agent="recorder", topics=("answers.v1", "feedback.v1", "examples.v1"), handlers=recorder.handlers())

@@ -30,10 +30,14 @@ def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
     from agents.delivery.lifecycle import run_worker
     from agents.wiring.platform import parts
 
-    described = importlib.import_module(f"agents.wiring.{agent}").build(settings)
+    wiring = importlib.import_module(f"agents.wiring.{agent}")
+    # Here, before any thread is there: on Linux a niceness is the calling thread's, and new threads inherit it.
+    os.nice(getattr(wiring, "NICENESS", 0))
     name = worker or f"{agent}-{socket.gethostname()}-{os.getpid()}"
     # The loop is left open: to close it would be to wait for a model that is being loaded by a worker told to stop.
-    code = asyncio.new_event_loop().run_until_complete(run_worker(described, parts(settings), name, instance=worker))
+    code = asyncio.new_event_loop().run_until_complete(
+        run_worker(agent, lambda: wiring.build(settings), parts(settings), name, instance=worker)
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of a broken consumer must not keep a stopped worker alive

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.delivery.worker import RunKind, Worker, one_by_one
+from agents.delivery.worker import RunKind, Worker
 from agents.trainer.agent import AGENT, KIND, Trainer
 from agents.validator.metrics import METRICS
 from agents.wiring.children import place
@@ -19,6 +19,6 @@ def build(settings: Settings) -> Worker:
     return Worker(
         agent=AGENT,
         topics=("drift.v1", "requests.v1"),
-        handle=one_by_one(trainer.handle),
+        handlers=trainer.handlers(),
         runs=(RunKind(name=KIND, entry="agents.wiring.training:run", done=trainer.done, failed=trainer.failed),),
     )

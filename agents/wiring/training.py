@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.delivery.runs import write_progress
+from agents.delivery.progress import write_progress
 from agents.prompt import build_prompt, hit_of
 from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
 from agents.wiring.children import patiently, settings_of

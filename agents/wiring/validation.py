@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agents.delivery.runs import write_progress
+from agents.delivery.progress import write_progress
 from agents.validator.examination import Case, Examination, examine, held_out, suite_without
 from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Suite
 from agents.validator.probes import make_probes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.delivery.worker import Follower, RunKind, Worker, one_by_one
+from agents.delivery.worker import Follower, RunKind, Worker
 from agents.validator.agent import KIND, Validator
 from agents.wiring.children import place
 from agents.wiring.database import database_of
@@ -33,7 +33,7 @@ def build(settings: Settings) -> Worker:
     return Worker(
         agent="validator",
         topics=("adapters.v1",),
-        handle=one_by_one(validator.validate),
+        handlers=validator.handlers(),
         runs=(RunKind(name=KIND, entry="agents.wiring.validation:run", done=validator.done, failed=validator.failed),),
         followers=(Follower(topic="promotions.v1", apply=validator.follow),),
     )

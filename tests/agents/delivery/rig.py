@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from agents.delivery.deliver import Delivery, RetryPolicy
-from agents.delivery.in_flight import Suspects
+from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Outbox
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import BatchHandler
@@ -79,11 +79,13 @@ class Rig:
         self.lives += 1
         policy = RetryPolicy()
         marks = MemoryInFlightMarks(self.database)
-        suspects = Suspects("recorder", marks, life=f"life-{self.lives}", clock=self.clock, crashes=policy.crashes)
+        in_flight = InFlightTracker(
+            "recorder", marks, life=f"life-{self.lives}", clock=self.clock, crashes=policy.crashes
+        )
         return Delivery(
             handle or self.count,
             self.outbox(),
-            suspects,
+            in_flight,
             clock=self.clock,
             sleep=self.clock.sleep,
             policy=policy,

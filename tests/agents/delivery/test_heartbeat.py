@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 
-from agents.delivery.heartbeat import Heartbeat, Stalled
+from agents.delivery.heartbeat import Heartbeat, Stalled, Watched
 from agents.delivery.worker import Worker
 from schemas.envelope import decode
 from schemas.fleet import WorkerReported
@@ -22,17 +21,30 @@ class Situation:
         self.delivery = self.rig.delivery()
         self.lag: int | None = 0
         self.idle = 0.0
+        self.moved_at = 0.0
+        self.problem: str | None = None
         self.heartbeat = Heartbeat(
-            Worker(agent="recorder", topics=("feedback.v1",), handle=self.rig.count),
+            "recorder",
             "recorder-1",
             self.rig.kafka,
-            self.delivery,
-            self._measure,
-            lambda: self.idle,
             clock=self.rig.clock,
             every_seconds=0.01,
             stalled_after_seconds=300,
             starved_after_seconds=20,
+        )
+        self.heartbeat.watch(
+            Watched(
+                worker=Worker(
+                    agent="recorder",
+                    topics=("feedback.v1",),
+                    handlers={},
+                    moved_at=lambda: self.moved_at,
+                    problem=lambda: self.problem,
+                ),
+                delivery=self.delivery,
+                lag=self._measure,
+                idle_seconds=lambda: self.idle,
+            )
         )
         self.heartbeat.state = "ready"
 
@@ -42,7 +54,7 @@ class Situation:
     def watch(self, starving_for: float = 0.0) -> None:
         if starving_for:
             self.heartbeat._starving_since = time.monotonic() - starving_for
-        self.heartbeat._watch(self.lag)
+        self.heartbeat._check_progress(self.lag)
 
 
 @pytest.fixture
@@ -78,10 +90,9 @@ def test_a_batch_that_has_not_moved_for_too_long_ends_the_worker(situation: Situ
 def test_a_long_batch_that_gets_further_goes_on(situation: Situation) -> None:
     situation.lag = 5
     situation.delivery.progressed_at = time.monotonic() - 3600
-    moved = time.monotonic() - 299
-    situation.heartbeat._worker = replace(situation.heartbeat._worker, moved_at=lambda: moved)
+    situation.moved_at = time.monotonic() - 299
     situation.watch()
-    moved -= 2
+    situation.moved_at -= 2
     with pytest.raises(Stalled, match="a batch has not moved"):
         situation.watch()
 
@@ -113,8 +124,7 @@ async def test_a_heartbeat_says_who_it_is_and_why_it_waits(situation: Situation)
 
 
 async def test_what_is_wrong_though_the_worker_works_goes_out_with_the_heartbeat(situation: Situation) -> None:
-    worker = replace(situation.heartbeat._worker, problem=lambda: "support: a7 is not here")
-    situation.heartbeat._worker = worker
+    situation.problem = "support: a7 is not here"
     await situation.heartbeat.beat(0)
     situation.delivery.waiting = "Kafka does not answer"
     await situation.heartbeat.beat(0)

@@ -76,7 +76,7 @@ async def test_after_a_second_crash_what_was_begun_is_handled_one_at_a_time_and_
     assert rig.dead_letters() == []
 
 
-async def test_suspects_that_come_in_parts_stay_suspects_until_their_part_comes(rig: Rig) -> None:
+async def test_interrupted_events_that_arrive_in_parts_stay_interrupted_until_their_part_arrives(rig: Rig) -> None:
     handle = Deadly(rig, "a3")
     with pytest.raises(Killed):
         await rig.delivery(handle).deliver([feedback(n) for n in range(4)])
@@ -99,13 +99,13 @@ async def test_a_crash_between_two_parts_leaves_the_second_part_under_suspicion(
     assert healthy.batches == [["a2"], ["a3"], ["a4"]]
 
 
-async def test_a_worker_that_lives_on_suspects_what_a_dead_one_left_once_it_gets_its_partitions(rig: Rig) -> None:
+async def test_a_surviving_worker_finds_what_a_dead_one_left_once_it_gets_its_partitions(rig: Rig) -> None:
     survivor_handle = Deadly(rig, "nobody")
     survivor = rig.delivery(survivor_handle)
     await survivor.deliver([feedback(0)])
     with pytest.raises(Killed):
         await rig.delivery(Deadly(rig, "a2")).deliver([feedback(1), feedback(2)])
-    survivor._suspects.forget()
+    survivor._in_flight.forget()
     await survivor.deliver([feedback(1), feedback(2)])
     assert survivor_handle.batches[1:] == [["a1", "a2"]]
 
@@ -114,7 +114,7 @@ async def test_a_worker_does_not_suspect_its_own_batches(rig: Rig) -> None:
     handle = Deadly(rig, "nobody")
     delivery = rig.delivery(handle)
     await delivery.deliver([feedback(0), feedback(1)])
-    delivery._suspects.forget()
+    delivery._in_flight.forget()
     await delivery.deliver([feedback(2), feedback(3)])
     assert handle.batches == [["a0", "a1"], ["a2", "a3"]]
 

@@ -40,10 +40,10 @@ async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(tmp
     worker = Worker(
         agent="answerer",
         topics=("questions.v1",),
-        handle=nobody,
+        handlers={},
         followers=(Follower(topic="promotions.v1", apply=nobody),),
     )
     began = time.monotonic()
-    assert await run_worker(worker, parts, "answerer-1") == 1
+    assert await run_worker("answerer", lambda: worker, parts, "answerer-1") == 1
     assert time.monotonic() - began < 5
     assert "promotions.v1 cannot be read" in "".join(capfd.readouterr())

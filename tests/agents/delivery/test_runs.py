@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
-from agents.delivery.runs import Runner, runs_source, write_progress
+from agents.delivery.progress import write_progress
+from agents.delivery.runs import Runner, runs_source
 from agents.delivery.worker import RunKind
 from schemas.delivery import Claim
 from schemas.envelope import Received

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.delivery.outcome import Outcome, Output
-from agents.delivery.worker import BatchHandler
+from agents.delivery.worker import dispatcher
 from agents.indexer.agent import Indexer
+from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
 from infra.memory.database import MemoryDatabase
 from infra.memory.documents import MemoryDocuments, MemoryRetiredVersions
@@ -97,8 +98,7 @@ class Room:
         """One batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
         known = self.journal.find("indexer", [each.identity for each in events])
         fresh = [each for each in events if each.identity not in known]
-        handler: BatchHandler = self.indexer.index
-        outcomes = list(zip(fresh, await handler(fresh), strict=True))
+        outcomes = list(zip(fresh, await dispatcher("indexer", self.indexer.handlers())(fresh), strict=True))
         if crash == "before commit":
             raise Crash
         self.commit(outcomes, crash_at=len(outcomes) - 1 if crash == "in commit" else None)
@@ -136,14 +136,14 @@ class Room:
 
 def submitted(
     event_id: str, minute: float, text: str, document_id: str = "d", tenant: str = "default", **others: object
-) -> Received[Event]:
+) -> Received[DocumentEvent]:
     event = DocumentSubmitted.model_validate(
         {"document_id": document_id, "tenant": tenant, "text": text, "submitted_at": at(minute), **others}
     )
     return _received(event, event_id, minute)
 
 
-def withdrawn(event_id: str, minute: float, document_id: str = "d", tenant: str = "default") -> Received[Event]:
+def withdrawn(event_id: str, minute: float, document_id: str = "d", tenant: str = "default") -> Received[DocumentEvent]:
     event = DocumentWithdrawn(document_id=document_id, tenant=tenant, submitted_at=at(minute))
     return _received(event, event_id, minute)
 
@@ -152,7 +152,7 @@ def at(minute: float) -> datetime:
     return START + timedelta(minutes=minute)
 
 
-def _received(event: Event, event_id: str, minute: float) -> Received[Event]:
+def _received(event: DocumentEvent, event_id: str, minute: float) -> Received[DocumentEvent]:
     context = EventContext(id=event_id, source="/tests", time=at(minute))
     return Received(event=event, context=context, position=Position("documents.v1", 0, int(minute)))
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.indexer.rebuilding import Built, IndexBuilder
-from agents.indexer.versions import Key
+from agents.indexer.versions import DocumentEvent, Key
 from agents.indexer.writing import IndexWriter, Version
 from infra.memory.documents import MemoryDocuments
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Received
 from schemas.errors import Unavailable
-from schemas.event import Event
 from schemas.features import DocumentState
 from schemas.indexes import Index
 from tests.agents.indexer.room import LONG, START, Room, submitted, withdrawn
@@ -82,7 +81,7 @@ class Site:
         folder.mkdir()
         self.deliver(*LIBRARY)
 
-    def deliver(self, *events: Received[Event]) -> None:
+    def deliver(self, *events: Received[DocumentEvent]) -> None:
         LOOP.run(self.room.deliver(*events))
 
     def build(self, wanted: Index = NEW, at: Mapping[int, Step] | None = None) -> Built:
@@ -141,7 +140,7 @@ def outside_transactions(site: Site) -> list[int]:
 class Slow:
     """A worker that is slow to commit, and does it over when that is refused."""
 
-    def __init__(self, site: Site, event: Received[Event]) -> None:
+    def __init__(self, site: Site, event: Received[DocumentEvent]) -> None:
         self.site, self.event, self.refused = site, event, False
 
     def index(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agents.delivery.worker import dispatcher
 from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
@@ -198,7 +199,7 @@ async def test_an_event_of_another_topic_is_invalid() -> None:
         event=FeedbackGiven(answer_id="x", rating="up"), context=received.context, position=received.position
     )
     with pytest.raises(InvalidEvent, match="does not read"):
-        await Room().indexer.index([feedback])
+        await dispatcher("indexer", Room().indexer.handlers())([feedback])
 
 
 async def test_a_long_text_of_one_word_is_indexed_whole() -> None:

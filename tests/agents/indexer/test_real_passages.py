@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agents.indexer.agent import Indexer
+from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
 from infra.embedding.embedder import SentenceTransformerEmbedder
 from infra.milvus.retriever import MilvusRetriever
@@ -22,7 +23,6 @@ from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlVectors
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import EventContext, Position, Received
-from schemas.event import Event
 from schemas.retrieval import Search
 from tests.fixtures.indexes import Always, index, serving
 
@@ -40,7 +40,7 @@ def _read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _submission(passage: dict[str, Any]) -> Received[Event]:
+def _submission(passage: dict[str, Any]) -> Received[DocumentEvent]:
     title = " - ".join([passage["page_title"], *passage["section_headers"]])[:1000]
     event = DocumentSubmitted(
         document_id=passage["doc_id"], text=passage["text"], title=title, uri=passage["uri"], submitted_at=WHEN
@@ -104,7 +104,7 @@ def test_questions_find_the_passages_that_answer_them(
     assert retriever.search(searches) == found
 
 
-def _deliver(indexer: Indexer, database: Database, batch: list[Received[Event]]) -> None:
+def _deliver(indexer: Indexer, database: Database, batch: list[Received[DocumentEvent]]) -> None:
     outcomes = asyncio.run(_index(indexer, batch))
     with database.transaction():
         for outcome in outcomes:
@@ -115,5 +115,5 @@ def _deliver(indexer: Indexer, database: Database, batch: list[Received[Event]])
             outcome.after()
 
 
-async def _index(indexer: Indexer, batch: list[Received[Event]]) -> Any:
+async def _index(indexer: Indexer, batch: list[Received[DocumentEvent]]) -> Any:
     return await indexer.index(batch)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agents.wiring import rebuilding
 from agents.wiring.database import database_of
-from agents.wiring.indexer import Loaded, worker
+from agents.wiring.indexer import build
 from agents.wiring.indexes import stores_of
 from infra.settings import Settings, load
 from infra.sql.documents import SqlDocuments
@@ -28,12 +28,10 @@ async def test_after_a_rebuild_the_new_recipe_serves_what_the_old_one_did(
 ) -> None:
     settings = configure(tmp_path, milvus_uri, models_folder, 64)
     migrate(settings.sql_url())
-    indexer = worker(settings, Loaded(settings))
-    assert indexer.start is not None
+    indexer = build(settings)
     assert indexer.close is not None
-    indexer.start()
     event = submitted("a", 1, LONG, document_id="d")
-    [outcome] = await indexer.handle([event])
+    [outcome] = await indexer.dispatch()([event])
     database = database_of(settings)
     assert outcome.effect is not None
     with database.transaction():

@@ -25,11 +25,9 @@ async def test_a_worker_indexes_into_the_database_that_its_journal_uses(
         model=ModelSettings(folder=models_folder),
     )
     worker = build(settings)
-    assert worker.start is not None
     assert worker.close is not None
-    worker.start()
     event = submitted("a", 1, "A text about apples.", document_id="wired")
-    (outcome,) = await worker.handle([event])
+    (outcome,) = await worker.dispatch()([event])
     assert outcome.effect is not None
     database = database_of(settings)
     with database.transaction():
@@ -42,11 +40,9 @@ async def test_a_worker_indexes_into_the_database_that_its_journal_uses(
 
 
 def test_without_an_embedded_milvus_the_start_says_how_to_get_one_and_can_be_repeated(tmp_path: Path) -> None:
-    worker = build(Settings(home=tmp_path))
-    assert worker.start is not None
     for _ in range(2):
         with pytest.raises(Unavailable, match="everlearn up"):
-            worker.start()
+            build(Settings(home=tmp_path))
 
 
 def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(
@@ -59,7 +55,5 @@ def test_an_overlap_as_long_as_a_chunk_is_a_configuration_error(
         indexer=IndexerSettings(chunk_tokens=16, overlap_tokens=16),
         model=ModelSettings(folder=models_folder),
     )
-    worker = build(settings)
-    assert worker.start is not None
     with pytest.raises(ConfigurationError, match="overlap_tokens"):
-        worker.start()
+        build(settings)

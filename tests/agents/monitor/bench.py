@@ -9,6 +9,7 @@ from typing import Any
 
 from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
+from agents.delivery.worker import dispatcher
 from agents.monitor.agent import Monitor
 from agents.monitor.checking import AGENT, Checking
 from agents.monitor.windows import figures as in_window
@@ -86,7 +87,7 @@ class Bench:
 
     async def deliver(self, *events: Event) -> None:
         batch = [self.received(event) for event in events]
-        await self._settle(batch, await self.monitor.handle(batch))
+        await self._settle(batch, await dispatcher("monitor", self.monitor.handlers())(batch))
 
     async def follow(self, event: Event) -> None:
         await self.monitor.follow(self.received(event))

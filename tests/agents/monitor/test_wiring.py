@@ -78,7 +78,7 @@ class Life:
     async def request(self) -> None:
         received = Bench().received(DriftCheckRequested(task="routing"))
         cause = Cause(identity=received.identity, context=received.context)
-        await self.outbox.settle([cause], await self.worker.handle([received]), {})
+        await self.outbox.settle([cause], await self.worker.dispatch()([received]), {})
 
     def answer(self, count: int, start: int, **fields: object) -> None:
         for number in range(start, start + count):

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from agents.delivery.deliver import Delivery
-from agents.delivery.in_flight import Suspects
+from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.ports import Database as DatabasePort
+from agents.delivery.worker import dispatcher
 from agents.promoter.agent import Promoter
 from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
@@ -92,9 +93,15 @@ class Room:
             clock=lambda: self.now,
             on_step=self._on_step,
         )
-        suspects = Suspects("promoter", stores.marks, life=f"life-{next(_lives)}", clock=lambda: self.now, crashes=3)
+        in_flight = InFlightTracker(
+            "promoter", stores.marks, life=f"life-{next(_lives)}", clock=lambda: self.now, crashes=3
+        )
         self.delivery = Delivery(
-            self.promoter.handle, self.outbox, suspects, clock=lambda: self.now, on_step=self._on_step
+            dispatcher("promoter", self.promoter.handlers()),
+            self.outbox,
+            in_flight,
+            clock=lambda: self.now,
+            on_step=self._on_step,
         )
 
     async def deliver(self, *events: Event | Message) -> list[Message]:

@@ -54,7 +54,7 @@ async def test_a_release_and_its_journal_entry_are_committed_together(settings: 
         context=EventContext(id="1", source="/t", time=START),
         position=Position("validations.v1", 0, 0),
     )
-    [outcome] = await build(settings).handle([received])
+    [outcome] = await build(settings).dispatch()([received])
     assert outcome.effect is not None
 
     def commit(fails: bool) -> None:

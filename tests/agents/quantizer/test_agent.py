@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agents.delivery.outcome import Outcome
+from agents.delivery.worker import dispatcher
 from agents.quantizer.agent import KIND, Quantizer
 from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of, unknown
 from schemas.delivery import Claim
@@ -40,7 +41,8 @@ def registered(**changes: object) -> ModelRegistered:
 
 async def quantize(event: Event) -> Outcome:
     quantizer = Quantizer(schemes=("int8", "nf4"), where={"config": None}, notice=lambda _: None)
-    return await quantizer.quantize(received(event))
+    (outcome,) = await dispatcher("quantizer", quantizer.handlers())([received(event)])
+    return outcome
 
 
 async def test_a_registered_model_is_quantized_to_every_configured_scheme():

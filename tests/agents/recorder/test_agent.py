@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import pytest
 
 from agents.delivery.outcome import Output
+from agents.delivery.worker import BatchHandler, dispatcher
 from agents.recorder.agent import Recorder
 from agents.recorder.features import merge
+from agents.recorder.ports import FeatureTable
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
 from schemas.event import Event
@@ -30,8 +32,12 @@ FACTS = (
 )
 
 
+def handler(table: FeatureTable) -> BatchHandler:
+    return dispatcher("recorder", Recorder(table).handlers())
+
+
 def delivery(stores: Stores) -> Delivery:
-    return Delivery(Recorder(stores.features).record, stores.database, stores.journal)
+    return Delivery(handler(stores.features), stores.database, stores.journal)
 
 
 def undisturbed() -> dict[str, Interaction]:
@@ -129,7 +135,7 @@ async def test_two_workers_that_record_facts_of_one_answer_at_once_lose_none(sto
 
 async def test_a_batch_that_failed_is_recorded_in_halves_with_what_others_wrote_meanwhile(stores):
     batch = [*FACTS[:2], FACTS[3]]
-    outcomes = list(zip(batch, await Recorder(stores.features).record(batch), strict=True))
+    outcomes = list(zip(batch, await handler(stores.features)(batch), strict=True))
     ours, other = delivery(stores), delivery(stores)
 
     def fail(number: int) -> None:
@@ -150,7 +156,7 @@ async def test_an_example_is_kept_once_under_an_id_of_its_own(stores):
     recorder = delivery(stores)
     submitted = ExampleSubmitted(task="routing", input="My card was swallowed", output="card_swallowed", origin="bank")
     mine, yours = received(submitted, event_id="1", source="/mine"), received(submitted, event_id="1", source="/yours")
-    outcomes = await Recorder(stores.features).record([mine])
+    outcomes = await handler(stores.features)([mine])
     assert outcomes[0].effect is not None
     with stores.database.transaction():
         assert list(outcomes[0].effect()) == []
@@ -172,7 +178,7 @@ async def test_an_example_is_kept_once_under_an_id_of_its_own(stores):
 async def test_an_event_of_another_agent_is_refused():
     stray = received(InteractionRecorded(answer_id="q-1", outcome="pending", revision=1), event_id="x")
     with pytest.raises(InvalidEvent, match=r"does not read everlearn\.interaction\.recorded\.v1"):
-        await Recorder(memory_stores().features).record([stray])
+        await handler(memory_stores().features)([stray])
 
 
 class CountedReads:
@@ -198,7 +204,7 @@ class CountedReads:
 
 async def test_a_batch_reads_its_rows_once(stores):
     counted = CountedReads(stores)
-    recorder = Delivery(Recorder(counted).record, stores.database, stores.journal)
+    recorder = Delivery(handler(counted), stores.database, stores.journal)
     await recorder.deliver(*reversed(FACTS))
     assert counted.reads == [["q-1", "q-2"]]
     assert table(stores) == undisturbed()
@@ -208,4 +214,4 @@ async def test_the_recorder_knows_every_event_of_the_topics_that_it_reads():
     mine: set[type[Event]] = {event for topic in TOPICS if "recorder" in topic.readers for event in topic.events}
     batch = [received(event, event_id=name) for name, event in golden_events().items() if type(event) in mine]
     assert {type(each.event) for each in batch} == mine
-    assert len(await Recorder(memory_stores().features).record(batch)) == len(batch)
+    assert len(await handler(memory_stores().features)(batch)) == len(batch)

@@ -25,7 +25,7 @@ def settings(tmp_path):
 
 def delivery(settings: Settings) -> Delivery:
     platform = parts(settings)
-    return Delivery(build(settings).handle, platform.database, platform.journal)
+    return Delivery(build(settings).dispatch(), platform.database, platform.journal)
 
 
 def test_it_reads_the_topics_that_the_table_gives_it(settings):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agents.delivery.outcome import Output, RunRequest
+from agents.delivery.worker import dispatcher
 from agents.trainer.agent import Trainer
 from infra.memory.database import MemoryDatabase
 from infra.memory.runs import MemoryRunStore
@@ -44,7 +45,7 @@ class Room:
         received = Received(
             event=event, context=new_context("/test", now=NOW, event_id=event_id), position=Position("t", 0, 0)
         )
-        outcome = await self.trainer.handle(received)
+        (outcome,) = await dispatcher("trainer", self.trainer.handlers())([received])
         return [*outcome.outputs, *(outcome.effect() if outcome.effect is not None else ())]
 
 

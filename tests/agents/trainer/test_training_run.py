@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.delivery.runs import read_progress
+from agents.delivery.progress import read_progress
 from agents.wiring import training
 from infra.adapters.files import read_card, verify
 from infra.registry.mlflow import MlflowRegistry

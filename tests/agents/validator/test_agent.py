@@ -7,6 +7,7 @@ import pytest
 
 from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import NOTHING
+from agents.delivery.worker import dispatcher
 from agents.validator.agent import Validator
 from infra.memory.retention import MemoryRetention
 from schemas.datasets import DATASET_ROW
@@ -42,6 +43,7 @@ class Room:
             judge=lambda adapter_id, reasons: self.judged.append((adapter_id, *reasons)),
             where={"config": None},
         )
+        self.handle = dispatcher("validator", self.validator.handlers())
         self.outbox = Outbox(
             "validator", database=self.rig.database, journal=self.rig.journal, runs=self.rig.runs,
             publisher=self.rig.kafka, clock=self.rig.clock,
@@ -49,7 +51,7 @@ class Room:
 
     async def send(self, event):
         got = received(event)
-        outcome = await self.validator.validate(got)
+        (outcome,) = await self.handle([got])
         await self.outbox.settle([Cause(identity=got.identity, context=got.context)], [outcome], {})
 
     async def end(self, **result):
@@ -102,12 +104,12 @@ async def test_a_trained_adapter_is_validated_against_the_champion_of_its_task(r
 
 async def test_a_declined_training_needs_no_reaction(room):
     declined = received(TrainingDeclined(task="routing", reason="too few rows"))
-    assert await room.validator.validate(declined) is NOTHING
+    assert await room.handle([declined]) == [NOTHING]
 
 
 async def test_an_event_of_another_topic_is_a_dead_letter(room):
     with pytest.raises(InvalidEvent, match="does not read"):
-        await room.validator.validate(received(DriftDetected(task="routing", kind="quality", remedy="none")))
+        await room.handle([received(DriftDetected(task="routing", kind="quality", remedy="none"))])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from agents.delivery.deliver import RetryPolicy
 from agents.delivery.faust_app import StreamSettings
 from agents.delivery.lifecycle import WorkerParts, run_worker
 from agents.delivery.outcome import Outcome, Output
-from agents.delivery.worker import Worker, one_by_one
+from agents.delivery.worker import Worker
 from agents.wiring.run import configure_logging
 from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
@@ -26,7 +26,6 @@ from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
 from infra.sql.runs import SqlLeases, SqlRunStore
 from schemas.envelope import Received
-from schemas.event import Event
 from schemas.features import Interaction
 from schemas.interactions import FeedbackGiven, InteractionRecorded
 
@@ -78,9 +77,8 @@ class Fault:
 def counting(features: SqlFeatureTable, pause_seconds: float) -> Worker:
     """An agent that adds one to an answer's revision for each feedback."""
 
-    async def count(received: Received[Event]) -> Outcome:
+    async def count(received: Received[FeedbackGiven]) -> Outcome:
         event = received.event
-        assert isinstance(event, FeedbackGiven)
         if event.reason == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
         if pause_seconds:
@@ -97,7 +95,7 @@ def counting(features: SqlFeatureTable, pause_seconds: float) -> Worker:
 
         return Outcome(effect=effect)
 
-    return Worker(agent="recorder", topics=("feedback.v1",), handle=one_by_one(count))
+    return Worker(agent="recorder", topics=("feedback.v1",), handlers={FeedbackGiven: count})
 
 
 def main(plan: Plan) -> int:
@@ -127,7 +125,7 @@ def main(plan: Plan) -> int:
         on_step=Fault(plan),
     )
     worker = replace(counting(SqlFeatureTable(database), plan.pause_seconds), batch_size=plan.batch_size)
-    return asyncio.run(run_worker(worker, parts, plan.name, instance=plan.name))
+    return asyncio.run(run_worker(worker.agent, lambda: worker, parts, plan.name, instance=plan.name))
 
 
 def work(plan: Plan, log: Path) -> None:

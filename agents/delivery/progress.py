@@ -1,0 +1,25 @@
+"""Passes the progress of a run from its child process to the worker, in a file of the run's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = "progress.json"
+
+
+def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
+    """Says how far the child is: ``done`` from 0 to 1, and ``text`` for whoever waits for the run."""
+    unfinished = folder / f"{FILE}.part"
+    unfinished.write_text(json.dumps({"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}))
+    unfinished.replace(folder / FILE)
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """Returns what the child wrote last, or an empty object before it has written anything."""
+    try:
+        progress = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return progress if isinstance(progress, dict) else {}
