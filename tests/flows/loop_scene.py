@@ -17,6 +17,7 @@ from infra.kafka import KafkaClientConfig
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
+from infra.sql.journal import SqlJournal
 from infra.sql.runs import SqlRunStore
 from schemas.delivery import Run
 from schemas.event import Event
@@ -68,7 +69,7 @@ class Loop:
     def __init__(self, home: RunningHome, settings: Settings, newsroom: Newsroom) -> None:
         self.home, self.settings, self.newsroom = home, settings, newsroom
         database = Database(settings.sql_url())
-        self.runs = SqlRunStore(database)
+        self.runs, self.journal = SqlRunStore(database), SqlJournal(database)
         self.features = SqlFeatureTable(database)
         self.config = KafkaClientConfig.from_settings(settings)
 

@@ -14,6 +14,7 @@ from agents.demo.news import Newsroom
 from agents.demo.shop import TASK, messages
 from infra.kafka import KafkaClientConfig
 from infra.settings import load
+from schemas.envelope import identity
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
 from tests.fixtures.stack import RunningHome
@@ -81,12 +82,14 @@ def test_without_corrections_drift_trains_nothing_and_promotes_nothing(loop: Loo
         unusual = customers.ask(messages("drift_new")[:45], rate=True)
     assert accuracy(usual) > accuracy(unusual) + 0.3
 
-    drift = loop.wait(DriftDetected, heard, 120).event
+    news = loop.wait(DriftDetected, heard, 120)
+    drift = news.event
 
     assert isinstance(drift, DriftDetected)
     assert drift.remedy == "label"
     assert drift.report_uri is not None
-    time.sleep(3)
+    cause = identity(news.context)
+    until(lambda: loop.journal.find("trainer", [cause]))  # the trainer has handled it, and asked for no run
     assert not loop.runs.unfinished("trainer")
     assert len(loop.of(AdapterTrained)) == len(loop.of(AdapterPromoted)) == 1
 
