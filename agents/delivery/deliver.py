@@ -62,6 +62,7 @@ class Delivery:
         *,
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
         policy: RetryPolicy | None = None,
         on_step: OnStep = no_hook,
     ) -> None:
@@ -70,11 +71,12 @@ class Delivery:
         self._in_flight = in_flight
         self._clock = clock
         self._sleep = sleep
+        self._monotonic = monotonic
         self._policy = policy or RetryPolicy()
         self._on_step = on_step
         self.waiting: str | None = None
         """Why delivery waits, such as a broker that does not answer; None while it does not."""
-        self.progressed_at = time.monotonic()
+        self.progressed_at = self._monotonic()
         """When the last step was made, or waiting was last renewed; the watchdog reads it."""
 
     async def deliver(self, messages: Sequence[Message]) -> None:
@@ -135,7 +137,7 @@ class Delivery:
         first_failure: datetime | None = None
         while True:
             attempts += 1
-            began = time.monotonic()
+            began = self._monotonic()
             try:
                 await self._attempt(items, first=attempts == 1)
                 return
@@ -146,7 +148,7 @@ class Delivery:
                 problem: Exception = error
             except Unavailable as error:
                 await self._wait(error, attempts)
-                waited += time.monotonic() - began if failures else 0.0
+                waited += self._monotonic() - began if failures else 0.0
                 continue
             except InvalidEvent as error:
                 problem = error
@@ -154,7 +156,7 @@ class Delivery:
                 problem = error
             failures += 1
             first_failure = first_failure or self._clock()
-            now = self.progressed_at = time.monotonic()
+            now = self.progressed_at = self._monotonic()
             failing_since = failing_since or now
             log.warning(
                 "failed", agent=self._outbox.agent, events=len(items), attempt=failures, error=_describe(problem)
@@ -211,7 +213,7 @@ class Delivery:
         if self.waiting is None:
             log.warning("waiting", agent=self._outbox.agent, reason=str(error))
         self.waiting = str(error)
-        self.progressed_at = time.monotonic()
+        self.progressed_at = self._monotonic()
         await self._sleep(self._policy.pause(attempt))
 
     async def _give_up(self, message: Message, failure: Failure) -> None:
@@ -225,10 +227,10 @@ class Delivery:
         )
         letter = dead_letter(message, self._outbox.agent, failure)
         await self._until_available(lambda: self._outbox.record(dead_letter_identity(message.position), [letter]))
-        self.progressed_at = time.monotonic()
+        self.progressed_at = self._monotonic()
 
     def _step(self, name: str, items: Sequence[_Item]) -> None:
-        self.progressed_at = time.monotonic()
+        self.progressed_at = self._monotonic()
         self._on_step(name, [item.received.identity for item in items])
 
 

@@ -50,6 +50,8 @@ class Rig:
     steps: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     effects: dict[str, int] = field(default_factory=dict)
     lives: int = 0
+    seconds: float = 0.0
+    """The monotonic clock, which a handler may move."""
 
     @property
     def journal(self) -> MemoryJournal:
@@ -88,6 +90,7 @@ class Rig:
             in_flight,
             clock=self.clock,
             sleep=self.clock.sleep,
+            monotonic=lambda: self.seconds,
             policy=policy,
             on_step=self._on_step,
         )
