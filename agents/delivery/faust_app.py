@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from faust.types import TP
 
 from schemas.errors import ConfigurationError
 
@@ -74,16 +73,3 @@ def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str
         store="memory://",
         datadir=scratch,
     )
-
-
-class NoReadOffsets(dict[TP, int | None]):
-    """Replaces the offsets that Faust remembers as read. With them it would drop messages that are fetched again."""
-
-    def __missing__(self, key: TP) -> None:
-        return None
-
-    def __setitem__(self, key: TP, value: int | None) -> None:
-        return
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        return

@@ -19,8 +19,8 @@ import structlog
 from faust.types import TP
 from mode import CrashingSupervisor
 
-from agents.delivery.faust_app import NoReadOffsets, StreamSettings, faust_app
-from agents.delivery.group_errors import take_errors
+from agents.delivery.faust_app import StreamSettings, faust_app
+from agents.delivery.faust_consumer import FaustConsumer
 from agents.delivery.ports import MessageLookup
 from agents.delivery.positions import Arrival, Positions
 from schemas.delivery import Message
@@ -71,6 +71,7 @@ class Stream:
         self._positions: Positions[TP] = Positions(time.monotonic)
         self._lagging: dict[TP, int] = {}
         self._idle_since: float | None = None
+        self._consumer: FaustConsumer | None = None
         self._group: asyncio.Future[None] | None = None
         self.assigned = asyncio.Event()
         """Set once Kafka has assigned partitions to this member, possibly none."""
@@ -94,8 +95,9 @@ class Stream:
     async def start(self) -> None:
         """Joins the group; ``assigned`` tells when it has."""
         self._app.finalize()
-        self._app.consumer._read_offset = NoReadOffsets()
-        self._group = asyncio.ensure_future(take_errors(self._app.consumer))  # Faust's start waits for the first join
+        self._consumer = FaustConsumer(self._app)
+        # Before Faust's start, which waits for the first join.
+        self._group = asyncio.ensure_future(self._consumer.take_group_errors())
         self._group.add_done_callback(self._left_the_group)
         await self._app.start()
 
@@ -114,14 +116,12 @@ class Stream:
 
         Asks Kafka again for those that have not arrived since the last call although nothing is being handled.
         """
-        consumer = self._app.consumer
-        partitions = [TP(*tp) for tp in consumer.assignment()]
+        consumer = self._started()
+        partitions = consumer.assignment()
         if not partitions:
             return 0
         bounds = await self._lookup.bounds(partitions)
-        # The committed offset has no public accessor; Faust is pinned.
-        committed = consumer._committed_offset
-        places = {tp: self._positions.next(tp) or committed.get(tp) or 0 for tp in partitions}
+        places = {tp: self._positions.next(tp) or consumer.committed(tp) or 0 for tp in partitions}
         ends = {tp: bounds[tp][1] for tp in partitions}
         waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], bounds[tp][0]))}
         if self.idle_seconds() >= STILL_SECONDS:
@@ -138,6 +138,11 @@ class Stream:
     def ended(self) -> bool:
         """Returns whether Faust itself has stopped."""
         return bool(self._app.should_stop or self._app.crashed)
+
+    def _started(self) -> FaustConsumer:
+        if self._consumer is None:
+            raise RuntimeError("the stream was used before it was started")
+        return self._consumer
 
     async def _consume(self, stream: Any) -> None:
         try:
@@ -182,8 +187,8 @@ class Stream:
             log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
             await self._ask(tp, first)
             return False
-        # A transaction's marks lie between, or retention took them. Faust commits nothing behind a hole by itself.
-        self._app.consumer._committed_offset[tp] = offset
+        # Nothing is in between but the marks of a transaction, or what retention has deleted.
+        self._started().skip_to(tp, offset)
         self._positions.begin(tp, offset + 1)
         return True
 
@@ -202,8 +207,7 @@ class Stream:
 
     async def _begin(self, tp: TP) -> None:
         """Finds where this group continues in a partition: what Kafka has committed, not what Faust remembers."""
-        thread = self._app.consumer._thread
-        committed = await thread.call_thread(thread._ensure_consumer().committed, tp)
+        committed = await self._started().committed_in_kafka(tp)
         if committed is None:
             ((committed, _),) = (await _until_available(lambda: self._lookup.bounds([tp]))).values()
         if self._positions.next(tp) is None:  # else it began meanwhile
@@ -211,8 +215,7 @@ class Stream:
 
     async def _ask(self, tp: TP, offset: int) -> None:
         self._positions.asked(tp, offset)
-        if tp in self._app.consumer.assignment():  # else it was taken from this member meanwhile
-            await self._app.consumer.seek(tp, offset)
+        await self._started().seek(tp, offset)
 
 
 async def _batches(stream: Any, size: int, most_bytes: int, stopping: asyncio.Event) -> AsyncIterator[list[Any]]:
