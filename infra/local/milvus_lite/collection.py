@@ -20,8 +20,8 @@ from milvus_lite.engine.operation import InsertOp
 from milvus_lite.engine.projection import build_projection_plan, project_record
 from milvus_lite.index.brute_force import BruteForceIndex
 
+from infra.local.milvus_lite.ranking import Candidate, by_vectors, by_words
 from infra.local.milvus_lite.rows import CompiledFilter, SegmentRows, UnflushedRows, View, vector_fields
-from infra.local.milvus_lite.scores import Candidate, by_vectors, by_words
 from infra.local.milvus_lite.words import word_fields
 
 Records = list[dict[str, Any]]

@@ -2,8 +2,8 @@
 
 import socket
 
+from infra.local.free_port import claim_port, free_port, is_free
 from infra.local.locks import try_lock
-from infra.local.ports import claim_port, free_port, is_free
 from infra.local.supervisor import Supervisor
 from schemas.errors import ConfigurationError
 
@@ -50,7 +50,7 @@ def test_where_another_user_has_the_lock_any_free_port_will_do(monkeypatch):
     def refuse(path):
         raise ConfigurationError(f"{path} cannot be written")
 
-    monkeypatch.setattr("infra.local.ports.try_lock", refuse)
+    monkeypatch.setattr("infra.local.free_port.try_lock", refuse)
     usual = free_port()
     port, claim = claim_port(usual)
     assert port != usual
