@@ -102,7 +102,7 @@ def test_agents_stop_before_the_services_that_they_use(launch, tmp_path):
 
 
 def test_what_is_killed_is_started_again(launch):
-    supervisor = launch(program("one", SLEEPER, settled_seconds=1.0))
+    supervisor = launch(program("one", SLEEPER, stable_seconds=1.0))
     until(lambda: supervisor.processes()[0].state == "RUNNING")
     first = pid(supervisor, "one")
     assert first is not None
@@ -144,7 +144,7 @@ def test_what_ignores_sigterm_is_killed_after_its_bound(launch):
 def test_a_killed_supervisor_leaves_no_process_behind(launch, tmp_path):
     order = tmp_path / "order"
     supervisor = launch(
-        program("kafka", POLITE, str(order), "kafka", group=SERVICES, death=signal.SIGTERM),
+        program("kafka", POLITE, str(order), "kafka", group=SERVICES, death_signal=signal.SIGTERM),
         program("deaf", DEAF),
     )
     until(lambda: supervisor.last_lines("kafka") and supervisor.last_lines("deaf"))
@@ -156,7 +156,7 @@ def test_a_killed_supervisor_leaves_no_process_behind(launch, tmp_path):
 
 
 def test_what_outlives_a_killed_supervisor_is_ended_by_the_next_start(launch):
-    stubborn = program("deaf", DEAF, group=SERVICES, death=signal.SIGTERM)
+    stubborn = program("deaf", DEAF, group=SERVICES, death_signal=signal.SIGTERM)
     first = launch(stubborn)
     until(lambda: first.last_lines("deaf") == ["deaf"])
     orphan = pid(first, "deaf")

@@ -31,7 +31,7 @@ if what == "tell":
         "loaded by": LOADED_BY,
         "arguments": sys.argv[1:],
         "signals": {name: place(getattr(signal, name)) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")},
-        "tether": os.environ["EVERLEARN_TETHER"],
+        "parent": os.environ["EVERLEARN_PARENT_PID"],
         "name": os.environ["SUPERVISOR_PROCESS_NAME"],
         "child": subprocess.run(["echo", "a child"], capture_output=True, text=True).stdout,
         "file": os.path.basename(sys.argv[0]),
@@ -78,7 +78,7 @@ def test_a_warm_program_is_as_a_cold_one_but_for_who_has_loaded_what_it_shares(l
     assert one.pop("loaded by") == pid(supervisor, "cold")
     assert other.pop("loaded by") == supervisord(supervisor)
     for each, name in ((one, "cold"), (other, "hot")):
-        assert int(each.pop("tether")) == pid(supervisor, name)
+        assert int(each.pop("parent")) == pid(supervisor, name)
         assert each.pop("name") == name
     assert one == other
     title = Path(f"/proc/{pid(supervisor, 'hot')}/cmdline").read_bytes().split(b"\0")[0].decode()
@@ -88,7 +88,7 @@ def test_a_warm_program_is_as_a_cold_one_but_for_who_has_loaded_what_it_shares(l
 
 
 def test_a_warm_program_that_is_killed_starts_warm_again_and_none_outlives_its_supervisor(launch, folder):
-    program = warm("hot", "tell", settled_seconds=1.0)
+    program = warm("hot", "tell", stable_seconds=1.0)
     supervisor = launch(program, start=[])
     supervisor.preload(["warm"])
     supervisor.start(program)
