@@ -11,14 +11,15 @@ from infra.local.locks import try_lock
 from schemas.errors import ConfigurationError
 
 
-def claim_port(usual: int) -> tuple[int, IO[str] | None]:
+def claim_port(usual: int, folder: Path | None = None) -> tuple[int, IO[str] | None]:
     """The usual port, with the open file that reserves it until it is closed; or any free port and None.
 
     Without the reservation, two stacks that start at the same time would both find the port free, and one of them would
-    use the other's server. The same would happen while a server is being restarted.
+    use the other's server. The same would happen while a server is being restarted. The reservation is a lock in
+    ``folder``, by default the folder for temporary files, which all stacks of this machine share.
     """
     try:
-        claim = try_lock(Path(tempfile.gettempdir()) / f"everlearn-port-{usual}.lock")
+        claim = try_lock((folder or Path(tempfile.gettempdir())) / f"everlearn-port-{usual}.lock")
     except ConfigurationError:  # the file belongs to another user
         claim = None
     if claim is not None and is_free(usual):
