@@ -18,10 +18,10 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from supervisor.options import ServerOptions, decode_wait_status
-from supervisor.supervisord import go
+from supervisor.supervisord import Supervisor, go
 
 from infra.local.die_with_parent import BoundCommand, parse_bound_command, set_death_signal
 
@@ -118,7 +118,7 @@ class Interface:
         return True
 
 
-def make_interface(supervisord: Any, **_settings: str) -> Interface:
+def make_interface(supervisord: Supervisor, **_settings: str) -> Interface:
     """The factory that supervisord's configuration names."""
     return Interface(supervisord.options)
 

@@ -15,10 +15,12 @@ import pyarrow as pa
 from milvus_lite.analyzer.factory import create_analyzer
 from milvus_lite.analyzer.sparse import compute_tf
 from milvus_lite.constants import DEFAULT_PARTITION
-from milvus_lite.engine.projection import build_projection_plan, project_record
+from milvus_lite.engine.projection import ProjectionPlan, build_projection_plan, project_record
 from milvus_lite.index.brute_force import BruteForceIndex
+from milvus_lite.schema.types import CollectionSchema
+from milvus_lite.storage.segment import Segment
 
-from infra.local.milvus_lite.library import Hits, LibraryCollection, Memtable, Record
+from infra.local.milvus_lite.library import Hits, LibraryCollection, Memtable, PrimaryKey, Record
 from infra.local.milvus_lite.ranking import Candidate, by_vectors, by_words
 from infra.local.milvus_lite.rows import CollectionRows, CompiledFilter, View, vector_fields
 from infra.local.milvus_lite.words import word_fields
@@ -30,7 +32,7 @@ ONLY_THE_LIBRARY_ANSWERS = ("group_by_field", "radius", "range_filter", "ranker"
 class SearchedCollection(LibraryCollection):
     """Takes the place of the library's Collection. Only one thread at a time may write to it."""
 
-    def __init__(self, name: str, data_dir: str, schema: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, name: str, data_dir: str, schema: CollectionSchema, *args: object, **options: object) -> None:
         self.rows = CollectionRows(schema)
         self.vector_fields = vector_fields(schema)
         fields = {field.name: field for field in schema.fields}
@@ -47,7 +49,7 @@ class SearchedCollection(LibraryCollection):
     def memtable_started(self, memtable: Memtable) -> None:
         self.rows.start_memtable(memtable)
 
-    def segments_changed(self, segments: Sequence[Any], *, rows_return: bool = False) -> None:
+    def segments_changed(self, segments: Sequence[Segment], *, rows_return: bool = False) -> None:
         self.rows.set_segments(
             segments,
             flushed_sequence=self.flushed_sequence(),
@@ -59,7 +61,7 @@ class SearchedCollection(LibraryCollection):
         pks, sequences = batch.column(self.pk_field).to_pylist(), batch.column("_seq").to_pylist()
         self.rows.apply(pks, sequences, lambda: self.memtable().apply(batch, insert=insert))
 
-    def stored_row(self, pk: Any) -> Record | None:
+    def stored_row(self, pk: PrimaryKey) -> Record | None:
         for read in self.rows.readers([pk]):
             return {name: value for name, value in read().items() if name != "$meta"}
         return None
@@ -67,7 +69,7 @@ class SearchedCollection(LibraryCollection):
     def row_count(self, partition_names: list[str] | None) -> int | None:
         return self.rows.count() if self._covers_all_rows(partition_names) else None
 
-    def attach_flat_index(self, segment: Any, field: str, metric: str) -> None:
+    def attach_flat_index(self, segment: Segment, field: str, metric: str) -> None:
         if field not in segment.indexes:
             # The library writes a copy of the vectors beside the segment, and holds it in memory after a restart.
             vectors, _ = segment.vector_data(field)
@@ -75,7 +77,7 @@ class SearchedCollection(LibraryCollection):
 
     # What a client asks
 
-    def search(self, query_vectors: Any, top_k: int = 10, metric_type: str | None = None, **options: Any) -> Hits:
+    def search(self, query_vectors: list[Any], top_k: int = 10, metric_type: str | None = None, **options: Any) -> Hits:
         """The hits of a vector or text search, best first."""
         if query_vectors and top_k > 0 and self._answers(options):
             field = options.get("anns_field") or next(iter(self.vector_fields), "")
@@ -112,7 +114,7 @@ class SearchedCollection(LibraryCollection):
 
     def get(
         self,
-        pks: list[Any],
+        pks: list[PrimaryKey],
         partition_names: list[str] | None = None,
         expr: str | None = None,
         output_fields: list[str] | None = None,
@@ -165,6 +167,6 @@ class SearchedCollection(LibraryCollection):
                 hits[-1].append({"id": record[self.pk_field], "distance": score, "entity": entity})
         return hits
 
-    def _columns(self, plan: Any) -> list[str]:
+    def _columns(self, plan: ProjectionPlan) -> list[str]:
         names = [self.pk_field, *plan.response_schema_fields, *(["$meta"] if plan.include_raw_meta else [])]
         return list(dict.fromkeys(names))

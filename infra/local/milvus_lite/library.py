@@ -25,8 +25,14 @@ import milvus_lite.db
 import milvus_lite.engine.collection
 import pyarrow as pa
 from milvus_lite.engine.collection import Collection
-from milvus_lite.engine.operation import InsertOp
+from milvus_lite.engine.operation import InsertOp, Operation
+from milvus_lite.index.spec import IndexSpec
+from milvus_lite.schema.types import CollectionSchema
+from milvus_lite.search.filter import CompiledExpr
+from milvus_lite.storage.memtable import MemTable
+from milvus_lite.storage.segment import Segment
 
+PrimaryKey = int | str
 Record = dict[str, Any]
 """A row as the library returns it: values by field name."""
 Hits = list[list[Record]]
@@ -72,7 +78,7 @@ def install(collection: type[LibraryCollection], *, memtable_bytes: int, cached_
 class Memtable:
     """The library's memtable: the rows that are not in a segment yet."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: MemTable) -> None:
         self.library_table = table
 
     @property
@@ -81,11 +87,11 @@ class Memtable:
         return cast(list[pa.RecordBatch], self.library_table._insert_batches)
 
     @property
-    def keys(self) -> list[Any]:
+    def keys(self) -> list[PrimaryKey]:
         """The primary keys of the live rows."""
         return list(self.library_table._pk_index)
 
-    def place(self, pk: Any) -> tuple[int, int] | None:
+    def place(self, pk: PrimaryKey) -> tuple[int, int] | None:
         """Number of the batch and of the row in it of a live primary key."""
         found = self.library_table._pk_index.get(pk)
         return None if found is None else (found[0], found[1])
@@ -103,7 +109,7 @@ class Memtable:
         """The highest sequence number in it, -1 if there is none."""
         return int(self.library_table.max_seq)
 
-    def newest(self) -> dict[Any, int]:
+    def newest(self) -> dict[PrimaryKey, int]:
         """The sequence number of the last insert or delete of each primary key."""
         deleted = {pk: entry[0] for pk, entry in self.library_table.delete_index_snapshot().items()}
         return deleted | {pk: place[2] for pk, place in self.library_table.pk_index_snapshot()}
@@ -119,7 +125,7 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
     Only one thread at a time may write to it. Some of the methods run during ``__init__`` already.
     """
 
-    def __init__(self, name: str, data_dir: str, schema: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, name: str, data_dir: str, schema: CollectionSchema, *args: object, **options: object) -> None:
         self._compiling = threading.Lock()
         super().__init__(name, data_dir, schema, *args, **options)
 
@@ -133,7 +139,7 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
         """Called with the new memtable, before the rows of the old one are written out."""
         raise NotImplementedError
 
-    def segments_changed(self, segments: Sequence[Any], *, rows_return: bool = False) -> None:
+    def segments_changed(self, segments: Sequence[Segment], *, rows_return: bool = False) -> None:
         """Called with all segments once some were added or removed.
 
         ``rows_return``: a partition is gone, and older versions of its rows may count again.
@@ -144,7 +150,7 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
         """Applies rows, or the primary keys of a delete, which are in the log already."""
         raise NotImplementedError
 
-    def stored_row(self, pk: Any) -> Record | None:
+    def stored_row(self, pk: PrimaryKey) -> Record | None:
         """The live row of a primary key."""
         raise NotImplementedError
 
@@ -152,7 +158,7 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
         """How many live rows there are, or None to let the library count."""
         raise NotImplementedError
 
-    def attach_flat_index(self, segment: Any, field: str, metric: str) -> None:
+    def attach_flat_index(self, segment: Segment, field: str, metric: str) -> None:
         """Attaches an index that searches all vectors of the segment."""
         raise NotImplementedError
 
@@ -162,9 +168,9 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
         """The last sequence number whose row is in a segment."""
         return int(self._manifest.current_seq)
 
-    def flushed_deletes(self) -> dict[Any, int]:
+    def flushed_deletes(self) -> dict[PrimaryKey, int]:
         """The sequence number of the last delete of each primary key, of those that were written out."""
-        return cast(dict[Any, int], self._delta_index._map)
+        return cast(dict[PrimaryKey, int], self._delta_index._map)
 
     def drop_partition(self, partition_name: str) -> None:
         """Removes a partition. Rows that it had newer versions of become visible again."""
@@ -172,42 +178,42 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
         with self._maintenance_lock:  # the library's thread changes segments too
             self.segments_changed(tuple(self._segment_cache.values()), rows_return=True)
 
-    def compile_filter(self, text: str, timezone: str | None) -> Any:
+    def compile_filter(self, text: str, timezone: str | None) -> CompiledExpr:
         """The compiled filter expression."""
         return self._compile_filter(text, timezone=timezone)
 
     # What the library calls
 
     @property
-    def _memtable(self) -> Any:
+    def _memtable(self) -> MemTable:
         return self.memtable().library_table
 
     @_memtable.setter
-    def _memtable(self, table: Any) -> None:
+    def _memtable(self, table: MemTable) -> None:
         self.memtable_started(Memtable(table))
 
     def _refresh_segment_cache(self) -> None:
         super()._refresh_segment_cache()
         self.segments_changed(tuple(self._segment_cache.values()))
 
-    def _apply(self, op: Any) -> None:
+    def _apply(self, op: Operation) -> None:
         insert = isinstance(op, InsertOp)
         (self._wal.write_insert if insert else self._wal.write_delete)(op.batch)
         self.write(op.batch, insert=insert)
 
-    def _get_raw(self, pk: Any) -> Record | None:
+    def _get_raw(self, pk: PrimaryKey) -> Record | None:
         return self.stored_row(pk)
 
     def _num_entities(self, partition_names: list[str] | None) -> int:
         count = self.row_count(partition_names)
         return int(super()._num_entities(partition_names)) if count is None else count
 
-    def _build_or_load_segment_index(self, segment: Any, spec: Any) -> None:
+    def _build_or_load_segment_index(self, segment: Segment, spec: IndexSpec) -> None:
         if spec.index_type == "FLAT":
             self.attach_flat_index(segment, spec.field_name, spec.metric_type)
         else:
             super()._build_or_load_segment_index(segment, spec)
 
-    def _compile_filter(self, expr_str: str, timezone: str | None = None) -> Any:
+    def _compile_filter(self, expr_str: str, timezone: str | None = None) -> CompiledExpr:
         with self._compiling:
             return super()._compile_filter(expr_str, timezone)

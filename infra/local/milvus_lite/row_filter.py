@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from milvus_lite.search.filter import ast, evaluate_mask
+from milvus_lite.search.filter import CompiledExpr, ast, evaluate_mask
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
@@ -33,7 +32,7 @@ _ARROW_NODES = (
 """The kinds of expressions that Arrow evaluates on whole columns."""
 
 
-def evaluate(compiled: Any, table: pa.Table) -> Bools:
+def evaluate(compiled: CompiledExpr, table: pa.Table) -> Bools:
     """Which rows of the table match the filter. As in the library, a comparison with null does not match."""
     matching = np.ones(table.num_rows, dtype=bool)
     # A conjunction with an unknown part does not match either, so each part can be evaluated by itself.
@@ -42,7 +41,7 @@ def evaluate(compiled: Any, table: pa.Table) -> Bools:
     return matching
 
 
-def _part(compiled: Any, table: pa.Table) -> Bools:
+def _part(compiled: CompiledExpr, table: pa.Table) -> Bools:
     nodes = list(_nodes(compiled.ast))
     names = sorted({node.name for node in nodes if isinstance(node, ast.FieldRef)})
     if all(isinstance(node, _ARROW_NODES) for node in nodes) and names:
@@ -62,12 +61,12 @@ def _part(compiled: Any, table: pa.Table) -> Bools:
     return matching
 
 
-def _mask(compiled: Any, table: pa.Table) -> Bools:
+def _mask(compiled: CompiledExpr, table: pa.Table) -> Bools:
     found: Bools = evaluate_mask(compiled, table)
     return found
 
 
-def _nodes(node: Any) -> Iterator[Any]:
+def _nodes(node: object) -> Iterator[object]:
     if is_dataclass(node):
         yield node
         for each in fields(node):

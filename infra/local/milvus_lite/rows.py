@@ -12,14 +12,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from milvus_lite.schema.arrow_builder import build_data_schema
-from milvus_lite.schema.types import DataType
+from milvus_lite.schema.types import CollectionSchema, DataType
+from milvus_lite.search.filter import CompiledExpr
+from milvus_lite.storage.segment import Segment
 
-from infra.local.milvus_lite.library import Memtable, Record
+from infra.local.milvus_lite.library import Memtable, PrimaryKey, Record
 from infra.local.milvus_lite.row_filter import evaluate
 from infra.local.milvus_lite.vectors import Bools, SegmentVectors
 from infra.local.milvus_lite.words import Entries, Postings, UnsortedWords, Words, entries, word_fields
@@ -33,7 +34,7 @@ class CompiledFilter:
     """A compiled filter expression. Its masks are cached under ``key``, unless that is None."""
 
     key: object
-    compiled: Any
+    compiled: CompiledExpr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class View:
 class CollectionRows:
     """All rows of a collection. One thread at a time may write; any number may read meanwhile."""
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: CollectionSchema) -> None:
         self._schema = schema
         self._lock = threading.Lock()
         self._segments: tuple[SegmentRows, ...] = ()
@@ -75,7 +76,7 @@ class CollectionRows:
         self._memtables = (*self._memtables, UnflushedRows(memtable, self._schema))
 
     def set_segments(
-        self, segments: Sequence[Any], *, flushed_sequence: int, deletes: dict[Any, int], rows_return: bool
+        self, segments: Sequence[Segment], *, flushed_sequence: int, deletes: dict[PrimaryKey, int], rows_return: bool
     ) -> None:
         """Takes over the library's segments, and forgets the memtables that are in them.
 
@@ -93,7 +94,7 @@ class CollectionRows:
             unflushed = [each for each in earlier if each.memtable.last_sequence > flushed_sequence]
             self._memtables = (*unflushed, current)
 
-    def _mark_replaced(self, new: SegmentRows, all_rows: Sequence[SegmentRows], deletes: dict[Any, int]) -> None:
+    def _mark_replaced(self, new: SegmentRows, all_rows: Sequence[SegmentRows], deletes: dict[PrimaryKey, int]) -> None:
         """Marks rows of a new segment that were replaced or deleted, and those of others that it replaces, as dead."""
         own = new.segment.pk_to_row
         for newest in (deletes, *(each.memtable.newest() for each in self._memtables)):
@@ -105,7 +106,7 @@ class CollectionRows:
                     new.mark_dead(pk, int(other.segment.seqs[other.segment.pk_to_row[pk]]))
                     other.mark_dead(pk, int(new.segment.seqs[own[pk]]))
 
-    def apply(self, pks: Sequence[Any], sequences: Sequence[int], write: Callable[[], None]) -> None:
+    def apply(self, pks: Sequence[PrimaryKey], sequences: Sequence[int], write: Callable[[], None]) -> None:
         """Calls ``write``, which writes these primary keys to the memtable, and marks their older rows as dead."""
         with self._lock:
             *earlier, current = self._memtables
@@ -127,7 +128,7 @@ class CollectionRows:
         """How many rows are live."""
         return sum(int(view.live.sum()) for view in self.views())
 
-    def readers(self, pks: Iterable[Any]) -> list[Callable[[], Record]]:
+    def readers(self, pks: Iterable[PrimaryKey]) -> list[Callable[[], Record]]:
         """For each primary key that has a live row, a function that reads it."""
         readers: list[Callable[[], Record]] = []
         with self._lock:
@@ -142,7 +143,7 @@ class CollectionRows:
 class SegmentRows:
     """A segment of the library, and which of its rows are live. A row that died stays dead."""
 
-    def __init__(self, segment: Any, schema: Any) -> None:
+    def __init__(self, segment: Segment, schema: CollectionSchema) -> None:
         self.segment = segment
         self.live = np.ones(segment.num_rows, dtype=bool)
         self._dense = {name: SegmentVectors(segment.vector_data(name)[0]).quantized() for name in vector_fields(schema)}
@@ -152,13 +153,13 @@ class SegmentRows:
         self._masks: dict[object, Bools] = {}
         self._masks_lock = threading.Lock()
 
-    def mark_dead(self, pk: Any, newer: int) -> None:
+    def mark_dead(self, pk: PrimaryKey, newer: int) -> None:
         """Marks the row of the primary key as dead if it is older than the sequence number."""
         row = self.segment.pk_to_row.get(pk)
         if row is not None and self.segment.seqs[row] < newer:
             self.live[row] = False
 
-    def reader(self, pk: Any) -> Callable[[], Record] | None:
+    def reader(self, pk: PrimaryKey) -> Callable[[], Record] | None:
         """A function that reads the live row of a primary key."""
         row = self.segment.find_row(pk)
         return partial(self.segment.row_to_dict, row) if row is not None and self.live[row] else None
@@ -182,7 +183,7 @@ class SegmentRows:
 class UnflushedRows:
     """The rows of a memtable, followed batch by batch. Rows that were overwritten stay in the arrays, dead."""
 
-    def __init__(self, memtable: Memtable, schema: Any) -> None:
+    def __init__(self, memtable: Memtable, schema: CollectionSchema) -> None:
         self.memtable = memtable
         self.live = np.zeros(0, dtype=bool)
         self._schema = schema
@@ -191,13 +192,13 @@ class UnflushedRows:
         self._vectors: dict[str, list[SegmentVectors]] = {name: [] for name in vector_fields(schema)}
         self._entries: dict[str, list[Entries]] = {name: [] for name in word_fields(schema)}
         self._rows: pa.Table | None = None
-        self._row_of: dict[Any, int] = {}
+        self._row_of: dict[PrimaryKey, int] = {}
         self._masks: dict[object, Bools] = {}
         self._masks_lock = threading.Lock()
         memtable.replace_table_builder(self._data_table)
         self.follow(memtable.keys)
 
-    def follow(self, pks: Iterable[Any]) -> None:
+    def follow(self, pks: Iterable[PrimaryKey]) -> None:
         """Takes over what has just been written to the memtable of these primary keys."""
         for batch in self.memtable.batches[len(self._starts) :]:
             self._append(batch)
@@ -209,14 +210,14 @@ class UnflushedRows:
                 self._row_of[pk] = row = self._starts[batch_number] + row_in_batch
                 self.live[row] = True
 
-    def mark_dead(self, pks: Iterable[Any]) -> None:
+    def mark_dead(self, pks: Iterable[PrimaryKey]) -> None:
         """Marks the rows of these primary keys as dead."""
         for pk in pks:
             row = self._row_of.pop(pk, None)
             if row is not None:
                 self.live[row] = False
 
-    def reader(self, pk: Any) -> Callable[[], Record] | None:
+    def reader(self, pk: PrimaryKey) -> Callable[[], Record] | None:
         """A function that reads the live row of a primary key."""
         row = self._row_of.get(pk)
         if row is None:
@@ -280,6 +281,6 @@ def _cache(masks: dict[object, Bools], key: object, mask: Bools) -> None:
     masks[key] = mask
 
 
-def vector_fields(schema: Any) -> list[str]:
+def vector_fields(schema: CollectionSchema) -> list[str]:
     """The names of the fields that hold a dense vector in each row."""
     return [field.name for field in schema.fields if field.dtype == DataType.FLOAT_VECTOR and not field.nullable]

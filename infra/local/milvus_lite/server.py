@@ -13,11 +13,11 @@ from concurrent import futures
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import grpc
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
+from milvus_lite.engine.collection import Collection
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import milvus_pb2_grpc
 from threadpoolctl import threadpool_limits
@@ -61,7 +61,7 @@ class Database(MilvusLite):  # type: ignore[misc] # the library is untyped
         self._opening = threading.RLock()
         super().__init__(data_dir)
 
-    def get_collection(self, *args: Any, **options: Any) -> Any:
+    def get_collection(self, *args: object, **options: object) -> Collection:
         """The open collection of a name."""
         with self._opening:
             return super().get_collection(*args, **options)
@@ -77,9 +77,9 @@ class SingleWriterServicer(MilvusServicer):  # type: ignore[misc] # the library 
             setattr(self, name, _locked(writing, getattr(self, name)))
 
 
-def _locked(lock: threading.Lock, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _locked(lock: threading.Lock, method: Callable[[object, object], object]) -> Callable[[object, object], object]:
     @wraps(method)
-    def run(request: Any, context: Any) -> Any:
+    def run(request: object, context: object) -> object:
         with lock:
             return method(request, context)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from milvus_lite.schema.types import FunctionType
+from milvus_lite.schema.types import CollectionSchema, FunctionType
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -59,7 +59,7 @@ class UnsortedWords:
         return self._rows[found], self._counts[found]
 
 
-def word_fields(schema: Any) -> dict[str, str]:
+def word_fields(schema: CollectionSchema) -> dict[str, str]:
     """The fields of word counts, each with the text field from which the library makes it."""
     bm25 = [each for each in schema.functions or () if each.function_type == FunctionType.BM25]
     return {each.output_field_names[0]: each.input_field_names[0] for each in bm25}
