@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.local.free_port import free_port
 from infra.local.milvus_lite import program as milvus
-from infra.local.ports import free_port
 
 DIMENSION = 384
 WORDS = 30_000

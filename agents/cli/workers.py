@@ -73,7 +73,7 @@ def _set_up(settings: Settings) -> None:
 def _run_several(settings: Settings, agents: Sequence[str]) -> int:
     from agents.cli.signals import Stopped, stoppable
     from infra.local.locks import try_lock
-    from infra.local.programs import SHARED, WorkerProcess, agent_program
+    from infra.local.programs import PRELOADED, WorkerProcess, agent_program
     from infra.local.stack import stop_seconds
     from infra.local.supervisor import Supervisor
 
@@ -92,7 +92,7 @@ def _run_several(settings: Settings, agents: Sequence[str]) -> int:
     with stoppable():
         try:
             supervisor.launch(programs, lock)
-            supervisor.preload(SHARED)
+            supervisor.preload(PRELOADED)
             for program in programs:
                 supervisor.start(program)
                 note(f"started {program.name}, which logs to {supervisor.log(program.name)}")

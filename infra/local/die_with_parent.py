@@ -1,9 +1,12 @@
-"""Ties a process to whoever started it, then becomes it: ``die_with_parent.py SIGNAL PIDFILE COMMAND…``.
+"""Starts a command that dies with its parent: ``die_with_parent.py SIGNAL PIDFILE COMMAND…``.
 
-The kernel sends SIGNAL when the parent dies, however it dies, so that a killed supervisor leaves nothing behind. The
-process id is written into PIDFILE, which stays locked for as long as the process lives: a locked file is a living
-process of ours, whatever has become of process ids meanwhile. Run as a script and without any import of ours, because
-it runs before every process of the stack.
+The kernel sends SIGNAL to the process when its parent dies, also after a SIGKILL. Without this parent-death signal a
+killed supervisor would leave brokers and workers behind that hold ports and files, and nobody would be left to stop
+them. It exists on Linux only; elsewhere the next start ends what was left.
+
+The process id is written into PIDFILE, which stays locked while the process lives. A locked file therefore means that
+the process still runs, even if its id has been used again. This file runs as a script before every process of the
+stack, so it imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -17,60 +20,58 @@ from pathlib import Path
 from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
-PARENT = "EVERLEARN_TETHER"
-"""The id of the tethered process, for those that it starts to compare their parent with."""
+PARENT = "EVERLEARN_PARENT_PID"
+"""The environment variable that tells a process the id of its parent."""
+LAUNCHER = [sys.executable, "-I", "-S", __file__]
 
 
-class Tether(NamedTuple):
-    """``death``: the signal that the process gets when its parent dies."""
+class BoundCommand(NamedTuple):
+    """A command whose process gets a signal when its parent dies."""
 
-    death: int
+    death_signal: int
     pid_file: str
     command: list[str]
 
+    def bind(self) -> int:
+        """Binds this process to its parent and returns the descriptor of the locked pid file."""
+        set_death_signal(self.death_signal)
+        parent = os.environ.get(PARENT)
+        if parent is not None and os.getppid() != int(parent):
+            os._exit(1)  # the parent died before the signal was set
+        # Never closed: the lock shows that the process lives.
+        descriptor = os.open(self.pid_file, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        os.environ[PARENT] = str(os.getpid())
+        return descriptor
 
-def tethered(command: list[str], death: signal.Signals, pid_file: Path) -> list[str]:
-    """The command line that runs ``command`` so that it gets ``death`` when the process that starts it dies."""
-    return [*_BEFORE, str(int(death)), str(pid_file), *command]
+
+def bound_command(command: list[str], death_signal: signal.Signals, pid_file: Path) -> list[str]:
+    """The command line that runs ``command`` and sends it ``death_signal`` when the process that starts it dies."""
+    return [*LAUNCHER, str(int(death_signal)), str(pid_file), *command]
 
 
-def untethered(arguments: list[str]) -> Tether | None:
-    """What a command line of ``tethered`` was made of; None for any other."""
-    if arguments[: len(_BEFORE)] != _BEFORE:
+def parse_bound_command(arguments: list[str]) -> BoundCommand | None:
+    """Reads a command line of ``bound_command``; None for any other."""
+    if arguments[: len(LAUNCHER)] != LAUNCHER:
         return None
-    death, pid_file, *command = arguments[len(_BEFORE) :]
-    return Tether(int(death), pid_file, command)
+    death_signal, pid_file, *command = arguments[len(LAUNCHER) :]
+    return BoundCommand(int(death_signal), pid_file, command)
 
 
-def tie(death: int) -> None:
-    """Asks the kernel for a signal on the parent's death, 0 for none; nothing happens on systems other than Linux."""
+def set_death_signal(number: int) -> None:
+    """Asks the kernel for a signal when the parent dies, 0 for none. Does nothing on systems other than Linux."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death)
-
-
-def bind(tether: Tether) -> int:
-    """Ties this process and writes its id into the locked file, whose descriptor it gives; its children know it."""
-    tie(tether.death)
-    parent = os.environ.get(PARENT)
-    if parent is not None and os.getppid() != int(parent):
-        os._exit(1)  # the parent died before the tie was made
-    # Not closed while the process lives: the lock is the sign of it.
-    descriptor = os.open(tether.pid_file, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
-    os.environ[PARENT] = str(os.getpid())
-    return descriptor
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
 
 
 def main(arguments: list[str]) -> None:
-    """Becomes the command."""
-    tether = Tether(int(arguments[0]), arguments[1], arguments[2:])
-    os.set_inheritable(bind(tether), True)  # by what this process becomes, and by nothing else
-    os.execvpe(tether.command[0], tether.command, os.environ)
+    """Binds this process to its parent and replaces it by the command."""
+    bound = BoundCommand(int(arguments[0]), arguments[1], arguments[2:])
+    os.set_inheritable(bound.bind(), True)
+    os.execvpe(bound.command[0], bound.command, os.environ)
 
-
-_BEFORE = [sys.executable, "-I", "-S", __file__]
 
 if __name__ == "__main__":
     main(sys.argv[1:])

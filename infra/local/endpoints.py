@@ -1,4 +1,4 @@
-"""Where the embedded parts of a home are, told by whoever started them to every other process."""
+"""Records where the embedded Kafka and Milvus of a home listen, so that every other process finds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.errors import Unavailable
 
 
 def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
-    """Tells every other process of this home where the embedded parts are."""
+    """Writes the addresses of the embedded parts for the other processes of this home."""
     endpoints = {}
     if "kafka" in ports:
         endpoints["kafka"] = f"127.0.0.1:{ports['kafka']}"
@@ -25,7 +25,7 @@ def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
 
 
 def read_endpoints(settings: Settings) -> dict[str, str]:
-    """Where the parts are, embedded or configured; without those that are embedded and do not run."""
+    """The addresses of Kafka and Milvus, embedded or configured, without those that are embedded and do not run."""
     found = {}
     for name, ask in (("kafka", settings.kafka_bootstrap), ("milvus", settings.milvus_uri)):
         with contextlib.suppress(Unavailable):
@@ -34,4 +34,5 @@ def read_endpoints(settings: Settings) -> dict[str, str]:
 
 
 def forget_endpoints(settings: Settings) -> None:
+    """Removes the addresses: nothing embedded runs."""
     (settings.run_folder / "endpoints.json").unlink(missing_ok=True)

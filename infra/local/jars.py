@@ -1,4 +1,4 @@
-"""Fetches Kafka's Java archives by their Maven coordinates, once, so that no one has to install Kafka."""
+"""Downloads Kafka's jars from Maven Central once, so that nobody has to install Kafka."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-
 """slf4j-simple writes the broker's log to its standard output, where the supervisor collects it."""
 
 JARS_DIGEST = "2dc289ad803b1278e1a75602559263b7b1c23da25af19f57cde1bc70e1b460d2"
-"""SHA-256 over the names and SHA-256 sums of all jars, so that nobody can slip in another one."""
+"""SHA-256 over the names and SHA-256 sums of all jars, which protects against a changed or added one."""
 
 Progress = Callable[[float, str], None]
-"""Told how far something long has come: a share from 0 to 1, and what is being done."""
+"""Called during long work with the share that is done, from 0 to 1, and what is being done."""
 
 
 def silent(done: float, text: str) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 def jars(cache: Path) -> list[Path]:
-    """The archives in a cache, sorted; empty while they have not been fetched."""
+    """The jars in a cache, sorted; empty before ``fetch_jars``."""
     return sorted(_folder(cache).glob("*.jar"))
 
 
 def fetch_jars(cache: Path, progress: Progress = silent) -> list[Path]:
-    """All archives that the broker needs, sorted; downloads what ``cache`` lacks (45 files, 43 MB).
+    """All jars that the broker needs, sorted. Downloads them if ``cache`` has none (45 files, 43 MB).
 
     Two processes may do this at once. Raises Unavailable when Maven's repository cannot be reached or sends
     something else, ConfigurationError when the cache cannot be written.
@@ -47,7 +47,7 @@ def fetch_jars(cache: Path, progress: Progress = silent) -> list[Path]:
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over names and contents, whatever the order."""
+    """SHA-256 over names and contents; the order does not matter."""
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda each: each.name):
         total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -59,7 +59,7 @@ def _folder(cache: Path) -> Path:
 
 
 def _download(cache: Path, progress: Progress) -> None:
-    # Everything happens in a folder of its own that is renamed at the end: a half-done download is never used.
+    # The download goes to a temporary folder that is renamed at the end, so an incomplete one is never used.
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=cache) as staging:
         folder = Path(staging) / "jars"
         folder.mkdir()
@@ -67,7 +67,7 @@ def _download(cache: Path, progress: Progress) -> None:
             for path in _resolve(Path(staging) / "maven", progress):
                 shutil.move(path, folder / path.name)
         except OSError as error:
-            # requests' own exceptions are OSErrors too, but those were handled in _resolve.
+            # The exceptions of requests are OSErrors too; _resolve has handled those.
             raise ConfigurationError(f"{cache} cannot be written: {error.strerror or error}") from error
         if digest(folder.iterdir()) != JARS_DIGEST:
             raise Unavailable("Kafka's jars arrived damaged or changed: check the network and run it again")

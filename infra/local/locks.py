@@ -1,4 +1,4 @@
-"""File locks, which the kernel lets go of when their holder dies, however it dies."""
+"""File locks. The kernel releases them when their holder dies, also after a SIGKILL."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from schemas.errors import ConfigurationError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits for the lock, creating its folder where needed; raises ConfigurationError when that cannot be written."""
+    """Waits for the lock, and makes its folder if needed; raises ConfigurationError when that cannot be written."""
     with _open(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def try_lock(path: Path) -> IO[str] | None:
-    """The open file that holds the lock until it is closed, or None when another process holds it."""
+    """Takes the lock and returns the open file that holds it until it is closed; None when another process holds it."""
     file = _open(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The processes of the embedded stack as programs of its supervisor, and what their start has to know of them."""
+"""Describes the processes of the embedded stack as programs of supervisord."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from infra.local.supervisord_conf import SERVICES, Program
 from infra.settings import Settings
 
-SHARED = ("agents.cli.stack", "agents.delivery.lifecycle", "agents.wiring.platform", "agents.wiring.run")
-"""What all workers import, and that starts no thread."""
+PRELOADED = ("agents.cli.stack", "agents.delivery.lifecycle", "agents.wiring.platform", "agents.wiring.run")
+"""Modules that all workers import and that start no thread, for ``Supervisor.preload``."""
 SLOWEST = "answerer"
-"""It loads a model of language: started first, it is ready with the others."""
+"""It loads a language model. It is started first, so that it is ready with the others."""
 NEED_REGISTRY = frozenset({"trainer", "validator", "promoter", "quantizer"})
+"""Agents that are started once the registry's tables exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerProcess:
-    """A process of an agent to start. ``name`` is its own, in the fleet and in its consumer group."""
+    """A process of an agent to start. Its name is unique in the fleet and in its consumer group."""
 
     agent: str
     name: str
@@ -46,7 +47,7 @@ def agent_program(settings: Settings, worker: WorkerProcess) -> Program:
 
 def service_program(name: str, command: list[str]) -> Program:
     """The program of Kafka or Milvus."""
-    # A service closes its files on SIGTERM, also when the supervisor was killed.
+    # When supervisord dies, a service gets SIGTERM rather than SIGKILL, so that it closes its files.
     return Program(
-        name=name, command=command, group=SERVICES, stop_seconds=20.0, settled_seconds=5.0, death=signal.SIGTERM
+        name=name, command=command, group=SERVICES, stop_seconds=20.0, stable_seconds=5.0, death_signal=signal.SIGTERM
     )

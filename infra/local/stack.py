@@ -1,8 +1,9 @@
-"""The embedded stack of a home folder: which processes it has, in which order they start, and when it is ready."""
+"""Starts and stops the embedded stack of a home folder: Kafka, Milvus and the agents, in their order."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,12 @@ from typing import IO
 from infra.kafka import KafkaClientConfig, create_topics
 from infra.kafka.fleet import Fleet, alive, silence_bound
 from infra.local import kafka
-from infra.local.disk_space import require_space
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
+from infra.local.free_port import claim_port, free_port
 from infra.local.jars import Progress
 from infra.local.locks import try_lock
 from infra.local.milvus_lite import program as milvus
-from infra.local.ports import claim_port, free_port
-from infra.local.programs import NEED_REGISTRY, SHARED, SLOWEST, WorkerProcess, agent_program, service_program
+from infra.local.programs import NEED_REGISTRY, PRELOADED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import Program
 from infra.policies import EMBEDDED
@@ -32,31 +32,33 @@ MILVUS_PORT = 19530
 SERVICE_SECONDS = 90.0
 READY_SECONDS = 300.0
 CHECK_SECONDS = 0.5
-"""Between two looks at what has died; each takes supervisord's time and ours, while all that starts wants it."""
+"""Between two checks for dead processes. Each check takes time from the processes that are starting."""
 DEATHS = 2
-"""What has died this often while the stack starts will not come up by itself."""
+"""A process that dies more often than this while the stack starts will not come up."""
+NEEDED_MB = 300
+"""What an empty stack writes at its start and soon after, with some reserve; without the models."""
 
 StartStage = Callable[[str], None]
-"""Told when a part of the start is done."""
+"""Called with the name of a part of the stack once it has started."""
 
 
 class DidNotStart(Unavailable):
-    """A process of the stack does not come up."""
+    """A process of the stack does not start."""
 
     def __init__(self, process: str, what: str, last_lines: list[str], log: Path) -> None:
-        said = last_lines[-1].removeprefix("error: ")[:400] if last_lines else "it says nothing"
+        said = last_lines[-1].removeprefix("error: ")[:400] if last_lines else "its log is empty"
         super().__init__(f"{process} {what}: {said} (see {log})")
         self.process = process
         self.last_lines = last_lines
 
 
 def stop_seconds(settings: Settings) -> float:
-    """How long everything may take to stop, agents first and services after them."""
+    """How long everything may take to stop: the agents, then the services."""
     return settings.worker.shutdown_seconds + 5.0 + 20.0 + 10.0
 
 
 class Stack:
-    """The processes of one home folder. ``start`` then ``wait`` or ``release``; ``stop`` whatever happened."""
+    """The processes of one home folder. Call ``prepare``, ``start`` and ``await_agents``; in any case ``stop``."""
 
     def __init__(self, settings: Settings, workers: Sequence[WorkerProcess]) -> None:
         self.settings = settings
@@ -66,9 +68,9 @@ class Stack:
         self._claims: list[IO[str]] = []
 
     def claim(self) -> IO[str]:
-        """The lock that one stack of a home holds; raises ConfigurationError when another one has it."""
+        """Takes the lock of the home's only stack. Raises ConfigurationError when another stack holds it."""
         for _ in range(5):
-            # Somebody who only asks whether a stack runs holds the lock for a moment.
+            # A process that asks whether a stack runs holds the lock for a moment.
             if (lock := try_lock(self.settings.run_folder / "lock")) is not None:
                 return lock
             time.sleep(0.02)
@@ -77,7 +79,7 @@ class Stack:
         )
 
     def prepare(self, progress: Progress) -> None:
-        """Fetches and converts what is made once: Kafka's jars, the base model and the embedding model."""
+        """Downloads Kafka's jars and converts the base model and the embedding model, once."""
         require_space(self.settings.home)
         if self.settings.kafka.bootstrap_servers == EMBEDDED:
             kafka.prepare(kafka_cache(self.settings), progress)
@@ -88,18 +90,18 @@ class Stack:
         embedder.prepare(self.settings, progress)
 
     def start(self, lock: IO[str], stage: StartStage) -> None:
-        """Starts everything; returns when the agents have been started. Raises Unavailable with the reason."""
+        """Starts everything, and returns when the agents' processes run. Raises Unavailable with the reason."""
         forget_endpoints(self.settings)
         services, ports = self._services()
         agents = {worker: agent_program(self.settings, worker) for worker in self.workers}
         self.supervisor.launch([*services.values(), *agents.values()], lock, self._claims)
         for program in services.values():
             self.supervisor.start(program)
-        self.supervisor.preload(SHARED)
-        # MLflow takes seconds to make its tables the first time: Kafka comes up meanwhile.
+        self.supervisor.preload(PRELOADED)
+        # MLflow takes seconds to create its tables the first time. Kafka starts meanwhile.
         beside = ThreadPoolExecutor(1, "registry")
         registry = beside.submit(prepare_registry, self.settings)
-        beside.shutdown(wait=False)  # a failure of anything else does not wait for it
+        beside.shutdown(wait=False)  # an error elsewhere is raised at once
         from infra.sql.migrate import migrate
 
         migrate(self.settings.sql_url())
@@ -109,7 +111,7 @@ class Stack:
         create_topics(self._kafka(ports))
         stage("Kafka")
         write_endpoints(self.settings, ports)
-        # Milvus may still be loading: an agent that needs it waits for it.
+        # Milvus may still be loading. An agent that needs it waits for it.
         for worker in sorted(self.workers, key=lambda each: each.agent != SLOWEST):
             if worker.agent not in NEED_REGISTRY:
                 self.supervisor.start(agents[worker])
@@ -127,8 +129,8 @@ class Stack:
             stage("Milvus")
 
     def await_agents(self, stage: StartStage) -> None:
-        """Returns when all workers are ready at the same time; one that was, and has fallen silent since, is not."""
-        wanted, told = {worker.name for worker in self.workers}, set[str]()
+        """Returns when all workers are ready at the same time. A worker whose reports have stopped is not ready."""
+        wanted, announced = {worker.name for worker in self.workers}, set[str]()
         silence = silence_bound(self.settings.worker.heartbeat_seconds)
         deadline = time.monotonic() + READY_SECONDS
         with ExitStack() as opened, self._watched({*wanted, "kafka", "milvus"}) as check:
@@ -137,7 +139,7 @@ class Stack:
                 try:
                     fleet = fleet or opened.enter_context(Fleet(KafkaClientConfig.from_settings(self.settings)))
                     known = fleet.reports(wait_seconds=0.2)
-                except Unavailable:  # it has more to do than to answer: while it lives, and there is time, all is well
+                except Unavailable:  # Kafka is busy; ``check`` notices when it has died
                     known = {}
                 reports = alive(known, now=datetime.now(UTC), silence=silence / 2)
                 ready = {
@@ -145,9 +147,9 @@ class Stack:
                     for name, report in reports.items()
                     if name in wanted and report.time >= self._began and report.worker.state == "ready"
                 }
-                for name in sorted(ready - told):
+                for name in sorted(ready - announced):
                     stage(name)
-                told |= ready
+                announced |= ready
                 if ready == wanted:
                     return
                 check()
@@ -155,7 +157,7 @@ class Stack:
                     raise self._failure(min(wanted - ready), f"is not ready after {READY_SECONDS:.0f} s")
 
     def stop(self) -> None:
-        """Stops everything that runs; harmless when nothing does."""
+        """Stops everything that runs. Does nothing when nothing runs."""
         self.supervisor.stop(stop_seconds(self.settings))
         forget_endpoints(self.settings)
 
@@ -198,8 +200,8 @@ class Stack:
 
     @contextmanager
     def _watched(self, names: set[str]) -> Iterator[Callable[[], None]]:
-        """A check that raises once one of those processes has died too often, or any was configured wrongly."""
-        lives: dict[str, set[int]] = {}
+        """A check that raises when one of these processes died too often, or any process is configured wrongly."""
+        seen: dict[str, set[int]] = {}
         due = 0.0
 
         def check() -> None:
@@ -212,8 +214,8 @@ class Stack:
                     raise self._failure(name, "is configured wrongly")
             for process in self.supervisor.processes():
                 if process.name in names and process.pid is not None:
-                    lives.setdefault(process.name, set()).add(process.pid)
-                    if len(lives[process.name]) > DEATHS:
+                    seen.setdefault(process.name, set()).add(process.pid)
+                    if len(seen[process.name]) > DEATHS:
                         raise self._failure(process.name, "does not come up")
 
         yield check
@@ -222,17 +224,27 @@ class Stack:
         return DidNotStart(name, what, self.supervisor.last_lines(name), self.supervisor.log(name))
 
     def endpoints(self) -> dict[str, str]:
-        """Where Kafka and Milvus are."""
+        """The addresses of Kafka and Milvus."""
         return read_endpoints(self.settings)
 
 
 def prepare_registry(settings: Settings) -> None:
-    """Creates the registry's tables; quick when they are there. Raises Unavailable or ConfigurationError."""
+    """Creates the registry's tables unless they exist. Raises Unavailable or ConfigurationError."""
     from infra.registry.mlflow import MlflowRegistry
 
     MlflowRegistry(settings.registry_url(), settings.registry_folder).prepare()
 
 
+def require_space(folder: Path, needed_mb: int = NEEDED_MB) -> None:
+    """Raises ConfigurationError when the disk is nearly full: Kafka and SQLite would fail without saying why."""
+    free_mb = shutil.disk_usage(folder).free // (1024 * 1024)
+    if free_mb < needed_mb:
+        raise ConfigurationError(
+            f"the disk of {folder} has {free_mb} MB left and the stack needs {needed_mb}: "
+            "make room, or choose another folder with --home"
+        )
+
+
 def kafka_cache(settings: Settings) -> Path:
-    """Where Kafka's jars are kept: beside the models, because several homes may share those."""
+    """The folder of Kafka's jars, beside the models, because several homes may share both."""
     return settings.models_folder / "kafka"

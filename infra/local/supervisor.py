@@ -1,7 +1,7 @@
-"""Keeps the stack's processes running with supervisord: one after another started, restarted when they die, stopped.
+"""Starts supervisord and controls it: starts programs, lists them, and stops everything.
 
-supervisord is told what to do over a socket; this module writes its configuration and speaks to it. A lock that
-supervisord holds for as long as it lives tells whether there is one.
+supervisord restarts the programs that die. This module talks to it over its socket. supervisord holds the lock of its
+folder while it lives, so the lock tells whether it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO, Any
 from xmlrpc.client import Error as RemoteError
 from xmlrpc.client import ServerProxy
 
-from infra.local.die_with_parent import PARENT, tethered
+from infra.local.die_with_parent import PARENT, bound_command
 from infra.local.locks import try_lock
 from infra.local.supervisord_conf import CONFIGURATION, Program, socket_path, write_configuration
 from schemas.errors import ConfigurationError, Unavailable
@@ -36,7 +36,7 @@ class Process:
     group: str
     pid: int | None
     state: str
-    """STOPPED, STARTING, RUNNING, BACKOFF (died soon, waits to be started again), STOPPING, EXITED or FATAL."""
+    """STOPPED, STARTING, RUNNING, BACKOFF (died early, waits to be restarted), STOPPING, EXITED or FATAL."""
 
 
 class Supervisor:
@@ -48,7 +48,7 @@ class Supervisor:
 
     @property
     def running(self) -> bool:
-        """Whether a supervisord lives; one that was killed does not count, whatever files it left."""
+        """Whether supervisord lives, whatever files an earlier one has left."""
         if not (self.folder / "lock").exists():
             return False
         lock = try_lock(self.folder / "lock")
@@ -58,11 +58,11 @@ class Supervisor:
         return False
 
     def launch(self, programs: Sequence[Program], lock: IO[str], claims: Sequence[IO[str]] = ()) -> None:
-        """Starts supervisord, and no program yet; it ends when this process ends, until ``release``.
+        """Starts supervisord without any program. Until ``release`` it ends when this process ends.
 
-        ``lock`` is what ``try_lock(folder / "lock")`` gave. supervisord inherits it, and here it is closed: were it
-        held here too, a supervisord that was killed would seem alive. So it is with ``claims``, the locks of what its
-        programs need for themselves as long as it lives.
+        ``lock`` is the result of ``try_lock(folder / "lock")``, and ``claims`` are locks on what the programs need for
+        themselves, such as ports. supervisord inherits them, and they are closed here: if this process held them too,
+        a supervisord that was killed would seem to live.
         """
         with contextlib.ExitStack() as locks:
             for each in (lock, *claims):
@@ -73,16 +73,16 @@ class Supervisor:
         self._await_answer()
 
     def _spawn(self, locks: Sequence[IO[str]]) -> None:
-        arguments = [sys.executable, "-m", "supervisor.supervisord", "-c", CONFIGURATION]
+        arguments = [sys.executable, "-m", "infra.local.supervisord", "-c", CONFIGURATION]
         with (self.folder / "logs" / "supervisord-output.log").open("wb") as output:
             self._process = subprocess.Popen(
-                tethered(arguments, signal.SIGTERM, self.folder / "supervisord.pid"),
+                bound_command(arguments, signal.SIGTERM, self.folder / "supervisord.pid"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 pass_fds=[each.fileno() for each in locks],
-                # A session of its own: Ctrl-C and a closed terminal are for us to handle, in our order.
+                # A session of its own: Ctrl-C and a closed terminal then reach only us, and we stop it in order.
                 start_new_session=True,
                 env={**os.environ, PARENT: str(os.getpid())},
             )
@@ -95,22 +95,22 @@ class Supervisor:
                 return
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 2))
-                raise Unavailable(f"supervisord does not start: {said or 'it says nothing'}")
+                raise Unavailable(f"supervisord does not start: {said or 'its log is empty'}")
             time.sleep(0.02)
 
     def start(self, program: Program) -> None:
-        """Starts a program; from now on it is started again whenever it dies."""
+        """Starts a program, which supervisord restarts whenever it dies."""
         self._call("supervisor.startProcess", program.address, False)
 
     def preload(self, modules: Sequence[str]) -> bool:
-        """Imports modules once for all programs ``python -m PACKAGE`` of their packages: these start warm from now on.
+        """Imports modules in supervisord, which from now on forks ``python -m PACKAGE`` of their packages from itself.
 
-        False where that is not safe; they start as any other program then.
+        Returns False where that is not safe; such programs are then executed like any other.
         """
         return bool(self._call("everlearn.preload", list(modules)))
 
     def release(self) -> None:
-        """Lets supervisord live on when this process ends."""
+        """Lets supervisord live when this process ends."""
         self._call("everlearn.release")
 
     def processes(self) -> list[Process]:
@@ -126,14 +126,14 @@ class Supervisor:
         ]
 
     def exit_codes(self) -> dict[str, int]:
-        """The exit code of each program's last death, also when it lives again; -1 for a signal. Raises Unavailable."""
+        """The exit code of each program's last death, even if it runs again; -1 for a signal. Raises Unavailable."""
         codes: dict[str, int] = self._call("everlearn.exit_codes")
         return codes
 
     def stop(self, timeout_seconds: float) -> None:
-        """Stops all programs, group after group, and supervisord; returns when nothing is left.
+        """Stops all programs, agents first, and supervisord. Returns when no process is left.
 
-        What has not ended in time is killed. Harmless when nothing runs.
+        Kills what has not ended in time. Does nothing when nothing runs.
         """
         with contextlib.suppress(Unavailable):
             self._call("supervisor.shutdown")
@@ -149,7 +149,7 @@ class Supervisor:
         self._end_leftovers()
 
     def wait(self) -> int:
-        """Blocks until supervisord has ended; its exit code."""
+        """Blocks until supervisord has ended, and returns its exit code."""
         if self._process is None:
             raise ConfigurationError("only the process that launched supervisord can wait for it")
         return self._process.wait()
@@ -161,11 +161,11 @@ class Supervisor:
     def log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: object) -> Any:
         path = socket_path(self.folder)
         if not path.exists():
-            raise Unavailable(self._absence())
-        # The library's transport for Unix sockets; imported here because few commands need it.
+            raise Unavailable(self._reason())
+        # Imported here because few commands need it.
         from supervisor.xmlrpc import SupervisorTransport
 
         transport = SupervisorTransport(None, None, serverurl=f"unix://{path}")
@@ -176,18 +176,19 @@ class Supervisor:
                 call = getattr(call, part)
             return call(*arguments)
         except (OSError, RemoteError) as error:
-            raise Unavailable(f"supervisord in {self.folder} does not answer ({error}): {self._absence()}") from error
+            raise Unavailable(f"supervisord in {self.folder} does not answer ({error}): {self._reason()}") from error
         finally:
             transport.close()
 
-    def _absence(self) -> str:
+    def _reason(self) -> str:
+        """Why supervisord does not answer, and what to do."""
         if self._process is not None and self._process.poll() is not None:
             said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 1)) or "it was killed"
             return f"supervisord has ended ({said}): start again with 'everlearn up'"
         return f"no supervisord runs in {self.folder}: start it with 'everlearn up'"
 
     def _end_leftovers(self, patience_seconds: float = 8.0) -> None:
-        """Waits for what a killed supervisord's processes still do, such as Kafka closing its files; then kills."""
+        """Waits for processes that outlived a killed supervisord, for example to close files, and then kills them."""
         deadline = time.monotonic() + patience_seconds
         files = sorted(self.folder.glob("*.pid"))
         while living := [each for each in files if _lives(each)]:

@@ -1,112 +1,137 @@
-"""What Everlearn adds to supervisord: exit codes that are kept, the tie to its starter cut, workers that start warm.
+"""Runs supervisord with two additions: it keeps the programs' exit codes, and it forks workers with imports done.
 
-A worker's imports take longer than all else that it does to start. The modules that all have in common are imported
-once, here, and a worker is forked from them; what it shares with the others stays in memory once.
+A worker spends most of its start on imports. supervisord therefore imports the modules that all workers need once
+(``preload``) and acts as a fork server: a worker is forked from it instead of being executed. The workers also share
+the memory of these modules. ``multiprocessing.forkserver`` does not fit here: its processes are children of its own
+server, so supervisord could neither wait for them nor stop them, except through one more process for each worker that
+passes on signals and the exit code.
+
+Started by ``infra.local.supervisor`` as ``python -m infra.local.supervisord -c FILE``.
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import runpy
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from infra.local.die_with_parent import Tether, bind, tie, untethered
+from supervisor.options import ServerOptions, decode_wait_status
+from supervisor.supervisord import Supervisor, go
+
+from infra.local.die_with_parent import BoundCommand, parse_bound_command, set_death_signal
+
+HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)
+"""The signals that supervisord handles, besides SIGINT."""
 
 
-class Keeper:
-    """Called over supervisord's socket as ``everlearn.*``."""
+class Options(ServerOptions):  # type: ignore[misc] # the library is untyped
+    """supervisord's options, which are also its interface to the operating system: waiting, forking, executing."""
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.exit_codes: dict[str, int] = {}
+        """The exit code of each program's last death, -1 for a signal."""
+        self.preloaded: set[str] = set()
+        """The packages whose programs are forked."""
+
+    def waitpid(self) -> tuple[int | None, int | None]:
+        """Waits for a child as supervisord does, which forgets the exit code when it starts the program again."""
+        pid, status = super().waitpid()
+        if pid and (process := self.pidhistory.get(pid)) is not None:
+            self.exit_codes[process.config.name] = decode_wait_status(status)[0]
+        return pid, status
+
+    def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
+        """Becomes the program; called in the forked child once its standard streams are set up."""
+        bound = parse_bound_command(argv)
+        if bound is not None and bound.command[:2] == [sys.executable, "-m"] and bound.command[2] in self.preloaded:
+            self._run_module(bound, env)
+        super().execve(filename, argv, env)
+
+    def _run_module(self, bound: BoundCommand, environment: dict[str, str]) -> NoReturn:
+        """Runs ``python -m MODULE …`` in this process as a new interpreter would, and ends with its exit code.
+
+        The caller's frames stay alive underneath. No object of supervisord may be closed here: its descriptors are
+        closed already, and their numbers may belong to other files by now.
+        """
+        from setproctitle import setproctitle
+
+        code = 1
+        try:
+            for number in HANDLED_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            # A SIGTERM may have arrived since the fork, while supervisord's handler was still in place.
+            while (received := self.get_signal()) is not None:
+                if received == signal.SIGTERM:
+                    os.kill(os.getpid(), received)
+            setproctitle(" ".join(bound.command))  # for ps; it has to come before the environment changes
+            os.environ.clear()
+            os.environ.update(environment)
+            bound.bind()
+            sys.argv = bound.command[2:]
+            runpy.run_module(bound.command[2], run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            if isinstance(stop.code, str):
+                sys.stderr.write(f"{stop.code}\n")
+        except BaseException:  # noqa: BLE001 - as the interpreter does; supervisord's code must not continue here
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+class Interface:
+    """The methods that supervisord's socket offers as ``everlearn.*``."""
+
+    def __init__(self, options: Options) -> None:
         self._options = options
-        self._codes: dict[str, int] = {}
-        self._warm: set[str] = set()
-        self._wait, options.waitpid = options.waitpid, self._remember
-        self._exec, options.execve = options.execve, self._start
 
     def release(self) -> bool:
-        """From now on supervisord lives on when ``everlearn up`` has ended: the stack is up and detached."""
-        tie(0)
+        """Lets supervisord live on when ``everlearn up`` ends: the stack is up and detached."""
+        set_death_signal(0)
         return True
 
     def exit_codes(self) -> dict[str, int]:
         """The exit code of each program's last death, -1 for a signal; without those that have not died."""
-        return self._codes
+        return self._options.exit_codes
 
     def preload(self, modules: list[str]) -> bool:
-        """Imports modules; programs ``python -m PACKAGE`` of their packages start from them from now on.
+        """Imports modules; from now on ``python -m PACKAGE`` of their packages is forked instead of executed.
 
-        False where that is not safe, and all start cold: a fork takes none of the threads along, and no other system
-        than Linux takes a fork without an exec well.
+        Returns False where forking is not safe, and all programs are executed: after an import has started a thread,
+        which a fork would not copy, and on systems other than Linux.
         """
         for each in modules:
             importlib.import_module(each)
         if sys.platform != "linux" or len(list(Path("/proc/self/task").iterdir())) > 1:
             return False
-        gc.collect()
-        gc.freeze()  # a collection that wrote into what is shared would make it everybody's own
-        self._warm |= {each.partition(".")[0] for each in modules}
+        self._options.preloaded |= {each.partition(".")[0] for each in modules}
         return True
 
-    def _remember(self) -> tuple[int | None, int | None]:
-        """supervisord forgets the code of what dies young or is started again."""
-        from supervisor.options import decode_wait_status
 
-        pid, status = self._wait()
-        if pid and (process := self._options.pidhistory.get(pid)) is not None:
-            self._codes[process.config.name] = decode_wait_status(status)[0]
-        return pid, status
-
-    def _start(self, filename: str, arguments: list[str], environment: dict[str, str]) -> None:
-        """In the forked child, whose descriptors are in place: becomes the program."""
-        tether = untethered(arguments)
-        if tether is not None and tether.command[:2] == [sys.executable, "-m"] and tether.command[2] in self._warm:
-            _become(tether, environment, self._options.get_signal)
-        self._exec(filename, arguments, environment)
+def make_interface(supervisord: Supervisor, **_settings: str) -> Interface:
+    """The factory that supervisord's configuration names."""
+    return Interface(supervisord.options)
 
 
-def make_interface(supervisord: Any, **_settings: str) -> Keeper:
-    """Named in supervisord's configuration."""
-    return Keeper(supervisord.options)
+def main() -> None:
+    """Runs supervisord until it is stopped. Unlike its own ``main`` this one does not start again after SIGHUP."""
+    options = Options()
+    options.realize(sys.argv[1:])
+    options.first, options.test = True, False
+    go(options)
+    options.close_httpservers()
+    options.close_logger()
 
 
-def _become(tether: Tether, environment: dict[str, str], received: Callable[[], int | None]) -> NoReturn:
-    """Runs ``python -m MODULE …`` in this process as a new one would, and ends with it.
-
-    ``received``: the next signal that supervisord's handler took, which is still this process's own.
-
-    Nothing of supervisord's may be collected here: what it had open is closed, and its numbers are free for others.
-    """
-    from setproctitle import setproctitle
-
-    code = 1
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        while (missed := received()) is not None:
-            if missed == signal.SIGTERM:  # told to stop before it could hear it
-                os.kill(os.getpid(), missed)
-        setproctitle(" ".join(tether.command))  # what ps shows; it needs the environment that this process began with
-        os.environ.clear()
-        os.environ.update(environment)
-        bind(tether)
-        sys.argv = tether.command[2:]
-        runpy.run_module(tether.command[2], run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            sys.stderr.write(f"{stop.code}\n")
-    except BaseException:  # noqa: BLE001 - as the interpreter does it: supervisord's code above must not go on
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,7 @@
-"""Writes supervisord's configuration: its INI dialect has traps for paths with spaces, semicolons and percent signs."""
+"""Writes supervisord's configuration file.
+
+Its INI dialect needs care with paths that contain spaces, semicolons or percent signs.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +13,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.die_with_parent import tethered
+from infra.local.die_with_parent import bound_command
 from schemas.errors import ConfigurationError
 
 CONFIGURATION = "supervisord.conf"
 SERVICES = "services"
 AGENTS = "agents"
 LONGEST_SOCKET_PATH = 100
-"""Bytes; the system's bound is 107 or less, and supervisord adds a few characters while it makes the socket."""
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-=:,+@")
+"""In bytes. The system allows 107 or fewer, and supervisord adds a few characters while it creates the socket."""
+_UNQUOTED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-=:,+@")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A process to keep running. Groups are stopped in the reverse of their order: agents before services."""
+    """A process to keep running. Agents are stopped before the services that they use."""
 
     name: str
     command: list[str]
     group: str = AGENTS
     stop_seconds: float = 10.0
     """How long it may take to end after SIGTERM before it is killed."""
-    settled_seconds: float = 10.0
-    """A process that dies younger than this is started again later and later, an older one at once."""
-    death: signal.Signals = signal.SIGKILL
-    """What it gets when supervisord is killed."""
+    stable_seconds: float = 10.0
+    """A process that lived this long is restarted at once. A younger one is restarted after a growing delay."""
+    death_signal: signal.Signals = signal.SIGKILL
+    """The signal that it gets when supervisord dies."""
 
     @property
     def address(self) -> str:
@@ -41,17 +44,17 @@ class Program:
 
 
 def write_configuration(folder: Path, programs: Sequence[Program]) -> None:
-    """Writes the file and makes the folders that it names; raises ConfigurationError when that is impossible."""
+    """Writes the file and makes the folders that it names. Raises ConfigurationError when they cannot be written."""
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        _make_room(socket_path(folder))
+        _prepare_socket(socket_path(folder))
         (folder / CONFIGURATION).write_text(render(folder, programs), encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another --home") from error
 
 
 def socket_path(folder: Path) -> Path:
-    """Where supervisord listens: in its folder, or in the system's temporary one when that path is too long."""
+    """The socket on which supervisord listens: in its folder, or in the temporary folder when that path is too long."""
     path = folder / "supervisor.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
@@ -60,7 +63,7 @@ def socket_path(folder: Path) -> Path:
 
 
 def render(folder: Path, programs: Sequence[Program]) -> str:
-    """The configuration. Paths in it are relative to ``folder``, where supervisord runs."""
+    """The text of the file. Its paths are relative to ``folder``, in which supervisord runs."""
     path = socket_path(folder)
     sections = [
         (
@@ -98,13 +101,13 @@ def render(folder: Path, programs: Sequence[Program]) -> str:
 
 
 def _program(program: Program, folder: Path) -> dict[str, str]:
-    command = tethered(program.command, program.death, folder / f"{program.name}.pid")
+    command = bound_command(program.command, program.death_signal, folder / f"{program.name}.pid")
     return {
         "command": " ".join(_quote(each) for each in command),
         "autostart": "false",
         "autorestart": "true",
-        "startsecs": str(max(1, round(program.settled_seconds))),
-        # Never give up: each failure waits a second longer than the last, and the cause may go away.
+        "startsecs": str(max(1, round(program.stable_seconds))),
+        # Never give up, because the cause may go away. Each restart waits a second longer than the one before.
         "startretries": "1000000",
         "stopwaitsecs": str(max(1, round(program.stop_seconds))),
         "killasgroup": "true",
@@ -116,21 +119,22 @@ def _program(program: Program, folder: Path) -> dict[str, str]:
 
 
 def _quote(argument: str) -> str:
-    """An argument as shlex reads it back, with no space before a ``;`` or ``#``, which would begin a comment."""
+    """Quotes an argument for shlex, with no bare space before a ``;`` or ``#``, which would begin a comment."""
     if "\n" in argument or "\r" in argument:
-        raise ConfigurationError("a path of the stack holds a line break: choose another --home")
+        raise ConfigurationError("a path of the stack contains a line break: choose another --home")
     if not argument:
         return "''"
-    return "".join(each if each in _PLAIN else '"\'"' if each == "'" else f"'{_escape(each)}'" for each in argument)
+    return "".join(each if each in _UNQUOTED else '"\'"' if each == "'" else f"'{_escape(each)}'" for each in argument)
 
 
 def _escape(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _make_room(path: Path) -> None:
+def _prepare_socket(path: Path) -> None:
+    """Removes an old socket, and makes the folder of a socket in the temporary folder."""
     path.unlink(missing_ok=True)
     if path.parent.exists():
         return
-    # In the shared temporary folder nobody else may look in.
+    # The temporary folder is shared with other users, who must not reach the socket.
     path.parent.mkdir(mode=0o700)

@@ -1,9 +1,9 @@
-"""The vectors of rows and an exact search among them, most of it done on a quarter of their bytes.
+"""Searches vectors exactly by cosine similarity, and reads only a quarter of their bytes for most searches.
 
-A product of all vectors with a query is as slow as memory is: 15 to 40 ms at 100,000 x 384. So a scan of 8-bit codes
-finds some hundred rows first (2 ms), whose scores are then worked out from the vectors themselves. How far the score of
-the codes is from that of the vectors has a bound; where a row that was passed over could still be among the best, all
-are worked out.
+Multiplying all vectors with a query is limited by the memory's speed: 15 to 40 ms for 100,000 vectors of 384 numbers.
+A scan of vectors quantized to 8 bits therefore selects some hundred candidates (2 ms), and their exact scores are
+computed from the vectors themselves. The error of a quantized score has a known bound. If a row that was not selected
+could still be among the best, the scores of all rows are computed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-CODED_ROWS = 2048
-"""Fewer are not worth their codes."""
-SCREENED = (512, 4096)
-"""Rows whose scores are worked out after a scan of the codes: at first, and where those are too few to be sure."""
+QUANTIZED_ROWS = 2048
+"""With fewer rows, quantizing saves no time."""
+CANDIDATES = (512, 4096)
+"""How many candidates to select: at first, and again where the first ones leave a doubt."""
 LEVELS = 127
-ROUNDING = 1e-5
+ROUNDING_ERROR = 1e-5
 QUERIES_AT_ONCE = 32
-"""Of one request: beyond, the scores of all rows for all queries would take much memory."""
+"""The scores of all rows for more queries of one request would take too much memory."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -30,105 +30,110 @@ Found = tuple[Floats, NDArray[np.intp]]
 
 
 class SegmentVectors:
-    """Vectors of shape (rows, dimension), searched by cosine similarity. A zero vector is similar to none."""
+    """Vectors of shape (rows, dimension). A zero vector has the similarity 0 to every other."""
 
-    def __init__(self, vectors: Floats, inverse: Floats | None = None) -> None:
+    def __init__(self, vectors: Floats, inverse_norms: Floats | None = None) -> None:
         self.vectors = vectors
-        if inverse is None:
+        if inverse_norms is None:
             lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-            inverse = (1 / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-        self.inverse = inverse
-        self._codes: Any = None
+            inverse_norms = (1 / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+        self.inverse_norms = inverse_norms
+        self._quantized: Any = None
 
     @classmethod
     def joined(cls, parts: Sequence[SegmentVectors]) -> SegmentVectors:
         """The rows of all parts, in their order."""
         if len(parts) == 1:
             return parts[0]
-        return cls(np.concatenate([each.vectors for each in parts]), np.concatenate([each.inverse for each in parts]))
+        return cls(
+            np.concatenate([each.vectors for each in parts]), np.concatenate([each.inverse_norms for each in parts])
+        )
 
-    def coded(self) -> Self:
-        """The same, with codes if they help: for rows that stay as they are."""
-        if len(self.vectors) < CODED_ROWS:
+    def quantized(self) -> Self:
+        """Prepares the quantized scan where it saves time, for vectors that will not change; returns itself."""
+        if len(self.vectors) < QUANTIZED_ROWS:
             return self
         import faiss
 
-        codes = faiss.IndexScalarQuantizer(
+        quantized = faiss.IndexScalarQuantizer(
             self.vectors.shape[1], faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
         )
-        parts = range(0, len(self.vectors), CODED_ROWS)
-        # What all vectors have in common adds the same to each score: left out, the codes are the finer.
-        self._common = np.mean([self._units(start).mean(axis=0) for start in parts], axis=0, dtype=np.float32)
-        self._step = max(float(np.abs(self._units(start) - self._common).max()) for start in parts) / LEVELS or 1.0
-        self._longest = self._away = 0.0
+        parts = range(0, len(self.vectors), QUANTIZED_ROWS)
+        # The mean adds the same to each score. Without it the values are smaller, and the steps between them finer.
+        self._mean = np.mean([self._units(start).mean(axis=0) for start in parts], axis=0, dtype=np.float32)
+        self._step = max(float(np.abs(self._units(start) - self._mean).max()) for start in parts) / LEVELS or 1.0
+        self._max_norm = self._max_error = 0.0
         for start in parts:
-            units = self._units(start) - self._common
+            units = self._units(start) - self._mean
             levels = np.rint(units / np.float32(self._step))
-            self._longest = max(self._longest, _longest(units))
-            self._away = max(self._away, _longest(units - levels * np.float32(self._step)))
-            codes.add(levels)
-        self._codes = codes
+            self._max_norm = max(self._max_norm, _max_norm(units))
+            self._max_error = max(self._max_error, _max_norm(units - levels * np.float32(self._step)))
+            quantized.add(levels)
+        self._quantized = quantized
         return self
 
-    def best(self, queries: Floats, allowed: Bools, k: int) -> list[Found]:
-        """For each query of shape (queries, dimension), at most k of the allowed rows. Raises ValueError."""
+    def best(self, queries: Floats, matching: Bools, k: int) -> list[Found]:
+        """For each query of shape (queries, dimension), at most k of the matching rows. Raises ValueError."""
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             raise ValueError(
                 f"the field's vectors have {self.vectors.shape[1]} numbers each: {queries.shape} do not fit"
             )
-        rows = np.flatnonzero(allowed)
+        rows = np.flatnonzero(matching)
         lengths = np.linalg.norm(queries, axis=1, keepdims=True)
         units = (queries / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-        if self._codes is None or len(rows) <= max(SCREENED[0], 4 * k):
-            return self._all(units, rows, k)
-        return [self._screened(unit, allowed, len(rows), k) or self._all(unit[None], rows, k)[0] for unit in units]
+        if self._quantized is None or len(rows) <= max(CANDIDATES[0], 4 * k):
+            return self._among_all(units, rows, k)
+        return [
+            self.among_candidates(unit, matching, len(rows), k) or self._among_all(unit[None], rows, k)[0]
+            for unit in units
+        ]
 
-    def _all(self, units: Floats, rows: NDArray[np.intp], k: int) -> list[Found]:
+    def _among_all(self, units: Floats, rows: NDArray[np.intp], k: int) -> list[Found]:
         found: list[Found] = []
         for start in range(0, len(units), QUERIES_AT_ONCE):
             block = units[start : start + QUERIES_AT_ONCE].T
             if 2 * len(rows) < len(self.vectors):
-                scores = (self.vectors[rows] @ block) * self.inverse[rows, None]
+                scores = (self.vectors[rows] @ block) * self.inverse_norms[rows, None]
             else:
-                scores = ((self.vectors @ block) * self.inverse[:, None])[rows]
+                scores = ((self.vectors @ block) * self.inverse_norms[:, None])[rows]
             found += [top(score, rows, k) for score in np.minimum(scores, 1).T]
         return found
 
-    def _screened(self, unit: Floats, allowed: Bools, rows: int, k: int) -> Found | None:
-        """None where the codes do not tell the best rows from the others."""
+    def among_candidates(self, unit: Floats, matching: Bools, rows: int, k: int) -> Found | None:
+        """At most k of the matching rows, whose number is ``rows``; None where the quantized scan leaves a doubt."""
         import faiss
 
         step = float(np.abs(unit).max()) / LEVELS or 1.0
         levels = np.rint(unit / np.float32(step))
-        away = _longest(unit[None] - levels[None] * np.float32(step))
-        # Both are off by at most so much; one is at most so long, and the other one and what it is off by.
-        bound = away * self._longest + (1 + away) * self._away + ROUNDING
+        error = _max_norm(unit[None] - levels[None] * np.float32(step))
+        # |q·v − q̂·v̂| ≤ |q − q̂|·|v| + |q̂|·|v − v̂|, where |q̂| ≤ 1 + |q − q̂|.
+        bound = error * self._max_norm + (1 + error) * self._max_error + ROUNDING_ERROR
         chosen = None
-        if rows < len(allowed):
-            # Its declared types are those of C++, not of its Python calls.
-            bits = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg, arg-type]
+        if rows < len(matching):
+            # faiss declares the types of C++, not those of its Python calls.
+            bits = faiss.IDSelectorBitmap(np.packbits(matching, bitorder="little"))  # type: ignore[call-arg, arg-type]
             chosen = faiss.SearchParameters(sel=bits)  # type: ignore[call-arg]
-        faiss.omp_set_num_threads(1)  # of the calling thread alone
-        for screened in SCREENED:
-            if not 4 * k <= screened < rows:
+        faiss.omp_set_num_threads(1)  # holds for the calling thread only
+        for count in CANDIDATES:
+            if not 4 * k <= count < rows:
                 continue
-            products, likely = self._codes.search(levels[None], screened, params=chosen)
-            scores, best = top(self._scores(unit, likely[0]), likely[0], k)
-            passed_over = float(products[0, -1]) * step * self._step + float(unit @ self._common) + bound
-            if passed_over < float(scores.min()):
+            products, candidates = self._quantized.search(levels[None], count, params=chosen)
+            scores, best = top(self._scores(unit, candidates[0]), candidates[0], k)
+            best_of_others = float(products[0, -1]) * step * self._step + float(unit @ self._mean) + bound
+            if best_of_others < float(scores.min()):
                 return scores, best
         return None
 
     def _scores(self, unit: Floats, rows: NDArray[np.intp]) -> Floats:
-        scores: Floats = np.minimum((self.vectors[rows] @ unit) * self.inverse[rows], np.float32(1))
+        scores: Floats = np.minimum((self.vectors[rows] @ unit) * self.inverse_norms[rows], np.float32(1))
         return scores
 
     def _units(self, start: int) -> Floats:
-        part = slice(start, start + CODED_ROWS)
-        return self.vectors[part] * self.inverse[part, None]
+        part = slice(start, start + QUANTIZED_ROWS)
+        return self.vectors[part] * self.inverse_norms[part, None]
 
 
-def _longest(vectors: Floats) -> float:
+def _max_norm(vectors: Floats) -> float:
     return float(np.linalg.norm(vectors, axis=1).max())
 
 

@@ -21,7 +21,7 @@ from infra import settings as settings_module
 from infra.document_settings import IndexerSettings
 from infra.kafka.fleet import WorkerReport
 from infra.local.endpoints import read_endpoints, write_endpoints
-from infra.local.ports import free_port
+from infra.local.free_port import free_port
 from infra.local.programs import agent_program, workers_of
 from infra.local.supervisor import Process
 from infra.settings import load

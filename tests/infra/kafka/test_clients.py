@@ -20,7 +20,7 @@ from infra.kafka import (
     read_all,
     record_counts,
 )
-from infra.local.ports import free_port
+from infra.local.free_port import free_port
 from infra.settings import load
 from schemas.envelope import Position, Record
 from schemas.errors import ConfigurationError, InvalidEvent, Unavailable

@@ -16,7 +16,7 @@ import pytest
 
 from infra.kafka import RecordPublisher, create_topics, read_all
 from infra.local import jars, kafka
-from infra.local.ports import free_port
+from infra.local.free_port import free_port
 from schemas.envelope import Record
 from schemas.errors import ConfigurationError, Unavailable
 from schemas.topics import TopicSettings

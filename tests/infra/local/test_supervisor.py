@@ -1,4 +1,4 @@
-"""The supervisor, on small real programs that misbehave in every way a process can."""
+"""The supervisor, with small real programs that misbehave in every way a process can."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 def lives(process: int | None) -> bool:
-    """A zombie does not: who should have read its exit code was killed."""
+    """Whether a process runs. A zombie does not: the process that should have read its exit code was killed."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
         return made[-1]
 
     yield make
-    # The last one first: of two in one folder, only its own process is there to be waited for.
+    # The last one first: of two in one folder, only the last one's process can be waited for.
     for each in reversed(made):
         each.stop(20.0)
 
@@ -102,7 +102,7 @@ def test_agents_stop_before_the_services_that_they_use(launch, tmp_path):
 
 
 def test_what_is_killed_is_started_again(launch):
-    supervisor = launch(program("one", SLEEPER, settled_seconds=1.0))
+    supervisor = launch(program("one", SLEEPER, stable_seconds=1.0))
     until(lambda: supervisor.processes()[0].state == "RUNNING")
     first = pid(supervisor, "one")
     assert first is not None
@@ -144,7 +144,7 @@ def test_what_ignores_sigterm_is_killed_after_its_bound(launch):
 def test_a_killed_supervisor_leaves_no_process_behind(launch, tmp_path):
     order = tmp_path / "order"
     supervisor = launch(
-        program("kafka", POLITE, str(order), "kafka", group=SERVICES, death=signal.SIGTERM),
+        program("kafka", POLITE, str(order), "kafka", group=SERVICES, death_signal=signal.SIGTERM),
         program("deaf", DEAF),
     )
     until(lambda: supervisor.last_lines("kafka") and supervisor.last_lines("deaf"))
@@ -156,7 +156,7 @@ def test_a_killed_supervisor_leaves_no_process_behind(launch, tmp_path):
 
 
 def test_what_outlives_a_killed_supervisor_is_ended_by_the_next_start(launch):
-    stubborn = program("deaf", DEAF, group=SERVICES, death=signal.SIGTERM)
+    stubborn = program("deaf", DEAF, group=SERVICES, death_signal=signal.SIGTERM)
     first = launch(stubborn)
     until(lambda: first.last_lines("deaf") == ["deaf"])
     orphan = pid(first, "deaf")
@@ -172,7 +172,8 @@ STARTER = """
 import sys, time
 from pathlib import Path
 from tests.infra.local.test_supervisor import SLEEPER, launched, program
-supervisor = launched(Path(sys.argv[1]), program("one", SLEEPER))
+one, two = program("one", SLEEPER), program("two", SLEEPER)
+supervisor = launched(Path(sys.argv[1]), one, two, start=[one])
 if sys.argv[2] == "release":
     supervisor.release()
 print(supervisor.processes()[0].pid, flush=True)
@@ -198,7 +199,8 @@ def test_killing_who_started_it_ends_everything_unless_it_was_released(how, tmp_
     if how == "tied":
         until(lambda: not supervisor.running and not lives(child), 10)
     else:
-        time.sleep(1.5)
+        supervisor.start(program("two", SLEEPER))
+        until(lambda: supervisor.last_lines("two") == ["here"])
         assert pid(supervisor, "one") == child
         supervisor.stop(10.0)
         assert not lives(child)

@@ -1,4 +1,4 @@
-"""Programs that start warm: as new as one that is started cold, but for the imports that they share."""
+"""Forked programs behave like executed ones, apart from the imports that they share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.infra.local.test_supervisor import launch, lives, pid, until
 
 __all__ = ["launch"]
 
-SHARED = "import os; LOADED_BY = os.getpid()"
+PACKAGE = "import os; LOADED_BY = os.getpid()"
 MAIN = """
 import json, os, signal, subprocess, sys, threading, time
-from warm import LOADED_BY
+from shared import LOADED_BY
 
 what = sys.argv[1]
 if what == "tell":
@@ -31,7 +31,7 @@ if what == "tell":
         "loaded by": LOADED_BY,
         "arguments": sys.argv[1:],
         "signals": {name: place(getattr(signal, name)) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")},
-        "tether": os.environ["EVERLEARN_TETHER"],
+        "parent": os.environ["EVERLEARN_PARENT_PID"],
         "name": os.environ["SUPERVISOR_PROCESS_NAME"],
         "child": subprocess.run(["echo", "a child"], capture_output=True, text=True).stdout,
         "file": os.path.basename(sys.argv[0]),
@@ -48,20 +48,20 @@ raise RuntimeError("a fault")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """supervisord runs here, and finds the package here."""
-    package = tmp_path / "run" / "warm"
+    """Where supervisord runs and finds the package."""
+    package = tmp_path / "run" / "shared"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text(SHARED)
+    (package / "__init__.py").write_text(PACKAGE)
     (package / "__main__.py").write_text(MAIN)
     return tmp_path / "run"
 
 
-def warm(name: str, *arguments: str, **fields: Any) -> Program:
-    return Program(name=name, command=[sys.executable, "-m", "warm", *arguments], **fields)
+def shared_program(name: str, *arguments: str, **fields: Any) -> Program:
+    return Program(name=name, command=[sys.executable, "-m", "shared", *arguments], **fields)
 
 
-def told(supervisor: Supervisor, name: str, lives_told: int = 1) -> dict[str, Any]:
-    until(lambda: len(supervisor.last_lines(name)) >= lives_told)
+def output(supervisor: Supervisor, name: str, lines: int = 1) -> dict[str, Any]:
+    until(lambda: len(supervisor.last_lines(name)) >= lines)
     return dict(json.loads(supervisor.last_lines(name)[-1]))
 
 
@@ -69,45 +69,50 @@ def supervisord(supervisor: Supervisor) -> int:
     return int((supervisor.folder / "supervisord.pid").read_text())
 
 
-def test_a_warm_program_is_as_a_cold_one_but_for_who_has_loaded_what_it_shares(launch, folder):
-    cold, hot = warm("cold", "tell", "a b", ""), warm("hot", "tell", "a b", "")
-    supervisor = launch(cold, hot, start=[cold])
-    assert supervisor.preload(["warm"])
-    supervisor.start(hot)
-    one, other = told(supervisor, "cold"), told(supervisor, "hot")
-    assert one.pop("loaded by") == pid(supervisor, "cold")
+def test_a_forked_program_is_like_an_executed_one_except_that_supervisord_has_imported_its_package(launch, folder):
+    executed, forked = shared_program("executed", "tell", "a b", ""), shared_program("forked", "tell", "a b", "")
+    supervisor = launch(executed, forked, start=[executed])
+    assert supervisor.preload(["shared"])
+    supervisor.start(forked)
+    one, other = output(supervisor, "executed"), output(supervisor, "forked")
+    assert one.pop("loaded by") == pid(supervisor, "executed")
     assert other.pop("loaded by") == supervisord(supervisor)
-    for each, name in ((one, "cold"), (other, "hot")):
-        assert int(each.pop("tether")) == pid(supervisor, name)
+    for each, name in ((one, "executed"), (other, "forked")):
+        assert int(each.pop("parent")) == pid(supervisor, name)
         assert each.pop("name") == name
     assert one == other
-    title = Path(f"/proc/{pid(supervisor, 'hot')}/cmdline").read_bytes().split(b"\0")[0].decode()
-    assert title == f"{sys.executable} -m warm tell a b "
+    title = Path(f"/proc/{pid(supervisor, 'forked')}/cmdline").read_bytes().split(b"\0")[0].decode()
+    assert title == f"{sys.executable} -m shared tell a b "
     supervisor.stop(10.0)
     assert list(folder.glob("*.pid")) == []
 
 
-def test_a_warm_program_that_is_killed_starts_warm_again_and_none_outlives_its_supervisor(launch, folder):
-    program = warm("hot", "tell", settled_seconds=1.0)
+def test_a_forked_program_that_is_killed_is_forked_again_and_does_not_outlive_its_supervisor(launch, folder):
+    program = shared_program("forked", "tell", stable_seconds=1.0)
     supervisor = launch(program, start=[])
-    supervisor.preload(["warm"])
+    supervisor.preload(["shared"])
     supervisor.start(program)
-    told(supervisor, "hot")
-    first = pid(supervisor, "hot")
+    output(supervisor, "forked")
+    first = pid(supervisor, "forked")
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    assert told(supervisor, "hot", lives_told=2)["loaded by"] == supervisord(supervisor)
-    second = pid(supervisor, "hot")
+    assert output(supervisor, "forked", lines=2)["loaded by"] == supervisord(supervisor)
+    second = pid(supervisor, "forked")
     assert second not in (None, first)
     os.kill(supervisord(supervisor), signal.SIGKILL)
     until(lambda: not lives(second), 5)
     until(lambda: not supervisor.running, 2)
 
 
-def test_how_a_warm_program_ended_is_told_as_of_any_other(launch, folder):
-    programs = [warm("good", "code", "0"), warm("wrong", "code", "78"), warm("words", "words"), warm("fault", "fault")]
+def test_the_exit_code_of_a_forked_program_is_reported_like_any_other(launch, folder):
+    programs = [
+        shared_program("good", "code", "0"),
+        shared_program("wrong", "code", "78"),
+        shared_program("words", "words"),
+        shared_program("fault", "fault"),
+    ]
     supervisor = launch(*programs, start=[])
-    supervisor.preload(["warm"])
+    supervisor.preload(["shared"])
     for each in programs:
         supervisor.start(each)
     until(lambda: supervisor.exit_codes() == {"good": 0, "wrong": 78, "words": 1, "fault": 1})
@@ -115,12 +120,12 @@ def test_how_a_warm_program_ended_is_told_as_of_any_other(launch, folder):
     assert supervisor.last_lines("fault")[-1] == "RuntimeError: a fault"
 
 
-def test_what_starts_a_thread_when_it_is_loaded_is_not_shared(launch, folder):
-    (folder / "warm" / "__init__.py").write_text(
-        f"{SHARED}\nimport threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"
+def test_a_package_that_starts_a_thread_when_it_is_imported_is_executed_instead(launch, folder):
+    (folder / "shared" / "__init__.py").write_text(
+        f"{PACKAGE}\nimport threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"
     )
-    program = warm("one", "tell")
+    program = shared_program("one", "tell")
     supervisor = launch(program, start=[])
-    assert not supervisor.preload(["warm"])
+    assert not supervisor.preload(["shared"])
     supervisor.start(program)
-    assert told(supervisor, "one")["loaded by"] == pid(supervisor, "one")
+    assert output(supervisor, "one")["loaded by"] == pid(supervisor, "one")

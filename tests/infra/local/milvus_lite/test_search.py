@@ -1,4 +1,4 @@
-"""What the embedded Milvus' own search finds is what the library's finds, after any history of writes."""
+"""The embedded Milvus finds what the library's own search finds, after any history of writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -208,20 +208,20 @@ def test_a_text_search_scores_by_bm25_over_all_live_rows(history: History) -> No
             assert all(hit["entity"] == {"text": history.rows[hit["id"]]["text"]} for hit in hits)
 
 
-class Watched(SearchedCollection):
-    """Counts its rows just before and after a new segment is told of."""
+class CountingCollection(SearchedCollection):
+    """Counts its rows just before and after the set of segments changes."""
 
-    def _refresh_segment_cache(self, anew: bool = False) -> None:
-        self.seen = [self.num_entities]
-        super()._refresh_segment_cache(anew)
-        self.seen.append(self.num_entities)
+    def segments_changed(self, segments: Sequence[Any], *, rows_return: bool = False) -> None:
+        self.counts = [self.num_entities]
+        super().segments_changed(segments, rows_return=rows_return)
+        self.counts.append(self.num_entities)
 
 
 def test_rows_stay_visible_while_they_are_written_out(tmp_path: Path) -> None:
-    history = History(tmp_path / "data", 0, Watched)
+    history = History(tmp_path / "data", 0, CountingCollection)
     history.collection.upsert([history.row(f"w{number}") for number in range(20)])
     history.collection.flush()
-    assert history.collection.seen == [20, 20]
+    assert history.collection.counts == [20, 20]
     history.collection.close()
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra.local.free_port import free_port
 from infra.local.milvus_lite import program as milvus
-from infra.local.ports import free_port
 from infra.milvus.stores import MilvusChunks
 from schemas.errors import Unavailable
 from schemas.retrieval import Chunk

@@ -1,14 +1,14 @@
-"""A search by codes finds what all vectors would: on any data, behind any mask."""
+"""A search of quantized vectors finds the same rows as one of all vectors, on any data and behind any filter."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from infra.local.milvus_lite.vectors import SCREENED, Floats, SegmentVectors
+from infra.local.milvus_lite.vectors import CANDIDATES, Floats, SegmentVectors
 
 DIMENSION = 32
-ROWS = SCREENED[-1] + 1000
+ROWS = CANDIDATES[-1] + 1000
 
 
 def even(random: np.random.Generator) -> Floats:
@@ -23,7 +23,7 @@ def with_outliers(random: np.random.Generator) -> Floats:
 
 
 def nearly_one(random: np.random.Generator) -> Floats:
-    """All so close that codes cannot tell them apart."""
+    """All so close that quantizing makes them equal."""
     return np.ones((ROWS, DIMENSION), dtype=np.float32) + 1e-3 * even(random)
 
 
@@ -45,7 +45,7 @@ def test_the_best_rows_are_those_of_all_vectors(make, share: float) -> None:
             np.ones((1, DIMENSION), dtype=np.float32),
         ]
     )
-    found = SegmentVectors(vectors).coded().best(queries, allowed, 16)
+    found = SegmentVectors(vectors).quantized().best(queries, allowed, 16)
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1)
     for query, (scores, rows) in zip(queries.astype(np.float64), found, strict=True):
@@ -57,15 +57,15 @@ def test_the_best_rows_are_those_of_all_vectors(make, share: float) -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.5, 3.0])
-def test_codes_are_enough_where_vectors_differ(shift: float) -> None:
+def test_quantized_vectors_are_enough_where_vectors_differ(shift: float) -> None:
     random = np.random.default_rng(6)
     made = random.standard_normal((ROWS, 384), dtype=np.float32) + np.float32(shift)
-    vectors = SegmentVectors(made).coded()
-    unit = made[0] * vectors.inverse[0]
-    assert vectors._screened(unit, np.ones(ROWS, dtype=bool), ROWS, 16) is not None
+    vectors = SegmentVectors(made).quantized()
+    unit = made[0] * vectors.inverse_norms[0]
+    assert vectors.among_candidates(unit, np.ones(ROWS, dtype=bool), ROWS, 16) is not None
 
 
 def test_a_query_of_another_dimension_is_an_error_that_says_so() -> None:
-    vectors = SegmentVectors(even(np.random.default_rng(7))).coded()
+    vectors = SegmentVectors(even(np.random.default_rng(7))).quantized()
     with pytest.raises(ValueError, match="have 32 numbers each"):
         vectors.best(np.ones((1, 16), dtype=np.float32), np.ones(ROWS, dtype=bool), 1)

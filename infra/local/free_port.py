@@ -1,4 +1,4 @@
-"""Finds a port for the embedded servers: the usual one, or any free one when that is taken."""
+"""Finds a free TCP port for an embedded server: the usual one, or any other when that is in use."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from infra.local.locks import try_lock
 from schemas.errors import ConfigurationError
 
 
-def claim_port(usual: int) -> tuple[int, IO[str] | None]:
-    """The usual port and the open file that claims it until it is closed, or any free port and None.
+def claim_port(usual: int, folder: Path | None = None) -> tuple[int, IO[str] | None]:
+    """The usual port, with the open file that reserves it until it is closed; or any free port and None.
 
-    Of two stacks that start at the same time, or of which one's server is being started again, both would find the
-    port free, and one of them would use the other's server.
+    Without the reservation, two stacks that start at the same time would both find the port free, and one of them would
+    use the other's server. The same would happen while a server is being restarted. The reservation is a lock in
+    ``folder``, by default the folder for temporary files, which all stacks of this machine share.
     """
     try:
-        claim = try_lock(Path(tempfile.gettempdir()) / f"everlearn-port-{usual}.lock")
-    except ConfigurationError:  # another user's file
+        claim = try_lock((folder or Path(tempfile.gettempdir())) / f"everlearn-port-{usual}.lock")
+    except ConfigurationError:  # the file belongs to another user
         claim = None
     if claim is not None and is_free(usual):
         return usual, claim
@@ -29,7 +30,7 @@ def claim_port(usual: int) -> tuple[int, IO[str] | None]:
 
 
 def free_port(preferred: int = 0) -> int:
-    """``preferred`` when nobody listens there on this machine, any free port otherwise."""
+    """``preferred`` when nothing listens there on this machine, any free port otherwise."""
     if preferred and is_free(preferred):
         return preferred
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -41,7 +42,7 @@ def is_free(port: int) -> bool:
     """Whether a server could listen on this port of 127.0.0.1."""
     for host in ("127.0.0.1", "0.0.0.0"):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # As the servers do, or the connections that a stopped one leaves behind would seem to take the port.
+            # As the servers do: without it, connections left by a stopped server would make the port seem in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))

@@ -2,10 +2,9 @@
 
 import socket
 
+from infra.local.free_port import claim_port, free_port, is_free
 from infra.local.locks import try_lock
-from infra.local.ports import claim_port, free_port, is_free
 from infra.local.supervisor import Supervisor
-from schemas.errors import ConfigurationError
 
 
 def test_the_usual_port_is_used_while_it_is_free():
@@ -27,32 +26,28 @@ def test_a_port_that_is_taken_on_all_addresses_is_taken():
         assert not is_free(server.getsockname()[1])
 
 
-def test_a_port_that_is_claimed_is_taken_though_nobody_listens_there(monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_a_port_that_is_claimed_is_taken_though_nobody_listens_there(tmp_path):
     usual = free_port()
-    port, claim = claim_port(usual)
+    port, claim = claim_port(usual, tmp_path)
     assert port == usual
     assert claim is not None
     with claim:
-        other, none = claim_port(usual)
+        other, none = claim_port(usual, tmp_path)
         assert other != usual
         assert none is None
         assert is_free(other)
     with socket.create_server(("127.0.0.1", usual)):
-        assert claim_port(usual)[1] is None
-    port, claim = claim_port(usual)
+        assert claim_port(usual, tmp_path)[1] is None
+    port, claim = claim_port(usual, tmp_path)
     assert port == usual
     assert claim is not None
     claim.close()
 
 
-def test_where_another_user_has_the_lock_any_free_port_will_do(monkeypatch):
-    def refuse(path):
-        raise ConfigurationError(f"{path} cannot be written")
-
-    monkeypatch.setattr("infra.local.ports.try_lock", refuse)
+def test_where_the_lock_belongs_to_another_user_any_free_port_will_do(tmp_path):
     usual = free_port()
-    port, claim = claim_port(usual)
+    (tmp_path / f"everlearn-port-{usual}.lock").mkdir()  # cannot be opened for writing, not even by root
+    port, claim = claim_port(usual, tmp_path)
     assert port != usual
     assert claim is None
 
