@@ -19,8 +19,8 @@ from benchmarks.routing_messages import MAX_TOKENS, options, prompts, settings_i
 from infra.engines.lora_slots import BASE
 from infra.engines.transformers import TransformersEngine
 from infra.models.chat import ChatFormat
-from infra.models.loading import load_causal_lm
-from infra.models.threads import in_one_thread
+from infra.models.loading import load_base_model
+from infra.models.threads import in_compute_thread
 from schemas.generation import GenerationRequest
 
 ADAPTER = "adapter"
@@ -79,10 +79,10 @@ def main() -> None:
     messages, size = options(__doc__, batch=16)
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_in(folder)
-        model, tokenizer = load_causal_lm(settings)
+        model, tokenizer = load_base_model(settings)
         adapter = save_adapter(model, Path(folder) / ADAPTER)
         engine = TransformersEngine(model, tokenizer, base_model="base")
-        other, _ = load_causal_lm(settings)
+        other, _ = load_base_model(settings)
         for arms in ((None,), (None, ADAPTER)):
             if ADAPTER in arms:
                 from peft import PeftModelForCausalLM
@@ -93,7 +93,7 @@ def main() -> None:
             ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
                 "ours": lambda batch: [each.text for each in engine.generate(batch)],
                 # In the engine's thread: a second one that computes would slow down both.
-                "bare": lambda batch, peer=other: in_one_thread(bare)(peer, tokenizer, batch),  # type: ignore[misc]
+                "bare": lambda batch, peer=other: in_compute_thread(bare)(peer, tokenizer, batch),  # type: ignore[misc]
             }
             seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
             answers: dict[str, list[str]] = {}

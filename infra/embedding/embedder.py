@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from infra.embedding.openvino import NotExported, export_ahead, load_exported
 from infra.embedding.torch import TorchEmbedding
-from infra.models.gguf import Progress
 from infra.models.hub import local_folder
+from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ModelMissing
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
-from infra.local.jars import KAFKA_VERSION, Progress, fetch_jars, jars, silent
+from infra.local.jars import KAFKA_VERSION, fetch_jars, jars
 from infra.local.locks import locked
 from infra.local.ports import free_port
+from infra.progress import Progress, silent
 from schemas.errors import ConfigurationError, Unavailable
 
 HEAP = ("-Xms48m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")

@@ -16,7 +16,6 @@ from infra.kafka.fleet import Fleet, alive, silence_bound
 from infra.local import kafka
 from infra.local.disk_space import require_space
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
-from infra.local.jars import Progress
 from infra.local.locks import try_lock
 from infra.local.milvus_lite import program as milvus
 from infra.local.ports import claim_port, free_port
@@ -24,6 +23,7 @@ from infra.local.programs import NEED_REGISTRY, SHARED, SLOWEST, WorkerProcess, 
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import Program
 from infra.policies import EMBEDDED
+from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, Unavailable
 

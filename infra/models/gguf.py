@@ -11,17 +11,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.progress import Progress
 from schemas.errors import ConfigurationError
-
-Progress = Callable[[float, str], None]
-"""Called with the part that is done, 0 to 1, and what is being done."""
 
 RECEIPT = "everlearn.json"
 """Written last: names the source and every file's size, so that a damaged folder is never taken for a model."""

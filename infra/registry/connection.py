@@ -23,7 +23,6 @@ from sqlalchemy import URL, inspect
 
 from infra.sql.database import Database, open_sqlite, parse_url
 from infra.sql.failures import one_line, place
-from infra.uncollected import uncollected
 from schemas.errors import ConfigurationError, Unavailable
 
 T = TypeVar("T")
@@ -161,7 +160,7 @@ class MlflowConnection:
 def _mlflow() -> None:
     """Imports MLflow, without its telemetry, its chatter, and warnings that are not for us."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with uncollected(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.store.model_registry.sqlalchemy_store
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401

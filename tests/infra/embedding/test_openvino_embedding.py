@@ -66,8 +66,7 @@ def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Pat
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the shipped model's kind and tokenizer, of one layer of random weights: exported in a moment."""
     import torch
-
-    from infra.lean_imports import transformers
+    import transformers
 
     folder = tmp_path_factory.mktemp("small") / "mine"
     shutil.copytree(model_folder(PACKAGED), folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))

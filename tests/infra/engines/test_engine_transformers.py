@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infra.models.threads import Team
 from schemas.errors import EngineCrashed
 from schemas.generation import ChatMessage, GenerationRequest
 from tests.lazily import lazily
@@ -17,16 +16,11 @@ def asked(text, **limits):
     return GenerationRequest(messages=(ChatMessage("user", text),), **{"max_tokens": 5, **limits})
 
 
-LONG = ["word " * 60] * 200
-"""So many texts of some length that a loss takes several batches."""
-
-
 @pytest.fixture
 def small(base_model):
     """An engine on a model of random weights and a window of 64 tokens, with the shipped tokenizer."""
     import torch
-
-    from infra.lean_imports import transformers
+    import transformers
 
     _, tokenizer = base_model
     torch.manual_seed(0)
@@ -124,16 +118,3 @@ def test_whoever_asks_one_thread_computes(small):
         list(pool.map(lambda _: small.loss(["two words"]), range(6)))
     assert len(threads) == 1, "each that computes has helpers of its own, and together they are too many"
     assert threading.get_ident() not in threads
-
-
-@pytest.mark.parametrize(
-    "work",
-    [lambda it: it.generate([asked("word", max_tokens=9)]), lambda it: it.loss(LONG)],
-    ids=["between tokens", "between the batches of a loss"],
-)
-def test_threads_step_back_for_who_comes_while_the_model_computes(small, work):
-    sizes: list[int] = []
-    running = iter([1] * 4 + [2] * 2 + [5] * 100)  # before it begins; itself and its helper; three others have come
-    small._team = Team(lambda: 2, sizes.append, processors=2, running=lambda: next(running), nicer=lambda: 0.0)
-    work(small)
-    assert sizes == [1, 2], "one of two while others compute, and both again for whatever comes next"

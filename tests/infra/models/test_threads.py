@@ -1,4 +1,4 @@
-"""The thread that torch computes with: one in a process, whoever asks."""
+"""A process computes in one thread, whoever asks, and with a fixed number of helpers."""
 
 import os
 import threading
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.models.threads import in_one_thread, in_passing_thread
+from infra.models.threads import in_compute_thread
 from tests.lazily import lazily
 
 torch = lazily("torch")
 
 TASKS = Path("/proc/self/task")
-needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="Linux alone tells a process's threads and what runs")
+needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux lists a process's threads")
 
 
-@in_one_thread
+@in_compute_thread
 def current_thread():
     return threading.get_ident()
 
@@ -32,7 +32,7 @@ def test_whoever_calls_one_thread_computes():
 def test_one_call_at_a_time_is_inside():
     inside, most = [], []
 
-    @in_one_thread
+    @in_compute_thread
     def work():
         inside.append(1)
         most.append(len(inside))
@@ -47,7 +47,7 @@ def test_one_call_at_a_time_is_inside():
 def test_who_asks_again_at_once_lets_the_others_go_first():
     order, stop = [], threading.Event()
 
-    @in_one_thread
+    @in_compute_thread
     def turn(name):
         order.append(name)
         time.sleep(0.002)
@@ -68,7 +68,7 @@ def test_who_asks_again_at_once_lets_the_others_go_first():
 
 
 def test_a_failure_reaches_its_caller_and_nobody_else():
-    @in_one_thread
+    @in_compute_thread
     def fail():
         raise RuntimeError("inside")
 
@@ -78,7 +78,7 @@ def test_a_failure_reaches_its_caller_and_nobody_else():
 
 
 def test_what_computes_may_call_what_computes():
-    outer = in_one_thread(lambda: (threading.get_ident(), current_thread()))
+    outer = in_compute_thread(lambda: (threading.get_ident(), current_thread()))
     assert len(set(outer())) == 1
 
 
@@ -104,7 +104,7 @@ def helpers_of(call):
 
 
 @needs_linux
-def test_callers_share_one_team_of_helpers():
+def test_callers_share_the_helpers_of_one_thread():
     numbers = torch.rand(600, 600)
 
     def multiply():
@@ -114,11 +114,10 @@ def test_callers_share_one_team_of_helpers():
         finally:
             torch.set_num_threads(1)
 
-    together = in_one_thread(multiply)
+    together = in_compute_thread(multiply)
     together()
     with ThreadPoolExecutor(3) as pool:
         started = threading.Barrier(3)
         list(pool.map(lambda _: started.wait(), range(3)))
-        assert helpers_of(lambda: list(pool.map(lambda _: together(), range(6)))) == 0, "the team was there before"
-        assert helpers_of(lambda: in_passing_thread(multiply)()) == 0, "a passing thread leaves none behind"
+        assert helpers_of(lambda: list(pool.map(lambda _: together(), range(6)))) == 0, "the helpers were there before"
         assert helpers_of(lambda: list(pool.map(lambda _: multiply(), range(6)))) > 0, "without, each has its own"
