@@ -125,6 +125,8 @@ def load_causal_lm(folder: Path, *, quantization: str | None = None) -> tuple[Pr
     from transformers import AutoModelForCausalLM
 
     on_gpu = torch.cuda.is_available()
+    # Left out where it is not asked for: None would override what a model that was saved quantized says of itself.
+    quantized = {"quantization_config": _quantization_config(quantization)} if quantization else {}
     with load_failures_as_missing(
         lambda reason: (
             f"{folder} does not load as a causal language model ({reason}); "
@@ -135,10 +137,10 @@ def load_causal_lm(folder: Path, *, quantization: str | None = None) -> tuple[Pr
             folder,
             dtype=torch.bfloat16 if on_gpu else torch.float32,
             device_map={"": 0 if on_gpu else "cpu"},
-            quantization_config=_quantization_config(quantization) if quantization else None,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            **quantized,
         )
     _make_head_input_contiguous(model)
     return model.eval(), _load_tokenizer(folder)

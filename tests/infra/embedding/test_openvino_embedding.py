@@ -16,7 +16,7 @@ import pytest
 
 from infra.document_settings import EmbeddingSettings
 from infra.embedding.embedder import OPENVINO, PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
-from infra.embedding.openvino import NotExported, OpenVinoEmbedding, _export, _place, refusal
+from infra.embedding.openvino import NotExported, OpenVinoEmbedding, _export, _exported_folder, refusal
 from infra.embedding.openvino_export import export, main
 from infra.embedding.torch import TorchEmbedding, encode, load_model
 from infra.settings import ModelSettings, Settings
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, model_settings: Settings) -> 
     """A home with the shipped model as ``up`` exports it: by a process of its own, once a machine."""
     prepare(model_settings, lambda done, text: None)
     home = tmp_path_factory.mktemp("home")
-    made = _place(model_folder(PACKAGED), model_settings.models_folder / OPENVINO)
+    made = _exported_folder(model_folder(PACKAGED), model_settings.models_folder / OPENVINO)
     shutil.copytree(made, home / "models" / OPENVINO / made.name)
     return home
 
