@@ -115,7 +115,7 @@ def export_ahead(source: Path, kept: Path) -> None:
 def import_openvino() -> ModuleType:
     """Imports OpenVINO, with its telemetry blocked. Raises NotExported where it is not installed."""
     # Importing OpenVINO sends usage data through this package, and Everlearn must send nothing about its users. Without
-    # the package OpenVINO works and sends nothing; its own way to opt out is a command that each user would have to run.
+    # the package OpenVINO works and sends nothing; its own way to opt out is a command that each user must run.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino as library

@@ -29,7 +29,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def keep_only_of(training: str, folder: Path) -> None:
+def remove_other_checkpoints(training: str, folder: Path) -> None:
     """Removes the checkpoints that a training with other rows or settings left in the folder."""
     mark = folder / _OF
     if mark.is_file() and mark.read_text() == training:

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from infra.engines.prefixes import can_share, shared_prefix
 from infra.progress import TrainingProgress
 from infra.training.batches import IGNORED, Row, collate, make_batches
-from infra.training.checkpoints import full_disk_as_unavailable, keep_only_of, last_checkpoint
+from infra.training.checkpoints import full_disk_as_unavailable, last_checkpoint, remove_other_checkpoints
 from schemas.errors import EverlearnError, first_line
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def train(
     adapted = _adapt(model, policy)
     before = _weights(adapted)
     with full_disk_as_unavailable(folder):
-        keep_only_of(_name(rows, policy, base_model), folder)
+        remove_other_checkpoints(_name(rows, policy, base_model), folder)
     checkpoint = last_checkpoint(folder)
     watch = _Watch(len(batches), progress)
     shared = shared_prefix([row.prompt for row in rows]) if can_share(model) else 0
