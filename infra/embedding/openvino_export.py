@@ -80,11 +80,14 @@ def export(model: SentenceTransformer, name: str, folder: Path) -> None:
 
 
 def _description(model: SentenceTransformer) -> Description:
-    tokenizer = model.tokenizer
+    tokenizer, prompt = model.tokenizer, model.default_prompt_name
+    dimension, longest = model.get_embedding_dimension(), model.max_seq_length
+    if not dimension or not longest:
+        raise NotExported("its files do not say how long its texts and vectors are")
     return Description(
-        dimension=model.get_embedding_dimension(),
-        longest=model.max_seq_length,
-        prefix=model.prompts.get(model.default_prompt_name) or "",
+        dimension=int(dimension),
+        longest=int(longest),
+        prefix=(model.prompts.get(prompt) if prompt else None) or "",
         padding={
             "direction": tokenizer.padding_side,
             "pad_id": tokenizer.pad_token_id,

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from infra.models.threads import in_compute_thread
+from infra.settings import ModelSettings, Settings
 from schemas.errors import EngineCrashed
 from schemas.generation import ChatMessage, GenerationRequest
 from tests.lazily import lazily
@@ -118,3 +120,17 @@ def test_whoever_asks_one_thread_computes(small):
         list(pool.map(lambda _: small.loss(["two words"]), range(6)))
     assert len(threads) == 1, "each that computes has helpers of its own, and together they are too many"
     assert threading.get_ident() not in threads
+
+
+def test_the_engine_computes_with_as_many_threads_as_the_settings_say(tiny_model, tmp_path):
+    import torch
+
+    before = in_compute_thread(torch.get_num_threads)()
+    settings = Settings(home=tmp_path, model=ModelSettings(base=str(tiny_model), threads=before + 1))
+    try:
+        engine = engines.TransformersEngine.load(settings)
+        assert in_compute_thread(torch.get_num_threads)() == before + 1
+        engine.generate([asked("the hammer is old")])
+        assert in_compute_thread(torch.get_num_threads)() == before + 1, "work does not change the number"
+    finally:
+        in_compute_thread(torch.set_num_threads)(before)
