@@ -1,8 +1,8 @@
-"""Speed of a LoRA training beside a bare PEFT loop: the same rows, the same batches, in turns, in one run.
+"""Compares the speed of a LoRA training with a bare PEFT loop: the same rows and batches, in turns, in one run.
 
 ``python -m benchmarks.training [--rows N] [--batch N]`` trains the packaged base model for one epoch on messages of the
-demo, by the trainer's own code and by a loop that does nothing but forward, backward and step. Twice each, as ours,
-bare, bare, ours: what else the machine does then weighs on both.
+demo, with the trainer's own code and with a loop of forward, backward and step alone. The order is ours, bare, bare,
+ours, so that other load on the machine slows both down.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def encode(chat: ChatFormat, rows: Sequence[shop.CustomerMessage]) -> list[Row]:
 
 
 def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_token: int) -> float:
-    """Seconds of PEFT and AdamW alone, scores of the prompt included, as a plain loop works them out."""
+    """Trains with PEFT and AdamW alone, scoring prompts too, as a plain loop does; returns the seconds."""
     from peft import LoraConfig, get_peft_model
 
     model, _ = load_base_model(settings)
