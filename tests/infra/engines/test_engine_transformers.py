@@ -112,13 +112,13 @@ def test_many_prompts_of_all_lengths_come_back_in_order(small):
     assert small.generate(requests) == [small.generate([request])[0] for request in requests]
 
 
-def test_whoever_asks_one_thread_computes(small):
+def test_requests_from_any_thread_are_computed_in_one(small):
     threads = set()
     small._slots._plain.register_forward_pre_hook(lambda *_: threads.add(threading.get_ident()))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: small.generate([asked("word")]), range(6)))
         list(pool.map(lambda _: small.loss(["two words"]), range(6)))
-    assert len(threads) == 1, "each that computes has helpers of its own, and together they are too many"
+    assert len(threads) == 1, "each computing thread has helpers of its own, and together they are too many"
     assert threading.get_ident() not in threads
 
 

@@ -22,14 +22,14 @@ def current_thread():
     return threading.get_ident()
 
 
-def test_whoever_calls_one_thread_computes():
+def test_calls_from_any_thread_run_in_one():
     with ThreadPoolExecutor(4) as pool:
         threads = {pool.submit(current_thread).result() for _ in range(20)}
     assert threads == {current_thread()}
     assert threading.get_ident() not in threads
 
 
-def test_one_call_at_a_time_is_inside():
+def test_calls_run_one_at_a_time():
     inside, most = [], []
 
     @in_compute_thread
@@ -44,7 +44,7 @@ def test_one_call_at_a_time_is_inside():
     assert (len(most), max(most)) == (800, 1)
 
 
-def test_who_asks_again_at_once_lets_the_others_go_first():
+def test_a_caller_that_asks_again_waits_behind_the_others():
     order, stop = [], threading.Event()
 
     @in_compute_thread
@@ -77,12 +77,12 @@ def test_a_failure_reaches_its_caller_and_nobody_else():
     assert current_thread()
 
 
-def test_what_computes_may_call_what_computes():
+def test_a_call_in_the_compute_thread_may_make_another():
     outer = in_compute_thread(lambda: (threading.get_ident(), current_thread()))
     assert len(set(outer())) == 1
 
 
-def test_a_process_that_was_forked_has_a_thread_of_its_own():
+def test_a_forked_process_has_a_compute_thread_of_its_own():
     current_thread()
     child = os.fork()
     if child == 0:
