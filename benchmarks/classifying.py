@@ -1,7 +1,8 @@
-"""Answers a second of a classifying task, by the engine and by transformers' own ``generate`` on the same batches.
+"""Compares the engine's answers a second on a classifying task with transformers' own ``generate``.
 
-``python -m benchmarks.classifying [--rows N] [--batch N]`` asks messages of the demo, half of them of an adapter. Twice
-each, as ours, bare, bare, ours: what else the machine does then weighs on both. Answers that differ are counted.
+``python -m benchmarks.classifying [--rows N] [--batch N]`` asks the demo's messages, in the same batches, first of the
+base model, then half of them of an adapter. The order is ours, bare, bare, ours, so that other load on the machine
+slows both down. Answers that differ are counted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,23 +20,27 @@ from benchmarks.routing_messages import MAX_TOKENS, options, prompts, settings_i
 from infra.engines.lora_slots import BASE
 from infra.engines.transformers import TransformersEngine
 from infra.models.chat import ChatFormat
-from infra.models.loading import load_causal_lm
-from infra.models.threads import in_one_thread
+from infra.models.loading import load_base_model
+from infra.models.threads import in_compute_thread
 from schemas.generation import GenerationRequest
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ADAPTER = "adapter"
 
 
 def requests(rows: Sequence[shop.CustomerMessage], adapter_ids: Sequence[str | None]) -> list[GenerationRequest]:
-    """A request a row, the arms in turn."""
+    """Makes a request for each row; the adapters take turns."""
     return [
         GenerationRequest(messages=each, max_tokens=MAX_TOKENS, adapter_id=adapter_ids[number % len(adapter_ids)])
         for number, each in enumerate(prompts(rows))
     ]
 
 
-def save_adapter(model: Any, folder: Path) -> Path:
-    """A LoRA adapter of all linear layers, drawn at random and small, for its work and not for what it says."""
+def save_adapter(model: PreTrainedModel, folder: Path) -> Path:
+    """Saves a LoRA adapter of all linear layers with small random weights: its speed matters, not its answers."""
     from peft import LoraConfig, get_peft_model
 
     adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear"))
@@ -50,8 +55,10 @@ def save_adapter(model: Any, folder: Path) -> Path:
     return folder
 
 
-def bare(model: Any, tokenizer: Any, batch: Sequence[GenerationRequest]) -> list[str]:
-    """What ``generate`` says, whole prompts padded on the left; ``model`` may be PEFT's."""
+def bare(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, batch: Sequence[GenerationRequest]
+) -> list[str]:
+    """Answers with ``generate``, whole prompts padded on the left; ``model`` may be PEFT's."""
     chat = ChatFormat(tokenizer)
     prompts = [chat.encode(request.messages) for request in batch]
     width = max(map(len, prompts))
@@ -68,8 +75,8 @@ def bare(model: Any, tokenizer: Any, batch: Sequence[GenerationRequest]) -> list
 
 def timed(
     say: Callable[[Sequence[GenerationRequest]], list[str]], asked: Sequence[GenerationRequest], size: int
-) -> Any:
-    """Seconds, and the answers."""
+) -> tuple[float, list[str]]:
+    """Returns the seconds that it took, and the answers."""
     began = time.monotonic()
     said = [text for start in range(0, len(asked), size) for text in say(asked[start : start + size])]
     return time.monotonic() - began, said
@@ -79,10 +86,10 @@ def main() -> None:
     messages, size = options(__doc__, batch=16)
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_in(folder)
-        model, tokenizer = load_causal_lm(settings)
+        model, tokenizer = load_base_model(settings)
         adapter = save_adapter(model, Path(folder) / ADAPTER)
         engine = TransformersEngine(model, tokenizer, base_model="base")
-        other, _ = load_causal_lm(settings)
+        other, _ = load_base_model(settings)
         for arms in ((None,), (None, ADAPTER)):
             if ADAPTER in arms:
                 from peft import PeftModelForCausalLM
@@ -92,8 +99,8 @@ def main() -> None:
             asked = requests(messages, arms)
             ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
                 "ours": lambda batch: [each.text for each in engine.generate(batch)],
-                # In the engine's thread: a second one that computes would slow down both.
-                "bare": lambda batch, peer=other: in_one_thread(bare)(peer, tokenizer, batch),  # type: ignore[misc]
+                # In the engine's thread: a second computing thread would slow down both.
+                "bare": lambda batch, peer=other: in_compute_thread(bare)(peer, tokenizer, batch),  # type: ignore[misc]
             }
             seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
             answers: dict[str, list[str]] = {}

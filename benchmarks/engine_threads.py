@@ -1,8 +1,8 @@
-"""What the engine's threads come to, by themselves and beside others: ``python -m benchmarks.engine_threads``.
+"""Compares numbers of threads for the engine, alone and on a busy machine: ``python -m benchmarks.engine_threads``.
 
-Rounds a second, of a long question and eight short ones, on all processors: an engine by itself, two at once (of each),
-and one beside a neighbour at nice 10. As shipped, with one thread, with threads that never step back, and with two
-threads of the process that have computed and never step back, each of which then has helpers of its own.
+Measures rounds a second, of a long question and eight short ones: one engine alone, two at once (each of them), and one
+beside a process at nice 10. As shipped (one thread a core), with one thread, and in a process in which two threads have
+computed, each of which then has OpenMP helpers of its own: what the compute thread prevents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import torch
@@ -19,10 +20,10 @@ import torch
 from agents.demo import shop
 from benchmarks.routing_messages import MAX_TOKENS, prompts, settings_in
 from infra.engines.transformers import TransformersEngine
-from infra.models.threads import Team, in_one_thread, in_passing_thread
+from infra.models.threads import in_compute_thread
 from schemas.generation import ChatMessage, GenerationRequest
 
-WAYS = ("as shipped", "one thread", "never stepping back", "two teams")
+WAYS = ("as shipped", "one thread", "two computing threads")
 SECONDS = 10.0
 LOADING = 12.0
 """Seconds until all engines of a scene have loaded and begin together, for each of them."""
@@ -30,7 +31,7 @@ NEIGHBOUR = "import os\nos.nice(10)\nwhile True: pass"
 
 
 def work(way: str, begin: float) -> None:
-    """Answers for a while, from a point of wall-clock time on; prints the rounds a second."""
+    """Answers for a while, beginning at a point in time; prints the rounds a second."""
     messages = shop.messages("examples")
     long = ChatMessage("user", " ".join(row.text for row in messages[:60]))
     rounds = (
@@ -40,9 +41,7 @@ def work(way: str, begin: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         engine = TransformersEngine.load(settings_in(folder))
     if way == "one thread":
-        in_one_thread(torch.set_num_threads)(1)
-    elif way != "as shipped":
-        engine._team = Team(lambda: 1, lambda _: None)
+        in_compute_thread(torch.set_num_threads)(1)
 
     def answer() -> int:
         done, until = 0, time.time() + SECONDS
@@ -60,10 +59,8 @@ def work(way: str, begin: float) -> None:
 
     for asked in rounds:
         engine.generate(asked)
-    if way == "two teams":
-        import threading
-
-        threading.Thread(target=in_passing_thread(stay), daemon=True).start()
+    if way == "two computing threads":
+        threading.Thread(target=stay, daemon=True).start()
     if time.time() > begin:
         sys.exit("loading took too long: run it again when less runs beside it")
     time.sleep(begin - time.time())
@@ -74,7 +71,7 @@ def work(way: str, begin: float) -> None:
 
 
 def rate(way: str, engines: int) -> float:
-    """Rounds a second, the mean of all engines."""
+    """Returns the rounds a second, the mean of all engines."""
     begin = time.time() + LOADING * engines
     command = [sys.executable, "-m", "benchmarks.engine_threads", "--way", way, "--begin", str(begin)]
     running = [

@@ -1,8 +1,8 @@
-"""Speed of a LoRA training beside a bare PEFT loop: the same rows, the same batches, in turns, in one run.
+"""Compares the speed of a LoRA training with a bare PEFT loop: the same rows and batches, in turns, in one run.
 
 ``python -m benchmarks.training [--rows N] [--batch N]`` trains the packaged base model for one epoch on messages of the
-demo, by the trainer's own code and by a loop that does nothing but forward, backward and step. Twice each, as ours,
-bare, bare, ours: what else the machine does then weighs on both.
+demo, with the trainer's own code and with a loop of forward, backward and step alone. The order is ours, bare, bare,
+ours, so that other load on the machine slows both down.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from agents.demo import shop
 from benchmarks.routing_messages import options, prompts, settings_in
 from infra.models.chat import ChatFormat
-from infra.models.loading import load_causal_lm
+from infra.models.loading import load_base_model
 from infra.settings import Settings
 from infra.training.batches import Row, collate, make_batches
 from infra.training.lora import LoraPolicy, train
@@ -31,10 +31,10 @@ def encode(chat: ChatFormat, rows: Sequence[shop.CustomerMessage]) -> list[Row]:
 
 
 def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_token: int) -> float:
-    """Seconds of PEFT and AdamW alone, scores of the prompt included, as a plain loop works them out."""
+    """Trains with PEFT and AdamW alone, scoring prompts too, as a plain loop does; returns the seconds."""
     from peft import LoraConfig, get_peft_model
 
-    model, _ = load_causal_lm(settings)
+    model, _ = load_base_model(settings)
     config = LoraConfig(task_type="CAUSAL_LM", r=policy.rank, lora_alpha=policy.alpha, target_modules="all-linear")
     adapted = get_peft_model(model, config)
     adapted.train()
@@ -61,7 +61,7 @@ def main() -> None:
     messages, batch = options(__doc__, batch=8)
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_in(folder)
-        _, tokenizer = load_causal_lm(settings)
+        _, tokenizer = load_base_model(settings)
         rows = encode(ChatFormat(tokenizer), messages)
         policy = LoraPolicy(
             rank=8, alpha=16, dropout=0.0, epochs=1, learning_rate=1e-4, batch_rows=batch,
@@ -75,7 +75,7 @@ def main() -> None:
             if which == "bare":
                 seconds[which].append(bare_loop(settings, rows, policy, pad_token))
                 continue
-            model, _ = load_causal_lm(settings)
+            model, _ = load_base_model(settings)
             target = Path(folder) / f"run-{turn}"
             trained = train(model, rows, policy, target, pad_token=pad_token, base_model=settings.model.base)
             seconds[which].append(trained.seconds)

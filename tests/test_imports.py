@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -70,31 +69,6 @@ def test_the_rooms_code_pulls_in_no_technology():
 
 def test_the_recorder_pays_for_sql_and_nothing_else():
     assert loaded_by("agents.wiring.recorder") & (MODELS | {"pymilvus", "milvus_lite", "grpc", "supervisor"}) == set()
-
-
-@pytest.fixture(scope="module")
-def model_libraries() -> dict[str, list[Any]]:
-    """What a process says that has loaded the libraries of a base model and of an adapter."""
-    code = """if True:
-        import gc, importlib, json, sys, infra.engines.transformers, peft, transformers.models.llama.modeling_llama
-        said = {"loaded": list(sys.modules), "collects": [gc.isenabled(), gc.get_freeze_count() > 0]}
-        gc.freeze()
-        importlib.reload(sys.modules["infra.lean_imports"])
-        print(json.dumps({**said, "forked": [gc.isenabled(), gc.get_freeze_count() > 0]}))
-    """
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(run.stdout))
-
-
-def test_a_base_model_and_an_adapter_come_without_what_nobody_asks_for(model_libraries: dict[str, list[Any]]):
-    loaded = set(model_libraries["loaded"])
-    assert {"torch", "transformers", "bitsandbytes", "peft"} <= loaded
-    assert loaded & {"sklearn", "pandas", "scipy", "torch._inductor.compile_fx"} == set()
-
-
-def test_garbage_is_looked_for_again_behind_the_libraries_of_a_model(model_libraries: dict[str, list[Any]]):
-    assert model_libraries["collects"] == [True, False]
-    assert model_libraries["forked"] == [True, True], "a fork's frozen objects stay frozen, others do not"
 
 
 @pytest.mark.parametrize("room", ROOMS)

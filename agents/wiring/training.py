@@ -13,7 +13,7 @@ from agents.prompt import build_prompt, hit_of
 from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
 from agents.wiring.children import patiently, settings_of
 from infra.adapters.files import Card, install, size_of, write_card
-from infra.models.identity import identity_of
+from infra.adapters.integrity import identity_of
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
 from infra.sql.database import Database

@@ -21,10 +21,9 @@ from agents.validator.report import scores as scores_of
 from agents.validator.verdict import GateFinding, GateVerdict, ValidationPolicy, decide, rejected
 from agents.wiring.children import general_texts, patiently, settings_of
 from infra.adapters.files import read_card, write_probes
-from infra.adapters.integrity import check_integrity
+from infra.adapters.integrity import BaseIdentity, check_integrity, identity_of
 from infra.adapters.store import FolderAdapters
-from infra.models.figure_cache import remembered
-from infra.models.identity import BaseIdentity, identity_of
+from infra.models.scoring import cached_loss
 from infra.reports.validation import write_report
 from infra.settings import Settings
 from schemas.datasets import DATASET_ROW, DatasetRow
@@ -106,7 +105,7 @@ class Validation:
         """A tenth of a validation's time, and the same for all of one base model."""
         texts = sha256("\0".join(case.general).encode()).hexdigest()
         file = self._settings.home / "work" / "general-loss.json"
-        return remembered(file, f"{base.revision} {engine.signature} {texts}", lambda: engine.loss(case.general))
+        return cached_loss(file, f"{base.revision} {engine.signature} {texts}", lambda: engine.loss(case.general))
 
     def _case(self) -> tuple[Case, ServingEngine, BaseIdentity]:
         """What to examine, the engine with its adapters, its base. Raises AdapterMissing with the reason to refuse."""

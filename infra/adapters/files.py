@@ -1,7 +1,7 @@
-"""An adapter on disk: plain files whose content is their name, so that what was judged is what is served.
+"""Reads, checks and installs adapters on disk, whose id is a hash of their content: what was judged is what is served.
 
-Three files make an adapter: PEFT's settings, its weights, and the card that says what they are for. The id is a hash
-over the three. Probes lie beside them and are no part of it, for they are made later, by the validator.
+An adapter is three files: PEFT's settings, its weights, and the card that says what they are for. The id is a hash over
+the three. Probes lie beside them and are not part of the id, because the validator makes them later.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ PROBES = "probes.json"
 
 ADAPTER_ID = re.compile(r"[0-9a-f]{32}")
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
-"""Endings of files that may hold pickles, and a pickle runs whatever code it likes when it is read."""
+"""Suffixes of files that may hold pickles. Reading a pickle can run any code."""
 _UNORDERED = ("target_modules", "exclude_modules")
-"""What PEFT keeps as sets and writes in any order."""
+"""Settings that PEFT keeps as sets and writes in any order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What an adapter is for. The revision and the template are SHA-256 in hexadecimal."""
+    """Says what an adapter is for. The revision and the template are SHA-256 in hexadecimal."""
 
     task: str
     base_model: str
@@ -43,12 +43,12 @@ class Card:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Puts the card into a folder that PEFT saved an adapter to."""
+    """Writes the card into a folder to which PEFT saved an adapter."""
     (folder / CARD).write_bytes(_canonical(asdict(card)))
 
 
 def read_card(folder: Path) -> Card:
-    """Raises AdapterMissing when it is not there or says too little."""
+    """Reads an adapter's card. Raises AdapterMissing when it is missing or incomplete."""
     values = _json(folder, CARD)
     names = Card.__dataclass_fields__
     if any(not isinstance(values.get(name), str) or not values[name] for name in names):
@@ -57,9 +57,10 @@ def read_card(folder: Path) -> Card:
 
 
 def adapter_id_of(folder: Path) -> str:
-    """The first 32 hexadecimal digits of SHA-256 over the three files, the JSON ones in canonical form.
+    """Computes an adapter's id: the first 32 hexadecimal digits of SHA-256 over the three files.
 
-    Raises AdapterMissing when the folder does not hold an adapter, holds a pickle, or leads elsewhere by a link.
+    JSON files are hashed in canonical form. Raises AdapterMissing when the folder does not hold an adapter, or holds
+    a pickle or a link.
     """
     _refuse_pickles(folder)
     read_card(folder)
@@ -72,7 +73,7 @@ def adapter_id_of(folder: Path) -> str:
         else:
             content = _canonical(_json(folder, name))
             size, chunks = len(content), iter([content])
-        # Lengths go in as well: no byte may wander from one file to the next.
+        # With the lengths, so that no other split of the same bytes into files has the same hash.
         digest.update(f"{name}\n{size}\n".encode())
         for chunk in chunks:
             digest.update(chunk)
@@ -92,33 +93,34 @@ def verify(adapter_id: str, folder: Path) -> None:
 
 
 def install(source: Path, adapters_folder: Path) -> tuple[str, Path]:
-    """Copies an adapter to the place of its id; gives the id and the folder. Twice is once, at the same time too.
+    """Copies an adapter into the folder of its id; returns the id and the folder.
 
-    Raises AdapterMissing when the source is no adapter, Unavailable when there is no room; nothing stays behind then.
+    Idempotent, also when two processes install the same adapter at once. Raises AdapterMissing when the source is not
+    an adapter, Unavailable when the disk is full; then it leaves nothing behind.
     """
-    adapter_id_of(source)  # a refusal must come before anything is written
+    adapter_id_of(source)  # checked before anything is written
     with new_folder(adapters_folder) as part:
         _copy(source, part)
         adapter_id = adapter_id_of(part)
         target = adapters_folder / adapter_id
         if not place(part, target):
-            _mend(part, target)
+            _repair(part, target)
     verify(adapter_id, target)
     return adapter_id, target
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the three files."""
+    """Returns the size of the three files in bytes."""
     return sum(_stat(folder, name).st_size for name in FILES)
 
 
 def write_probes(folder: Path, probes: Sequence[Probe]) -> None:
-    """Puts the probes beside an adapter, whole or not at all. Raises Unavailable when there is no room."""
+    """Writes the probes beside an adapter, whole or not at all. Raises Unavailable when the disk is full."""
     write(folder / PROBES, [json.dumps([asdict(probe) for probe in probes], ensure_ascii=False, indent=1).encode()])
 
 
 def read_probes(folder: Path) -> tuple[Probe, ...]:
-    """The probes of an adapter; empty where there are none. Raises AdapterMissing when they cannot be read."""
+    """Reads the probes of an adapter; empty where there are none. Raises AdapterMissing when they are damaged."""
     if not os.path.lexists(folder / PROBES):
         return ()
     try:
@@ -136,7 +138,7 @@ def read_probes(folder: Path) -> tuple[Probe, ...]:
 
 
 def _canonical(values: dict[str, Any]) -> bytes:
-    """JSON with sorted names and no white space, so that two libraries' habits do not make two adapters."""
+    """Encodes JSON with sorted names and no white space, so that formatting does not change the id."""
     values = {
         name: sorted(value) if name in _UNORDERED and _is_texts(value) else value for name, value in values.items()
     }
@@ -158,7 +160,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _check_weights(folder: Path) -> None:
-    """Reads the table of contents, which a renamed pickle or a file that was cut off does not have."""
+    """Reads the header of the weights, which a renamed pickle or a truncated file does not have."""
     from safetensors import SafetensorError, safe_open
 
     _stat(folder, WEIGHTS)
@@ -201,7 +203,7 @@ def _read(folder: Path, name: str) -> bytes:
 def _chunks(folder: Path, name: str) -> Iterator[bytes]:
     _stat(folder, name)
     try:
-        # not even a link that was put there since
+        # O_NOFOLLOW, in case a link was put there after the check above
         with open(os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             while chunk := file.read(1 << 20):
                 yield chunk
@@ -214,8 +216,8 @@ def _copy(source: Path, part: Path) -> None:
         write(part / name, _chunks(source, name) if name == WEIGHTS else [_canonical(_json(source, name))])
 
 
-def _mend(part: Path, target: Path) -> None:
-    """Somebody was first; whatever was changed there since is put right, a file at a time."""
+def _repair(part: Path, target: Path) -> None:
+    """Replaces the files of an adapter that is installed already and was changed since."""
     for name in FILES:
         if not _same(part / name, target / name):
             (part / name).replace(target / name)

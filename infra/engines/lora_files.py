@@ -1,6 +1,7 @@
 """Reads a LoRA adapter from disk as data, and refuses everything that an engine could not serve beside others.
 
-PEFT would load pickles, change base weights for some initialisations, and report misfits as warnings or half-way.
+PEFT itself would load pickles, change base weights for some initialisations, and report weights that do not fit as
+warnings, or only after it loaded a part of them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _HONOURED = (
     "use_rslora",
     "fan_in_fan_out",
 )
-"""The settings that describe a plain LoRA; how it was trained does not matter here."""
+"""The settings that describe a plain LoRA; those that describe its training do not matter here."""
 _REFUSED = (
     "use_dora",
     "use_qalora",
@@ -46,7 +47,7 @@ _REFUSED = (
 
 @dataclass(frozen=True, kw_only=True)
 class LoraFiles:
-    """A LoRA as it lies on disk: PEFT's settings and the tensors by name."""
+    """A LoRA adapter read from disk: PEFT's settings and the tensors by name."""
 
     settings: dict[str, Any]
     base_model: str
@@ -54,7 +55,7 @@ class LoraFiles:
 
 
 def read_lora(adapter_id: str, folder: Path) -> LoraFiles:
-    """Raises AdapterMissing when the folder does not hold a plain LoRA in safetensors."""
+    """Reads an adapter. Raises AdapterMissing when the folder does not hold a plain LoRA in safetensors."""
     if (folder / _PICKLE).exists():
         raise AdapterMissing(f"{adapter_id} holds pickled weights ({_PICKLE}), which can run code: save safetensors")
     try:

@@ -1,69 +1,76 @@
-"""The beginning that prompts have in common, such as their task's instruction: read once an adapter, and kept."""
+"""Caches the keys and values of the beginning that prompts share, such as their task's instruction, per adapter."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from transformers import DynamicCache
 
 from infra.engines.lora_slots import LoraSlots
-from infra.lean_imports import transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _WORTH = 8
-"""Fewer tokens are read with the rest of a prompt: a pass of their own would take longer."""
+"""Fewer shared tokens than this are read with each prompt: a pass of their own would take longer."""
 _KEPT_TOKENS = 2048
-"""What attention keeps of so many tokens stays in memory: 46 kB a token of SmolLM2-135M, 128 kB of a model of 8B."""
+"""How many tokens' keys and values stay in memory: 46 kB a token for SmolLM2-135M, 128 kB for a model of 8B."""
 
 _Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, of shape (1, heads, tokens, dimension)."""
 
 
-def can_share(model: Any) -> bool:
-    """Whether a token looks back at all before it, by its position alone: no window, no state that runs along.
+def can_share(model: PreTrainedModel) -> bool:
+    """Says whether the beginning of a prompt may be cached: full attention in all layers, and no recurrent state.
 
-    Padding stands between a shared beginning and what follows, and only such attention does not see how much.
+    Padding stands between a shared beginning and what follows. Only full attention, which finds tokens by their
+    position numbers, is not affected by how much there is.
     """
     config = model.config
     kinds = getattr(config, "layer_types", None) or ()
     windowed = getattr(config, "sliding_window", None) is not None or any(kind != "full_attention" for kind in kinds)
+    # Private, but the only place where transformers says that a model keeps a recurrent state.
     return not windowed and not getattr(model, "_is_stateful", False)
 
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """So many tokens at the beginning of all prompts are the same; one of each prompt is left at the least."""
+    """Counts the tokens at the beginning that all prompts share; at least one token of each prompt is left over."""
     first, most = prompts[0], min(map(len, prompts)) - 1
     return next((place for place in range(most) if any(each[place] != first[place] for each in prompts)), max(0, most))
 
 
 class Prefixes:
-    """What attention keeps of instructions, for each adapter. Not safe between threads.
+    """Keeps the keys and values of instructions, for each adapter. Not safe between threads.
 
-    ``able``: what ``can_share`` says of the model. The least recently used go when ``most_tokens`` are kept.
+    ``able``: what ``can_share`` says of the model. The least recently used ones are dropped beyond ``most_tokens``.
     """
 
-    def __init__(self, slots: LoraSlots, device: Any, *, able: bool = True, most_tokens: int = _KEPT_TOKENS) -> None:
+    def __init__(
+        self, slots: LoraSlots, device: torch.device, *, able: bool = True, most_tokens: int = _KEPT_TOKENS
+    ) -> None:
         self._slots, self._device, self.able, self._most = slots, device, able, most_tokens
         self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], _Layers] = OrderedDict()
 
     def worth_sharing(self, prompts: Sequence[Sequence[int]], instruction: Sequence[int]) -> int:
-        """How many tokens at the beginning of all prompts are the instruction's; 0 where they are too few."""
+        """Counts the instruction's tokens that all prompts begin with; 0 where they are too few to be worth it."""
         shared = shared_prefix([instruction, *prompts]) if instruction and self.able else 0
         return shared if shared >= _WORTH else 0
 
-    def past(self, tokens: Sequence[int], adapter_ids: Sequence[str | None]) -> Any:
-        """The tokens as ``past_key_values``, a row for each of ``adapter_ids``; those not kept yet are read first."""
+    def past(self, tokens: Sequence[int], adapter_ids: Sequence[str | None]) -> DynamicCache:
+        """Returns the tokens as ``past_key_values``, with a row for each adapter id; computes what is not kept yet."""
         beginning = tuple(tokens)
         layers = self._read(beginning, list(dict.fromkeys(adapter_ids)))
-        past = transformers.DynamicCache()
+        past = DynamicCache()
         for number in range(len(layers[adapter_ids[0]])):
             rows = [layers[each][number] for each in adapter_ids]
             past.update(torch.cat([keys for keys, _ in rows]), torch.cat([values for _, values in rows]), number)
         return past
 
     def keep_only(self, adapter_ids: Collection[str]) -> None:
-        """Forgets what other adapters kept; the base model's stays."""
+        """Drops what is kept for other adapters; the base model's stays."""
         for key in [key for key in self._kept if key[0] is not None and key[0] not in adapter_ids]:
             del self._kept[key]
 

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import torch
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from infra.engines.lora_files import LoraFiles
 from infra.engines.lora_slots import LoraSlots
 from infra.engines.prefixes import Prefixes, can_share
-from infra.engines.sampling import Pace, RowLengths, RowSampler
-from infra.lean_imports import transformers
 from infra.models.chat import ChatFormat
-from infra.models.loading import load_causal_lm
+from infra.models.loading import load_base_model
 from infra.models.scoring import text_loss
-from infra.models.threads import in_one_thread, in_passing_thread, torch_team
+from infra.models.threads import in_compute_thread
 from infra.settings import Settings
 from schemas.errors import AdapterMissing, EngineCrashed
 from schemas.generation import ChatMessage, Generation, GenerationRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
+    from transformers.modeling_outputs import CausalLMOutputWithPast
 
 _INSTRUCTIONS = 64
-"""Of so many different instructions the tokens are remembered."""
-_LOOKS = 4
-"""At who else computes, before a batch."""
+"""How many different instructions are kept as tokens."""
 
 
 @dataclass(frozen=True)
 class _Prompt:
-    """A request's place in the batch that was asked for, and its tokens."""
+    """A request, its place in the list that was asked for, and its tokens."""
 
     place: int
     request: GenerationRequest
@@ -44,10 +42,11 @@ class _Prompt:
 
 
 class TransformersEngine:
-    """One copy of a model; safe between threads, for all that it computes is computed in one, in the order of asking.
+    """Generates with one copy of a model. Safe between threads: all computing happens in the compute thread.
 
-    ``max_batch_tokens`` bounds the memory of a batch: prompts and answers padded to the longest; more are generated
-    in several batches. Greedy at temperature 0. The same request gives the same text alone and among others.
+    ``max_batch_tokens`` bounds the memory of a batch: prompts and answers, padded to the longest. A longer list of
+    requests is generated in several batches. Decoding is greedy at temperature 0. The same request gives the same
+    text alone and among others.
     """
 
     def __init__(
@@ -62,29 +61,28 @@ class TransformersEngine:
         self._dtype = str(model.dtype).removeprefix("torch.")
         self._window = int(model.config.max_position_embeddings)
         self._ends = _token_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        # A model's own sampling defaults must not colour what is asked for here.
-        model.generation_config = transformers.GenerationConfig(
+        # The model's own sampling defaults must not change what a request asks for.
+        model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id
         )
-        self._tokenizer: Any = tokenizer
+        self._tokenizer = tokenizer
         self._chat = ChatFormat(tokenizer)
         self._slots = LoraSlots(model, base_model)
         self._prefixes = Prefixes(self._slots, self._device, able=can_share(model))
         self._instruction = lru_cache(_INSTRUCTIONS)(self._encoded_instruction)
         self._base_model = base_model
         self._max_batch_tokens = max_batch_tokens
-        self._team = torch_team(self._device.type)
 
     @classmethod
-    @in_one_thread
+    @in_compute_thread
     def load(cls, settings: Settings) -> Self:
-        """An engine for the configured base model. Raises ModelMissing or ConfigurationError."""
-        model, tokenizer = load_causal_lm(settings)
+        """Loads an engine for the configured base model. Raises ModelMissing or ConfigurationError."""
+        model, tokenizer = load_base_model(settings)
         return cls(model, tokenizer, base_model=settings.model.base)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return cast("PreTrainedTokenizerFast", self._tokenizer)
+        return self._tokenizer
 
     @property
     def name(self) -> str:
@@ -92,7 +90,7 @@ class TransformersEngine:
 
     @property
     def signature(self) -> str:
-        """What must be the same for the same request to give the same text for certain."""
+        """Names the engine, device and precision: engines with equal signatures give a request the same text."""
         return f"{self.name} {self._device.type} {self._dtype}"
 
     @property
@@ -105,7 +103,7 @@ class TransformersEngine:
 
     @property
     def adapters(self) -> frozenset[str]:
-        """The ids that may be asked for."""
+        """The ids of the loaded adapters, which requests may name."""
         return self._slots.adapters
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
@@ -114,39 +112,44 @@ class TransformersEngine:
     def set_adapters(self, adapters: dict[str, Path]) -> None:
         """Makes exactly these adapters available; raises AdapterMissing, and then keeps what it had.
 
-        Files are read beforehand, so that a batch waits only while weights are put into the model: about 0.3 s.
+        Reads the files outside the compute thread, so that a batch waits only while weights are put into the model:
+        about 0.3 s.
         """
-        read = in_passing_thread(self._slots.read)({each: adapters[each] for each in adapters.keys() - self.adapters})
+        new = {each: adapters[each] for each in adapters.keys() - self.adapters}
+        # A thread of its own, because the check of the weights computes too: OpenMP's helpers end with the thread.
+        with ThreadPoolExecutor(1, "adapters") as reader:
+            read = reader.submit(self._slots.read, new).result()
         self._set(adapters, read)
 
-    @in_one_thread
+    @in_compute_thread
     def _set(self, adapters: dict[str, Path], read: dict[str, LoraFiles]) -> None:
         self._slots.set(adapters, read)
         self._prefixes.keep_only(adapters.keys())
 
-    @in_one_thread
+    @in_compute_thread
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
-        """Mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
+        """Returns the mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
         self._check_loaded(adapter_id)
 
-        def forward(**inputs: torch.Tensor) -> Any:
-            self._team.adjust()
+        def forward(**inputs: torch.Tensor) -> CausalLMOutputWithPast:
             return self._slots.forward([adapter_id] * len(inputs["input_ids"]), **inputs)
 
-        with self._team.at_work(_LOOKS), _crashes_named(len(texts)):
+        with _engine_crashes(len(texts)):
             return text_loss(forward, self._tokenizer, texts, device=self._device, window=self._window)
 
-    @in_one_thread
+    @in_compute_thread
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """One generation a request, in order. Raises EngineCrashed, or AdapterMissing before anything is done."""
+        """Returns a generation for each request, in order.
+
+        Raises EngineCrashed, or AdapterMissing before anything is generated.
+        """
         for request in requests:
             self._check_loaded(request.adapter_id)
         prompts = [self._prompt(place, request) for place, request in enumerate(requests)]
         done: dict[int, Generation] = {}
-        with _crashes_named(len(requests)):
+        with _engine_crashes(len(requests)):
             for batch in _batches(prompts, self._max_batch_tokens):
-                with self._team.at_work(_LOOKS):
-                    done.update(self._run(batch))
+                done.update(self._run(batch))
         return [done[place] for place in range(len(requests))]
 
     def _check_loaded(self, adapter_id: str | None) -> None:
@@ -154,13 +157,19 @@ class TransformersEngine:
             raise AdapterMissing(f"{adapter_id} is not loaded: release it, or roll back")
 
     def _prompt(self, place: int, request: GenerationRequest) -> _Prompt:
-        """Cut to the model's window at the last resort; a caller that counts tokens never gets here."""
+        """Encodes a request; cuts the beginning of a prompt that does not fit into the model's window.
+
+        Callers that count tokens, as the answerer does, never reach that limit.
+        """
         request = replace(request, max_tokens=min(request.max_tokens, self._window - 1))
         tokens = self._chat.encode(request.messages)
         return _Prompt(place, request, tokens[-(self._window - request.max_tokens) :])
 
     def _encoded_instruction(self, first: tuple[ChatMessage, ...]) -> list[int]:
-        """The tokens that all prompts with this first message begin with, where it is the system's, and a few more."""
+        """Encodes the first message of a prompt, if it is the system's, with an empty question behind it.
+
+        Prompts with the same first message begin with the same tokens, up to the question.
+        """
         if not first or first[0].role != "system":
             return []
         return self._chat.encode((*first, ChatMessage("user", "")))
@@ -174,7 +183,7 @@ class TransformersEngine:
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(batch):
-            # Padding stands on the left, but behind what all begin with.
+            # Padding stands on the left, but behind the beginning that all rows share.
             tokens, start = torch.tensor(prompt.tokens), width - len(prompt.tokens) + shared
             ids[row, :shared], ids[row, start:] = tokens[:shared], tokens[shared:]
             mask[row, :shared] = mask[row, start:] = 1
@@ -187,13 +196,13 @@ class TransformersEngine:
                 attention_mask=mask.to(self._device),
                 max_new_tokens=max(request.max_tokens for request in requests),
                 logits_processor=[RowSampler(requests)],
-                stopping_criteria=[RowLengths(requests, width, self._device), Pace(self._team)],
+                stopping_criteria=[RowLengths(requests, width, self._device)],
             )
         for prompt, tokens in zip(batch, output[:, width:].tolist(), strict=True):
             yield prompt.place, self._generation(prompt, tokens)
 
     def _generation(self, prompt: _Prompt, tokens: list[int]) -> Generation:
-        """Of a row: what comes before its end token, or its own limit. The end token counts as generated."""
+        """Decodes a row up to its end token or its own limit. The end token counts as generated."""
         tokens = tokens[: prompt.request.max_tokens]
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
         return Generation(
@@ -204,11 +213,43 @@ class TransformersEngine:
         )
 
 
+class RowSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not followed
+    """Samples each row with its own temperature and seed, by adding Gumbel noise to its scores.
+
+    The greatest score plus noise is a sample of the softmax (Gumbel-max trick, Maddison 2014), so greedy decoding
+    samples. A row's noise comes from its own seed, so its text does not depend on the rest of the batch.
+    """
+
+    def __init__(self, requests: Sequence[GenerationRequest]) -> None:
+        self._rows = [
+            (row, request.temperature, torch.Generator().manual_seed(request.seed))
+            for row, request in enumerate(requests)
+            if request.temperature > 0
+        ]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        for row, temperature, generator in self._rows:
+            noise = torch.empty(scores.shape[-1]).exponential_(generator=generator).log_().neg_()
+            scores[row] = scores[row] / temperature + noise.to(scores.device)
+        return scores
+
+
+class RowLengths(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+    """Ends each row at its own limit; the batch ends with its last row."""
+
+    def __init__(self, requests: Sequence[GenerationRequest], prompt_length: int, device: torch.device) -> None:
+        self._limits = torch.tensor([request.max_tokens for request in requests], device=device) + prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        return input_ids.shape[-1] >= self._limits
+
+
 @contextmanager
-def _crashes_named(prompts: int) -> Iterator[None]:
+def _engine_crashes(prompts: int) -> Iterator[None]:
+    """Raises EngineCrashed for whatever fails inside the model."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError for whatever fails in it
+    except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError for its own failures
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineCrashed(
             f"the model failed on {prompts} prompts ({reason}): it is tried again with fewer at a time"
@@ -220,7 +261,7 @@ def _token_ids(*ids: int | list[int] | None) -> frozenset[int]:
 
 
 def _batches(prompts: Sequence[_Prompt], max_tokens: int) -> Iterator[list[_Prompt]]:
-    """Prompts of like length together, so that little is padding, and at most so many padded tokens a batch."""
+    """Groups prompts of similar length, so that little is padding, with at most so many padded tokens a batch."""
     batch: list[_Prompt] = []
     longest = 0
     for prompt in sorted(prompts, key=lambda each: (len(each.tokens) + each.request.max_tokens, each.place)):

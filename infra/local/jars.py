@@ -6,10 +6,11 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from infra.local.locks import locked
+from infra.progress import Progress, silent
 from schemas.errors import ConfigurationError, Unavailable
 
 KAFKA_VERSION = "4.4.0"
@@ -18,13 +19,6 @@ COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-
 
 JARS_DIGEST = "2dc289ad803b1278e1a75602559263b7b1c23da25af19f57cde1bc70e1b460d2"
 """SHA-256 over the names and SHA-256 sums of all jars, which protects against a changed or added one."""
-
-Progress = Callable[[float, str], None]
-"""Called during long work with the share that is done, from 0 to 1, and what is being done."""
-
-
-def silent(done: float, text: str) -> None:
-    """Progress that is not shown."""
 
 
 def jars(cache: Path) -> list[Path]:

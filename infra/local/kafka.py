@@ -20,8 +20,9 @@ from pathlib import Path
 
 from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
 from infra.local.free_port import free_port
-from infra.local.jars import KAFKA_VERSION, Progress, fetch_jars, jars, silent
+from infra.local.jars import KAFKA_VERSION, fetch_jars, jars
 from infra.local.locks import locked
+from infra.progress import Progress, silent
 from schemas.errors import ConfigurationError, Unavailable
 
 HEAP = ("-Xms48m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")

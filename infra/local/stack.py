@@ -17,13 +17,13 @@ from infra.kafka.fleet import Fleet, alive, silence_bound
 from infra.local import kafka
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
 from infra.local.free_port import claim_port, free_port
-from infra.local.jars import Progress
 from infra.local.locks import try_lock
 from infra.local.milvus_lite import program as milvus
 from infra.local.programs import NEED_REGISTRY, PRELOADED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import Program
 from infra.policies import EMBEDDED
+from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, Unavailable
 

@@ -1,8 +1,8 @@
-"""The shipped base model comes as GGUF; training and PEFT need safetensors, so it is converted once, without torch.
+"""Converts a GGUF file to a model folder in Hugging Face's layout, without torch.
 
-A llama-shaped GGUF becomes a folder in Hugging Face's layout: float32 weights, configuration, and a tokenizer that is
-built from the file's own vocabulary (the one that transformers reads from a GGUF has the wrong end token, no padding
-token, the decoder of another tokenizer, and does not split digits).
+The shipped base model comes as GGUF, and training and PEFT need safetensors. The folder holds float32 weights, the
+configuration, and a tokenizer that is built from the file's own vocabulary: the one that transformers reads from a
+GGUF has the wrong end token, no padding token, the decoder of another tokenizer, and does not split digits.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.progress import Progress
 from schemas.errors import ConfigurationError
 
-Progress = Callable[[float, str], None]
-"""Called with the part that is done, 0 to 1, and what is being done."""
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 RECEIPT = "everlearn.json"
-"""Written last: names the source and every file's size, so that a damaged folder is never taken for a model."""
+"""Written last. It names the source and every file's size, so that a damaged folder is never taken for a model."""
 _CONVERTER = 1
-"""Raised when the conversion changes, so that folders of an older one are made anew."""
+"""Increase it when the conversion changes, so that older folders are converted again."""
 _CONTROL = 3
 """GGUF's token type of special tokens."""
 
@@ -45,7 +45,7 @@ _OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "outp
 
 
 def is_converted(source: Path, folder: Path) -> bool:
-    """Whether the folder is a whole conversion of that source by this converter."""
+    """Says whether the folder is a complete conversion of this source by this converter."""
     try:
         receipt = json.loads((folder / RECEIPT).read_text())
         sizes = {name: (folder / name).stat().st_size for name in receipt["files"]}
@@ -55,7 +55,7 @@ def is_converted(source: Path, folder: Path) -> bool:
 
 
 def convert(source: Path, folder: Path, progress: Progress) -> None:
-    """Makes the folder from a GGUF file, whole or not at all. The caller holds a lock on the folder.
+    """Converts a GGUF file to a folder, whole or not at all. The caller holds a lock on the folder.
 
     Raises ConfigurationError when the folder cannot be written or the file is not a llama-shaped GGUF.
     """
@@ -98,15 +98,15 @@ def _write(source: Path, folder: Path, progress: Progress) -> None:
     _write_tokenizer(reader, folder)
 
 
-def _value(reader: Any, name: str) -> Any:
+def _value(reader: GGUFReader, name: str) -> Any:
     field = reader.get_field(name)
     if field is None:
         raise ConfigurationError(f"the GGUF file has no {name}: install the package that ships it again")
     return field.contents()
 
 
-def _config(reader: Any) -> dict[str, Any]:
-    """transformers' configuration of a llama model, from the file's own fields."""
+def _config(reader: GGUFReader) -> dict[str, Any]:
+    """Builds transformers' configuration of a llama model from the file's fields."""
     heads = _value(reader, "llama.attention.head_count")
     width = _value(reader, "llama.embedding_length")
     tokens: list[str] = _value(reader, "tokenizer.ggml.tokens")
@@ -128,12 +128,12 @@ def _config(reader: Any) -> dict[str, Any]:
         "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in reader.tensors),
         "bos_token_id": _value(reader, "tokenizer.ggml.bos_token_id"),
         "eos_token_id": _value(reader, "tokenizer.ggml.eos_token_id"),
-        # The file names the end token as padding too; training would then never teach the model to stop.
+        # The file names the end token for padding too; a training would then never teach the model to stop.
         "pad_token_id": _value(reader, "tokenizer.ggml.unknown_token_id"),
     }
 
 
-def _write_weights(reader: Any, config: dict[str, Any], path: Path, progress: Progress) -> None:
+def _write_weights(reader: GGUFReader, config: dict[str, Any], path: Path, progress: Progress) -> None:
     from gguf.quants import dequantize
     from safetensors.numpy import save_file
 
@@ -148,12 +148,12 @@ def _write_weights(reader: Any, config: dict[str, Any], path: Path, progress: Pr
         progress(0.05 + 0.6 * (number + 1) / len(reader.tensors), "converting the base model")
     progress(0.65, "writing the base model")
     save_file(weights, path, metadata={"format": "pt"})
-    # safetensors makes it private; a models folder may be shared between users.
+    # safetensors makes the file private, but users may share a models folder.
     path.chmod(0o644)
 
 
 def _weight_name(name: str) -> str:
-    """``blk.3.attn_q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
+    """Translates a tensor's name: ``blk.3.attn_q.weight`` to ``model.layers.3.self_attn.q_proj.weight``."""
     parts = name.split(".")
     if parts[0] == "blk" and len(parts) == 4 and parts[2] in _LAYER:
         return f"model.layers.{parts[1]}.{_LAYER[parts[2]]}.{parts[3]}"
@@ -163,12 +163,12 @@ def _weight_name(name: str) -> str:
 
 
 def _rotary_halves(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """GGUF interleaves the two halves that rotary embedding pairs; transformers keeps them one after the other."""
+    """Reorders rows for rotary embedding: GGUF interleaves its two halves, transformers keeps one after the other."""
     rows, columns = values.shape
     return values.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def _write_tokenizer(reader: Any, folder: Path) -> None:
+def _write_tokenizer(reader: GGUFReader, folder: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -180,7 +180,7 @@ def _write_tokenizer(reader: Any, folder: Path) -> None:
         if kind == _CONTROL
     ]
     backend = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=merges))
-    # The model was trained with every digit a token of its own, then split as GPT-2 splits.
+    # The model was trained with every digit as a token of its own, and GPT-2's splitting for the rest.
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )

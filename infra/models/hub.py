@@ -1,4 +1,4 @@
-"""Turns the name or path of a model into a local folder, quickly and in one clear line when there is none."""
+"""Finds the local folder of a model by name or path, and downloads it from the hub if need be."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from schemas.errors import ModelMissing
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-"""What is fetched: weights as safetensors only, never pickles and never code."""
+"""The files to download: weights as safetensors only, never pickles and never code."""
 _ANSWER_SECONDS = 5.0
 """How long the hub may take to answer before it counts as unreachable."""
 
 
 def local_folder(name: str, setting: str, *, fetch: bool = True) -> Path:
-    """The folder of a model by path, or by hub name from the cache, else downloaded if ``fetch``.
+    """Returns a model's folder: by path, or by hub name from the cache, or downloaded if ``fetch``.
 
-    ``setting`` is how the configuration calls it, for the message. Raises ModelMissing.
+    ``setting`` names the setting in error messages. Raises ModelMissing, in one line.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -38,7 +38,7 @@ def _checked(folder: Path, setting: str) -> Path:
     except (OSError, ValueError, AttributeError):
         known = False
     if not known:
-        # transformers would look through every architecture that it knows, for half a minute.
+        # transformers would import every architecture that it knows, which takes half a minute.
         raise ModelMissing(
             f"{setting}: {folder} has no config.json that names a model_type, so it is not a model; "
             "give a model's folder"
@@ -52,7 +52,7 @@ def _checked(folder: Path, setting: str) -> Path:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether every file of weights is there; a large model's index names them."""
+    """Says whether every file of weights is there; a large model has an index that names them."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return any(folder.glob("*.safetensors"))
@@ -71,7 +71,7 @@ def _cached(name: str) -> Path | None:
         folder = Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    # A download that was cut off leaves a folder too.
+    # A download that was interrupted leaves a folder too.
     return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
 
 

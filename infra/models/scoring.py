@@ -1,30 +1,41 @@
-"""How well a causal model knows plain text: mean cross-entropy, the same for base, adapted and quantized models."""
+"""Measures how well a causal model knows plain text, the same way for base, adapted and quantized models."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from infra.durable_files import write
+from schemas.errors import Unavailable
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+    from transformers.modeling_outputs import CausalLMOutputWithPast
 
 BATCH_TOKENS = 1024
 """Padded tokens of one pass: the scores of all words for each of them are held at once."""
 
 
 def text_loss(
-    forward: Callable[..., Any],
-    tokenizer: Any,
+    forward: Callable[..., CausalLMOutputWithPast],
+    tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str],
     *,
     device: torch.device,
     window: int,
     batch_tokens: int = BATCH_TOKENS,
 ) -> float:
-    """Nats per token over all texts together, each read from its beginning and cut at the model's window.
+    """Returns the mean cross-entropy over all texts together, in nats per token.
 
-    ``forward``: the model, called with ``input_ids`` and ``attention_mask``, giving ``logits``. Raises ValueError
-    where no text has two tokens.
+    Each text is read from its beginning and cut at the model's ``window``. ``forward``: the model, called with
+    ``input_ids`` and ``attention_mask``. Raises ValueError when no text has two tokens.
     """
+    import torch
+
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"][:window] for text in texts]
     rows = sorted((row for row in rows if len(row) > 1), key=len)
     if not rows:
@@ -49,3 +60,19 @@ def text_loss(
             )
         count += int(mask[:, 1:].sum())
     return total / count
+
+
+def cached_loss(file: Path, source: str, measure: Callable[[], float]) -> float:
+    """Returns the loss that a file keeps for the same ``source``; else measures it and writes the file.
+
+    ``source`` names everything that the loss depends on.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no file yet, or a damaged one
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["source"] == source:
+            return float(known["figure"])
+    loss = measure()
+    with contextlib.suppress(Unavailable, OSError):  # a loss that cannot be kept is measured again the next time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, [json.dumps({"source": source, "figure": loss}).encode()])
+    return loss

@@ -1,6 +1,6 @@
-"""The connection to MLflow's tables: created once, written by one process of a machine at a time, quick to say no.
+"""Connects to MLflow's tables: creates them, lets one process of a machine write at a time, and fails quickly.
 
-MLflow is imported when it is first used, for that takes three seconds and 200 MB.
+MLflow is imported when it is first used, because that takes three seconds and 200 MB.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from contextlib import ExitStack
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from sqlalchemy import URL, inspect
 
 from infra.sql.database import Database, open_sqlite, parse_url
 from infra.sql.failures import one_line, place
-from infra.uncollected import uncollected
 from schemas.errors import ConfigurationError, Unavailable
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 T = TypeVar("T")
-Action = Callable[[Any], T]
-"""Works with an ``MlflowClient``. May be called again after a failure, so doing it twice must be doing it once."""
+Action = Callable[["MlflowClient"], T]
+"""Uses an ``MlflowClient``. It must be idempotent, because it is called again after some failures."""
 
 _ATTEMPTS = 5
 _LOCK_SECONDS = 60.0
@@ -37,7 +39,7 @@ _OUT_OF_DATE = "out-of-date database schema"
 
 
 class MlflowConnection:
-    """MLflow's tables at an SQLAlchemy URL; what MLflow keeps as files, and the lock, lie below the folder."""
+    """MLflow's tables at an SQLAlchemy URL; its files and the lock lie below the folder."""
 
     def __init__(self, url: str, folder: Path) -> None:
         try:
@@ -45,16 +47,16 @@ class MlflowConnection:
         except ConfigurationError as error:
             raise ConfigurationError(str(error).replace("[sql]", "[registry]")) from None
         if self.url.get_backend_name() == "postgresql":
-            # MLflow waits for ever on a server that does not answer
+            # without it MLflow waits forever for a server that does not answer
             self.url = self.url.update_query_dict({"connect_timeout": "10"})
         self.folder = folder
-        self._lock = FileLock(folder / ".lock")  # a thread that holds it may take it again
-        self._client: Any = None
+        self._lock = FileLock(folder / ".lock")  # reentrant for the thread that holds it
+        self._client: MlflowClient | None = None
         self._starting = threading.Lock()
 
     @property
     def artifacts(self) -> str:
-        """The URI below which MLflow may keep files."""
+        """The URI of the folder in which MLflow may keep files."""
         return (self.folder / "artifacts").absolute().as_uri()
 
     def prepare(self) -> None:
@@ -73,17 +75,17 @@ class MlflowConnection:
                     database = Database(url)
                     stack.callback(database.close)
                     connection = stack.enter_context(database.connection(write=True))
-                    database.lock(connection, ["everlearn registry"])  # other machines prepare as well
+                    database.lock(connection, ["everlearn registry"])  # another machine may prepare at the same time
                 _translated(self.url, lambda: _create_tables(url, self.artifacts))
             marker.touch()
 
     def read(self, action: Action[T]) -> T:
-        """What the action gives. Raises Unavailable when the store cannot be reached or has no tables yet."""
+        """Runs an action, returns its result. Raises Unavailable when the store is not reachable or has no tables."""
         return self._repeated(action)
 
     def write(self, action: Action[T]) -> T:
-        """Like ``read``, while no other process of this machine writes."""
-        self._connected()  # before the lock: whoever connects in another thread takes the two the other way round
+        """Runs an action like ``read``, while no other process of this machine writes."""
+        self._connected()  # before the lock, to take the two locks in the same order as a thread that connects first
         with self._locked():
             return self._repeated(action)
 
@@ -91,6 +93,7 @@ class MlflowConnection:
         """Closes idle connections; they open again when they are needed."""
         with self._starting:
             if self._client is not None:
+                # Private, because MLflow has no public way to close a client's connections.
                 for part in (self._client._tracking_client, self._client._get_registry_client()):
                     part.store.engine.dispose()
 
@@ -100,25 +103,25 @@ class MlflowConnection:
             try:
                 return _translated(self.url, lambda: action(client))
             except Unavailable as error:
-                # another machine's writer, or the file's owner at a checkpoint
+                # another machine writes, or SQLite writes a checkpoint
                 if "locked" not in str(error) or attempt == _ATTEMPTS - 1:
                     raise
                 time.sleep(0.2 * 2**attempt)
         raise AssertionError("unreachable")
 
-    def _connected(self) -> Any:
+    def _connected(self) -> MlflowClient:
         with self._starting:
             if self._client is None:
                 if not self._has_tables():
                     raise Unavailable(f"the registry at {place(self.url)} has no tables yet: run 'everlearn up'")
                 url = self.url.render_as_string(hide_password=False)
                 _mlflow()
-                with self._locked():  # the tables may be there and half made
+                with self._locked():  # another process may be creating the tables
                     self._client = _translated(self.url, lambda: _new_client(url))
             return self._client
 
     def _has_tables(self) -> bool:
-        """Asked without MLflow, which would take 100 seconds to say that it cannot connect."""
+        """Looks for MLflow's tables without MLflow, which takes 100 seconds to report that it cannot connect."""
         if self.url.get_backend_name() == "sqlite" and not Path(str(self.url.database)).is_file():
             return False
         database = Database(self.url.render_as_string(hide_password=False))
@@ -159,18 +162,18 @@ class MlflowConnection:
 
 @cache
 def _mlflow() -> None:
-    """Imports MLflow, without its telemetry, its chatter, and warnings that are not for us."""
+    """Imports MLflow without its telemetry, its log lines and its warnings about its own code."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with uncollected(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.store.model_registry.sqlalchemy_store
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    # It logs each failure with its traceback; ours tell what is wrong in one line.
+    # It logs each failure with a traceback; our errors say it in one line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def _new_client(url: str) -> Any:
+def _new_client(url: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=url, registry_uri=url)
@@ -182,8 +185,8 @@ def _create_tables(url: str, artifacts: str) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # Made here rather than by the first client, whose first experiment would keep its files in whatever folder
-    # its process happens to be in.
+    # Created here, with a folder for artifacts: the first client would put the default experiment's files into the
+    # working directory of its process.
     try:
         store = SqlAlchemyStore(url, artifacts)
     except MlflowException as error:
@@ -195,7 +198,7 @@ def _create_tables(url: str, artifacts: str) -> None:
 
 
 def _translated(url: URL, action: Callable[[], T]) -> T:
-    """Raises Unavailable in place of MLflow's own error where the store failed and not what was asked of it."""
+    """Runs an action; raises Unavailable in place of MLflow's error where the store failed, not the request."""
     _mlflow()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import DBAPIError

@@ -1,4 +1,4 @@
-"""The registry on MLflow: adapters and models as versions, with where they came from and how they were judged."""
+"""The registry on MLflow: adapters and models as versions, with their lineage and their validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra.registry.connection import MlflowConnection
 from infra.registry.tags import (
@@ -23,8 +23,13 @@ from infra.registry.tags import (
 from schemas.errors import AdapterMissing
 from schemas.registry import AdapterRecord, AdapterState, ModelRecord
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+    from mlflow.entities.model_registry import ModelVersion
+
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What is put into a filter of MLflow's, which knows no parameters."""
+"""What may be put into an MLflow filter, which has no parameters."""
 _PAGE = 1000
 _LONGEST_PARAMETER = 6000
 _RUN_TAG = "everlearn.run_id"
@@ -33,8 +38,8 @@ _RUN_TAG = "everlearn.run_id"
 class MlflowRegistry:
     """MLflow's model registry behind an SQLAlchemy URL. Usable from many threads and processes at once.
 
-    Every method raises Unavailable when the store cannot be reached or has no tables yet. ``adapters_folder`` is where
-    versions of adapters point to; ``adapters`` beside ``folder`` where absent.
+    Every method raises Unavailable when the store cannot be reached or has no tables yet. ``adapters_folder`` is the
+    folder that adapters' versions point to; ``adapters`` beside ``folder`` where absent.
     """
 
     def __init__(self, url: str, folder: Path, *, adapters_folder: Path | None = None) -> None:
@@ -50,14 +55,17 @@ class MlflowRegistry:
         self._mlflow.close()
 
     def register(self, record: AdapterRecord) -> AdapterRecord:
-        """The record with its version, counted from 1 in its task; the one that is there already, if there is one."""
+        """Registers an adapter; returns the record with its version, counted from 1 in its task.
+
+        Returns the record that exists already, if there is one.
+        """
         source = (self._adapters_folder / record.adapter_id).as_uri()
 
-        def register(client: Any) -> AdapterRecord:
+        def register(client: MlflowClient) -> AdapterRecord:
             version = _first_adapter(client, record.adapter_id) or _create(
                 client, ADAPTERS + record.task, source, adapter_tags(record)
             )
-            # On another machine somebody may have done the same: the first one counts.
+            # Another machine may have registered it at the same time: the first version counts.
             first = _first_adapter(client, record.adapter_id) or version
             if first.version != version.version:
                 client.delete_model_version(version.name, version.version)
@@ -66,16 +74,16 @@ class MlflowRegistry:
         return self._mlflow.write(register)
 
     def find(self, adapter_id: str) -> AdapterRecord | None:
-        """The record of an adapter."""
+        """Returns the record of an adapter, or None."""
 
-        def find(client: Any) -> AdapterRecord | None:
+        def find(client: MlflowClient) -> AdapterRecord | None:
             version = _first_adapter(client, adapter_id)
             return None if version is None else _with_aliases(client, [version])[0]
 
         return self._mlflow.read(find)
 
     def adapters(self, task: str | None = None) -> list[AdapterRecord]:
-        """Of a task or of all, newest first."""
+        """Lists the adapters of a task or of all, newest first."""
         if task is not None and not _PLAIN.fullmatch(task):
             return []
         wanted = f"name LIKE '{ADAPTERS}%'" if task is None else f"name = '{ADAPTERS}{task}'"
@@ -91,9 +99,9 @@ class MlflowRegistry:
         reasons: Sequence[str],
         report_uri: str | None,
     ) -> None:
-        """Writes down what the validator found. Raises AdapterMissing when the adapter is not registered."""
+        """Records the validator's judgement. Raises AdapterMissing when the adapter is not registered."""
 
-        def judge(client: Any) -> None:
+        def judge(client: MlflowClient) -> None:
             version = _required(client, adapter_id)
             for name, value in judgement_tags(state, scores, list(reasons), report_uri).items():
                 client.set_model_version_tag(version.name, version.version, name, value)
@@ -101,12 +109,12 @@ class MlflowRegistry:
         self._mlflow.write(judge)
 
     def set_aliases(self, task: str, *, champion: str | None, challenger: str | None) -> None:
-        """Makes the aliases follow the release state, by adapter ids; an alias of nobody is removed.
+        """Sets the aliases of a task to these adapter ids; None removes an alias.
 
-        Raises AdapterMissing, and changes nothing, when one of them is not registered.
+        Raises AdapterMissing, and changes nothing, when one of the adapters is not registered.
         """
 
-        def set_aliases(client: Any) -> None:
+        def set_aliases(client: MlflowClient) -> None:
             wanted = {
                 alias: _required(client, adapter_id).version
                 for alias, adapter_id in (("champion", champion), ("challenger", challenger))
@@ -123,9 +131,12 @@ class MlflowRegistry:
         self._mlflow.write(set_aliases)
 
     def register_model(self, record: ModelRecord) -> ModelRecord:
-        """The record with its version; the one of the same name, scheme and location, if there is one."""
+        """Registers a model; returns the record with its version.
 
-        def register(client: Any) -> ModelRecord:
+        Returns the record of the same name, scheme and location, if there is one.
+        """
+
+        def register(client: MlflowClient) -> ModelRecord:
             for each in self._models(client, record.name):
                 if (each.scheme, each.location) == (record.scheme, record.location):
                     return each
@@ -135,49 +146,50 @@ class MlflowRegistry:
         return self._mlflow.write(register)
 
     def models(self, name: str | None = None) -> list[ModelRecord]:
-        """Versions of a model or of all, newest first."""
+        """Lists the versions of a model or of all, newest first."""
         if name is not None and not _PLAIN.fullmatch(name):
             return []
         records = self._mlflow.read(lambda client: list(self._models(client, name)))
         return sorted(records, key=lambda each: (each.created_at, each.version), reverse=True)
 
     def log_training(self, record: AdapterRecord, params: dict[str, Any], metrics: dict[str, float]) -> None:
-        """A run of MLflow's in the task's experiment, by the name of the training run; a finished one is left alone.
+        """Logs a training as an MLflow run in the task's experiment, under the training run's id.
 
-        Metrics that are no finite numbers are left out.
+        Does nothing when that run is logged already. Metrics that are not finite are left out.
         """
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         shown = {name: str(value)[:_LONGEST_PARAMETER] for name, value in params.items()}
         tags = {_RUN_TAG: record.run_id, "adapter_id": record.adapter_id, "dataset_id": record.dataset_id}
 
-        def log(client: Any) -> None:
+        def log(client: MlflowClient) -> None:
             experiment = self._experiment(client, record.task)
             filter_string = f"tags.`{_RUN_TAG}` = '{_filterable(record.run_id)}'"
             for run in client.search_runs([experiment], filter_string=filter_string):
                 if run.info.status == "FINISHED":
                     return
-                client.delete_run(run.info.run_id)  # an attempt that was cut off; parameters cannot be written twice
+                client.delete_run(run.info.run_id)  # an interrupted attempt; parameters cannot be written twice
             began = record.created_at.timestamp() - metrics.get("seconds", 0.0)
             run_id = client.create_run(
                 experiment, start_time=int(began * 1000), tags=tags, run_name=record.run_id
             ).info.run_id
-            client.log_batch(run_id, **_batch(finite, shown, record.created_at))
+            logged, described = _batch(finite, shown, record.created_at)
+            client.log_batch(run_id, metrics=logged, params=described)
             client.set_terminated(run_id, end_time=int(record.created_at.timestamp() * 1000))
 
         self._mlflow.write(log)
 
-    def _experiment(self, client: Any, task: str) -> str:
+    def _experiment(self, client: MlflowClient, task: str) -> str:
         found = client.get_experiment_by_name(ADAPTERS + task)
         if found is not None:
             return str(found.experiment_id)
         return str(client.create_experiment(ADAPTERS + task, artifact_location=f"{self._mlflow.artifacts}/{task}"))
 
-    def _models(self, client: Any, name: str | None) -> Iterator[ModelRecord]:
+    def _models(self, client: MlflowClient, name: str | None) -> Iterator[ModelRecord]:
         wanted = f"name LIKE '{MODELS}%'" if name is None else f"name = '{MODELS}{_filterable(name)}'"
         return map(model_of, _search(client, wanted))
 
 
-def _search(client: Any, filter_string: str) -> Iterator[Any]:
+def _search(client: MlflowClient, filter_string: str) -> Iterator[ModelVersion]:
     token = None
     while True:
         page = client.search_model_versions(
@@ -189,20 +201,20 @@ def _search(client: Any, filter_string: str) -> Iterator[Any]:
             return
 
 
-def _first_adapter(client: Any, adapter_id: str) -> Any | None:
+def _first_adapter(client: MlflowClient, adapter_id: str) -> ModelVersion | None:
     if not _PLAIN.fullmatch(adapter_id):
         return None
     return next(_search(client, f"tags.adapter_id = '{adapter_id}' AND name LIKE '{ADAPTERS}%'"), None)
 
 
-def _required(client: Any, adapter_id: str) -> Any:
+def _required(client: MlflowClient, adapter_id: str) -> ModelVersion:
     version = _first_adapter(client, adapter_id)
     if version is None:
         raise AdapterMissing(f"{adapter_id} is not in the registry: train it again, or choose another")
     return version
 
 
-def _create(client: Any, name: str, source: str, tags: dict[str, str]) -> Any:
+def _create(client: MlflowClient, name: str, source: str, tags: dict[str, str]) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -213,14 +225,14 @@ def _create(client: Any, name: str, source: str, tags: dict[str, str]) -> Any:
     return client.create_model_version(name, source, tags=tags)
 
 
-def _aliases(client: Any, name: str) -> dict[str, str]:
-    """Versions by alias; MLflow's searches of versions leave them out."""
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Returns versions by alias, which MLflow's search of versions leaves out."""
     return {
         alias: of for each in client.search_registered_models(f"name = '{name}'") for alias, of in each.aliases.items()
     }
 
 
-def _with_aliases(client: Any, versions: Sequence[Any]) -> list[AdapterRecord]:
+def _with_aliases(client: MlflowClient, versions: Sequence[ModelVersion]) -> list[AdapterRecord]:
     aliases = {name: _aliases(client, name) for name in {version.name for version in versions}}
     return [
         adapter_of(
@@ -231,14 +243,14 @@ def _with_aliases(client: Any, versions: Sequence[Any]) -> list[AdapterRecord]:
     ]
 
 
-def _batch(metrics: dict[str, float], params: dict[str, str], at: datetime) -> dict[str, Any]:
+def _batch(metrics: dict[str, float], params: dict[str, str], at: datetime) -> tuple[list[Metric], list[Param]]:
     from mlflow.entities import Metric, Param
 
     moment = int(at.astimezone(UTC).timestamp() * 1000)
-    return {
-        "metrics": [Metric(name, value, moment, 0) for name, value in metrics.items()],
-        "params": [Param(name, value) for name, value in params.items()],
-    }
+    return (
+        [Metric(name, value, moment, 0) for name, value in metrics.items()],
+        [Param(name, value) for name, value in params.items()],
+    )
 
 
 def _filterable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How the registry's records become tags of MLflow's model versions, and records again."""
+"""Translates the registry's records to tags of MLflow's model versions and back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from schemas.registry import AdapterRecord, ModelRecord
 
 ADAPTERS, MODELS = "everlearn.", "everlearn-model."
-"""What the names of MLflow's registered models begin with; a task's or a model's name follows."""
+"""Prefixes of MLflow's registered models; the name of a task or a model follows."""
 JUDGEMENT = "judgement"
-"""One tag, so that a judgement is written whole: state, scores, reasons, report."""
+"""One tag for state, scores, reasons and report, so that a judgement is written whole."""
 
 
 class MlflowVersion(Protocol):
@@ -44,7 +44,7 @@ def adapter_tags(record: AdapterRecord) -> dict[str, str]:
 
 
 def judgement_tags(state: str, scores: dict[str, float], reasons: list[str], report_uri: str | None) -> dict[str, str]:
-    """``state`` repeats what the judgement says, for people who look into MLflow; nothing reads it."""
+    """Returns the tags of a judgement. ``state`` is repeated for people who look into MLflow; no code reads it."""
     judgement = {"state": state, "scores": scores, "reasons": reasons, "report_uri": report_uri}
     return {JUDGEMENT: json.dumps(judgement), "state": state}
 
@@ -101,5 +101,5 @@ def model_of(version: MlflowVersion) -> ModelRecord:
 
 
 def model_source(location: str) -> str:
-    """A folder as a URI; the name by which the model was added as it is."""
+    """Returns an MLflow source: a folder as a URI, or the name by which the model was added."""
     return Path(location).as_uri() if Path(location).is_absolute() else f"everlearn:{location}"

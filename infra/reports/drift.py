@@ -14,8 +14,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from infra.uncollected import uncollected
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title></head><body style="margin: 0">
@@ -80,10 +78,9 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
     os.environ["DO_NOT_TRACK"] = "1"  # before the import, which reads it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its libraries' own, about columns with few values
-        with uncollected():
-            from evidently import DataDefinition, Dataset, Report
-            from evidently.presets import DataDriftPreset, DataSummaryPreset
-            from pandas import DataFrame
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset, DataSummaryPreset
+        from pandas import DataFrame
 
         measured = {name: values for name, values in columns.measured.items() if _varies(values)}
         named = {name: values for name, values in columns.named.items() if _varies(values)}

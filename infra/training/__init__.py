@@ -1,1 +1,5 @@
-"""LoRA and QLoRA training with PEFT, its checkpoints, and the dataset snapshots it reads."""
+"""LoRA and QLoRA training with PEFT.
+
+``lora`` sets up, trains and saves; ``batches`` makes padded batches of rows; ``checkpoints`` finds the one to resume
+from; ``datasets`` keeps the snapshots that trainings read.
+"""

@@ -1,4 +1,4 @@
-"""Rows in tokens, and the batches in which a training reads them."""
+"""Makes the padded batches of tokens that a training reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 IGNORED = -100
-"""The label of a token that is not learned."""
+"""The label of a token that is not learned; cross-entropy skips it by default."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,14 @@ class Row:
 
 
 def make_batches(rows: Sequence[Row], *, batch_rows: int, epochs: float, seed: int) -> list[list[int]]:
-    """Places of rows, all epochs one after the other: rows of like length together, in an order drawn by the seed."""
+    """Returns batches as lists of indices into ``rows``, for all epochs in a row.
+
+    Rows of similar length share a batch; the order of the batches is random, drawn from the seed.
+    """
     generator = torch.Generator().manual_seed(seed)
     batches: list[list[int]] = []
     for _ in range(math.ceil(epochs)):
-        # Neighbours in length, but not always the same ones: a little noise moves them about.
+        # A little noise, so that an epoch does not batch the same rows as the one before.
         noise = torch.rand(len(rows), generator=generator) * 4.0
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]) + float(noise[place]))
         some = [order[at : at + batch_rows] for at in range(0, len(order), batch_rows)]
@@ -39,9 +42,11 @@ def make_batches(rows: Sequence[Row], *, batch_rows: int, epochs: float, seed: i
 
 
 def collate(rows: Sequence[Row], pad_token: int, shared: int = 0) -> dict[str, Any]:
-    """A batch padded on the left. ``keep``: so many places at the end hold all that is learned, and one before it.
+    """Makes a batch, padded on the left.
 
-    The first ``shared`` tokens, which all rows begin with, stand once in ``prefix``; the mask covers them as well.
+    ``keep`` in the result: the last so many positions hold everything that is learned, and one position before it.
+    ``shared``: all rows begin with the same so many tokens. These stand once in ``prefix`` of the result; the attention
+    mask covers them as well.
     """
     width = max(map(len, rows)) - shared
     keep = max(len(row.answer) for row in rows) + 1

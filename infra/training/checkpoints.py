@@ -1,4 +1,4 @@
-"""Checkpoints of a training: which one it may go on from, and how a disk says that there is no room for another."""
+"""Finds the checkpoint that a training resumes from, and turns errors of a full disk into one clear message."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from schemas.errors import Unavailable, first_line
 
 _OF = "checkpoints-of"
 _CUT_SHORT = ("PytorchStreamWriter", "unexpected pos")
-"""Words by which torch tells that it could not write: in a RuntimeError about the insides of its files."""
+"""Words in the RuntimeError that torch raises when it cannot write a file, instead of an OSError."""
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; one that was cut off is removed."""
+    """Returns the newest checkpoint that is complete; removes newer ones that were cut off."""
     for path in _checkpoints(folder):
         if _is_whole(path):
             return path
@@ -29,8 +29,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def keep_only_of(training: str, folder: Path) -> None:
-    """Removes what another training left in the folder, of other rows or settings; no adapter is of two trainings."""
+def remove_other_checkpoints(training: str, folder: Path) -> None:
+    """Removes the checkpoints that a training with other rows or settings left in the folder."""
     mark = folder / _OF
     if mark.is_file() and mark.read_text() == training:
         return
@@ -44,7 +44,7 @@ def keep_only_of(training: str, folder: Path) -> None:
 
 @contextmanager
 def full_disk_as_unavailable(folder: Path) -> Iterator[None]:
-    """Whatever library was writing, a disk that refuses is one line that says what to do. Raises Unavailable."""
+    """Raises Unavailable when the disk refuses to be written, whichever library was writing."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -65,14 +65,14 @@ def _is_whole(path: Path) -> bool:
         load_file(path / "adapter_model.safetensors")
         for name in ("optimizer.pt", "scheduler.pt"):
             torch.load(path / name, weights_only=True, map_location="cpu")
-        with zipfile.ZipFile(path / "rng_state.pth") as state:  # its content is not known to the safe loader
+        with zipfile.ZipFile(path / "rng_state.pth") as state:  # torch's safe loader refuses what it holds
             return state.testzip() is None
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, zipfile.BadZipFile):
         return False
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:
-    """What the error says, and the errors that it came up in."""
+    """Yields the messages of an error and of the errors that led to it."""
     while error is not None:
         yield str(error)
         error = error.__cause__ or error.__context__

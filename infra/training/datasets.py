@@ -1,4 +1,4 @@
-"""Dataset snapshots as Parquet files below a folder, each named by its content, with their manifests in SQL as well."""
+"""Keeps dataset snapshots as Parquet files below a folder, named by their content, with their manifests in SQL too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -28,11 +27,11 @@ _datasets = tables.datasets.c
 
 
 class DatasetMissing(AdapterMissing):
-    """A dataset that should be there is gone, and with it what an adapter could be judged by."""
+    """A dataset's files are missing or changed, so that no adapter can be trained on it or judged by it."""
 
 
 class FolderDatasets:
-    """Snapshots below a folder that all workers reach; manifests in the database."""
+    """Snapshots below a folder that all workers can reach; manifests in the database."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self._folder = folder
@@ -47,7 +46,7 @@ class FolderDatasets:
         window_start: datetime | None = None,
         window_end: datetime | None = None,
     ) -> DatasetManifest:
-        """Keeps the rows; the same rows are the same dataset, kept once. Raises Unavailable when there is no room."""
+        """Stores rows as a dataset; the same rows are stored once. Raises Unavailable when the disk is full."""
         manifest = make_manifest(
             task, rows, created_at=created_at, window_start=window_start, window_end=window_end, folder=self._folder
         )
@@ -69,14 +68,14 @@ class FolderDatasets:
         return manifest
 
     def manifest(self, dataset_id: str) -> DatasetManifest | None:
-        """A dataset's manifest."""
+        """Returns a dataset's manifest, or None."""
         wanted = select(_datasets.manifest).where(_datasets.dataset_id == dataset_id)
         with self._database.connection() as connection:
             found = connection.execute(wanted).scalar()
         return None if found is None else _manifest.validate_python(found)
 
     def latest(self, task: str) -> DatasetManifest | None:
-        """The task's newest dataset."""
+        """Returns the manifest of the task's newest dataset, or None."""
         newest = select(_datasets.manifest).where(_datasets.task == task)
         newest = newest.order_by(_datasets.created_at.desc(), _datasets.dataset_id).limit(1)
         with self._database.connection() as connection:
@@ -84,7 +83,7 @@ class FolderDatasets:
         return None if found is None else _manifest.validate_python(found)
 
     def rows(self, dataset_id: str) -> list[DatasetRow]:
-        """Its rows, in the order in which they were put. Raises DatasetMissing when they are gone or were changed."""
+        """Reads a dataset's rows in the order they were stored. Raises DatasetMissing when they are gone or changed."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -101,7 +100,7 @@ class FolderDatasets:
 
 
 def dataset_id_of(task: str, rows: Sequence[DatasetRow]) -> str:
-    """32 hexadecimal digits of SHA-256 over the task and the rows, whatever order they are in."""
+    """Computes a dataset's id: 32 hexadecimal digits of SHA-256 over the task and the rows, in any order."""
     digest = sha256(task.encode())
     for line in sorted(_row.dump_json(row) for row in rows):
         digest.update(b"\n" + line)
@@ -117,7 +116,7 @@ def make_manifest(
     window_end: datetime | None,
     folder: Path,
 ) -> DatasetManifest:
-    """What is to be known of these rows without reading them."""
+    """Builds the manifest, which describes the rows for whoever does not read them."""
     dataset_id = dataset_id_of(task, rows)
     return DatasetManifest(
         dataset_id=dataset_id,
@@ -137,7 +136,7 @@ def _parquet(rows: Sequence[DatasetRow]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    values: list[dict[str, Any]] = [{**asdict(row), "sources": json.dumps(row.sources)} for row in rows]
+    values: list[dict[str, object]] = [{**asdict(row), "sources": json.dumps(row.sources)} for row in rows]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(values), sink)
     return bytes(sink.getvalue().to_pybytes())

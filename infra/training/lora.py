@@ -1,34 +1,40 @@
 """Trains a LoRA adapter on a base model: set up, train, save. PEFT adapts the model, transformers' Trainer runs it.
 
-Only the answers are learned, so only their scores are worked out. The instruction that all prompts of a task begin
-with is read once a batch and not once a row: what follows looks back at it either way, and the gradient is the same.
-Padding stands on the left, so that all answers end together.
+Only the answers are learned, so only their scores are computed. The instruction that all prompts of a task begin with
+is read once a batch instead of once a row: later tokens attend to it either way, and the gradient is the same. Padding
+stands on the left, so that all answers end at the same place.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from infra.engines.prefixes import can_share, shared_prefix
-from infra.lean_imports import transformers
+from infra.progress import TrainingProgress
 from infra.training.batches import IGNORED, Row, collate, make_batches
-from infra.training.checkpoints import full_disk_as_unavailable, keep_only_of, last_checkpoint
+from infra.training.checkpoints import full_disk_as_unavailable, last_checkpoint, remove_other_checkpoints
 from schemas.errors import EverlearnError, first_line
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, TrainerControl, TrainerState
+    from transformers.modeling_outputs import CausalLMOutputWithPast
 
 _CHECKPOINTS = 2
 _WARM_UP = 0.1
 
 
 class TrainingFailed(EverlearnError):
-    """A training ended without an adapter that could be used."""
+    """A training ended without a usable adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +73,21 @@ class Trained:
         }
 
 
-Progress = Callable[[float, str, float | None], None]
-"""Told how far it is, 0 to 1, in words, and in how many seconds it will be done."""
-
-
 def train(
-    model: Any, rows: Sequence[Row], policy: LoraPolicy, folder: Path, *, pad_token: int, base_model: str,
-    progress: Progress = lambda done, text, eta: None,
+    model: PreTrainedModel, rows: Sequence[Row], policy: LoraPolicy, folder: Path, *, pad_token: int, base_model: str,
+    progress: TrainingProgress = lambda done, text, eta: None,
 ) -> Trained:  # fmt: skip
-    """The adapter in ``folder/adapter``. Goes on from the last whole checkpoint in ``folder``; the result is the same.
+    """Trains an adapter and saves it in ``folder/adapter``.
 
-    Raises TrainingFailed when nothing was learned, Unavailable when the disk is full.
+    Resumes from the last whole checkpoint in ``folder``; the result is the same as without an interruption. Raises
+    TrainingFailed when nothing was learned, Unavailable when the disk is full.
     """
     batches = make_batches(rows, batch_rows=policy.batch_rows, epochs=policy.epochs, seed=policy.seed)
     torch.manual_seed(policy.seed)
     adapted = _adapt(model, policy)
     before = _weights(adapted)
     with full_disk_as_unavailable(folder):
-        keep_only_of(_name(rows, policy, base_model), folder)
+        remove_other_checkpoints(_name(rows, policy, base_model), folder)
     checkpoint = last_checkpoint(folder)
     watch = _Watch(len(batches), progress)
     shared = shared_prefix([row.prompt for row in rows]) if can_share(model) else 0
@@ -95,7 +98,7 @@ def train(
         data_collator=lambda items: collate(items[0], pad_token, shared),
         callbacks=[watch],
     )
-    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.remove_callback(PrinterCallback)
     began = time.monotonic()
     try:
         with full_disk_as_unavailable(folder):
@@ -106,7 +109,7 @@ def train(
     _check(before, _weights(adapted))
     target = folder / "adapter"
     shutil.rmtree(target, ignore_errors=True)
-    # The name by which everybody knows the model, not the folder where it lies on this machine.
+    # The name that the configuration gives the model, not its folder on this machine.
     adapted.peft_config["default"].base_model_name_or_path = base_model
     with full_disk_as_unavailable(folder):
         adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
@@ -114,8 +117,11 @@ def train(
     return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=_last_loss(trainer.state))
 
 
-def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
-    """Mean cross-entropy of the answers' tokens of a batch, nats per token, and the model's output."""
+def answers_loss(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, CausalLMOutputWithPast]:
+    """Returns the mean cross-entropy of the answers' tokens in a batch, nats per token, and the model's output.
+
+    ``batch``: as ``collate`` makes it.
+    """
     inputs = dict(batch)
     keep, labels, prefix = inputs.pop("keep"), inputs.pop("labels"), inputs.pop("prefix", None)
     past = None
@@ -128,39 +134,41 @@ def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
     return loss, output
 
 
-class _AnswerTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is not followed
-    """Cross-entropy of the answers' tokens, in the order of the batches as they were made."""
+class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
+    """Trains on the cross-entropy of the answers' tokens alone."""
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: object
+    ) -> torch.Tensor | tuple[torch.Tensor, CausalLMOutputWithPast]:
         loss, output = answers_loss(model, inputs)
         return (loss, output) if return_outputs else loss
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
 
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+    """Reports the progress."""
 
-class _Watch(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is not followed
-    """Tells the progress."""
-
-    def __init__(self, steps: int, progress: Progress) -> None:
+    def __init__(self, steps: int, progress: TrainingProgress) -> None:
         self._steps, self._progress = steps, progress
         self._began = 0.0
         self.first_step = 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         self._began, self.first_step = time.monotonic(), state.global_step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         done = state.global_step
         spent = time.monotonic() - self._began
         left = spent / max(1, done - self.first_step) * (self._steps - done)
         self._progress(done / self._steps, f"training: step {done} of {self._steps}", round(left, 1))
 
 
-def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> Any:
-    return transformers.TrainingArguments(
+def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> TrainingArguments:
+    return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,  # an item is a batch
+        train_sampling_strategy="sequential",  # the batches were put into a random order already
         max_steps=steps,
         learning_rate=policy.learning_rate,
         lr_scheduler_type="linear",
@@ -181,7 +189,7 @@ def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) ->
     )
 
 
-def _adapt(model: Any, policy: LoraPolicy) -> Any:
+def _adapt(model: PreTrainedModel, policy: LoraPolicy) -> PeftModel:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if policy.nf4:
@@ -200,7 +208,7 @@ def _adapt(model: Any, policy: LoraPolicy) -> Any:
     return adapted
 
 
-def _weights(model: Any) -> list[torch.Tensor]:
+def _weights(model: torch.nn.Module) -> list[torch.Tensor]:
     return [each.detach().clone() for each in model.parameters() if each.requires_grad]
 
 
@@ -212,12 +220,12 @@ def _check(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Non
 
 
 def _name(rows: Sequence[Row], policy: LoraPolicy, base_model: str) -> str:
-    """The same for the same training, another one for any other."""
+    """Names a training by everything that its result depends on."""
     return sha256(repr((base_model, policy, rows)).encode()).hexdigest()
 
 
-def _last_loss(state: Any) -> float:
-    """Mean of the last tenth of the steps, those before an interruption too."""
+def _last_loss(state: TrainerState) -> float:
+    """Returns the mean loss of the last tenth of the steps, including those before an interruption."""
     losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last) if last else float("nan")

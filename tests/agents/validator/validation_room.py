@@ -6,10 +6,10 @@ import pytest
 
 from agents.wiring.validation import Validation, ValidationParts
 from infra.adapters.files import install, read_card
+from infra.adapters.integrity import BaseIdentity
 from infra.memory.database import MemoryDatabase
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
-from infra.models.identity import BaseIdentity
 from infra.policies import ValidatorSettings
 from infra.settings import Settings
 from schemas.datasets import DatasetManifest

@@ -16,7 +16,7 @@ import pytest
 
 from infra.document_settings import EmbeddingSettings
 from infra.embedding.embedder import OPENVINO, PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
-from infra.embedding.openvino import NotExported, OpenVinoEmbedding, _export, _place, refusal
+from infra.embedding.openvino import NotExported, OpenVinoEmbedding, _export, _exported_folder, refusal
 from infra.embedding.openvino_export import export, main
 from infra.embedding.torch import TorchEmbedding, encode, load_model
 from infra.settings import ModelSettings, Settings
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, model_settings: Settings) -> 
     """A home with the shipped model as ``up`` exports it: by a process of its own, once a machine."""
     prepare(model_settings, lambda done, text: None)
     home = tmp_path_factory.mktemp("home")
-    made = _place(model_folder(PACKAGED), model_settings.models_folder / OPENVINO)
+    made = _exported_folder(model_folder(PACKAGED), model_settings.models_folder / OPENVINO)
     shutil.copytree(made, home / "models" / OPENVINO / made.name)
     return home
 
@@ -66,8 +66,7 @@ def test_vectors_agree_with_torchs_whatever_the_length_and_the_company(home: Pat
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the shipped model's kind and tokenizer, of one layer of random weights: exported in a moment."""
     import torch
-
-    from infra.lean_imports import transformers
+    import transformers
 
     folder = tmp_path_factory.mktemp("small") / "mine"
     shutil.copytree(model_folder(PACKAGED), folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))

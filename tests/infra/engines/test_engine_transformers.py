@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infra.models.threads import Team
+from infra.models.threads import in_compute_thread
+from infra.settings import ModelSettings, Settings
 from schemas.errors import EngineCrashed
 from schemas.generation import ChatMessage, GenerationRequest
 from tests.lazily import lazily
@@ -17,16 +18,11 @@ def asked(text, **limits):
     return GenerationRequest(messages=(ChatMessage("user", text),), **{"max_tokens": 5, **limits})
 
 
-LONG = ["word " * 60] * 200
-"""So many texts of some length that a loss takes several batches."""
-
-
 @pytest.fixture
 def small(base_model):
     """An engine on a model of random weights and a window of 64 tokens, with the shipped tokenizer."""
     import torch
-
-    from infra.lean_imports import transformers
+    import transformers
 
     _, tokenizer = base_model
     torch.manual_seed(0)
@@ -116,24 +112,25 @@ def test_many_prompts_of_all_lengths_come_back_in_order(small):
     assert small.generate(requests) == [small.generate([request])[0] for request in requests]
 
 
-def test_whoever_asks_one_thread_computes(small):
+def test_requests_from_any_thread_are_computed_in_one(small):
     threads = set()
     small._slots._plain.register_forward_pre_hook(lambda *_: threads.add(threading.get_ident()))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: small.generate([asked("word")]), range(6)))
         list(pool.map(lambda _: small.loss(["two words"]), range(6)))
-    assert len(threads) == 1, "each that computes has helpers of its own, and together they are too many"
+    assert len(threads) == 1, "each computing thread has helpers of its own, and together they are too many"
     assert threading.get_ident() not in threads
 
 
-@pytest.mark.parametrize(
-    "work",
-    [lambda it: it.generate([asked("word", max_tokens=9)]), lambda it: it.loss(LONG)],
-    ids=["between tokens", "between the batches of a loss"],
-)
-def test_threads_step_back_for_who_comes_while_the_model_computes(small, work):
-    sizes: list[int] = []
-    running = iter([1] * 4 + [2] * 2 + [5] * 100)  # before it begins; itself and its helper; three others have come
-    small._team = Team(lambda: 2, sizes.append, processors=2, running=lambda: next(running), nicer=lambda: 0.0)
-    work(small)
-    assert sizes == [1, 2], "one of two while others compute, and both again for whatever comes next"
+def test_the_engine_computes_with_as_many_threads_as_the_settings_say(tiny_model, tmp_path):
+    import torch
+
+    before = in_compute_thread(torch.get_num_threads)()
+    settings = Settings(home=tmp_path, model=ModelSettings(base=str(tiny_model), threads=before + 1))
+    try:
+        engine = engines.TransformersEngine.load(settings)
+        assert in_compute_thread(torch.get_num_threads)() == before + 1
+        engine.generate([asked("the hammer is old")])
+        assert in_compute_thread(torch.get_num_threads)() == before + 1, "work does not change the number"
+    finally:
+        in_compute_thread(torch.set_num_threads)(before)

@@ -1,4 +1,4 @@
-"""What prompts begin with alike is read once an adapter, where the model's attention allows it, and nothing changes."""
+"""The shared beginning of prompts is read once for each adapter, where the attention allows it; no text changes."""
 
 from types import SimpleNamespace
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from infra.models.gguf import RECEIPT, is_converted
-from infra.models.loading import PACKAGED, load_causal_lm, prepare
+from infra.models.loading import PACKAGED, load_base_model, prepare
 from infra.settings import ModelSettings, Settings, load
 from schemas.errors import ConfigurationError, ModelMissing
 
@@ -115,7 +115,7 @@ def test_two_at_once_make_one_whole_model_of_a_damaged_one(copied, tmp_path):
         thread.join()
     assert seen.count(0.0) == 1, "only one of the two converts"
     assert sorted(each.name for each in copied.parent.iterdir() if each.is_dir()) == [PACKAGED]
-    _, tokenizer = load_causal_lm(settings_for(PACKAGED, tmp_path, copied.parent))
+    _, tokenizer = load_base_model(settings_for(PACKAGED, tmp_path, copied.parent))
     assert tokenizer.eos_token == "<|im_end|>"
 
 
@@ -126,7 +126,7 @@ def test_a_models_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_model_by_path_loads_like_the_shipped_one(copied, tmp_path):
-    _, tokenizer = load_causal_lm(settings_for(copied, tmp_path))
+    _, tokenizer = load_base_model(settings_for(copied, tmp_path))
     assert tokenizer.pad_token == "<|endoftext|>"
 
 
@@ -142,7 +142,7 @@ def test_a_model_by_path_loads_like_the_shipped_one(copied, tmp_path):
 def test_a_missing_model_is_named_in_one_line_and_soon(base, message, tmp_path):
     started = time.monotonic()
     with pytest.raises(ModelMissing, match=message) as raised:
-        load_causal_lm(settings_for(base, tmp_path))
+        load_base_model(settings_for(base, tmp_path))
     assert time.monotonic() - started < 30
     assert "\n" not in str(raised.value)
 
@@ -167,7 +167,7 @@ def test_a_folder_that_is_no_model_is_named_in_one_line(files, message, tmp_path
     for name, text in files.items():
         (folder / name).write_text(text)
     with pytest.raises(ModelMissing, match=message) as raised:
-        load_causal_lm(settings_for(folder, tmp_path))
+        load_base_model(settings_for(folder, tmp_path))
     assert "\n" not in str(raised.value)
     assert str(folder) in str(raised.value)
 

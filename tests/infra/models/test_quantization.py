@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.models.loading import load_causal_lm, prepare
+from infra.models.loading import load_base_model, prepare
 from infra.models.quantization import FIGURES, Figures, measure, quantize, weight_bytes
 from infra.settings import ModelSettings
 from schemas.errors import ModelMissing
@@ -48,7 +48,7 @@ def test_the_base_model_is_quantized_read_back_and_can_be_served(
     assert json.loads((target / FIGURES).read_text())["loss"] == figures.loss
     assert not [each for each in target.iterdir() if each.suffix in (".bin", ".pt", ".pkl")]
     settings = model_settings.model_copy(update={"model": ModelSettings(base=str(target), threads=1)})
-    model, tokenizer = load_causal_lm(settings)
+    model, tokenizer = load_base_model(settings)
     assert tokenizer.chat_template
     assert model.config.quantization_config is not None
 

@@ -18,7 +18,7 @@ REGISTERS = """
 import json, os, sys
 from pathlib import Path
 from datetime import UTC, datetime
-from infra.registry.mlflow import connection as mlflow_connection
+from infra.registry import connection as mlflow_connection
 from infra.registry.mlflow import MlflowRegistry
 from schemas.registry import AdapterRecord
 

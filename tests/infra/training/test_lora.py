@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from infra.models.quantization import load_nf4
+from infra.models.loading import load_causal_lm
 from schemas.errors import Unavailable
 from tests.lazily import lazily
 
@@ -31,7 +31,7 @@ POLICY = {
 
 @pytest.fixture(scope="module")
 def load(tiny_model: Path) -> Any:
-    from infra.lean_imports import transformers
+    import transformers
 
     return lambda: transformers.AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
 
@@ -153,7 +153,7 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, a_copy: P
 
 
 def test_on_a_base_model_in_four_bits_it_learns_as_well(tiny_model: Path, tmp_path: Path):
-    model, _ = load_nf4(tiny_model)
+    model, _ = load_causal_lm(tiny_model, quantization="nf4")
 
     trained = learn(model, tmp_path, nf4=True)
 

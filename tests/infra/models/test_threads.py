@@ -1,4 +1,4 @@
-"""The thread that torch computes with: one in a process, whoever asks."""
+"""A process computes in one thread, whoever asks, and with a fixed number of helpers."""
 
 import os
 import threading
@@ -8,31 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from infra.models.threads import in_one_thread, in_passing_thread
+from infra.models.threads import in_compute_thread
 from tests.lazily import lazily
 
 torch = lazily("torch")
 
 TASKS = Path("/proc/self/task")
-needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="Linux alone tells a process's threads and what runs")
+needs_linux = pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux lists a process's threads")
 
 
-@in_one_thread
+@in_compute_thread
 def current_thread():
     return threading.get_ident()
 
 
-def test_whoever_calls_one_thread_computes():
+def test_calls_from_any_thread_run_in_one():
     with ThreadPoolExecutor(4) as pool:
         threads = {pool.submit(current_thread).result() for _ in range(20)}
     assert threads == {current_thread()}
     assert threading.get_ident() not in threads
 
 
-def test_one_call_at_a_time_is_inside():
+def test_calls_run_one_at_a_time():
     inside, most = [], []
 
-    @in_one_thread
+    @in_compute_thread
     def work():
         inside.append(1)
         most.append(len(inside))
@@ -44,10 +44,10 @@ def test_one_call_at_a_time_is_inside():
     assert (len(most), max(most)) == (800, 1)
 
 
-def test_who_asks_again_at_once_lets_the_others_go_first():
+def test_a_caller_that_asks_again_waits_behind_the_others():
     order, stop = [], threading.Event()
 
-    @in_one_thread
+    @in_compute_thread
     def turn(name):
         order.append(name)
         time.sleep(0.002)
@@ -68,7 +68,7 @@ def test_who_asks_again_at_once_lets_the_others_go_first():
 
 
 def test_a_failure_reaches_its_caller_and_nobody_else():
-    @in_one_thread
+    @in_compute_thread
     def fail():
         raise RuntimeError("inside")
 
@@ -77,12 +77,12 @@ def test_a_failure_reaches_its_caller_and_nobody_else():
     assert current_thread()
 
 
-def test_what_computes_may_call_what_computes():
-    outer = in_one_thread(lambda: (threading.get_ident(), current_thread()))
+def test_a_call_in_the_compute_thread_may_make_another():
+    outer = in_compute_thread(lambda: (threading.get_ident(), current_thread()))
     assert len(set(outer())) == 1
 
 
-def test_a_process_that_was_forked_has_a_thread_of_its_own():
+def test_a_forked_process_has_a_compute_thread_of_its_own():
     current_thread()
     child = os.fork()
     if child == 0:
@@ -104,7 +104,7 @@ def helpers_of(call):
 
 
 @needs_linux
-def test_callers_share_one_team_of_helpers():
+def test_callers_share_the_helpers_of_one_thread():
     numbers = torch.rand(600, 600)
 
     def multiply():
@@ -114,11 +114,10 @@ def test_callers_share_one_team_of_helpers():
         finally:
             torch.set_num_threads(1)
 
-    together = in_one_thread(multiply)
+    together = in_compute_thread(multiply)
     together()
     with ThreadPoolExecutor(3) as pool:
         started = threading.Barrier(3)
         list(pool.map(lambda _: started.wait(), range(3)))
-        assert helpers_of(lambda: list(pool.map(lambda _: together(), range(6)))) == 0, "the team was there before"
-        assert helpers_of(lambda: in_passing_thread(multiply)()) == 0, "a passing thread leaves none behind"
+        assert helpers_of(lambda: list(pool.map(lambda _: together(), range(6)))) == 0, "the helpers were there before"
         assert helpers_of(lambda: list(pool.map(lambda _: multiply(), range(6)))) > 0, "without, each has its own"
