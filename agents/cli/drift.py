@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.database import open_database
 from agents.cli.options import timeout_option
 from agents.cli.output import columns, emit, note, one_line
 from agents.cli.sending import SOURCE, now
+from agents.cli.stores import open_checks
 from infra.settings import Settings
 from schemas.drift import DRIFT_CHECK, DriftCheck
 from schemas.errors import EverlearnError, Misuse
@@ -91,15 +90,6 @@ def reports(context: CommandContext, /, task: str | None, limit: int, newest: bo
         for each in found
     ]
     click.echo(columns(("checked", "task", "verdict", "remedy", "reference", "current", "report"), rows))
-
-
-@contextmanager
-def open_checks(settings: Settings) -> Iterator[SqlDriftChecks]:
-    """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
-    from infra.sql.drift import SqlDriftChecks
-
-    with open_database(settings) as database:
-        yield SqlDriftChecks(database)
 
 
 def describe(made: DriftCheck) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``everlearn feedback``: what a user says of one answer."""
+"""``everlearn feedback``: sends what a user says of one answer."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Any
 
 import click
 
-from agents.cli import sources
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.feature_rows import open_feature_table
-from agents.cli.jsonl import Faulty
+from agents.cli.jsonl import Faulty, checked, refuse_unknown
 from agents.cli.output import emit
 from agents.cli.sending import SOURCE, now
+from agents.cli.stores import open_feature_table
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.settings import Settings
 from schemas.envelope import encode, new_context
 from schemas.errors import EverlearnError, Misuse
+from schemas.interactions import FeedbackGiven
 
 RECORDER_SECONDS = 5.0
 """Feedback may be quicker than the recorder: wait this long for the answer's row."""
+
+
 LOOK_SECONDS = 0.2
 
 
@@ -40,7 +42,7 @@ def feedback(context: CommandContext, /, answer_id: str, up: bool, down: bool, f
     rating = "up" if up else "down" if down else None
     said = {name: value for name, value in {"rating": rating, **given}.items() if value is not None}
     try:
-        event = sources.feedback({"answer_id": answer_id, **said})
+        event = feedback_of({"answer_id": answer_id, **said})
     except Faulty as error:
         raise Misuse(f"{error}: see 'everlearn feedback --help'") from None
     config = KafkaClientConfig.from_settings(context.settings)
@@ -68,3 +70,12 @@ def _is_recorded(settings: Settings, answer_id: str) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(LOOK_SECONDS)
+
+
+FEEDBACK_FIELDS = ("answer_id", "rating", "correction", "reason", "user")
+
+
+def feedback_of(fields: dict[str, Any]) -> FeedbackGiven:
+    """What a user says of an answer."""
+    refuse_unknown(fields, FEEDBACK_FIELDS)
+    return checked(lambda: FeedbackGiven(**fields))

@@ -1,14 +1,21 @@
-"""``everlearn interactions``: what was asked and answered, and what users said of it, from the feature table."""
+"""``everlearn interactions``: lists and shows rows of the feature table."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.feature_rows import describe_row, open_feature_table, row_facts
 from agents.cli.output import columns, counted, emit, facts, note, one_line
+from agents.cli.stores import open_feature_table
 from schemas.errors import EverlearnError
 from schemas.features import Interaction
+
+if TYPE_CHECKING:
+    pass
 
 
 @click.group()
@@ -60,3 +67,19 @@ def show_row(context: CommandContext, /, id: str) -> None:
 def _outcome(row: Interaction) -> str:
     """A search is a question without an answer, which nobody rates."""
     return "searched" if row.finish_reason == "retrieve_only" else row.outcome
+
+
+def describe_row(row: Interaction) -> dict[str, Any]:
+    """A row for programs: times in ISO 8601, without the stamps that only decide between several feedbacks."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(row).items()
+        if not name.endswith("_stamp")
+    }
+
+
+def row_facts(row: Interaction) -> dict[str, Any]:
+    """A row for people; its sources as places and scores."""
+    sources = [f"{each.get('document_id')} ({float(each.get('score') or 0):.3f})" for each in row.sources]
+    shown = {name: value for name, value in vars(row).items() if not name.endswith("_stamp")}
+    return {name.replace("_", " "): value for name, value in {**shown, "sources": sources}.items()}

@@ -35,7 +35,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "init": CommandEntry("agents.cli.init:init", "Make a home folder with a commented everlearn.toml."),
     "up": CommandEntry("agents.cli.stack:up", "Start the embedded stack and all agents."),
     "down": CommandEntry("agents.cli.stack:down", "Stop what 'up' started."),
-    "status": CommandEntry("agents.cli.stack:status", "Show the workers, their lag and the endpoints."),
+    "status": CommandEntry("agents.cli.status:status", "Show the workers, their lag and the endpoints."),
     "run": CommandEntry("agents.cli.stack:run", "Run agents against the configured stack."),
     "demo": CommandEntry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
     "publish": CommandEntry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
@@ -52,8 +52,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "models": CommandEntry("agents.cli.models:models", "List, add or quantize base models."),
     "tasks": CommandEntry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),
     "topics": CommandEntry("agents.cli.topics:topics", "Show the topic table."),
-    "tail": CommandEntry("agents.cli.tail:tail", "Follow a topic, decoded."),
-    "dlq": CommandEntry("agents.cli.dlq:dlq", "List, show, retry or drop dead letters."),
+    "tail": CommandEntry("agents.cli.topics:tail", "Follow a topic, decoded."),
+    "dlq": CommandEntry("agents.cli.dead_letters:dlq", "List, show, retry or drop dead letters."),
 }
 
 

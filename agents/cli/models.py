@@ -1,22 +1,26 @@
-"""``everlearn models``: base models in the registry, and their quantized forms."""
+"""``everlearn models``: lists, adds and quantizes base models in the registry."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import timeout_option
-from agents.cli.output import columns, counted, emit
-from agents.cli.quantizations import request_quantization, wait_for_runs
-from agents.cli.registered import describe, megabytes, open_registry
-from agents.cli.sending import now
+from agents.cli.output import ShowShare, columns, counted, emit, megabytes, record_fields, share_bar
+from agents.cli.sending import SOURCE, now
+from agents.cli.stores import open_database, open_registry
+from agents.delivery.ports import RunStore
+from agents.quantizer.agent import AGENT
 from agents.quantizer.schemes import unknown
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.settings import Settings
+from schemas.envelope import derived_id, encode, new_context
 from schemas.errors import EverlearnError, Misuse
 from schemas.models import ModelRegistered
 from schemas.registry import ModelRecord
@@ -38,7 +42,7 @@ def list_models(context: CommandContext) -> None:
         records = registry.models()
     if context.json:
         for record in records:
-            emit(describe(record))
+            emit(record_fields(record))
         return
     if not records:
         click.echo("No model is registered: add one with 'everlearn models add NAME_OR_PATH'.")
@@ -93,7 +97,7 @@ def add_model(
         )
     schemes = settings.quantizer.schemes if wanted is None else wanted
     if context.json:
-        emit({**describe(record), "quantize": list(schemes)})
+        emit({**record_fields(record), "quantize": list(schemes)})
         return
     click.echo(f"registered {called} as version {record.version}: {megabytes(record.size_bytes)} in {record.location}")
     if schemes:
@@ -166,3 +170,42 @@ def _show(context: CommandContext, name: str, scheme: str, result: dict[str, obj
     else:
         click.echo(f"{name} as {scheme}: {result.get('reason') or result.get('error')}", err=True)
     return not isinstance(quantized, dict)
+
+
+LOOK_SECONDS = 0.3
+
+
+def request_quantization(publisher: RecordPublisher, event: ModelRegistered, schemes: Sequence[str] = ()) -> list[str]:
+    """Publishes the event; gives the ids of the runs that it will lead to, one a scheme."""
+    context = new_context(SOURCE, now=now())
+    publisher.publish([encode(event, context)])
+    return [derived_id(SOURCE, context.id, AGENT, "run", ordinal) for ordinal in range(len(schemes))]
+
+
+def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """Each run's result, in order, with a progress bar. Raises EverlearnError when one takes too long."""
+    from infra.sql.runs import SqlRunStore
+
+    deadline = time.monotonic() + seconds
+    with open_database(settings) as database:
+        runs = SqlRunStore(database)
+        for run_id in run_ids:
+            with share_bar() as show:
+                result = _result(runs, run_id, deadline, show)
+            if result is None:
+                raise EverlearnError(
+                    f"the run {run_id} has not ended within {seconds:g} s: see in 'everlearn status' whether a "
+                    "quantizer is ready, or wait longer with --timeout"
+                )
+            yield result
+
+
+def _result(runs: RunStore, run_id: str, deadline: float, show: ShowShare) -> dict[str, Any] | None:
+    while time.monotonic() < deadline:
+        run = runs.show(run_id)
+        if run is not None and run.state in ("done", "failed"):
+            return run.result
+        if run is not None and run.progress:
+            show(run.progress["done"], f"{run.arguments['scheme']}: {run.progress['text']}")
+        time.sleep(LOOK_SECONDS)
+    return None

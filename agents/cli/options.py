@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 import click
 
 from schemas.documents import Metadata
+from schemas.errors import Misuse
 from schemas.filters import FilterError, parse_filter
 from schemas.questions import SearchMode
+from schemas.tasks import Task
 
 MODES = get_args(SearchMode)
+
+
 C = TypeVar("C", bound=Callable[..., Any])
+
+
 LONGEST_SECONDS = 7 * 24 * 3600.0
+
+
 LONGEST_KEY = 64
+
+
 MOST_METADATA = 64
 
 
@@ -84,3 +94,22 @@ def search_options(command: C) -> C:
         help="""Only documents whose metadata fit, such as 'lang = "en" and year >= 2024'.""",
     )
     return mode(where(command))
+
+
+def choose_task(name: str | None, tasks: Mapping[str, Task], *, retrieval: bool = False) -> str:
+    """The task that was named, or the first one there is (the first with retrieval). Raises Misuse."""
+    if name is not None:
+        if name not in tasks:
+            raise Misuse(unknown_task(name, tasks))
+        return name
+    if not tasks:
+        raise Misuse("no task is configured: run 'everlearn init', or 'everlearn tasks add NAME --instruction …'")
+    for task in tasks.values():
+        if task.retrieval or not retrieval:
+            return task.name
+    raise Misuse("no configured task uses retrieval: set retrieval = true in one, or name a task with --task")
+
+
+def unknown_task(name: str, tasks: Mapping[str, Task]) -> str:
+    """One line that names the tasks there are."""
+    return f"the task {name!r} is not configured; there is {', '.join(tasks) or 'none'}"

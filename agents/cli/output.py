@@ -1,4 +1,4 @@
-"""How commands print: JSON lines for programs, columns for people, progress on stderr where somebody watches."""
+"""Prints for commands: JSON lines for programs, columns for people, progress on stderr."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from schemas.registry import AdapterRecord, ModelRecord
+
+if TYPE_CHECKING:
+    pass
 
 Advance = Callable[[int], None]
 
@@ -101,3 +107,54 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
     with bar:
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def record_fields(record: AdapterRecord | ModelRecord) -> dict[str, Any]:
+    """A record for programs: times in ISO 8601."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(record).items()}
+
+
+def figures(values: dict[str, float]) -> str:
+    """``exact_match 0.812, loss 0.312``."""
+    return ", ".join(
+        f"{name} {value:.3g}" if abs(value) < 1000 else f"{name} {value:,.0f}" for name, value in values.items()
+    )
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+ShowShare = Callable[[float, str], None]
+"""Told a share from 0 to 1 and what is being done."""
+
+
+@contextmanager
+def share_bar() -> Iterator[ShowShare]:
+    """On a terminal a bar on stderr, that disappears when it is done; elsewhere a line for each new piece of work.
+
+    Work that was done before shows nothing.
+    """
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console  # here, because it takes longer to import than most commands run
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda share, text: bar.update(task, completed=share, description=text)
+
+
+def _lines() -> ShowShare:
+    said = ""
+
+    def show(share: float, text: str) -> None:
+        nonlocal said
+        subject = text.partition(":")[0]
+        if share < 1.0 and subject != said:
+            said = subject
+            note(f"         {subject} …")
+
+    return show

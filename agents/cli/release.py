@@ -1,27 +1,23 @@
-"""``everlearn promote`` and ``rollback``: changes a release by hand, through requests.v1."""
+"""``everlearn promote`` and ``rollback``: change a release by hand, through requests.v1."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.database import open_database
-from agents.cli.indexing import Reader
-from agents.cli.options import timeout_option
+from agents.cli.options import choose_task, timeout_option
 from agents.cli.output import emit
-from agents.cli.questions import choose_task
-from agents.cli.registered import open_registry
 from agents.cli.sending import SOURCE, now
+from agents.cli.stores import open_registry, open_releases
+from agents.cli.waiting import Reader
 from agents.delivery.dead_letters import PREFIX
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
-from infra.settings import Settings
 from schemas.envelope import EventContext as Origin
 from schemas.envelope import MalformedRecord, decode, encode, new_context
 from schemas.errors import EverlearnError, Misuse
@@ -32,13 +28,22 @@ from schemas.release_state import Release
 from schemas.topics import dead_letter_topic
 
 if TYPE_CHECKING:
-    from infra.sql.releases import SqlReleases
+    pass
 
 DEAD_LETTERS = dead_letter_topic("requests.v1", "promoter")
+
+
 POLL_SECONDS = 0.5
+
+
 _REASON = click.option("--reason", metavar="TEXT", help="Why; it stands in the history.")
+
+
 _WAIT = click.option("--wait", is_flag=True, help="Return when it is done, and show the release.")
+
+
 _TIMEOUT = timeout_option(60.0, "With --wait: give up after so long.")
+
 
 Request = PromotionRequested | RollbackRequested | ExperimentRequested
 
@@ -77,7 +82,7 @@ def promote(
         raise Misuse("--reason goes with a promotion and not with --share: leave one of them out")
     settings = context.settings
     choose_task(task, settings.tasks)
-    with _releases(settings) as releases:
+    with open_releases(settings) as releases:
         release = releases.current(task)
     with open_registry(settings) as registry:
         registered = registry.adapters(task)
@@ -101,7 +106,7 @@ def rollback(context: CommandContext, /, task: str, reason: str | None, wait: bo
     """Take back the canary of TASK that is under way, or else return to the adapter before the champion."""
     settings = context.settings
     choose_task(task, settings.tasks)
-    with _releases(settings) as releases:
+    with open_releases(settings) as releases:
         release = releases.current(task)
     if release.stage == "steady" and release.champion is None:
         raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
@@ -199,11 +204,3 @@ def _show(context: CommandContext, fields: dict[str, Any], sentence: str) -> Non
         emit(fields)
     else:
         click.echo(sentence)
-
-
-@contextmanager
-def _releases(settings: Settings) -> Iterator[SqlReleases]:
-    from infra.sql.releases import SqlReleases
-
-    with open_database(settings) as database:
-        yield SqlReleases(database)

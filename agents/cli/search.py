@@ -7,16 +7,13 @@ from typing import Any
 
 import click
 
+from agents.cli.ask import Answer, Query, QueryLines, converse, place_in_document, sort_out
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.conversation import Answer, converse
-from agents.cli.database import open_database
-from agents.cli.inputs import open_lines
-from agents.cli.jsonl import Faulty, parse
-from agents.cli.options import search_options, timeout_option
+from agents.cli.jsonl import Faulty, open_lines, parse
+from agents.cli.options import choose_task, search_options, timeout_option
 from agents.cli.output import emit, note, one_line, progress
-from agents.cli.questions import Query, QueryLines, choose_task, sort_out
 from agents.cli.sending import Tally
-from agents.cli.sources_shown import place_in_document
+from agents.cli.stores import open_database
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from schemas.documents import DEFAULT_TENANT
 from schemas.errors import EverlearnError, Misuse

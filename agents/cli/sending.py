@@ -1,4 +1,4 @@
-"""Sends what a person published: every usable item, confirmed; every other one named on stderr."""
+"""Sends what a person publishes: every usable item is confirmed, every other one is named on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from schemas.topics import MAX_RECORD_BYTES
 
 E = TypeVar("E", bound=Event)
 
+
 SOURCE = "/everlearn/cli"
+
+
 SHOWN_REFUSALS = 100
 """After so many wrong lines in one file, the next one teaches nobody anything."""
 

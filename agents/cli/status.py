@@ -1,4 +1,4 @@
-"""``status``: the workers, how they are, and where Kafka and Milvus are."""
+"""``everlearn status``: the workers, how they are, and where Kafka and Milvus are."""
 
 from __future__ import annotations
 

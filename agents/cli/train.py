@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.cli.bars import share_bar
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.database import open_database
-from agents.cli.indexing import Reader
-from agents.cli.options import timeout_option
-from agents.cli.output import emit
-from agents.cli.questions import choose_task
-from agents.cli.requests import follow_request
+from agents.cli.options import choose_task, timeout_option
+from agents.cli.output import emit, share_bar
 from agents.cli.sending import SOURCE, now
+from agents.cli.stores import open_database
+from agents.cli.waiting import Reader, follow_request
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from schemas.envelope import encode, new_context
 from schemas.errors import EverlearnError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.lineage import causing, concerning
+from agents.cli.adapters import causing, concerning
 from agents.delivery.runs import runs_source
 from infra.adapters.files import WEIGHTS, install
 from infra.registry.mlflow import MlflowRegistry

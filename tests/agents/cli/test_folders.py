@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.files import DocumentFiles
-from agents.cli.folders import Folder
+from agents.cli.documents import DocumentFiles, DocumentLines, Folder, Listing, list_folder
 from agents.cli.jsonl import Item, Refusal
-from agents.cli.listing import Listing, list_folder
 from agents.cli.sending import CONFIRM_EVERY, send_all
-from agents.cli.sources import DocumentLines
 from infra.conversion import Converter
 from infra.published_files import PublishedFiles
 from schemas.documents import DocumentSubmitted

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.quantizations import request_quantization, wait_for_runs
+from agents.cli.models import request_quantization, wait_for_runs
 from agents.quantizer.agent import AGENT, KIND
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.registry.mlflow import MlflowRegistry

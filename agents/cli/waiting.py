@@ -1,20 +1,29 @@
-"""Waits until documents are searchable, by what the indexer says on its topic."""
+"""Waits for what a command has asked for: events on a topic, or a run in the database."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agents.cli.output import one_line
 from infra.kafka import StoredRecord
 from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import MalformedRecord, decode
+from schemas.event import Event
+
+if TYPE_CHECKING:
+    from schemas.delivery import Run
 
 POLL_SECONDS = 0.5
+
+
 SHOWN_NAMES = 5
+
+
 WIDEST_NAME = 100
+
 
 Told = DocumentIndexed | DocumentUnindexed
 
@@ -72,3 +81,35 @@ def describe_empty(names: Sequence[str]) -> str:
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(one_line(name, WIDEST_NAME) for name in names[:SHOWN_NAMES]) + more
+
+
+def follow_request(
+    reader: Reader,
+    request_id: str,
+    ends: tuple[type[Event], ...],
+    runs: Callable[[], Sequence[Run]],
+    show: Callable[[float, str], None],
+    *,
+    patience_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Event | None:
+    """The event, of one of those types, whose ``cause`` is the request; None when none came in time."""
+    deadline = clock() + patience_seconds
+    while clock() < deadline:
+        for record in reader.poll(POLL_SECONDS):
+            try:
+                event, _ = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
+            except MalformedRecord:
+                continue  # somebody else's record; 'tail' shows what is wrong with it
+            if isinstance(event, ends) and getattr(event, "cause", None) == request_id:
+                return event
+        run = next((each for each in runs() if each.arguments.get("cause") == request_id), None)
+        if run is not None and run.progress:
+            show(float(run.progress.get("done", 0.0)), in_words(run.progress))
+    return None
+
+
+def in_words(progress: dict[str, Any]) -> str:
+    """What a run is at, and how long it takes yet where it tells."""
+    left = progress.get("eta_seconds")
+    return f"{progress.get('text', '')}{f', {left:.0f} s left' if left else ''}"

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.cli.context import CommandContext
-from agents.cli.home_template import attribute_docs, initialise, render
+from agents.cli.init import attribute_docs, initialise, render
 from agents.cli.main import cli, execute
 from agents.cli.stack import parse_workers
 from agents.cli.status import describe
