@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import columns, counted, emit, facts, figures, megabytes, one_line, record_fields
+from agents.cli.output import (
+    JsonObject,
+    counted,
+    emit,
+    facts,
+    figures,
+    iso_times,
+    local_time,
+    megabytes,
+    one_line,
+    show_rows,
+)
 from agents.cli.stores import open_database, open_registry
 from agents.delivery.runs import runs_source
 from infra.settings import Settings
@@ -23,21 +34,14 @@ from schemas.registry import AdapterRecord
 from schemas.release_state import ReleaseChange
 
 if TYPE_CHECKING:
-    pass
+    from infra.training.datasets import FolderDatasets
 
 SHOWN_ID = 12
-"""So much of an id tells adapters apart; every command takes the beginning for the whole."""
-
-
-def by_prefix(records: Sequence[AdapterRecord], wanted: str) -> AdapterRecord:
-    """The adapter whose id begins so. Raises EverlearnError where it is none, or several."""
-    found = [each for each in records if each.adapter_id.startswith(wanted)]
-    if not found or not wanted:
-        raise EverlearnError(f"the registry knows no adapter {wanted!r}: see 'everlearn adapters list'")
-    if len(found) > 1:
-        names = ", ".join(each.adapter_id for each in found[:3])
-        raise EverlearnError(f"{len(found)} adapters begin with {wanted!r}: {names}; give more of the id")
-    return found[0]
+"""So many characters of an id are shown; every command accepts the beginning of an id."""
+SHOWN_ANSWERS = 5
+MOST_CHECKS = 1000
+"""So many of the newest checks are searched for the one that started a training."""
+RUN_FIELDS = ("run_id", "state", "attempt", "worker", "started_at", "finished_at")
 
 
 @click.group()
@@ -51,21 +55,16 @@ def adapters() -> None:
 @pass_context
 def list_adapters(context: CommandContext, /, task: str | None) -> None:
     """List the adapters of TASK, or of all tasks, newest first."""
-    configured = context.settings.tasks
+    tasks = context.settings.tasks
     with open_registry(context.settings) as registry:
         records = registry.adapters(task)
-    if context.json:
-        for record in records:
-            emit(record_fields(record))
-        return
-    if not records:
-        if task is not None and task not in configured:
-            raise Misuse(f"there is no task {task!r}: choose from {', '.join(sorted(configured)) or 'none'}")
-        about = f" of {task}" if task else ""
-        click.echo(f"No adapter{about} is registered: train one with 'everlearn train {task or 'TASK'} --wait'.")
-        return
-    rows = [
-        (
+    if not records and not context.json and task is not None and task not in tasks:
+        raise Misuse(f"there is no task {task!r}: choose from {', '.join(sorted(tasks)) or 'none'}")
+    about = f" of {task}" if task else ""
+    show_rows(
+        records,
+        ("adapter", "task", "version", "state", "serves as", "trained", "scores"),
+        lambda record: (
             record.adapter_id[:SHOWN_ID],
             record.task,
             record.version,
@@ -73,10 +72,11 @@ def list_adapters(context: CommandContext, /, task: str | None) -> None:
             ", ".join(record.aliases) or None,
             record.created_at,
             one_line("; ".join(record.reasons) if record.state == "rejected" else figures(record.scores), 90) or None,
-        )
-        for record in records
-    ]
-    click.echo(columns(("adapter", "task", "version", "state", "serves as", "trained", "scores"), rows))
+        ),
+        fields=lambda record: iso_times(asdict(record)),
+        empty=f"No adapter{about} is registered: train one with 'everlearn train {task or 'TASK'} --wait'.",
+        as_json=context.json,
+    )
 
 
 @adapters.command("show")
@@ -91,7 +91,7 @@ def show_adapter(context: CommandContext, /, id: str) -> None:
     lineage = trace(settings, record)
     if context.json:
         files = {"folder": str(settings.adapters_folder / record.adapter_id), "files": _files(settings, record)}
-        emit({**record_fields(record), **files, "lineage": as_json(lineage, record)})
+        emit({**iso_times(asdict(record)), **files, "lineage": as_json(lineage, record)})
         return
     shown = {
         "adapter": record.adapter_id,
@@ -111,6 +111,21 @@ def show_adapter(context: CommandContext, /, id: str) -> None:
     click.echo(facts({**shown, **as_facts(lineage, record)}))
 
 
+def by_prefix(records: Sequence[AdapterRecord], wanted: str, task: str | None = None) -> AdapterRecord:
+    """The adapter whose id begins so. Raises EverlearnError where there is none, or several.
+
+    ``task``: the one that all records belong to, where they belong to one.
+    """
+    found = [each for each in records if each.adapter_id.startswith(wanted)]
+    about = f" of {task}" if task is not None else ""
+    if not found or not wanted:
+        raise EverlearnError(f"the registry knows no adapter {wanted!r}{about}: see 'everlearn adapters list'")
+    if len(found) > 1:
+        names = ", ".join(each.adapter_id for each in found[:3])
+        raise EverlearnError(f"{len(found)} adapters{about} begin with {wanted!r}: {names}; give more of the id")
+    return found[0]
+
+
 def _files(settings: Settings, record: AdapterRecord) -> str:
     from infra.adapters.files import verify
 
@@ -121,16 +136,9 @@ def _files(settings: Settings, record: AdapterRecord) -> str:
     return "intact"
 
 
-SHOWN_ANSWERS = 5
-
-
-_CHECKS = 1000
-"""Checks that are looked through for the one that started a training."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """What was found; None and empty where a part is not there any more.
+    """Where an adapter comes from and where it was released. A part that is gone is None or empty.
 
     ``corrections``: the answers whose corrections it was trained on.
     """
@@ -143,7 +151,7 @@ class Lineage:
 
 
 def trace(settings: Settings, record: AdapterRecord) -> Lineage:
-    """Everything that the database and the datasets say of an adapter.
+    """Reads the lineage of an adapter from the database and the datasets.
 
     Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached.
     """
@@ -160,18 +168,18 @@ def trace(settings: Settings, record: AdapterRecord) -> Lineage:
             dataset=manifest,
             corrections=tuple(dict.fromkeys(row.origin_id for row in rows if learned_from_user(row))),
             run=SqlRunStore(database).show(record.run_id),
-            check=causing(SqlDriftChecks(database).recent(record.task, _CHECKS), record.cause),
+            check=causing(SqlDriftChecks(database).recent(record.task, MOST_CHECKS), record.cause),
             releases=tuple(concerning(SqlReleases(database).history(record.task), record.adapter_id)),
         )
 
 
 def learned_from_user(row: DatasetRow) -> bool:
-    """Whether an adapter was trained on what a user put right; rows that were held out taught it nothing."""
+    """Whether an adapter was trained on a user's correction. Held-out rows were not trained on."""
     return row.origin == "correction" and row.split == "train"
 
 
 def causing(checks: Iterable[DriftCheck], cause: str | None) -> DriftCheck | None:
-    """The check whose DriftDetected has this event id: an output's id follows from what it is an output of."""
+    """The check whose DriftDetected has this event id. An output's id is derived from the id of its input."""
     for check in checks:
         finished = derived_id("monitor", "run", check.check_id)
         if cause is not None and derived_id(runs_source("monitor"), finished, "monitor", 0) == cause:
@@ -181,15 +189,15 @@ def causing(checks: Iterable[DriftCheck], cause: str | None) -> DriftCheck | Non
 
 def concerning(changes: Iterable[ReleaseChange], adapter_id: str) -> list[ReleaseChange]:
     """The changes that brought an adapter into service, to another share or out of it, oldest first."""
-    told: list[ReleaseChange] = []
+    found: list[ReleaseChange] = []
     before: tuple[str | None, float] = (None, 0.0)
     for change in sorted(changes, key=lambda each: each.release.sequence):
         now_is = role(change, adapter_id)
         now = (now_is, change.release.share if now_is == "challenger" else 0.0)
         if now != before and (now[0] or before[0]):
-            told.append(change)
+            found.append(change)
         before = now
-    return told
+    return found
 
 
 def role(change: ReleaseChange, adapter_id: str) -> str | None:
@@ -199,22 +207,21 @@ def role(change: ReleaseChange, adapter_id: str) -> str | None:
     return "challenger" if change.release.challenger == adapter_id else None
 
 
-def _rows(datasets: Any, record: AdapterRecord) -> list[DatasetRow]:
-    """A dataset's folder may be gone though its manifest is kept in SQL."""
+def _rows(datasets: FolderDatasets, record: AdapterRecord) -> list[DatasetRow]:
+    """The dataset's rows; none where its folder is gone, for SQL keeps the manifest longer."""
     try:
-        rows: list[DatasetRow] = datasets.rows(record.dataset_id)
+        return datasets.rows(record.dataset_id)
     except (EverlearnError, OSError):
         return []
-    return rows
 
 
-def as_json(lineage: Lineage, record: AdapterRecord) -> dict[str, Any]:
-    """For programs."""
+def as_json(lineage: Lineage, record: AdapterRecord) -> JsonObject:
+    """The lineage for programs."""
     manifest, run, check = lineage.dataset, lineage.run, lineage.check
     return {
-        "dataset": None if manifest is None else _plain(vars(manifest)),
+        "dataset": None if manifest is None else iso_times(vars(manifest)),
         "corrections": {"count": len(lineage.corrections), "answers": list(lineage.corrections)},
-        "run": None if run is None else _plain({name: getattr(run, name) for name in _RUN}),
+        "run": None if run is None else iso_times({name: getattr(run, name) for name in RUN_FIELDS}),
         "cause": {
             "event": record.cause,
             "kind": cause_kind(lineage, record),
@@ -238,9 +245,6 @@ def as_json(lineage: Lineage, record: AdapterRecord) -> dict[str, Any]:
     }
 
 
-_RUN = ("run_id", "state", "attempt", "worker", "started_at", "finished_at")
-
-
 def cause_kind(lineage: Lineage, record: AdapterRecord) -> str | None:
     """``drift``, ``request``, or None where the training names no event."""
     if record.cause is None:
@@ -249,49 +253,45 @@ def cause_kind(lineage: Lineage, record: AdapterRecord) -> str | None:
 
 
 def as_facts(lineage: Lineage, record: AdapterRecord) -> dict[str, object]:
-    """For people: a line each, the releases several."""
+    """The lineage for people."""
     manifest, run, check = lineage.dataset, lineage.run, lineage.check
-    facts: dict[str, object] = {"dataset": f"{record.dataset_id} (not here any more)"}
+    found: dict[str, object] = {"dataset": f"{record.dataset_id} (not here any more)"}
     if manifest is not None:
         origins = ", ".join(f"{number:,} {origin}" for origin, number in sorted(manifest.counts.items()))
-        facts["dataset"] = manifest.dataset_id
-        facts["rows"] = (
+        found["dataset"] = manifest.dataset_id
+        found["rows"] = (
             f"{manifest.train_rows:,} to train on, {manifest.holdout_rows:,} held out, "
             f"{manifest.fresh_rows:,} of the window ({origins})"
         )
-        facts["window"] = _span(manifest.window_start, manifest.window_end)
+        found["window"] = _span(manifest.window_start, manifest.window_end)
     if lineage.corrections:
         shown = ", ".join(lineage.corrections[:SHOWN_ANSWERS])
         more = len(lineage.corrections) - SHOWN_ANSWERS
         rest = f" and {more:,} more" if more > 0 else ""
-        facts["learned from"] = f"{counted(len(lineage.corrections), 'corrected answer')}: {shown}{rest}"
-    facts["training run"] = record.run_id
+        found["learned from"] = f"{counted(len(lineage.corrections), 'corrected answer')}: {shown}{rest}"
+    found["training run"] = record.run_id
     if run is not None and run.started_at is not None and run.finished_at is not None:
         seconds = (run.finished_at - run.started_at).total_seconds()
-        facts["training run"] = f"{record.run_id} ({seconds:,.0f} s, {counted(run.attempt, 'attempt')})"
-    facts["training"] = figures(record.metrics)
+        found["training run"] = f"{record.run_id} ({seconds:,.0f} s, {counted(run.attempt, 'attempt')})"
+    found["training"] = figures(record.metrics)
     if check is not None:
-        facts["because of"] = f"drift of {check.verdict}: {one_line('; '.join(check.reasons), 300)}"
-        facts["drift report"] = check.report_uri
+        found["because of"] = f"drift of {check.verdict}: {one_line('; '.join(check.reasons), 300)}"
+        found["drift report"] = check.report_uri
     elif record.cause is not None:
-        facts["because of"] = f"the request {record.cause}"
-    facts["releases"] = "\n".join(_line(change, record.adapter_id) for change in lineage.releases)
-    return facts
+        found["because of"] = f"the request {record.cause}"
+    found["releases"] = "\n".join(_line(change, record.adapter_id) for change in lineage.releases)
+    return found
 
 
 def _line(change: ReleaseChange, adapter_id: str) -> str:
     now = role(change, adapter_id)
     part = f" for {change.release.share:.0%} of the users" if now == "challenger" else ""
     reason = f": {one_line(change.release.reason, 160)}" if change.release.reason else ""
-    at = change.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return f"{at}  {f'{now}{part}' if now else 'out of service'} (release {change.release.sequence}){reason}"
+    state = f"{now}{part}" if now else "out of service"
+    return f"{local_time(change.at)}  {state} (release {change.release.sequence}){reason}"
 
 
 def _span(start: datetime | None, end: datetime | None) -> str | None:
     if start is None or end is None:
         return None
-    return " to ".join(each.astimezone().strftime("%Y-%m-%d %H:%M:%S") for each in (start, end))
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+    return f"{local_time(start)} to {local_time(end)}"

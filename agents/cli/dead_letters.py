@@ -7,15 +7,15 @@ machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import columns, counted, emit, facts, one_line, progress
+from agents.cli.context import C, CommandContext, json_option, pass_context
+from agents.cli.output import JsonObject, counted, emit, facts, one_line, progress, show_rows
 from agents.cli.topics import HANDLED, HOW, reader_name, topic_name
 from agents.delivery.dead_letters import PREFIX, original_headers
 from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, read_all
@@ -24,14 +24,12 @@ from schemas.errors import EverlearnError, Misuse
 from schemas.topics import BY_NAME, TOPICS, dead_letter_topic, origin_topic, retry_topic
 
 How = Literal["retried", "dropped"]
-
-
 ENDING = ".dlq"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letter:
-    """A dead letter. ``handled``: what was done about it, None while nothing was."""
+class DeadLetter:
+    """A dead letter. ``handled`` is what was done about it, or None."""
 
     position: Position
     key: bytes | None
@@ -57,7 +55,7 @@ class Letter:
         """The last header of that name, as text."""
         return next((_text(value) for each, value in reversed(self.headers) if each == name), None)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """What a list shows of it."""
         return {
             "id": self.id,
@@ -73,7 +71,7 @@ class Letter:
             "time": self.time.isoformat(),
         }
 
-    def full(self) -> dict[str, Any]:
+    def full(self) -> JsonObject:
         """Everything about it; ``value`` is JSON where it can be read as such, text elsewhere."""
         headers = {name: _text(value) for name, value in original_headers(self.headers)}
         return {**self.summary(), "handled": self.handled, "headers": headers, "value": _value(self.value)}
@@ -83,7 +81,7 @@ class Letter:
         return Record(
             topic=retry_topic(self.topic, self.agent),
             key=self.key,
-            # Kafka's clients send no record without both; an agent takes an empty value for a missing one.
+            # Kafka's clients send no record that lacks both. An agent treats an empty value as a missing one.
             value=b"" if self.key is None and self.value is None else self.value,
             headers=original_headers(self.headers),
         )
@@ -94,9 +92,9 @@ class Letter:
         return Record(topic=self.position.topic, key=place, value=None, headers=((HANDLED, place), (HOW, how.encode())))
 
 
-def collect(records: Iterable[StoredRecord]) -> list[Letter]:
-    """The letters among the records, oldest first, each with what its marker says."""
-    letters: dict[Position, StoredRecord] = {}
+def collect(records: Iterable[StoredRecord]) -> list[DeadLetter]:
+    """The dead letters among the records, oldest first, each with what its marker says."""
+    dead_letters: dict[Position, StoredRecord] = {}
     handled: dict[Position, str] = {}
     for record in records:
         headers = dict(record.headers)
@@ -106,9 +104,9 @@ def collect(records: Iterable[StoredRecord]) -> list[Letter]:
                 place = Position(record.position.topic, int(partition), int(offset))
                 handled[place] = _text(headers.get(HOW, b"handled"))
         else:
-            letters[record.position] = record
+            dead_letters[record.position] = record
     found = [
-        Letter(
+        DeadLetter(
             position=position,
             key=record.key,
             value=record.value,
@@ -116,24 +114,24 @@ def collect(records: Iterable[StoredRecord]) -> list[Letter]:
             time=record.time,
             handled=handled.get(position),
         )
-        for position, record in letters.items()
+        for position, record in dead_letters.items()
     ]
-    return sorted(found, key=lambda letter: (letter.time, letter.position))
+    return sorted(found, key=lambda each: (each.time, each.position))
 
 
 def parse_id(text: str) -> Position:
-    """The place that an id names. Raises Misuse."""
+    """The position that an id names. Raises Misuse."""
     name, _, place = text.partition(":")
     partition, _, offset = place.partition(":")
     topic = name.removesuffix(ENDING) + ENDING
-    if not (partition.isdigit() and offset.isdigit()) or topic not in letter_topics():
+    if not (partition.isdigit() and offset.isdigit()) or topic not in dead_letter_topics():
         raise Misuse(
             f"{text!r} is not the id of a dead letter, such as documents.v1.indexer:0:17: see 'everlearn dlq list'"
         )
     return Position(topic, int(partition), int(offset))
 
 
-def letter_topics(topic: str | None = None, agent: str | None = None) -> list[str]:
+def dead_letter_topics(topic: str | None = None, agent: str | None = None) -> list[str]:
     """The dead-letter topics, of one topic or one agent where those are given."""
     return [
         dead_letter_topic(each.name, reader)
@@ -151,7 +149,7 @@ def _number(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isdigit() else text
 
 
-def _value(value: bytes | None) -> Any:
+def _value(value: bytes | None) -> object:
     if value is None:
         return None
     try:
@@ -168,7 +166,7 @@ def dlq() -> None:
     """
 
 
-def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+def _filters(command: C) -> C:
     command = click.option("--topic", help="Only those from this topic.")(command)
     return click.option("--agent", help="Only those of this agent.")(command)
 
@@ -177,28 +175,24 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 @_filters
 @json_option
 @pass_context
-def list_letters(context: CommandContext, /, topic: str | None, agent: str | None) -> None:
+def list_dead_letters(context: CommandContext, /, topic: str | None, agent: str | None) -> None:
     """List the dead letters that nobody has handled yet, oldest first."""
-    letters = _open_letters(context, topic, agent)
-    if context.json:
-        for letter in letters:
-            emit(letter.summary())
-        return
-    if not letters:
-        click.echo("There is no dead letter.")
-        return
-    rows = [
-        (letter.id, letter.time, letter.header("dlq_error"), one_line(letter.header("dlq_message") or "", 90))
-        for letter in letters
-    ]
-    click.echo(columns(("id", "time", "error", "message"), rows))
+    dead_letters = _unhandled(context, topic, agent)
+    show_rows(
+        dead_letters,
+        ("id", "time", "error", "message"),
+        lambda each: (each.id, each.time, each.header("dlq_error"), one_line(each.header("dlq_message") or "", 90)),
+        fields=DeadLetter.summary,
+        empty="There is no dead letter.",
+        as_json=context.json,
+    )
 
 
 @dlq.command("show")
 @click.argument("id", metavar="ID")
 @json_option
 @pass_context
-def show_letter(context: CommandContext, /, id: str) -> None:
+def show_dead_letter(context: CommandContext, /, id: str) -> None:
     """Show everything about a dead letter."""
     full = _find(context, id).full()
     if context.json:
@@ -218,7 +212,7 @@ def show_letter(context: CommandContext, /, id: str) -> None:
 @_filters
 @json_option
 @pass_context
-def retry_letters(
+def retry_dead_letters(
     context: CommandContext, /, id: str | None, every: bool, topic: str | None, agent: str | None
 ) -> None:
     """Give dead letters back to the agent that gave them up."""
@@ -231,55 +225,59 @@ def retry_letters(
 @_filters
 @json_option
 @pass_context
-def drop_letters(context: CommandContext, /, id: str | None, every: bool, topic: str | None, agent: str | None) -> None:
+def drop_dead_letters(
+    context: CommandContext, /, id: str | None, every: bool, topic: str | None, agent: str | None
+) -> None:
     """Mark dead letters as done with; they are not listed any more."""
     _handle(context, _chosen(context, id, every, topic, agent), "dropped")
 
 
-def _open_letters(context: CommandContext, topic: str | None, agent: str | None) -> list[Letter]:
+def _unhandled(context: CommandContext, topic: str | None, agent: str | None) -> list[DeadLetter]:
     topic = topic_name(topic, BY_NAME) if topic is not None else None
     agent = reader_name(agent) if agent is not None else None
-    topics = letter_topics(topic, agent)
+    topics = dead_letter_topics(topic, agent)
     if not topics:
         raise Misuse(f"the agent {agent} does not read {topic}: see 'everlearn topics'")
-    return [letter for letter in _read(context, topics) if letter.handled is None]
+    return [each for each in _read(context, topics) if each.handled is None]
 
 
-def _read(context: CommandContext, topics: list[str]) -> list[Letter]:
+def _read(context: CommandContext, topics: list[str]) -> list[DeadLetter]:
     return collect(read_all(KafkaClientConfig.from_settings(context.settings), topics))
 
 
-def _find(context: CommandContext, id: str) -> Letter:
+def _find(context: CommandContext, id: str) -> DeadLetter:
     position = parse_id(id)
-    for letter in _read(context, [position.topic]):
-        if letter.position == position:
-            return letter
+    for dead_letter in _read(context, [position.topic]):
+        if dead_letter.position == position:
+            return dead_letter
     raise EverlearnError(f"there is no dead letter {id}: see 'everlearn dlq list'")
 
 
-def _chosen(context: CommandContext, id: str | None, every: bool, topic: str | None, agent: str | None) -> list[Letter]:
+def _chosen(
+    context: CommandContext, id: str | None, every: bool, topic: str | None, agent: str | None
+) -> list[DeadLetter]:
     if (id is None) != every or (id is not None and (topic or agent)):
         raise Misuse("give either the ID of a dead letter or --all, which takes --topic and --agent")
     if id is None:
-        return _open_letters(context, topic, agent)
-    letter = _find(context, id)
-    if letter.handled is not None:
+        return _unhandled(context, topic, agent)
+    dead_letter = _find(context, id)
+    if dead_letter.handled is not None:
         raise EverlearnError(
-            f"the dead letter {id} was {letter.handled} already: 'everlearn dlq list' shows the others"
+            f"the dead letter {id} was {dead_letter.handled} already: 'everlearn dlq list' shows the others"
         )
-    return [letter]
+    return [dead_letter]
 
 
-def _handle(context: CommandContext, letters: list[Letter], how: How) -> None:
+def _handle(context: CommandContext, dead_letters: list[DeadLetter], how: How) -> None:
     config = KafkaClientConfig.from_settings(context.settings)
-    with RecordPublisher(config) as publisher, progress(how, len(letters)) as advance:
-        for letter in letters:
-            # Confirmed before it is marked: in between, a crash makes it be retried twice, which an agent notices.
+    with RecordPublisher(config) as publisher, progress(how, len(dead_letters)) as advance:
+        for dead_letter in dead_letters:
+            # The retry is confirmed before the mark. After a crash in between, the agent skips the second retry.
             if how == "retried":
-                publisher.publish([letter.original()])
-            publisher.publish([letter.marker(how)])
+                publisher.publish([dead_letter.original()])
+            publisher.publish([dead_letter.marker(how)])
             advance(1)
             if context.json:
-                emit({"id": letter.id, "how": how})
+                emit({"id": dead_letter.id, "how": how})
     if not context.json:
-        click.echo(f"{how} {counted(len(letters), 'dead letter')}")
+        click.echo(f"{how} {counted(len(dead_letters), 'dead letter')}")

@@ -11,20 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from agents.cli.jsonl import Faulty, Item, Refusal, checked, refuse_unknown
+from agents.cli.output import JsonObject
 from infra.conversion import CONVERSION, FORMATS, MAX_FILE_BYTES, Converted, Unreadable, decode_utf8
 from infra.published_files import FileState, PublishedFiles
 from schemas.documents import DEFAULT_TENANT, DocumentSubmitted, DocumentWithdrawn, Metadata
 from schemas.errors import EverlearnError
 
 Document = DocumentSubmitted | DocumentWithdrawn
-
-
 DOCUMENT_FIELDS = ("id", "text", "title", "uri", "tenant", "metadata", "format", "deleted")
-
-
 CONTENT_FIELDS = ("text", "title", "uri", "metadata", "format")
 
 
@@ -56,7 +53,7 @@ class DocumentLines:
     metadata: Metadata = field(default_factory=dict)
     tenants: tuple[str, ...] = ()
 
-    def __call__(self, fields: dict[str, Any]) -> Document:
+    def __call__(self, fields: JsonObject) -> Document:
         refuse_unknown(fields, DOCUMENT_FIELDS)
         given = {name: value for name, value in fields.items() if value is not None and name not in ("id", "deleted")}
         given.setdefault("tenant", self.tenant)
@@ -84,17 +81,9 @@ def unknown_tenant(tenant: str, tenants: Sequence[str]) -> str:
 
 
 MARKDOWN = frozenset({".md", ".markdown"})
-
-
 PLAIN = frozenset({".txt"})
-
-
 SUFFIXES = MARKDOWN | PLAIN | FORMATS
-
-
 LONGEST_TITLE = 1000
-
-
 FENCES = ("```", "~~~")
 
 
@@ -132,7 +121,7 @@ class DocumentFiles:
         except (Faulty, Unreadable) as error:
             return Refusal(str(path), str(error))
 
-    def _fields(self, path: Path) -> dict[str, Any]:
+    def _fields(self, path: Path) -> JsonObject:
         suffix = path.suffix.lower()
         if suffix in FORMATS:
             found = self.converter.convert(path)

@@ -33,8 +33,6 @@ def init(context: CommandContext, /) -> None:
 
 
 WIDTH = 110
-
-
 HEAD = """\
 # Everlearn's configuration. Each setting below is commented out and shows its default: remove the # to change it.
 # A setting may also come from the environment, as EVERLEARN_<TABLE>_<SETTING>, which wins over this file.

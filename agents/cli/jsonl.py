@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from agents.cli.output import Advance, progress
+from agents.cli.output import Advance, JsonObject, progress
 from schemas.errors import Misuse
 
 T = TypeVar("T")
-
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -45,7 +43,7 @@ class Refusal:
         return f"{self.place}: {self.reason}"
 
 
-def parse(lines: Iterable[bytes], name: str, build: Callable[[dict[str, Any]], T]) -> Iterator[Item[T] | Refusal]:
+def parse(lines: Iterable[bytes], name: str, build: Callable[[JsonObject], T]) -> Iterator[Item[T] | Refusal]:
     """What ``build`` makes of each line's object, in order; lines of white space are passed over."""
     for number, line in enumerate(lines, start=1):
         place = f"{name}:{number}"
@@ -58,7 +56,7 @@ def parse(lines: Iterable[bytes], name: str, build: Callable[[dict[str, Any]], T
             yield Refusal(place, str(error))
 
 
-def read_object(line: bytes) -> dict[str, Any]:
+def read_object(line: bytes) -> JsonObject:
     """The object of a line. Raises Faulty."""
     try:
         text = line.rstrip(b"\r\n").decode("utf-8")
@@ -77,7 +75,7 @@ def read_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def refuse_unknown(fields: Mapping[str, Any], known: Iterable[str]) -> None:
+def refuse_unknown(fields: Mapping[str, object], known: Iterable[str]) -> None:
     """Raises Faulty that names each field outside ``known``: a misspelled field must not pass in silence."""
     known = tuple(known)
     unknown = [name for name in fields if name not in known]
@@ -112,7 +110,7 @@ def explanations(error: ValidationError, names: Mapping[str, str]) -> list[str]:
     return [f"{path}: {message}" if path else message for path, message in found.items()]
 
 
-def _wording(kind: str, message: str, limits: Mapping[str, Any]) -> str:
+def _wording(kind: str, message: str, limits: Mapping[str, object]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "string_too_short" or (kind == "string_pattern_mismatch" and limits.get("pattern") == r"\S"):
@@ -142,7 +140,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> JsonObject:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
@@ -165,7 +163,7 @@ def open_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
 
 
 @contextmanager
-def open_items(path: str, build: Callable[[dict[str, Any]], T]) -> Iterator[Iterable[Item[T] | Refusal]]:
+def open_items(path: str, build: Callable[[JsonObject], T]) -> Iterator[Iterable[Item[T] | Refusal]]:
     """What ``build`` makes of a file's lines, with a progress bar over its bytes. Raises Misuse as ``open_lines``."""
     with open_lines(path) as (file, name):
         size = Path(path).stat().st_size if path != STANDARD_INPUT else None

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import timeout_option
-from agents.cli.output import ShowShare, columns, counted, emit, megabytes, record_fields, share_bar
-from agents.cli.sending import SOURCE, now
+from agents.cli.output import JsonObject, ShowShare, conclude, counted, emit, iso_times, megabytes, share_bar, show_rows
+from agents.cli.sending import SOURCE, now, stamped
 from agents.cli.stores import open_database, open_registry
-from agents.delivery.ports import RunStore
+from agents.cli.waiting import Deadline, look_until
 from agents.quantizer.agent import AGENT
 from agents.quantizer.schemes import unknown
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.settings import Settings
-from schemas.envelope import derived_id, encode, new_context
+from schemas.envelope import derived_id
 from schemas.errors import EverlearnError, Misuse
 from schemas.models import ModelRegistered
 from schemas.registry import ModelRecord
@@ -40,19 +39,17 @@ def list_models(context: CommandContext) -> None:
     """List the versions of every model, newest first."""
     with open_registry(context.settings) as registry:
         records = registry.models()
-    if context.json:
-        for record in records:
-            emit(record_fields(record))
-        return
-    if not records:
-        click.echo("No model is registered: add one with 'everlearn models add NAME_OR_PATH'.")
-        return
-    rows = [
-        (each.name, each.version, each.scheme, each.source_version, megabytes(each.size_bytes), each.loss,
-         each.created_at, each.location)
-        for each in records
-    ]  # fmt: skip
-    click.echo(columns(("model", "version", "scheme", "from", "size", "loss", "added", "location"), rows))
+    show_rows(
+        records,
+        ("model", "version", "scheme", "from", "size", "loss", "added", "location"),
+        lambda record: (
+            record.name, record.version, record.scheme, record.source_version, megabytes(record.size_bytes),
+            record.loss, record.created_at, record.location,
+        ),
+        fields=lambda record: iso_times(asdict(record)),
+        empty="No model is registered: add one with 'everlearn models add NAME_OR_PATH'.",
+        as_json=context.json,
+    )  # fmt: skip
 
 
 def _schemes(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -97,7 +94,7 @@ def add_model(
         )
     schemes = settings.quantizer.schemes if wanted is None else wanted
     if context.json:
-        emit({**record_fields(record), "quantize": list(schemes)})
+        emit({**iso_times(asdict(record)), "quantize": list(schemes)})
         return
     click.echo(f"registered {called} as version {record.version}: {megabytes(record.size_bytes)} in {record.location}")
     if schemes:
@@ -123,10 +120,9 @@ def quantize_model(
     with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
         run_ids = request_quantization(publisher, event, schemes)
     if not wait:
-        if context.json:
-            emit({"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids})
-        else:
-            click.echo(f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'")
+        fields = {"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids}
+        sentence = f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'"
+        conclude(fields, sentence, as_json=context.json)
         return
     failed = 0
     for scheme, result in zip(schemes, wait_for_runs(settings, run_ids, timeout), strict=True):
@@ -172,40 +168,35 @@ def _show(context: CommandContext, name: str, scheme: str, result: dict[str, obj
     return not isinstance(quantized, dict)
 
 
-LOOK_SECONDS = 0.3
-
-
 def request_quantization(publisher: RecordPublisher, event: ModelRegistered, schemes: Sequence[str] = ()) -> list[str]:
     """Publishes the event; gives the ids of the runs that it will lead to, one a scheme."""
-    context = new_context(SOURCE, now=now())
-    publisher.publish([encode(event, context)])
-    return [derived_id(SOURCE, context.id, AGENT, "run", ordinal) for ordinal in range(len(schemes))]
+    request_id, record = stamped(event)
+    publisher.publish([record])
+    return [derived_id(SOURCE, request_id, AGENT, "run", ordinal) for ordinal in range(len(schemes))]
 
 
-def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
-    """Each run's result, in order, with a progress bar. Raises EverlearnError when one takes too long."""
+def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) -> Iterator[JsonObject]:
+    """Yields each run's result, in order, with a progress bar. Raises EverlearnError when one takes too long."""
     from infra.sql.runs import SqlRunStore
 
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     with open_database(settings) as database:
         runs = SqlRunStore(database)
         for run_id in run_ids:
             with share_bar() as show:
-                result = _result(runs, run_id, deadline, show)
-            if result is None:
+
+                def result(run_id: str = run_id, show: ShowShare = show) -> JsonObject | None:
+                    run = runs.show(run_id)
+                    if run is not None and run.state in ("done", "failed"):
+                        return run.result
+                    if run is not None and run.progress:
+                        show(run.progress["done"], f"{run.arguments['scheme']}: {run.progress['text']}")
+                    return None
+
+                found = look_until(result, deadline)
+            if found is None:
                 raise EverlearnError(
                     f"the run {run_id} has not ended within {seconds:g} s: see in 'everlearn status' whether a "
                     "quantizer is ready, or wait longer with --timeout"
                 )
-            yield result
-
-
-def _result(runs: RunStore, run_id: str, deadline: float, show: ShowShare) -> dict[str, Any] | None:
-    while time.monotonic() < deadline:
-        run = runs.show(run_id)
-        if run is not None and run.state in ("done", "failed"):
-            return run.result
-        if run is not None and run.progress:
-            show(run.progress["done"], f"{run.arguments['scheme']}: {run.progress['text']}")
-        time.sleep(LOOK_SECONDS)
-    return None
+            yield found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -35,9 +35,9 @@ from agents.cli.jsonl import (
     refuse_unknown,
 )
 from agents.cli.options import metadata_option, timeout_option
-from agents.cli.output import conclude, counted, note, one_line, progress
+from agents.cli.output import JsonObject, conclude, counted, local_time, note, one_line, progress
 from agents.cli.sending import Tally, now, record_of, send_all
-from agents.cli.waiting import Told, describe_empty, describe_missing, wait_until_indexed
+from agents.cli.waiting import Deadline, IndexingOutcome, Reader, wait_until_indexed
 from infra.conversion import Converter
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
 from infra.published_files import FILE_NAME, PublishedFiles
@@ -48,7 +48,19 @@ from schemas.event import Event
 from schemas.interactions import ExampleSubmitted
 from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
 
+EXAMPLE_FIELDS = ("task", "input", "output", "origin")
+FIRST = 16
+"""So many documents of one publish go to the documents' own topic, where they are indexed at once.
+
+The others are a bulk load and go to its topic, so that nobody's single document waits behind them. Which of two
+versions of a document counts does not depend on their topics.
+"""
+SHOWN_NAMES = 5
+WIDEST_NAME = 100
+WIDEST_LINE = 300
+
 E = TypeVar("E", bound=Event)
+Items = Iterable[Item[Document] | Refusal]
 
 
 @click.group()
@@ -58,14 +70,6 @@ def publish() -> None:
     Lines and files that are wrong are named and passed over; the others are published. The exit code is 1 when there
     were any.
     """
-
-
-FIRST = 16
-"""So many documents of one publish are indexed at once; the others are a bulk load, for which nobody's single document
-waits. Which of two versions of a document counts does not depend on the lanes that they take."""
-
-
-Items = Iterable[Item[Document] | Refusal]
 
 
 @publish.command()
@@ -116,40 +120,31 @@ def documents(
             _publish(context, items, path, timeout if wait else None)
 
 
-def _publish(context: CommandContext, items: Items, path: str, patience_seconds: float | None) -> None:
-    """Sends the items, and waits until they are searchable where a patience is given."""
+def _publish(context: CommandContext, items: Items, path: str, seconds: float | None) -> None:
+    """Sends the items. With ``seconds`` it also waits until they are searchable."""
     config = KafkaClientConfig.from_settings(context.settings)
     folder = items if isinstance(items, Folder) else None
     started = time.monotonic()
     newest: dict[str, datetime] = {}
+    missing: dict[str, datetime] = {}
+    empty: list[str] = []
 
     def remember(event: Document) -> None:
         newest[event.key] = event.submitted_at
 
-    with ExitStack() as stack:
-        # Positioned before anything is sent, so that no word of the indexer is missed.
-        wait = patience_seconds is not None
-        reader = stack.enter_context(RecordReader(config, ["indexing.v1"], from_end=True)) if wait else None
+    # The reader is made before anything is sent, so that it misses no event of the indexer.
+    with RecordReader(config, ["indexing.v1"], from_end=True) if seconds is not None else nullcontext() as reader:
         with RecordPublisher(config) as publisher:
-            tally = send_all(publisher, items, remember, folder.confirmed if folder else None, _lane)
+            tally = send_all(publisher, items, remember, folder.confirmed if folder else None, _topic_of)
         if folder is not None:
             folder.finished()
             _note_passed_over(folder)
         unchanged = folder.unchanged if folder else 0
         if not unchanged:
             tally.require_something(path)
-        missing: dict[str, datetime] = {}
-        empty: list[str] = []
-        if reader is not None and patience_seconds is not None:
-            with progress("indexing", len(newest)) as advance:
-
-                def note_indexed(event: Told) -> None:
-                    advance(1)
-                    if isinstance(event, DocumentIndexed) and not event.chunk_count:
-                        empty.append(event.document_id)
-
-                missing = wait_until_indexed(reader, newest, patience_seconds=patience_seconds, on_indexed=note_indexed)
-    report: dict[str, Any] = {
+        if reader is not None and seconds is not None:
+            missing, empty = _wait(reader, newest, seconds)
+    report: JsonObject = {
         "published": tally.sent[DocumentSubmitted],
         "withdrawn": tally.sent[DocumentWithdrawn],
         "unchanged": unchanged,
@@ -157,23 +152,59 @@ def _publish(context: CommandContext, items: Items, path: str, patience_seconds:
         "documents": len(newest),
         "seconds": round(time.monotonic() - started, 3),
     }
-    if reader is not None:
+    if seconds is not None:
         report |= {"indexed": len(newest) - len(missing), "missing": [key.partition("/")[2] for key in missing]}
     if empty:
-        note(describe_empty(empty))
+        note(_describe_empty(empty))
     sentence = _nothing_changed(folder) if folder is not None and not tally.total else _sentence(report)
     conclude(report, sentence, as_json=context.json)
     if missing:
-        raise EverlearnError(describe_missing(missing, len(newest), patience_seconds or 0.0))
+        raise EverlearnError(_describe_missing(missing, len(newest), seconds or 0.0))
     tally.end(path)
 
 
-def _lane(place: int) -> str | None:
+def _topic_of(place: int) -> str | None:
+    """The bulk topic for all but the first documents, None for the documents' own topic."""
     return None if place < FIRST else BULK_DOCUMENTS
+
+
+def _wait(reader: Reader, newest: dict[str, datetime], seconds: float) -> tuple[dict[str, datetime], list[str]]:
+    """Waits with a progress bar; gives what is not indexed, and the ids of documents without a chunk."""
+    empty = []
+    with progress("indexing", len(newest)) as advance:
+
+        def note_indexed(event: IndexingOutcome) -> None:
+            advance(1)
+            if isinstance(event, DocumentIndexed) and not event.chunk_count:
+                empty.append(event.document_id)
+
+        missing = wait_until_indexed(reader, newest, Deadline(seconds), note_indexed)
+    return missing, empty
+
+
+def _describe_missing(missing: dict[str, datetime], total: int, seconds: float) -> str:
+    """One line that says which documents are not searchable, and where to look."""
+    return (
+        f"{len(missing):,} of {total:,} documents are not indexed, and nothing came for {seconds:g} s: "
+        f"{_names([key.partition('/')[2] for key in missing])}; they are published all the same: see "
+        "'everlearn status' and 'everlearn dlq list'"
+    )
+
+
+def _describe_empty(names: Sequence[str]) -> str:
+    """One line about documents that no search can find."""
+    what = "1 document holds" if len(names) == 1 else f"{len(names):,} documents hold"
+    return f"{what} nothing that can be searched: {_names(names)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(one_line(name, WIDEST_NAME) for name in names[:SHOWN_NAMES]) + more
 
 
 @contextmanager
 def _items(settings: Settings, path: str, build: DocumentLines, prefix: str, everything: bool) -> Iterator[Items]:
+    """The documents of lines, of a folder, or of one file."""
     place = Path(path)
     if path == STANDARD_INPUT or not (place.is_dir() or (place.is_file() and is_document(place))):
         with open_items(path, build) as items:
@@ -201,7 +232,7 @@ def _items(settings: Settings, path: str, build: DocumentLines, prefix: str, eve
 
 
 def _holds_lines(path: Path) -> bool:
-    """Whether a .json file holds documents a line: its first line is one."""
+    """Whether a .json file holds a document a line: its first line is a document."""
     if path.suffix.lower() != ".json":
         return False
     try:
@@ -221,11 +252,11 @@ def _note_passed_over(folder: Folder) -> None:
 
 def _nothing_changed(folder: Folder) -> str:
     last = folder.published.last_published()
-    since = f" since {last.astimezone():%Y-%m-%d %H:%M:%S}" if last is not None else ""
+    since = f" since {local_time(last)}" if last is not None else ""
     return f"nothing changed{since} ({counted(folder.unchanged, 'document')})"
 
 
-def _sentence(report: dict[str, Any]) -> str:
+def _sentence(report: JsonObject) -> str:
     parts = [f"published {counted(report['published'], 'document')}"]
     if report["withdrawn"]:
         parts.append(f"withdrew {report['withdrawn']:,}")
@@ -260,7 +291,7 @@ def feedback(context: CommandContext, /, file: str) -> None:
     _publish_lines(context, file, "feedback line", feedback_of)
 
 
-def _publish_lines(context: CommandContext, file: str, noun: str, build: Callable[[dict[str, Any]], E]) -> None:
+def _publish_lines(context: CommandContext, file: str, noun: str, build: Callable[[JsonObject], E]) -> None:
     config = KafkaClientConfig.from_settings(context.settings)
     with open_items(file, build) as items, RecordPublisher(config) as publisher:
         tally = send_all(publisher, items)
@@ -270,34 +301,28 @@ def _publish_lines(context: CommandContext, file: str, noun: str, build: Callabl
     tally.end(file)
 
 
-EXAMPLE_FIELDS = ("task", "input", "output", "origin")
-
-
-def example_of(fields: dict[str, Any], tasks: Container[str], names: str, origin: str) -> ExampleSubmitted:
-    """A labelled example of a configured task; ``names`` lists those for the refusal."""
+def example_of(fields: JsonObject, tasks: Container[str], names: str, origin: str) -> ExampleSubmitted:
+    """Makes a labelled example of a line's object. ``names`` lists the tasks for the message of Faulty."""
     refuse_unknown(fields, EXAMPLE_FIELDS)
-    made = checked(lambda: ExampleSubmitted(**{"origin": origin, **fields}))
-    if made.task not in tasks:
-        raise Faulty(f"the task {made.task!r} is not configured; there is {names}")
-    return made
-
-
-WIDEST = 300
+    example = checked(lambda: ExampleSubmitted(**{"origin": origin, **fields}))
+    if example.task not in tasks:
+        raise Faulty(f"the task {example.task!r} is not configured; there is {names}")
+    return example
 
 
 def show_plan(items: Iterable[Item[Document] | Refusal], path: str, *, as_json: bool) -> None:
-    """A line for each document that would be sent, withdrawn, passed over or refused; one object for a program.
+    """Prints a line for each document that would be sent, withdrawn, passed over or refused; an object for a program.
 
     Raises EverlearnError where publishing would: when something is refused, and when there is nothing at all.
     """
     tally = Tally()
-    found: dict[str, list[Any]] = {"send": [], "withdraw": [], "pass over": [], "refuse": []}
+    found: dict[str, list[str]] = {"send": [], "withdraw": [], "pass over": [], "refuse": []}
 
     def add(what: str, name: str) -> None:
         name = name.encode("utf-8", "replace").decode()  # a file's name may hold bytes that are no text
         found[what].append(name)
         if not as_json:
-            click.echo(f"{what:<9}  {one_line(name, WIDEST)}")
+            click.echo(f"{what:<9}  {one_line(name, WIDEST_LINE)}")
 
     for item in items:
         refusal = item if isinstance(item, Refusal) else record_of(item)

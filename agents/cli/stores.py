@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from infra.settings import Settings
-
 if TYPE_CHECKING:
     from infra.registry.mlflow import MlflowRegistry
     from infra.settings import Settings

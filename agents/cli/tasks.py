@@ -121,13 +121,11 @@ def _elsewhere(error: ConfigurationError) -> list[str]:
 
 SEARCHING = ("top_k", "min_score", "mode", "floor", "unknown", "chunk_tokens", "overlap_tokens")
 """Settings of a task that searches documents."""
-
-
 STAND_IN = "unnamed"
 """In place of what is missing or wrong and reported, so that the rest of the table is still looked at."""
 
 
-def find_faults(tasks: Mapping[str, Any], *, chunk_tokens: int, context_tokens: int) -> list[str]:
+def find_faults(tasks: Mapping[str, object], *, chunk_tokens: int, context_tokens: int) -> list[str]:
     """Every fault of the tables under ``[tasks]``, each with its place; none when all is well."""
     if not tasks:
         return ["tasks: no task is configured: add one with 'everlearn tasks add NAME --instruction …'"]
@@ -150,7 +148,7 @@ def find_faults(tasks: Mapping[str, Any], *, chunk_tokens: int, context_tokens: 
     return found
 
 
-def _misspelled(table: Mapping[str, Any]) -> list[str]:
+def _misspelled(table: Mapping[str, object]) -> list[str]:
     known = [each for each in Task.model_fields if each != "name"]
     found = []
     for setting in table:
@@ -161,7 +159,7 @@ def _misspelled(table: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _inconsistent(task: Task, table: Mapping[str, Any], *, chunk_tokens: int, context_tokens: int) -> list[str]:
+def _inconsistent(task: Task, table: Mapping[str, object], *, chunk_tokens: int, context_tokens: int) -> list[str]:
     found = []
     if not task.instruction.strip():
         found.append("instruction: is empty")

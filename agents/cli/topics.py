@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from itertools import islice
 from types import FrameType
-from typing import Any
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import columns, emit, note, one_line, printable
+from agents.cli.output import JsonObject, emit, note, one_line, printable, show_rows
 from agents.delivery.dead_letters import PREFIX
 from infra.kafka import KafkaClientConfig, RecordReader, StoredRecord, record_counts
 from schemas.envelope import MalformedRecord, decode
@@ -24,6 +23,13 @@ from schemas.errors import EverlearnError, Misuse
 from schemas.topics import BY_NAME, EVENT_TYPES, TOPICS, Topic, all_topics
 
 VERSION = ".v1"
+POLL_SECONDS = 1.0
+NARROWEST = 120
+"""The least width of a line of ``tail``."""
+HANDLED = f"{PREFIX}handled"
+"""The header of a marker that says which dead letter was handled, as PARTITION:OFFSET."""
+HOW = f"{PREFIX}how"
+"""The header of a marker that says what was done about the dead letter."""
 
 
 def topic_name(given: str, among: Collection[str] | None = None) -> str:
@@ -45,33 +51,6 @@ def reader_name(given: str) -> str:
     return given
 
 
-HANDLED = f"{PREFIX}handled"
-
-
-HOW = f"{PREFIX}how"
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Gives what tells whether Ctrl-C was pressed; a second one is KeyboardInterrupt, as ever.
-
-    An exception that comes at any moment may come inside of code that swallows it, such as a finalizer; a mark stays.
-    """
-    pressed = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            signal.default_int_handler(number, frame)
-        pressed = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @click.command()
 @json_option
 @pass_context
@@ -79,28 +58,27 @@ def topics(context: CommandContext) -> None:
     """Show the topic table; with each topic's number of records when Kafka answers."""
     counts = _counts(context)
     table = [describe_topic(topic, counts) for topic in TOPICS]
-    if context.json:
-        for fields in table:
-            emit(fields)
-        return
-    rows = [
-        (
+    event_names = {topic.name: ", ".join(event.__name__ for event in topic.events) for topic in TOPICS}
+    show_rows(
+        table,
+        ("topic", "key", "partitions", "writer", "readers (followers)", "records", "events"),
+        lambda each: (
             each["name"],
             each["key"],
             f"{each['partitions']}{' compacted' if each['compacted'] else ''}",
             each["writer"],
             ", ".join(each["readers"] + [f"({name})" for name in each["followers"]]) or None,
             each["records"],
-            ", ".join(event.__name__ for event in topic.events),
-        )
-        for topic, each in zip(TOPICS, table, strict=True)
-    ]
-    head = ("topic", "key", "partitions", "writer", "readers (followers)", "records", "events")
-    click.echo(columns(head, rows))
+            event_names[each["name"]],
+        ),
+        fields=lambda each: each,
+        empty="",
+        as_json=context.json,
+    )
 
 
-def describe_topic(topic: Topic, counts: dict[str, int]) -> dict[str, Any]:
-    """A topic for programs; ``records`` is None while Kafka does not answer or lacks it."""
+def describe_topic(topic: Topic, counts: dict[str, int]) -> JsonObject:
+    """A topic for programs. ``records`` is None where Kafka does not answer or lacks the topic."""
     return {
         "name": topic.name,
         "key": topic.key,
@@ -120,14 +98,8 @@ def _counts(context: CommandContext) -> dict[str, int]:
     try:
         return record_counts(KafkaClientConfig.from_settings(settings), [topic.name for topic in TOPICS])
     except EverlearnError as error:
-        note(f"no counts: {error}")  # the table itself needs no broker
+        note(f"no counts: {error}")  # the table itself needs no Kafka
         return {}
-
-
-POLL_SECONDS = 1.0
-
-
-NARROWEST = 120
 
 
 @click.command()
@@ -164,13 +136,35 @@ def _never() -> bool:
 
 def _follow(reader: RecordReader, interrupted: Callable[[], bool]) -> Iterator[StoredRecord]:
     while not interrupted():
-        # Partitions come one after another; within what came together, people want the order of time.
+        # A poll returns one partition after another. People want the order of time.
         yield from sorted(reader.poll(POLL_SECONDS), key=lambda record: record.time)
 
 
-def describe_record(record: StoredRecord, *, now: datetime) -> dict[str, Any]:
-    """A record for programs. ``data`` is there when it is an event of its topic, ``error`` and ``value`` otherwise."""
-    fields: dict[str, Any] = {
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C was pressed. A second Ctrl-C raises KeyboardInterrupt.
+
+    The handler sets a flag instead of raising, because an exception might arise inside code that ignores it, such as a
+    finalizer.
+    """
+    pressed = False
+
+    def mark(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, mark)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def describe_record(record: StoredRecord, *, now: datetime) -> JsonObject:
+    """A record for programs: with ``data`` where it is an event of its topic, else with ``error`` and ``value``."""
+    fields: JsonObject = {
         "topic": record.position.topic,
         "partition": record.position.partition,
         "offset": record.position.offset,
@@ -180,11 +174,9 @@ def describe_record(record: StoredRecord, *, now: datetime) -> dict[str, Any]:
     headers = dict(record.headers)
     if HANDLED in headers:
         return fields | {"handled": _text(headers[HANDLED]), "how": _text(headers.get(HOW))}
-    circumstances = {
-        name.removeprefix(PREFIX): _text(value) for name, value in headers.items() if name.startswith(PREFIX)
-    }
-    if circumstances:
-        fields["dead_letter"] = circumstances
+    failure = {name.removeprefix(PREFIX): _text(value) for name, value in headers.items() if name.startswith(PREFIX)}
+    if failure:
+        fields["dead_letter"] = failure
     try:
         event, context = decode(record.position.topic, record.value, record.headers, now=now)
     except MalformedRecord as error:
@@ -201,8 +193,8 @@ def describe_record(record: StoredRecord, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def sentence(fields: dict[str, Any], width: int) -> str:
-    """The same for people, on one line."""
+def sentence(fields: JsonObject, width: int) -> str:
+    """The record for people, on one line."""
     time = datetime.fromisoformat(fields["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
     key = one_line(fields["key"] or "–", 40)
     if "handled" in fields:
@@ -212,8 +204,8 @@ def sentence(fields: dict[str, Any], width: int) -> str:
     else:
         rest = f"{event_name(fields['type'])} {json.dumps(fields['data'], ensure_ascii=False)}"
     if "dead_letter" in fields:
-        letter = fields["dead_letter"]
-        rest = f"[{letter.get('error')}: {letter.get('message')}] {rest}"
+        failure = fields["dead_letter"]
+        rest = f"[{failure.get('error')}: {failure.get('message')}] {rest}"
     return printable(f"{time}  {fields['partition']}:{fields['offset']}  {key}  {one_line(rest, width)}")
 
 
