@@ -1,4 +1,4 @@
-"""``everlearn ask``: questions from the command line or a file, answered in order."""
+"""``everlearn ask``: asks questions from the command line or a file, and prints the answers in order."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def ask(
 ) -> None:
     """Ask TEXT, or the questions of a file, and print the answers in order.
 
-    A question that cannot be answered is told on stderr, and the exit code is 1.
+    Questions that cannot be answered are reported on stderr, and the exit code is then 1.
     """
     if (text is None) == (questions is None):
         raise Misuse("give either a TEXT or --questions FILE: see 'everlearn ask --help'")

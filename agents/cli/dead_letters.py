@@ -56,7 +56,7 @@ class DeadLetter:
         return next((_text(value) for each, value in reversed(self.headers) if each == name), None)
 
     def summary(self) -> JsonObject:
-        """What a list shows of it."""
+        """The fields that a list shows."""
         return {
             "id": self.id,
             "topic": self.topic,
@@ -72,12 +72,12 @@ class DeadLetter:
         }
 
     def full(self) -> JsonObject:
-        """Everything about it; ``value`` is JSON where it can be read as such, text elsewhere."""
+        """All fields. ``value`` is JSON where it can be decoded, text elsewhere."""
         headers = {name: _text(value) for name, value in original_headers(self.headers)}
         return {**self.summary(), "handled": self.handled, "headers": headers, "value": _value(self.value)}
 
     def original(self) -> Record:
-        """The message as it came, for the retry topic that its agent alone reads."""
+        """The original message, for the retry topic that only its agent reads."""
         return Record(
             topic=retry_topic(self.topic, self.agent),
             key=self.key,
@@ -87,7 +87,7 @@ class DeadLetter:
         )
 
     def marker(self, how: How) -> Record:
-        """The record that marks it as handled."""
+        """The record that marks the dead letter as handled."""
         place = f"{self.position.partition}:{self.position.offset}".encode()
         return Record(topic=self.position.topic, key=place, value=None, headers=((HANDLED, place), (HOW, how.encode())))
 
@@ -132,7 +132,7 @@ def parse_id(text: str) -> Position:
 
 
 def dead_letter_topics(topic: str | None = None, agent: str | None = None) -> list[str]:
-    """The dead-letter topics, of one topic or one agent where those are given."""
+    """The dead-letter topics; only those of one topic or one agent where these are given."""
     return [
         dead_letter_topic(each.name, reader)
         for each in TOPICS

@@ -27,7 +27,7 @@ CONTENT_FIELDS = ("text", "title", "uri", "metadata", "format")
 
 @dataclass
 class RisingClock:
-    """Times that rise with each call, so that of two lines with one id the later wins."""
+    """Gives a later time at each call, so that the last of several lines with one id wins."""
 
     now: Callable[[], datetime]
     last: datetime | None = None
@@ -44,8 +44,8 @@ class RisingClock:
 class DocumentLines:
     """Makes a document of a line's object.
 
-    ``tenant`` is that of lines which name none, ``metadata`` what every document has that does not say otherwise.
-    ``tenants``: those that there are; any where it is empty.
+    ``tenant`` is for lines that name none. ``metadata`` is added to every document, where a line's own keys win.
+    ``tenants`` are the allowed ones; any tenant is allowed where it is empty.
     """
 
     clock: Callable[[], datetime]
@@ -76,7 +76,7 @@ class DocumentLines:
 
 
 def unknown_tenant(tenant: str, tenants: Sequence[str]) -> str:
-    """One line that names the tenants there are."""
+    """One line that names the configured tenants."""
     return f"there is no tenant {tenant!r}: [tenants] names lists {', '.join(tenants)}"
 
 
@@ -88,25 +88,25 @@ FENCES = ("```", "~~~")
 
 
 class Converts(Protocol):
-    """Gives a file as Markdown, or raises Unreadable."""
+    """Converts a file to Markdown, or raises Unreadable."""
 
     def convert(self, path: Path) -> Converted: ...
 
 
 def is_document(path: Path) -> bool:
-    """Whether a file of that name is one document."""
+    """Whether a file with that suffix can be published as one document."""
     return path.suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentFiles:
-    """Makes a document of a file; ``build`` knows the tenant, the metadata and the time."""
+    """Makes a document of a file. ``build`` adds the tenant, the metadata and the time."""
 
     build: DocumentLines
     converter: Converts
 
     def read(self, path: Path, document_id: str) -> Item[Document] | Refusal:
-        """The file as a document, or why it cannot be one."""
+        """The file as a document, or the reason why it cannot be one."""
         if document_id != document_id.encode("utf-8", "replace").decode():
             return Refusal(str(path), "has a name that is not UTF-8: rename it")
         try:
@@ -148,30 +148,30 @@ def first_heading(text: str) -> str | None:
 
 @dataclass
 class Listing:
-    """Files by the ids of their documents, sorted; ``closed``: the folders that could not be read, as ids begin."""
+    """Files by document id, sorted. ``unreadable``: folders that could not be read, as prefixes of ids."""
 
     files: dict[str, Path] = field(default_factory=dict)
     passed_over: dict[str, str] = field(default_factory=dict)
-    """Of each other file its kind: an ending, ``link`` or ``special file``."""
+    """The kind of each other file: its suffix, ``link`` or ``special file``."""
     refusals: list[Refusal] = field(default_factory=list)
-    closed: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     @property
     def kinds(self) -> Counter[str]:
         return Counter(self.passed_over.values())
 
     def may_hold(self, document_id: str) -> bool:
-        """Whether the file is there, or may be, in a folder that could not be read."""
-        return document_id in self.files or any(document_id.startswith(f"{each}/") for each in self.closed)
+        """Whether the file exists, or may exist in a folder that could not be read."""
+        return document_id in self.files or any(document_id.startswith(f"{each}/") for each in self.unreadable)
 
 
 def list_folder(root: Path, prefix: str = "") -> Listing:
-    """What the folder holds, hidden files and folders left out. Raises EverlearnError when it cannot be read.
+    """Lists a folder without hidden files and folders. Raises EverlearnError when it cannot be read.
 
-    ``prefix``: what each document's id begins with; the file's path in the folder follows.
+    ``prefix`` starts each document's id; the file's path in the folder follows it.
 
-    A link to a folder is never followed: it may lead around in a circle, and what it leads to inside has a path of
-    its own. A link to a file is, where that file lies in the folder.
+    A link to a folder is never followed: it may form a cycle, and a target inside the folder is listed under its own
+    path. A link to a file is followed where that file lies in the folder.
     """
     found = Listing()
     real = root.resolve()
@@ -181,12 +181,12 @@ def list_folder(root: Path, prefix: str = "") -> Listing:
         raise EverlearnError(
             f"{root} cannot be read ({error.strerror}): nothing is published and nothing withdrawn"
         ) from None
-    _look(entries, prefix, real, found)
+    _add_entries(entries, prefix, real, found)
     found.files = dict(sorted(found.files.items()))
     return found
 
 
-def _look(entries: Iterator[os.DirEntry[str]], prefix: str, real: Path, found: Listing) -> None:
+def _add_entries(entries: Iterator[os.DirEntry[str]], prefix: str, real: Path, found: Listing) -> None:
     for entry in entries:
         relative, path = prefix + entry.name, Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
@@ -196,9 +196,9 @@ def _look(entries: Iterator[os.DirEntry[str]], prefix: str, real: Path, found: L
                 continue
             except OSError as error:
                 found.refusals.append(Refusal(str(path), f"cannot be read: {error.strerror}"))
-                found.closed.append(relative)
+                found.unreadable.append(relative)
                 continue
-            _look(inside, f"{relative}/", real, found)
+            _add_entries(inside, f"{relative}/", real, found)
         elif entry.is_symlink() and not _inside(path, real):
             found.passed_over[relative] = "link"
         elif not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
@@ -218,20 +218,20 @@ def _inside(link: Path, real: Path) -> bool:
     """Whether a link leads to a file in the folder."""
     try:
         return link.is_file() and link.resolve().is_relative_to(real)
-    except (OSError, RuntimeError):  # a circle of links
+    except (OSError, RuntimeError):  # a cycle of links
         return False
 
 
 TICK_NANOSECONDS = 2_000_000_000
-"""The coarsest clock of a file system: a file younger than this may change again and look the same."""
+"""The coarsest clock of a file system. A younger file may change again without a new modification time."""
 
 
 @dataclass(kw_only=True)
 class Folder:
-    """Gives, as it is iterated, what must be sent; ``confirmed`` is told what Kafka has, and remembers it.
+    """Yields the documents of a folder that must be sent. ``confirmed`` remembers those that Kafka has.
 
-    ``everything``: whether unchanged files are sent too, also those whose ids another folder has, and whether a folder
-    that has become empty is believed.
+    ``everything`` also sends unchanged files and files whose ids another folder has, and withdraws all documents of a
+    folder that has become empty.
     """
 
     path: Path
@@ -246,7 +246,7 @@ class Folder:
     _elsewhere: dict[str, Path] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item[Document] | Refusal]:
-        """Raises EverlearnError when the folder is empty and was not."""
+        """Raises EverlearnError when the folder is empty now and had documents before."""
         known = self.published.load()
         self._elsewhere = {name: folder for name, folder in self.published.elsewhere().items() if name not in known}
         if known and not self.everything and not self.listing.files and not self.listing.refusals:
@@ -270,7 +270,7 @@ class Folder:
                 yield Item(str(self.path / document_id), withdrawn)
 
     def confirmed(self, events: Sequence[Document]) -> None:
-        """Remembers documents that Kafka has, and forgets those that were withdrawn."""
+        """Remembers documents that Kafka has confirmed, and forgets withdrawn ones."""
         sent = [each.document_id for each in events if isinstance(each, DocumentSubmitted)]
         withdrawn = [each.document_id for each in events if isinstance(each, DocumentWithdrawn)]
         states = {each: self._states.pop(each) for each in sent if each in self._states}
@@ -278,7 +278,7 @@ class Folder:
         self.published.remember(states, withdrawn)
 
     def finished(self) -> None:
-        """Remembers that files which were touched are equal, so that the next publish need not read them."""
+        """Stores the new times of files whose content is the same, so that the next publish need not read them."""
         if self._touched:
             self.published.refresh(self._touched)
 
@@ -291,7 +291,7 @@ class Folder:
     def _changed(
         self, document_id: str, path: Path, options: str, before: FileState | None
     ) -> Item[Document] | Refusal | None:
-        """The file to send, or why it cannot be; None where Kafka has it as it is."""
+        """The file to send, or the reason why it cannot be sent; None where Kafka has this content."""
         if self.everything or (before is not None and before.options != options):
             before = None
         try:
@@ -309,7 +309,7 @@ class Folder:
                     return None
                 self._states[document_id] = state
         except OSError:
-            pass  # whoever reads it says what is wrong with it
+            pass  # reading it below reports the fault
         return self.files.read(path, document_id)
 
 

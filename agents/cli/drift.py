@@ -89,7 +89,7 @@ def describe(made: DriftCheck) -> dict[str, object]:
 
 
 def report_path(made: DriftCheck) -> str | None:
-    """Where a check's page lies, as a path."""
+    """The path of a check's report page."""
     return unquote(urlparse(made.report_uri).path) if made.report_uri else None
 
 

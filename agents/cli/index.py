@@ -38,11 +38,11 @@ def index() -> None:
 
 
 @index.command()
-@click.option("--documents", is_flag=True, help="First each document that is indexed.")
+@click.option("--documents", is_flag=True, help="List the indexed documents first.")
 @json_option
 @pass_context
 def status(context: CommandContext, /, documents: bool) -> None:
-    """Show the indexes, and where everlearn.toml asks for something else than they were made with."""
+    """Show the indexes, and how they differ from everlearn.toml."""
     with open_database(context.settings) as database:
         if documents:
             _show_documents(database, context.json)
@@ -57,7 +57,7 @@ def status(context: CommandContext, /, documents: bool) -> None:
 @json_option
 @pass_context
 def rebuild(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
-    """Build an index anew, as everlearn.toml says; the one before serves meanwhile."""
+    """Build an index anew, as everlearn.toml says; the old one serves until the new one is ready."""
     settings = context.settings
     _check_task(settings, task)
     request = IndexRebuildRequested(task=task)

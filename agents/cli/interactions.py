@@ -15,7 +15,7 @@ from schemas.features import Interaction
 
 @click.group()
 def interactions() -> None:
-    """List or show rows of the feature table: one a question, joined with what users said of the answer."""
+    """List or show rows of the feature table: a question and its answer, joined with the users' feedback."""
 
 
 @interactions.command("list")

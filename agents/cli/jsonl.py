@@ -1,4 +1,4 @@
-"""Reads files of one JSON object a line, so that every wrong line is named and no wrong line stops the others."""
+"""Reads files with one JSON object a line. Each wrong line is named, and the other lines are still used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Faulty(ValueError):
 
 @dataclass(frozen=True)
 class Item(Generic[T]):
-    """Something usable, and where it was found: ``FILE:LINE``, or a file's path."""
+    """A usable value, and its place: ``FILE:LINE``, or a file's path."""
 
     place: str
     value: T
@@ -34,7 +34,7 @@ class Item(Generic[T]):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something that cannot be used, where it was found, and why."""
+    """The place of something that cannot be used, and the reason."""
 
     place: str
     reason: str
@@ -44,7 +44,7 @@ class Refusal:
 
 
 def parse(lines: Iterable[bytes], name: str, build: Callable[[JsonObject], T]) -> Iterator[Item[T] | Refusal]:
-    """What ``build`` makes of each line's object, in order; lines of white space are passed over."""
+    """Yields what ``build`` makes of each line's object, in order. Empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         place = f"{name}:{number}"
         raw = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
@@ -57,7 +57,7 @@ def parse(lines: Iterable[bytes], name: str, build: Callable[[JsonObject], T]) -
 
 
 def read_object(line: bytes) -> JsonObject:
-    """The object of a line. Raises Faulty."""
+    """Reads the object of a line. Raises Faulty."""
     try:
         text = line.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -76,7 +76,7 @@ def read_object(line: bytes) -> JsonObject:
 
 
 def refuse_unknown(fields: Mapping[str, object], known: Iterable[str]) -> None:
-    """Raises Faulty that names each field outside ``known``: a misspelled field must not pass in silence."""
+    """Raises Faulty that names each field outside ``known``, so that a misspelled field is noticed."""
     known = tuple(known)
     unknown = [name for name in fields if name not in known]
     if unknown:
@@ -85,7 +85,7 @@ def refuse_unknown(fields: Mapping[str, object], known: Iterable[str]) -> None:
 
 
 def checked(build: Callable[[], T], names: Mapping[str, str] | None = None) -> T:
-    """What ``build`` makes; a ValidationError becomes Faulty. ``names``: what the line calls the event's fields."""
+    """Calls ``build`` and turns a ValidationError into Faulty. ``names``: what a line calls the event's fields."""
     try:
         return build()
     except ValidationError as error:
@@ -93,12 +93,12 @@ def checked(build: Callable[[], T], names: Mapping[str, str] | None = None) -> T
 
 
 def explain(error: ValidationError, names: Mapping[str, str]) -> str:
-    """One line that says of each wrong field what it should be, in the words of whoever wrote the line."""
+    """One line that says what each wrong field should be, with the field names that the line uses."""
     return "; ".join(explanations(error, names))
 
 
 def explanations(error: ValidationError, names: Mapping[str, str]) -> list[str]:
-    """Of each wrong field what it should be."""
+    """A message for each wrong field that says what it should be."""
     found: dict[str, str] = {}
     for each in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in each["loc"]]
@@ -154,7 +154,7 @@ STANDARD_INPUT = "-"
 
 @contextmanager
 def open_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
-    """The file's lines as bytes, and what to call it. Raises Misuse when it cannot be opened."""
+    """Opens a file, or standard input for ``-``; gives its lines as bytes and its name. Raises Misuse."""
     if path == STANDARD_INPUT:
         yield sys.stdin.buffer, "stdin"
         return
@@ -164,7 +164,7 @@ def open_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
 
 @contextmanager
 def open_items(path: str, build: Callable[[JsonObject], T]) -> Iterator[Iterable[Item[T] | Refusal]]:
-    """What ``build`` makes of a file's lines, with a progress bar over its bytes. Raises Misuse as ``open_lines``."""
+    """Opens a file and gives what ``build`` makes of its lines, with a progress bar. Raises Misuse."""
     with open_lines(path) as (file, name):
         size = Path(path).stat().st_size if path != STANDARD_INPUT else None
         with progress("publishing", size) as advance:

@@ -72,9 +72,9 @@ def _schemes(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 def add_model(
     context: CommandContext, /, model: str, name: str | None, quantize: tuple[str, ...] | None, no_quantize: bool
 ) -> None:
-    """Register a causal language model, once it was loaded; the quantizer makes it smaller.
+    """Load and register a causal language model; the quantizer then makes a smaller form of it.
 
-    NAME_OR_PATH: the folder of one, the name of one, or smollm2-135m-instruct for the one that ships with Everlearn.
+    NAME_OR_PATH is a folder, a model's name, or smollm2-135m-instruct for the model that ships with Everlearn.
     Adding it again is harmless.
     """
     if quantize is not None and no_quantize:
@@ -84,7 +84,7 @@ def add_model(
     if not _NAME.fullmatch(called):
         raise Misuse(f"{called!r} is no name for a model: give one of letters, digits, '.', '_' and '-' with --name")
     wanted = () if no_quantize else quantize
-    # What cannot be reached is told before a model is loaded for minutes, and before anything is registered.
+    # Connect first: an unreachable service is reported before the model loads, which may take minutes.
     with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher, open_registry(settings) as registry:
         registry.models(called)
         record = registry.register_model(_checked(settings, called, model))
@@ -132,7 +132,7 @@ def quantize_model(
 
 
 def _checked(settings: Settings, name: str, model: str) -> ModelRecord:
-    """The record of a model that loads; a folder by its whole path."""
+    """Loads the model to check it, and gives its record. A folder is recorded by its absolute path."""
     from infra.models.loading import other_model
     from infra.models.quantization import weight_bytes
 
@@ -152,7 +152,7 @@ def _source(records: Sequence[ModelRecord], name: str, version: int | None) -> M
 
 
 def _show(context: CommandContext, name: str, scheme: str, result: dict[str, object]) -> bool:
-    """Prints what came of a scheme; tells whether nothing did."""
+    """Prints the result for a scheme. Returns whether it failed."""
     quantized = result.get("quantized")
     if context.json:
         emit({"name": name, "scheme": scheme, **result})
@@ -169,7 +169,7 @@ def _show(context: CommandContext, name: str, scheme: str, result: dict[str, obj
 
 
 def request_quantization(publisher: RecordPublisher, event: ModelRegistered, schemes: Sequence[str] = ()) -> list[str]:
-    """Publishes the event; gives the ids of the runs that it will lead to, one a scheme."""
+    """Publishes the event, and returns the ids of the runs that it will start, one a scheme."""
     request_id, record = stamped(event)
     publisher.publish([record])
     return [derived_id(SOURCE, request_id, AGENT, "run", ordinal) for ordinal in range(len(schemes))]

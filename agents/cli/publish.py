@@ -67,8 +67,8 @@ Items = Iterable[Item[Document] | Refusal]
 def publish() -> None:
     """Publish documents, examples or feedback.
 
-    Lines and files that are wrong are named and passed over; the others are published. The exit code is 1 when there
-    were any.
+    Lines and files that are wrong are named and skipped; the others are published. The exit code is 1 when any was
+    skipped.
     """
 
 
@@ -77,7 +77,7 @@ def publish() -> None:
 @click.option("--wait", is_flag=True, help="Return when all that was sent is searchable.")
 @timeout_option(120.0, "With --wait: give up after so long without news of the indexer.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenant where a line names none.")
-@metadata_option("Metadata of each document that does not have the key. Repeatable; numbers, true and false are such.")
+@metadata_option("Metadata for documents that lack the key. Repeatable; numbers, true and false are read as such.")
 @click.option("--prefix", default="", metavar="TEXT", help="What the ids of files begin with, such as wiki/.")
 @click.option(
     "--all",

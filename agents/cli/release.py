@@ -56,8 +56,8 @@ def promote(
 ) -> None:
     """Promote an adapter of TASK at once, without a canary.
 
-    ADAPTER is an id or its beginning; where it is left out, the newest validated adapter is meant that is not the
-    champion. With --share it answers that part of the users until it is judged by what they say, as a canary is.
+    ADAPTER is an id or its beginning. Without it, the newest validated adapter that is not the champion is promoted.
+    With --share, the adapter answers that part of the users until their feedback decides, as in a canary.
     """
     if share is not None and reason is not None:
         raise Misuse("--reason goes with a promotion and not with --share: leave one of them out")
@@ -97,7 +97,7 @@ def rollback(context: CommandContext, /, task: str, reason: str | None, wait: bo
 
 
 def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: str | None) -> AdapterRecord:
-    """The adapter that is meant. ``records``: all of the task, newest first. Raises EverlearnError, saying why."""
+    """The adapter to promote. ``records``: all of the task, newest first. Raises EverlearnError with the reason."""
     task = release.task
     if wanted is None:
         usable = (each for each in records if each.state == "validated" and each.adapter_id != release.champion)

@@ -1,4 +1,4 @@
-"""``everlearn search``: the documents that an answer would be given from."""
+"""``everlearn search``: finds the documents that an answer would be based on."""
 
 from __future__ import annotations
 

@@ -27,12 +27,14 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Somebody wants this to end: Ctrl-C, SIGTERM, or the terminal was closed."""
+    """The process is to end: Ctrl-C, SIGTERM, or a closed terminal."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raises Stopped inside on the first such signal. Later ones are ignored: stopping is bounded in time."""
+    """Raises Stopped in the block on the first such signal. Later signals are ignored, because stopping takes a
+    bounded time.
+    """
 
     def end(_number: int, _frame: FrameType | None) -> None:
         for number in ENDING:
@@ -85,7 +87,7 @@ def run(context: CommandContext, /, agents: tuple[str, ...], worker: str | None,
         if not no_setup:
             raise
         note(f"error: {error}")
-        return os.EX_CONFIG  # tells 'everlearn up' not to try it again
+        return os.EX_CONFIG  # tells 'everlearn up' not to restart it
 
 
 def _set_up(settings: Settings) -> None:
@@ -105,7 +107,7 @@ def _run_several(settings: Settings, agents: Sequence[str]) -> int:
     from infra.local.stack import stop_seconds
     from infra.local.supervisor import Supervisor
 
-    # A folder of this process's own: several may run beside 'up' in one home.
+    # Each process has its own folder, because several may run in one home beside 'up'.
     folder = settings.run_folder / f"workers-{os.getpid()}"
     programs = [
         agent_program(
@@ -136,7 +138,7 @@ def _run_several(settings: Settings, agents: Sequence[str]) -> int:
 
 
 def _keep_logs(folder: Path) -> None:
-    """The logs outlive the run; the rest of its folder does not."""
+    """Keeps the logs of the run, and deletes the rest of its folder."""
     kept = folder.parent / "logs" / folder.name
     kept.parent.mkdir(exist_ok=True)
     (folder / "logs").rename(kept)
@@ -190,7 +192,7 @@ def down(context: CommandContext, /) -> None:
 
 
 def parse_workers(text: str) -> dict[str, int]:
-    """``answerer=2`` as counts by agent; one of each agent that is not named. Raises Misuse."""
+    """Reads ``answerer=2`` as counts by agent. An agent that is not named gets one. Raises Misuse."""
     counts = dict.fromkeys(known_agents(), 1)
     for part in filter(None, (each.strip() for each in text.split(","))):
         agent, _, number = part.partition("=")

@@ -1,4 +1,4 @@
-"""``everlearn status``: the workers, how they are, and where Kafka and Milvus are."""
+"""``everlearn status``: shows the workers, their state, and the addresses of Kafka and Milvus."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """One object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where something is known to be wrong."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where there is one."""
     from infra.kafka import KafkaClientConfig
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -60,13 +60,13 @@ def gather(settings: Settings) -> JsonObject:
 
 
 def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list[JsonObject]:
-    """A row for each living worker, and for each supervised one that has not spoken since it was started."""
+    """A row for each living worker, and for each supervised one that has not reported since it was started."""
     pids = {process.name: process.pid for process in processes}
     rows = []
     for name, report in reports.items():
         worker = report.worker
         if pids.get(name, worker.pid) != worker.pid:
-            continue  # the word of the process that was here before
+            continue  # the report of the process that ran here before
         rows.append(
             {
                 "agent": worker.agent,
@@ -80,7 +80,7 @@ def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list
                 "detail": worker.detail,
             }
         )
-    silent = [process for process in processes if process.name not in {row["worker"] for row in rows}]
+    unreported = [process for process in processes if process.name not in {row["worker"] for row in rows}]
     rows += [
         {
             "agent": process.name.rpartition("-")[0],
@@ -93,7 +93,7 @@ def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list
             "serves": [],
             "detail": None,
         }
-        for process in silent
+        for process in unreported
     ]
     return sorted(rows, key=lambda row: str(row["worker"]))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
+    """Opens the database. Raises ConfigurationError when there is no database yet, Unavailable when it is away."""
     from infra.sql.database import Database
     from infra.sql.migrate import check_migrated
 
@@ -31,7 +31,7 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def open_checks(settings: Settings) -> Iterator[SqlDriftChecks]:
-    """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
+    """Opens the drift checks. Raises ConfigurationError when there is no database yet, Unavailable when it is away."""
     from infra.sql.drift import SqlDriftChecks
 
     with open_database(settings) as database:
@@ -40,7 +40,7 @@ def open_checks(settings: Settings) -> Iterator[SqlDriftChecks]:
 
 @contextmanager
 def open_feature_table(settings: Settings) -> Iterator[SqlFeatureTable]:
-    """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
+    """Opens the feature table. Raises ConfigurationError when there is no database yet, Unavailable when it is away."""
     from infra.sql.features import SqlFeatureTable
 
     with open_database(settings) as database:
@@ -49,6 +49,7 @@ def open_feature_table(settings: Settings) -> Iterator[SqlFeatureTable]:
 
 @contextmanager
 def open_releases(settings: Settings) -> Iterator[SqlReleases]:
+    """Opens the releases. Raises ConfigurationError when there is no database yet, Unavailable when it is away."""
     from infra.sql.releases import SqlReleases
 
     with open_database(settings) as database:
@@ -57,8 +58,8 @@ def open_releases(settings: Settings) -> Iterator[SqlReleases]:
 
 @contextmanager
 def open_registry(settings: Settings) -> Iterator[MlflowRegistry]:
-    """Its methods raise Unavailable when there is none yet or it cannot be reached."""
-    from infra.registry.mlflow import MlflowRegistry  # here, because what it stands on takes seconds to import
+    """Opens the registry. Its methods raise Unavailable when there is none yet or it cannot be reached."""
+    from infra.registry.mlflow import MlflowRegistry  # here, because MLflow takes seconds to import
 
     registry = MlflowRegistry(
         settings.registry_url(), settings.registry_folder, adapters_folder=settings.adapters_folder

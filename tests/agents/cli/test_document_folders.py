@@ -197,5 +197,5 @@ def test_what_a_folder_that_cannot_be_read_held_is_not_withdrawn(site: Site):
     site.write("sub/c.md", "C")
     site.publish()
     known = list_folder(site.path)
-    closed = replace(known, files={"a.md": site.path / "a.md"}, closed=["sub"], refusals=[Refusal("sub", "closed")])
+    closed = replace(known, files={"a.md": site.path / "a.md"}, unreadable=["sub"], refusals=[Refusal("sub", "closed")])
     assert site.publish(listing=closed) == ([], ["b.md"], ["sub"])
