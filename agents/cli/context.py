@@ -1,4 +1,4 @@
-"""What every command shares: where the home is, and whether a person or a program reads the output."""
+"""Options that every command takes: the home folder, the configuration, and the form of the output."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-C = TypeVar("C", bound=Callable[..., Any])
+C = TypeVar("C", bound=Callable[..., object])
+"""A command, which a decorator gives an option."""
+T = TypeVar("T")
 
 
 @dataclass
 class CommandContext:
-    """The options that stand before or after any command; settings are read when a command first asks for them."""
+    """The options that stand before or after any command. ``settings`` are read when a command first uses them."""
 
     home: Path | None = None
     config: Path | None = None
@@ -27,7 +29,7 @@ class CommandContext:
 
     @cached_property
     def settings(self) -> Settings:
-        """Raises ConfigurationError with every fault named."""
+        """Raises ConfigurationError that names every fault."""
         from infra.settings import load  # here, so that --help does not pay for pydantic
 
         return load(self.home, self.config)
@@ -36,8 +38,8 @@ class CommandContext:
 pass_context = click.make_pass_decorator(CommandContext, ensure=True)
 
 
-def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+def _store(name: str) -> Callable[[click.Context, click.Parameter, T], T]:
+    def callback(ctx: click.Context, _parameter: click.Parameter, value: T) -> T:
         if value:
             setattr(ctx.ensure_object(CommandContext), name, value)
         return value
@@ -46,18 +48,18 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]
 
 
 def json_option(command: C) -> C:
-    """Gives a command ``--json``: JSON lines on stdout and nothing else there; ``context.json`` tells."""
+    """Adds ``--json``: JSON lines on stdout, and nothing else there. It sets ``context.json``."""
     return click.option(
         "--json",
         is_flag=True,
         expose_value=False,
-        callback=_remember("json"),
+        callback=_store("json"),
         help="Print JSON lines on stdout, and nothing else there.",
     )(command)
 
 
 def place_options(*, hidden: bool) -> list[click.Option]:
-    """``--home`` and ``--config``, which every command takes, whether they stand before or after its name."""
+    """``--home`` and ``--config``, which every command takes before or after its name."""
     return [
         click.Option(
             ["--home"],
@@ -66,7 +68,7 @@ def place_options(*, hidden: bool) -> list[click.Option]:
             expose_value=False,
             is_eager=True,
             hidden=hidden,
-            callback=_remember("home"),
+            callback=_store("home"),
             help="The home folder.  [default: EVERLEARN_HOME, or .everlearn]",
         ),
         click.Option(
@@ -76,7 +78,7 @@ def place_options(*, hidden: bool) -> list[click.Option]:
             expose_value=False,
             is_eager=True,
             hidden=hidden,
-            callback=_remember("config"),
+            callback=_store("config"),
             help="The configuration.  [default: EVERLEARN_CONFIG, or everlearn.toml in the home folder]",
         ),
     ]

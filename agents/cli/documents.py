@@ -1,208 +1,318 @@
-"""``everlearn publish documents``: lines, files and folders onto the topic of documents, or a look at what would go."""
+"""Makes documents of JSON lines, of files and of folders."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import click
+from agents.cli.jsonl import Faulty, Item, Refusal, checked, refuse_unknown
+from agents.cli.output import JsonObject
+from infra.conversion import CONVERSION, FORMATS, MAX_FILE_BYTES, Converted, Unreadable, decode_utf8
+from infra.published_files import FileState, PublishedFiles
+from schemas.documents import DEFAULT_TENANT, DocumentSubmitted, DocumentWithdrawn, Metadata
+from schemas.errors import EverlearnError
 
-from agents.cli import sources
-from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.dry_run import show
-from agents.cli.files import DocumentFiles, is_document
-from agents.cli.folders import Folder
-from agents.cli.indexing import Told, describe_empty, describe_missing, wait_until_indexed
-from agents.cli.inputs import STANDARD_INPUT, open_items
-from agents.cli.jsonl import BYTE_ORDER_MARK, Faulty, Item, Refusal, read_object
-from agents.cli.listing import list_folder
-from agents.cli.options import metadata_option, timeout_option
-from agents.cli.output import conclude, counted, note, progress
-from agents.cli.sending import now, send_all
-from infra.conversion import Converter
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
-from infra.published_files import FILE_NAME, PublishedFiles
-from infra.settings import Settings
-from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted, DocumentWithdrawn, Metadata
-from schemas.errors import EverlearnError, Misuse
-from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
-
-FIRST = 16
-"""So many documents of one publish are indexed at once; the others are a bulk load, for which nobody's single document
-waits. Which of two versions of a document counts does not depend on the lanes that they take."""
-
-Items = Iterable[Item[sources.Document] | Refusal]
+Document = DocumentSubmitted | DocumentWithdrawn
+DOCUMENT_FIELDS = ("id", "text", "title", "uri", "tenant", "metadata", "format", "deleted")
+CONTENT_FIELDS = ("text", "title", "uri", "metadata", "format")
 
 
-@click.command()
-@click.argument("path")
-@click.option("--wait", is_flag=True, help="Return when all that was sent is searchable.")
-@timeout_option(120.0, "With --wait: give up after so long without news of the indexer.")
-@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenant where a line names none.")
-@metadata_option("Metadata of each document that does not have the key. Repeatable; numbers, true and false are such.")
-@click.option("--prefix", default="", metavar="TEXT", help="What the ids of files begin with, such as wiki/.")
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="Of a folder: send unchanged files too, and what another folder has.",
-)
-@click.option("--dry-run", is_flag=True, help="Print what would be sent, withdrawn and refused, and send nothing.")
-@json_option
-@pass_context
-def documents(
-    context: CommandContext,
-    /,
-    path: str,
-    wait: bool,
-    timeout: float,
-    tenant: str,
-    metadata: Metadata,
-    prefix: str,
-    everything: bool,
-    dry_run: bool,
-) -> None:
-    """Publish documents from PATH: a folder, a file, JSON lines, or - for lines on stdin.
+@dataclass
+class RisingClock:
+    """Gives a later time at each call, so that the last of several lines with one id wins."""
 
-    Files are Markdown, text, HTML, PDF, DOCX, PPTX, XLSX, CSV and JSON. Of a folder that was published before, only
-    what has changed is sent, and documents whose file is gone are withdrawn.
+    now: Callable[[], datetime]
+    last: datetime | None = None
 
-    A line is {"id","text","title"?,"uri"?,"tenant"?,"metadata"?,"format"?} or {"id","deleted":true,"tenant"?}.
-    Of several lines with one id the last wins.
+    def __call__(self) -> datetime:
+        time = self.now()
+        if self.last is not None and time <= self.last:
+            time = self.last + timedelta(microseconds=1)
+        self.last = time
+        return time
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentLines:
+    """Makes a document of a line's object.
+
+    ``tenant`` is for lines that name none. ``metadata`` is added to every document, where a line's own keys win.
+    ``tenants`` are the allowed ones; any tenant is allowed where it is empty.
     """
-    settings = context.settings
-    tenants = settings.tenants.names
-    if tenants and tenant not in tenants:
-        raise Misuse(sources.unknown_tenant(tenant, tenants))
-    build = sources.DocumentLines(clock=sources.RisingClock(now), tenant=tenant, metadata=metadata, tenants=tenants)
-    with _items(settings, path, build, prefix, everything) as items:
-        if dry_run:
-            show(items, path, as_json=context.json)
-        else:
-            _publish(context, items, path, timeout if wait else None)
+
+    clock: Callable[[], datetime]
+    tenant: str = DEFAULT_TENANT
+    metadata: Metadata = field(default_factory=dict)
+    tenants: tuple[str, ...] = ()
+
+    def __call__(self, fields: JsonObject) -> Document:
+        refuse_unknown(fields, DOCUMENT_FIELDS)
+        given = {name: value for name, value in fields.items() if value is not None and name not in ("id", "deleted")}
+        given.setdefault("tenant", self.tenant)
+        if self.tenants and given["tenant"] not in self.tenants:
+            raise Faulty(unknown_tenant(str(given["tenant"]), self.tenants))
+        given["submitted_at"] = self.clock()
+        if "id" in fields:
+            given["document_id"] = fields["id"]
+        deleted = fields.get("deleted", False)
+        if not isinstance(deleted, bool):
+            raise Faulty("deleted: must be true or false")
+        if not deleted:
+            if isinstance(given.setdefault("metadata", {}), dict):
+                given["metadata"] = {**self.metadata, **given["metadata"]}
+            return checked(lambda: DocumentSubmitted(**given), {"document_id": "id"})
+        extra = [name for name in CONTENT_FIELDS if name in given]
+        if extra:
+            raise Faulty(f"a deleted document has no {extra[0]}: leave out {extra[0]!r}, or 'deleted'")
+        return checked(lambda: DocumentWithdrawn(**given), {"document_id": "id"})
 
 
-def _publish(context: CommandContext, items: Items, path: str, patience_seconds: float | None) -> None:
-    """Sends the items, and waits until they are searchable where a patience is given."""
-    config = KafkaClientConfig.from_settings(context.settings)
-    folder = items if isinstance(items, Folder) else None
-    started = time.monotonic()
-    newest: dict[str, datetime] = {}
-
-    def remember(event: sources.Document) -> None:
-        newest[event.key] = event.submitted_at
-
-    with ExitStack() as stack:
-        # Positioned before anything is sent, so that no word of the indexer is missed.
-        wait = patience_seconds is not None
-        reader = stack.enter_context(RecordReader(config, ["indexing.v1"], from_end=True)) if wait else None
-        with RecordPublisher(config) as publisher:
-            tally = send_all(publisher, items, remember, folder.confirmed if folder else None, _lane)
-        if folder is not None:
-            folder.finished()
-            _note_passed_over(folder)
-        unchanged = folder.unchanged if folder else 0
-        if not unchanged:
-            tally.require_something(path)
-        missing: dict[str, datetime] = {}
-        empty: list[str] = []
-        if reader is not None and patience_seconds is not None:
-            with progress("indexing", len(newest)) as advance:
-
-                def note_indexed(event: Told) -> None:
-                    advance(1)
-                    if isinstance(event, DocumentIndexed) and not event.chunk_count:
-                        empty.append(event.document_id)
-
-                missing = wait_until_indexed(reader, newest, patience_seconds=patience_seconds, on_indexed=note_indexed)
-    report: dict[str, Any] = {
-        "published": tally.sent[DocumentSubmitted],
-        "withdrawn": tally.sent[DocumentWithdrawn],
-        "unchanged": unchanged,
-        "refused": tally.refused,
-        "documents": len(newest),
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    if reader is not None:
-        report |= {"indexed": len(newest) - len(missing), "missing": [key.partition("/")[2] for key in missing]}
-    if empty:
-        note(describe_empty(empty))
-    sentence = _nothing_changed(folder) if folder is not None and not tally.total else _sentence(report)
-    conclude(report, sentence, as_json=context.json)
-    if missing:
-        raise EverlearnError(describe_missing(missing, len(newest), patience_seconds or 0.0))
-    tally.end(path)
+def unknown_tenant(tenant: str, tenants: Sequence[str]) -> str:
+    """One line that names the configured tenants."""
+    return f"there is no tenant {tenant!r}: [tenants] names lists {', '.join(tenants)}"
 
 
-def _lane(place: int) -> str | None:
-    return None if place < FIRST else BULK_DOCUMENTS
+MARKDOWN = frozenset({".md", ".markdown"})
+PLAIN = frozenset({".txt"})
+SUFFIXES = MARKDOWN | PLAIN | FORMATS
+LONGEST_TITLE = 1000
+FENCES = ("```", "~~~")
 
 
-@contextmanager
-def _items(
-    settings: Settings, path: str, build: sources.DocumentLines, prefix: str, everything: bool
-) -> Iterator[Items]:
-    place = Path(path)
-    if path == STANDARD_INPUT or not (place.is_dir() or (place.is_file() and is_document(place))):
-        with open_items(path, build) as items:
-            yield items
-    elif place.is_dir():
-        listing = list_folder(place, prefix)
-        published = PublishedFiles(
-            settings.home / FILE_NAME, settings.kafka.bootstrap_servers, build.tenant, place.resolve()
-        )
-        with Converter() as converter, progress("publishing", len(listing.files)) as advance:
-            yield Folder(
-                path=place,
-                listing=listing,
-                files=DocumentFiles(build=build, converter=converter),
-                published=published,
-                everything=everything,
-                on_file=advance,
-            )
-    elif _holds_lines(place):
-        with open_items(path, build) as items:
-            yield items
-    else:
-        with Converter() as converter:
-            yield [DocumentFiles(build=build, converter=converter).read(place, prefix + place.name)]
+class Converts(Protocol):
+    """Converts a file to Markdown, or raises Unreadable."""
+
+    def convert(self, path: Path) -> Converted: ...
 
 
-def _holds_lines(path: Path) -> bool:
-    """Whether a .json file holds documents a line: its first line is one."""
-    if path.suffix.lower() != ".json":
-        return False
+def is_document(path: Path) -> bool:
+    """Whether a file with that suffix can be published as one document."""
+    return path.suffix.lower() in SUFFIXES
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentFiles:
+    """Makes a document of a file. ``build`` adds the tenant, the metadata and the time."""
+
+    build: DocumentLines
+    converter: Converts
+
+    def read(self, path: Path, document_id: str) -> Item[Document] | Refusal:
+        """The file as a document, or the reason why it cannot be one."""
+        if document_id != document_id.encode("utf-8", "replace").decode():
+            return Refusal(str(path), "has a name that is not UTF-8: rename it")
+        try:
+            size = path.stat().st_size
+            if size > MAX_FILE_BYTES:
+                raise Unreadable(f"has {size / 1024**2:,.0f} MB; {MAX_FILE_BYTES // 1024**2} MB is the most: split it")
+            return Item(str(path), self.build({"id": document_id, **self._fields(path)}))
+        except FileNotFoundError:
+            return Refusal(str(path), "is gone since it was found: publish again")
+        except OSError as error:
+            return Refusal(str(path), f"cannot be read: {error.strerror}")
+        except (Faulty, Unreadable) as error:
+            return Refusal(str(path), str(error))
+
+    def _fields(self, path: Path) -> JsonObject:
+        suffix = path.suffix.lower()
+        if suffix in FORMATS:
+            found = self.converter.convert(path)
+            title = (found.title or path.name)[:LONGEST_TITLE]
+            return {"text": found.text, "title": title, "format": "markdown"}
+        text = decode_utf8(path.read_bytes())
+        if suffix in PLAIN:
+            return {"text": text, "title": path.name, "format": "text"}
+        return {"text": text, "title": first_heading(text) or path.name, "format": "markdown"}
+
+
+def first_heading(text: str) -> str | None:
+    """The first Markdown heading that is not part of a block of code."""
+    fence = ""
+    for line in text.splitlines():
+        start = line.lstrip()[:3]
+        if start in FENCES and fence in ("", start):
+            fence = "" if fence else start
+        marks = len(line) - len(line.lstrip("#"))
+        if not fence and 1 <= marks <= 6 and line[marks : marks + 1] in (" ", "\t") and line[marks:].strip(" \t#"):
+            return line[marks:].strip(" \t#")[:LONGEST_TITLE]
+    return None
+
+
+@dataclass
+class Listing:
+    """Files by document id, sorted. ``unreadable``: folders that could not be read, as prefixes of ids."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    passed_over: dict[str, str] = field(default_factory=dict)
+    """The kind of each other file: its suffix, ``link`` or ``special file``."""
+    refusals: list[Refusal] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return Counter(self.passed_over.values())
+
+    def may_hold(self, document_id: str) -> bool:
+        """Whether the file exists, or may exist in a folder that could not be read."""
+        return document_id in self.files or any(document_id.startswith(f"{each}/") for each in self.unreadable)
+
+
+def list_folder(root: Path, prefix: str = "") -> Listing:
+    """Lists a folder without hidden files and folders. Raises EverlearnError when it cannot be read.
+
+    ``prefix`` starts each document's id; the file's path in the folder follows it.
+
+    A link to a folder is never followed: it may form a cycle, and a target inside the folder is listed under its own
+    path. A link to a file is followed where that file lies in the folder.
+    """
+    found = Listing()
+    real = root.resolve()
     try:
-        with path.open("rb") as file:
-            first = read_object(file.readline(MAX_RECORD_BYTES).removeprefix(BYTE_ORDER_MARK))
-    except (OSError, Faulty):
+        entries = _entries(root)
+    except OSError as error:
+        raise EverlearnError(
+            f"{root} cannot be read ({error.strerror}): nothing is published and nothing withdrawn"
+        ) from None
+    _add_entries(entries, prefix, real, found)
+    found.files = dict(sorted(found.files.items()))
+    return found
+
+
+def _add_entries(entries: Iterator[os.DirEntry[str]], prefix: str, real: Path, found: Listing) -> None:
+    for entry in entries:
+        relative, path = prefix + entry.name, Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            try:
+                inside = _entries(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found.refusals.append(Refusal(str(path), f"cannot be read: {error.strerror}"))
+                found.unreadable.append(relative)
+                continue
+            _add_entries(inside, f"{relative}/", real, found)
+        elif entry.is_symlink() and not _inside(path, real):
+            found.passed_over[relative] = "link"
+        elif not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
+            found.passed_over[relative] = "special file"
+        elif is_document(path):
+            found.files[relative] = path
+        else:
+            found.passed_over[relative] = path.suffix.lower() or "no ending"
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return iter([each for each in entries if not each.name.startswith(".")])
+
+
+def _inside(link: Path, real: Path) -> bool:
+    """Whether a link leads to a file in the folder."""
+    try:
+        return link.is_file() and link.resolve().is_relative_to(real)
+    except (OSError, RuntimeError):  # a cycle of links
         return False
-    return "id" in first and ("text" in first or "deleted" in first)
 
 
-def _note_passed_over(folder: Folder) -> None:
-    kinds = folder.listing.kinds
-    if kinds:
-        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        note(f"passed over {counted(kinds.total(), 'file')} of other kinds than can be published: {named}")
+TICK_NANOSECONDS = 2_000_000_000
+"""The coarsest clock of a file system. A younger file may change again without a new modification time."""
 
 
-def _nothing_changed(folder: Folder) -> str:
-    last = folder.published.last_published()
-    since = f" since {last.astimezone():%Y-%m-%d %H:%M:%S}" if last is not None else ""
-    return f"nothing changed{since} ({counted(folder.unchanged, 'document')})"
+@dataclass(kw_only=True)
+class Folder:
+    """Yields the documents of a folder that must be sent. ``confirmed`` remembers those that Kafka has.
+
+    ``everything`` also sends unchanged files and files whose ids another folder has, and withdraws all documents of a
+    folder that has become empty.
+    """
+
+    path: Path
+    listing: Listing
+    files: DocumentFiles
+    published: PublishedFiles
+    everything: bool = False
+    on_file: Callable[[int], None] = lambda _count: None
+    unchanged: int = 0
+    _states: dict[str, FileState] = field(default_factory=dict)
+    _touched: dict[str, FileState] = field(default_factory=dict)
+    _elsewhere: dict[str, Path] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Item[Document] | Refusal]:
+        """Raises EverlearnError when the folder is empty now and had documents before."""
+        known = self.published.load()
+        self._elsewhere = {name: folder for name, folder in self.published.elsewhere().items() if name not in known}
+        if known and not self.everything and not self.listing.files and not self.listing.refusals:
+            raise EverlearnError(
+                f"{self.path} is empty, and {len(known):,} documents were published from it: nothing is withdrawn; "
+                "if they are meant to go, say so with --all"
+            )
+        yield from self.listing.refusals
+        options = json.dumps({"conversion": CONVERSION, "metadata": self.files.build.metadata}, sort_keys=True)
+        for document_id, path in self.listing.files.items():
+            if document_id in self._elsewhere and not self.everything:
+                found: Item[Document] | Refusal | None = Refusal(str(path), self._taken(document_id))
+            else:
+                found = self._changed(document_id, path, options, known.get(document_id))
+            self.on_file(1)
+            if found is not None:
+                yield found
+        for document_id in known:
+            if not self.listing.may_hold(document_id):
+                withdrawn = self.files.build({"id": document_id, "deleted": True})
+                yield Item(str(self.path / document_id), withdrawn)
+
+    def confirmed(self, events: Sequence[Document]) -> None:
+        """Remembers documents that Kafka has confirmed, and forgets withdrawn ones."""
+        sent = [each.document_id for each in events if isinstance(each, DocumentSubmitted)]
+        withdrawn = [each.document_id for each in events if isinstance(each, DocumentWithdrawn)]
+        states = {each: self._states.pop(each) for each in sent if each in self._states}
+        self.published.take(each for each in sent if each in self._elsewhere)
+        self.published.remember(states, withdrawn)
+
+    def finished(self) -> None:
+        """Stores the new times of files whose content is the same, so that the next publish need not read them."""
+        if self._touched:
+            self.published.refresh(self._touched)
+
+    def _taken(self, document_id: str) -> str:
+        return (
+            f"the document {document_id!r} was published from {self._elsewhere[document_id]}: keep the two apart with "
+            "--prefix, or publish from here from now on with --all"
+        )
+
+    def _changed(
+        self, document_id: str, path: Path, options: str, before: FileState | None
+    ) -> Item[Document] | Refusal | None:
+        """The file to send, or the reason why it cannot be sent; None where Kafka has this content."""
+        if self.everything or (before is not None and before.options != options):
+            before = None
+        try:
+            status = path.stat()
+            if before is not None and (before.mtime_ns, before.size) == (status.st_mtime_ns, status.st_size):
+                self.unchanged += 1
+                return None
+            if status.st_size <= MAX_FILE_BYTES:
+                settled = status.st_mtime_ns < time.time_ns() - TICK_NANOSECONDS
+                mtime_ns = status.st_mtime_ns if settled else None
+                state = FileState(mtime_ns, status.st_size, _hash(path), options)
+                if before is not None and before.sha256 == state.sha256:
+                    self.unchanged += 1
+                    self._touched[document_id] = state
+                    return None
+                self._states[document_id] = state
+        except OSError:
+            pass  # reading it below reports the fault
+        return self.files.read(path, document_id)
 
 
-def _sentence(report: dict[str, Any]) -> str:
-    parts = [f"published {counted(report['published'], 'document')}"]
-    if report["withdrawn"]:
-        parts.append(f"withdrew {report['withdrawn']:,}")
-    if report["unchanged"]:
-        parts.append(f"{report['unchanged']:,} unchanged")
-    if "indexed" in report and report["documents"]:
-        parts.append(f"{report['indexed']:,} of {report['documents']:,} are indexed")
-    return f"{', '.join(parts)} ({report['seconds']:.1f} s)"
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

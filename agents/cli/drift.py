@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.database import open_database
 from agents.cli.options import timeout_option
-from agents.cli.output import columns, emit, note, one_line
-from agents.cli.sending import SOURCE, now
+from agents.cli.output import emit, note, one_line, show_rows
+from agents.cli.sending import publish_events
+from agents.cli.stores import open_checks
+from agents.cli.waiting import Deadline, look_until
 from infra.settings import Settings
 from schemas.drift import DRIFT_CHECK, DriftCheck
 from schemas.errors import EverlearnError, Misuse
+from schemas.learning import DriftCheckRequested
 
 if TYPE_CHECKING:
     from infra.sql.drift import SqlDriftChecks
-
-LOOK_SECONDS = 0.3
 
 
 @click.group()
@@ -41,17 +39,10 @@ def drift() -> None:
 @pass_context
 def check(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
     """Ask the monitor to check TASK, or every configured task, now."""
-    from infra.kafka import KafkaClientConfig, RecordPublisher
-    from schemas.envelope import encode, new_context
-    from schemas.learning import DriftCheckRequested
-
     tasks = _chosen(context.settings, task)
-    config = KafkaClientConfig.from_settings(context.settings)
     with open_checks(context.settings) as checks:
-        before = {name: _newest(checks, name) for name in tasks}
-        with RecordPublisher(config) as publisher:
-            records = [encode(DriftCheckRequested(task=name), new_context(SOURCE, now=now())) for name in tasks]
-            publisher.publish(records)
+        before = {name: [made.check_id for made in checks.recent(name, 1)] for name in tasks}
+        publish_events(context.settings, *(DriftCheckRequested(task=name) for name in tasks))
         if wait:
             for made in _wait(checks, before, timeout):
                 _show(context, made)
@@ -79,27 +70,17 @@ def reports(context: CommandContext, /, task: str | None, limit: int, newest: bo
             raise EverlearnError("there is no report yet: ask for one with 'everlearn drift check TASK --wait'")
         click.echo(written)
         return
-    if context.json:
-        for each in found:
-            emit(describe(each))
-        return
-    if not found:
-        click.echo("No check was made yet: ask for one with 'everlearn drift check TASK --wait'.")
-        return
-    rows = [
-        (each.checked_at, each.task, _verdict(each), each.remedy, each.reference.rows, each.current.rows, _last(each))
-        for each in found
-    ]
-    click.echo(columns(("checked", "task", "verdict", "remedy", "reference", "current", "report"), rows))
-
-
-@contextmanager
-def open_checks(settings: Settings) -> Iterator[SqlDriftChecks]:
-    """Raises ConfigurationError when there is no database yet, Unavailable when it cannot be reached."""
-    from infra.sql.drift import SqlDriftChecks
-
-    with open_database(settings) as database:
-        yield SqlDriftChecks(database)
+    show_rows(
+        found,
+        ("checked", "task", "verdict", "remedy", "reference", "current", "report"),
+        lambda made: (
+            made.checked_at, made.task, _verdict(made), made.remedy, made.reference.rows, made.current.rows,
+            _report_or_reasons(made),
+        ),
+        fields=describe,
+        empty="No check was made yet: ask for one with 'everlearn drift check TASK --wait'.",
+        as_json=context.json,
+    )  # fmt: skip
 
 
 def describe(made: DriftCheck) -> dict[str, object]:
@@ -108,7 +89,7 @@ def describe(made: DriftCheck) -> dict[str, object]:
 
 
 def report_path(made: DriftCheck) -> str | None:
-    """Where a check's page lies, as a path."""
+    """The path of a check's report page."""
     return unquote(urlparse(made.report_uri).path) if made.report_uri else None
 
 
@@ -121,27 +102,28 @@ def _chosen(settings: Settings, task: str | None) -> list[str]:
     return configured if task is None else [task]
 
 
-def _newest(checks: SqlDriftChecks, task: str) -> str | None:
-    return next((made.check_id for made in checks.recent(task, 1)), None)
+def _wait(checks: SqlDriftChecks, before: dict[str, list[str]], seconds: float) -> Iterator[DriftCheck]:
+    """Yields each task's next check as it is made. Raises EverlearnError when one takes too long.
 
-
-def _wait(checks: SqlDriftChecks, before: dict[str, str | None], timeout: float) -> Iterator[DriftCheck]:
-    """Each task's next check, as it is made."""
-    deadline = time.monotonic() + timeout
+    ``before``: of each task, the ids of the checks that do not count.
+    """
     waiting = dict(before)
+
+    def next_check() -> DriftCheck | None:
+        newest = (made for task in waiting for made in checks.recent(task, 1))
+        return next((made for made in newest if made.check_id not in waiting[made.task]), None)
+
     note(f"waiting for the check of {', '.join(waiting)}")
+    deadline = Deadline(seconds)
     while waiting:
-        for task in list(waiting):
-            made = next(iter(checks.recent(task, 1)), None)
-            if made is not None and made.check_id != waiting[task]:
-                del waiting[task]
-                yield made
-        if waiting and time.monotonic() > deadline:
+        made = look_until(next_check, deadline)
+        if made is None:
             raise EverlearnError(
-                f"no check of {', '.join(waiting)} was made within {timeout:g} s: see in 'everlearn status' whether a "
+                f"no check of {', '.join(waiting)} was made within {seconds:g} s: see in 'everlearn status' whether a "
                 "monitor runs"
             )
-        time.sleep(LOOK_SECONDS if waiting else 0)
+        del waiting[made.task]
+        yield made
 
 
 def _show(context: CommandContext, made: DriftCheck) -> None:
@@ -164,5 +146,5 @@ def _verdict(made: DriftCheck) -> str:
     return "no drift" if made.findings else "not checked"
 
 
-def _last(made: DriftCheck) -> str:
+def _report_or_reasons(made: DriftCheck) -> str:
     return report_path(made) or one_line("; ".join(made.reasons), 100)

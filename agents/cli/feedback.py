@@ -1,26 +1,22 @@
-"""``everlearn feedback``: what a user says of one answer."""
+"""``everlearn feedback``: sends what a user says of one answer."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import click
 
-from agents.cli import sources
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.feature_rows import open_feature_table
-from agents.cli.jsonl import Faulty
-from agents.cli.output import emit
-from agents.cli.sending import SOURCE, now
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from agents.cli.jsonl import Faulty, checked, refuse_unknown
+from agents.cli.output import JsonObject, conclude
+from agents.cli.sending import publish_events
+from agents.cli.stores import open_feature_table
+from agents.cli.waiting import Deadline, look_until
 from infra.settings import Settings
-from schemas.envelope import encode, new_context
 from schemas.errors import EverlearnError, Misuse
+from schemas.interactions import FeedbackGiven
 
+FEEDBACK_FIELDS = ("answer_id", "rating", "correction", "reason", "user")
 RECORDER_SECONDS = 5.0
-"""Feedback may be quicker than the recorder: wait this long for the answer's row."""
-LOOK_SECONDS = 0.2
+"""How long to wait for the recorder to write the row of the answer."""
 
 
 @click.command()
@@ -33,38 +29,39 @@ LOOK_SECONDS = 0.2
 @click.option("--force", is_flag=True, help="Send it even though no such answer is recorded.")
 @json_option
 @pass_context
-def feedback(context: CommandContext, /, answer_id: str, up: bool, down: bool, force: bool, **given: Any) -> None:
+def feedback(
+    context: CommandContext, /, answer_id: str, up: bool, down: bool, force: bool, **given: str | None
+) -> None:
     """Rate or correct the answer with this id, as 'everlearn ask' showed it."""
     if up and down:
         raise Misuse("give --up or --down, not both")
     rating = "up" if up else "down" if down else None
     said = {name: value for name, value in {"rating": rating, **given}.items() if value is not None}
     try:
-        event = sources.feedback({"answer_id": answer_id, **said})
+        event = feedback_of({"answer_id": answer_id, **said})
     except Faulty as error:
         raise Misuse(f"{error}: see 'everlearn feedback --help'") from None
-    config = KafkaClientConfig.from_settings(context.settings)
     if not force and not _is_recorded(context.settings, answer_id):
         raise EverlearnError(
             f"no answer {answer_id!r} is recorded, so nothing was sent: see 'everlearn interactions list', "
             "or send it all the same with --force"
         )
-    with RecordPublisher(config) as publisher:
-        publisher.publish([encode(event, new_context(SOURCE, now=now()))])
-    if context.json:
-        emit(event.model_dump(mode="json", exclude_none=True))
-    else:
-        click.echo(f"sent feedback on {answer_id}: {', '.join(said)}")
+    publish_events(context.settings, event)
+    sentence = f"sent feedback on {answer_id}: {', '.join(said)}"
+    conclude(event.model_dump(mode="json", exclude_none=True), sentence, as_json=context.json)
 
 
 def _is_recorded(settings: Settings, answer_id: str) -> bool:
-    deadline = time.monotonic() + RECORDER_SECONDS
+    def recorded() -> bool | None:
+        row = table.get(answer_id)
+        # A row without a task consists of feedback alone: nobody has seen such an answer.
+        return True if row is not None and row.task is not None else None
+
     with open_feature_table(settings) as table:
-        while True:
-            row = table.get(answer_id)
-            # A row without a task consists of feedback alone: nobody has seen such an answer.
-            if row is not None and row.task is not None:
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(LOOK_SECONDS)
+        return look_until(recorded, Deadline(RECORDER_SECONDS)) is not None
+
+
+def feedback_of(fields: JsonObject) -> FeedbackGiven:
+    """Makes feedback of a line's object. Raises Faulty."""
+    refuse_unknown(fields, FEEDBACK_FIELDS)
+    return checked(lambda: FeedbackGiven(**fields))

@@ -1,19 +1,21 @@
-"""``everlearn interactions``: what was asked and answered, and what users said of it, from the feature table."""
+"""``everlearn interactions``: lists and shows rows of the feature table."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.feature_rows import describe_row, open_feature_table, row_facts
-from agents.cli.output import columns, counted, emit, facts, note, one_line
+from agents.cli.output import JsonObject, counted, emit, facts, iso_times, note, one_line, show_rows
+from agents.cli.stores import open_feature_table
 from schemas.errors import EverlearnError
 from schemas.features import Interaction
 
 
 @click.group()
 def interactions() -> None:
-    """List or show rows of the feature table: one a question, joined with what users said of the answer."""
+    """List or show rows of the feature table: a question and its answer, joined with the users' feedback."""
 
 
 @interactions.command("list")
@@ -25,19 +27,17 @@ def list_rows(context: CommandContext, /, task: str | None, limit: int) -> None:
     """List the interactions in which something happened last, newest first."""
     with open_feature_table(context.settings) as table:
         rows, total = table.recent(task, limit), table.count()
-    if context.json:
-        for row in rows:
-            emit(describe_row(row))
-        return
-    if not rows:
-        click.echo("No interaction is recorded: ask something with 'everlearn ask'.")
-        return
-    shown = [
-        (row.answer_id, row.answered_at, row.task, _outcome(row), row.adapter_id, one_line(row.question or "", 60))
-        for row in rows
-    ]
-    click.echo(columns(("answer", "answered", "task", "outcome", "adapter", "question"), shown))
-    if len(rows) < total:
+    show_rows(
+        rows,
+        ("answer", "answered", "task", "outcome", "adapter", "question"),
+        lambda row: (
+            row.answer_id, row.answered_at, row.task, _outcome(row), row.adapter_id, one_line(row.question or "", 60)
+        ),
+        fields=describe_row,
+        empty="No interaction is recorded: ask something with 'everlearn ask'.",
+        as_json=context.json,
+    )  # fmt: skip
+    if not context.json and 0 < len(rows) < total:
         note(f"{len(rows):,} of {counted(total, 'row')}; more with -n")
 
 
@@ -58,5 +58,20 @@ def show_row(context: CommandContext, /, id: str) -> None:
 
 
 def _outcome(row: Interaction) -> str:
-    """A search is a question without an answer, which nobody rates."""
+    """What a list shows as the outcome. A search is a question without an answer, which nobody rates."""
     return "searched" if row.finish_reason == "retrieve_only" else row.outcome
+
+
+def describe_row(row: Interaction) -> JsonObject:
+    """A row for programs, without the stamps, which only decide between several feedbacks."""
+    return iso_times(_without_stamps(asdict(row)))
+
+
+def row_facts(row: Interaction) -> JsonObject:
+    """A row for people; its sources as places and scores."""
+    sources = [f"{each.get('document_id')} ({float(each.get('score') or 0):.3f})" for each in row.sources]
+    return {name.replace("_", " "): value for name, value in {**_without_stamps(vars(row)), "sources": sources}.items()}
+
+
+def _without_stamps(fields: JsonObject) -> JsonObject:
+    return {name: value for name, value in fields.items() if not name.endswith("_stamp")}

@@ -1,14 +1,20 @@
-"""Reads files of one JSON object a line, so that every wrong line is named and no wrong line stops the others."""
+"""Reads files with one JSON object a line. Each wrong line is named, and the other lines are still used."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import IO, Generic, TypeVar
 
 from pydantic import ValidationError
+
+from agents.cli.output import Advance, JsonObject, progress
+from schemas.errors import Misuse
 
 T = TypeVar("T")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -20,7 +26,7 @@ class Faulty(ValueError):
 
 @dataclass(frozen=True)
 class Item(Generic[T]):
-    """Something usable, and where it was found: ``FILE:LINE``, or a file's path."""
+    """A usable value, and its place: ``FILE:LINE``, or a file's path."""
 
     place: str
     value: T
@@ -28,7 +34,7 @@ class Item(Generic[T]):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something that cannot be used, where it was found, and why."""
+    """The place of something that cannot be used, and the reason."""
 
     place: str
     reason: str
@@ -37,8 +43,8 @@ class Refusal:
         return f"{self.place}: {self.reason}"
 
 
-def parse(lines: Iterable[bytes], name: str, build: Callable[[dict[str, Any]], T]) -> Iterator[Item[T] | Refusal]:
-    """What ``build`` makes of each line's object, in order; lines of white space are passed over."""
+def parse(lines: Iterable[bytes], name: str, build: Callable[[JsonObject], T]) -> Iterator[Item[T] | Refusal]:
+    """Yields what ``build`` makes of each line's object, in order. Empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         place = f"{name}:{number}"
         raw = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
@@ -50,8 +56,8 @@ def parse(lines: Iterable[bytes], name: str, build: Callable[[dict[str, Any]], T
             yield Refusal(place, str(error))
 
 
-def read_object(line: bytes) -> dict[str, Any]:
-    """The object of a line. Raises Faulty."""
+def read_object(line: bytes) -> JsonObject:
+    """Reads the object of a line. Raises Faulty."""
     try:
         text = line.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -69,8 +75,8 @@ def read_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def refuse_unknown(fields: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raises Faulty that names each field outside ``known``: a misspelled field must not pass in silence."""
+def refuse_unknown(fields: Mapping[str, object], known: Iterable[str]) -> None:
+    """Raises Faulty that names each field outside ``known``, so that a misspelled field is noticed."""
     known = tuple(known)
     unknown = [name for name in fields if name not in known]
     if unknown:
@@ -79,7 +85,7 @@ def refuse_unknown(fields: Mapping[str, Any], known: Iterable[str]) -> None:
 
 
 def checked(build: Callable[[], T], names: Mapping[str, str] | None = None) -> T:
-    """What ``build`` makes; a ValidationError becomes Faulty. ``names``: what the line calls the event's fields."""
+    """Calls ``build`` and turns a ValidationError into Faulty. ``names``: what a line calls the event's fields."""
     try:
         return build()
     except ValidationError as error:
@@ -87,12 +93,12 @@ def checked(build: Callable[[], T], names: Mapping[str, str] | None = None) -> T
 
 
 def explain(error: ValidationError, names: Mapping[str, str]) -> str:
-    """One line that says of each wrong field what it should be, in the words of whoever wrote the line."""
+    """One line that says what each wrong field should be, with the field names that the line uses."""
     return "; ".join(explanations(error, names))
 
 
 def explanations(error: ValidationError, names: Mapping[str, str]) -> list[str]:
-    """Of each wrong field what it should be."""
+    """A message for each wrong field that says what it should be."""
     found: dict[str, str] = {}
     for each in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in each["loc"]]
@@ -104,7 +110,7 @@ def explanations(error: ValidationError, names: Mapping[str, str]) -> list[str]:
     return [f"{path}: {message}" if path else message for path, message in found.items()]
 
 
-def _wording(kind: str, message: str, limits: Mapping[str, Any]) -> str:
+def _wording(kind: str, message: str, limits: Mapping[str, object]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "string_too_short" or (kind == "string_pattern_mismatch" and limits.get("pattern") == r"\S"):
@@ -134,10 +140,49 @@ def _finite(text: str) -> float:
     return number
 
 
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> JsonObject:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
         raise Faulty(f"names {repeated!r} twice")
     return fields
+
+
+STANDARD_INPUT = "-"
+
+
+@contextmanager
+def open_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
+    """Opens a file, or standard input for ``-``; gives its lines as bytes and its name. Raises Misuse."""
+    if path == STANDARD_INPUT:
+        yield sys.stdin.buffer, "stdin"
+        return
+    with _open(path) as file:
+        yield file, path
+
+
+@contextmanager
+def open_items(path: str, build: Callable[[JsonObject], T]) -> Iterator[Iterable[Item[T] | Refusal]]:
+    """Opens a file and gives what ``build`` makes of its lines, with a progress bar. Raises Misuse."""
+    with open_lines(path) as (file, name):
+        size = Path(path).stat().st_size if path != STANDARD_INPUT else None
+        with progress("publishing", size) as advance:
+            yield parse(_counting(file, advance), name, build)
+
+
+def _counting(lines: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
+    for line in lines:
+        yield line
+        advance(len(line))
+
+
+def _open(path: str) -> IO[bytes]:
+    try:
+        return Path(path).open("rb")
+    except IsADirectoryError:
+        raise Misuse(f"{path} is a folder: give a file of JSON lines") from None
+    except FileNotFoundError:
+        raise Misuse(f"there is no file {path}: give a file of JSON lines, or - for standard input") from None
+    except OSError as error:
+        raise Misuse(f"{path} cannot be read: {error.strerror}") from None

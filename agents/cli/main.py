@@ -1,4 +1,4 @@
-"""The command ``everlearn``: finds each subcommand when it is asked for, and turns every failure into one line."""
+"""The command ``everlearn``: imports a subcommand when it is used, and prints every failure as one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """Where a command is, and what the list of commands says of it, so that listing imports nothing."""
+    """The place of a command and its summary, so that listing the commands imports none of them."""
 
     target: str
     summary: str
@@ -35,7 +35,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "init": CommandEntry("agents.cli.init:init", "Make a home folder with a commented everlearn.toml."),
     "up": CommandEntry("agents.cli.stack:up", "Start the embedded stack and all agents."),
     "down": CommandEntry("agents.cli.stack:down", "Stop what 'up' started."),
-    "status": CommandEntry("agents.cli.stack:status", "Show the workers, their lag and the endpoints."),
+    "status": CommandEntry("agents.cli.status:status", "Show the workers, their lag and the endpoints."),
     "run": CommandEntry("agents.cli.stack:run", "Run agents against the configured stack."),
     "demo": CommandEntry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
     "publish": CommandEntry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
@@ -52,8 +52,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "models": CommandEntry("agents.cli.models:models", "List, add or quantize base models."),
     "tasks": CommandEntry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),
     "topics": CommandEntry("agents.cli.topics:topics", "Show the topic table."),
-    "tail": CommandEntry("agents.cli.tail:tail", "Follow a topic, decoded."),
-    "dlq": CommandEntry("agents.cli.dlq:dlq", "List, show, retry or drop dead letters."),
+    "tail": CommandEntry("agents.cli.topics:tail", "Follow a topic, decoded."),
+    "dlq": CommandEntry("agents.cli.dead_letters:dlq", "List, show, retry or drop dead letters."),
 }
 
 
@@ -86,7 +86,7 @@ def _exists(entry: CommandEntry) -> bool:
 
 
 def _accept_place(command: click.Command) -> None:
-    """Lets --home and --config stand after the command as well; people write them there."""
+    """Accepts --home and --config after the command as well, because people write them there."""
     if not any(parameter.name == "home" for parameter in command.params):
         command.params.extend(place_options(hidden=True))
     if isinstance(command, click.Group):
@@ -117,7 +117,7 @@ def run() -> None:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Runs one command; gives its exit code. Every failure is one line on stderr: 2 for misuse, 1 for the rest."""
+    """Runs one command and returns its exit code: 2 for misuse, 1 for other failures, which are one line on stderr."""
     context = CommandContext()
     try:
         code = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=context)
@@ -128,7 +128,7 @@ def execute(arguments: Sequence[str]) -> int:
     except EverlearnError as error:
         return _fail(error, 1)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()  # whoever types half a command wants to see the other half
+        error.show()  # an incomplete command prints its help
         return error.exit_code
     except click.UsageError as error:
         return _fail(_with_hint(error), error.exit_code)
@@ -136,13 +136,13 @@ def execute(arguments: Sequence[str]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except SystemExit as stop:  # click's own, when whoever reads the output has gone
+    except SystemExit as stop:  # raised by click when the reader of the output has gone
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
-        # Python flushes stdout once more when it ends, and would complain then.
+        # Python flushes stdout again when it ends, which would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except Exception as error:  # noqa: BLE001 - the last resort: nobody should have to read a traceback
+    except Exception as error:  # noqa: BLE001 - the last resort, so that nobody has to read a traceback
         if context.debug:
             traceback.print_exc()
             return 1
@@ -163,7 +163,7 @@ def _with_hint(error: click.UsageError) -> str:
 
 
 def _keep(context: CommandContext) -> Path:
-    """Writes the traceback to the home's run folder, or where temporary files go; gives the file."""
+    """Writes the traceback to the home's run folder, or to a temporary file, and returns the file."""
     text = f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
     try:
         path = context.settings.run_folder / "errors.log"

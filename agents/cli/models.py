@@ -1,22 +1,25 @@
-"""``everlearn models``: base models in the registry, and their quantized forms."""
+"""``everlearn models``: lists, adds and quantizes base models in the registry."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import timeout_option
-from agents.cli.output import columns, counted, emit
-from agents.cli.quantizations import request_quantization, wait_for_runs
-from agents.cli.registered import describe, megabytes, open_registry
-from agents.cli.sending import now
+from agents.cli.output import JsonObject, ShowShare, conclude, counted, emit, iso_times, megabytes, share_bar, show_rows
+from agents.cli.sending import SOURCE, now, stamped
+from agents.cli.stores import open_database, open_registry
+from agents.cli.waiting import Deadline, look_until
+from agents.quantizer.agent import AGENT
 from agents.quantizer.schemes import unknown
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from infra.settings import Settings
+from schemas.envelope import derived_id
 from schemas.errors import EverlearnError, Misuse
 from schemas.models import ModelRegistered
 from schemas.registry import ModelRecord
@@ -36,19 +39,17 @@ def list_models(context: CommandContext) -> None:
     """List the versions of every model, newest first."""
     with open_registry(context.settings) as registry:
         records = registry.models()
-    if context.json:
-        for record in records:
-            emit(describe(record))
-        return
-    if not records:
-        click.echo("No model is registered: add one with 'everlearn models add NAME_OR_PATH'.")
-        return
-    rows = [
-        (each.name, each.version, each.scheme, each.source_version, megabytes(each.size_bytes), each.loss,
-         each.created_at, each.location)
-        for each in records
-    ]  # fmt: skip
-    click.echo(columns(("model", "version", "scheme", "from", "size", "loss", "added", "location"), rows))
+    show_rows(
+        records,
+        ("model", "version", "scheme", "from", "size", "loss", "added", "location"),
+        lambda record: (
+            record.name, record.version, record.scheme, record.source_version, megabytes(record.size_bytes),
+            record.loss, record.created_at, record.location,
+        ),
+        fields=lambda record: iso_times(asdict(record)),
+        empty="No model is registered: add one with 'everlearn models add NAME_OR_PATH'.",
+        as_json=context.json,
+    )  # fmt: skip
 
 
 def _schemes(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -71,9 +72,9 @@ def _schemes(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 def add_model(
     context: CommandContext, /, model: str, name: str | None, quantize: tuple[str, ...] | None, no_quantize: bool
 ) -> None:
-    """Register a causal language model, once it was loaded; the quantizer makes it smaller.
+    """Load and register a causal language model; the quantizer then makes a smaller form of it.
 
-    NAME_OR_PATH: the folder of one, the name of one, or smollm2-135m-instruct for the one that ships with Everlearn.
+    NAME_OR_PATH is a folder, a model's name, or smollm2-135m-instruct for the model that ships with Everlearn.
     Adding it again is harmless.
     """
     if quantize is not None and no_quantize:
@@ -83,7 +84,7 @@ def add_model(
     if not _NAME.fullmatch(called):
         raise Misuse(f"{called!r} is no name for a model: give one of letters, digits, '.', '_' and '-' with --name")
     wanted = () if no_quantize else quantize
-    # What cannot be reached is told before a model is loaded for minutes, and before anything is registered.
+    # Connect first: an unreachable service is reported before the model loads, which may take minutes.
     with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher, open_registry(settings) as registry:
         registry.models(called)
         record = registry.register_model(_checked(settings, called, model))
@@ -93,7 +94,7 @@ def add_model(
         )
     schemes = settings.quantizer.schemes if wanted is None else wanted
     if context.json:
-        emit({**describe(record), "quantize": list(schemes)})
+        emit({**iso_times(asdict(record)), "quantize": list(schemes)})
         return
     click.echo(f"registered {called} as version {record.version}: {megabytes(record.size_bytes)} in {record.location}")
     if schemes:
@@ -119,10 +120,9 @@ def quantize_model(
     with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
         run_ids = request_quantization(publisher, event, schemes)
     if not wait:
-        if context.json:
-            emit({"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids})
-        else:
-            click.echo(f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'")
+        fields = {"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids}
+        sentence = f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'"
+        conclude(fields, sentence, as_json=context.json)
         return
     failed = 0
     for scheme, result in zip(schemes, wait_for_runs(settings, run_ids, timeout), strict=True):
@@ -132,7 +132,7 @@ def quantize_model(
 
 
 def _checked(settings: Settings, name: str, model: str) -> ModelRecord:
-    """The record of a model that loads; a folder by its whole path."""
+    """Loads the model to check it, and gives its record. A folder is recorded by its absolute path."""
     from infra.models.loading import other_model
     from infra.models.quantization import weight_bytes
 
@@ -152,7 +152,7 @@ def _source(records: Sequence[ModelRecord], name: str, version: int | None) -> M
 
 
 def _show(context: CommandContext, name: str, scheme: str, result: dict[str, object]) -> bool:
-    """Prints what came of a scheme; tells whether nothing did."""
+    """Prints the result for a scheme. Returns whether it failed."""
     quantized = result.get("quantized")
     if context.json:
         emit({"name": name, "scheme": scheme, **result})
@@ -166,3 +166,37 @@ def _show(context: CommandContext, name: str, scheme: str, result: dict[str, obj
     else:
         click.echo(f"{name} as {scheme}: {result.get('reason') or result.get('error')}", err=True)
     return not isinstance(quantized, dict)
+
+
+def request_quantization(publisher: RecordPublisher, event: ModelRegistered, schemes: Sequence[str] = ()) -> list[str]:
+    """Publishes the event, and returns the ids of the runs that it will start, one a scheme."""
+    request_id, record = stamped(event)
+    publisher.publish([record])
+    return [derived_id(SOURCE, request_id, AGENT, "run", ordinal) for ordinal in range(len(schemes))]
+
+
+def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) -> Iterator[JsonObject]:
+    """Yields each run's result, in order, with a progress bar. Raises EverlearnError when one takes too long."""
+    from infra.sql.runs import SqlRunStore
+
+    deadline = Deadline(seconds)
+    with open_database(settings) as database:
+        runs = SqlRunStore(database)
+        for run_id in run_ids:
+            with share_bar() as show:
+
+                def result(run_id: str = run_id, show: ShowShare = show) -> JsonObject | None:
+                    run = runs.show(run_id)
+                    if run is not None and run.state in ("done", "failed"):
+                        return run.result
+                    if run is not None and run.progress:
+                        show(run.progress["done"], f"{run.arguments['scheme']}: {run.progress['text']}")
+                    return None
+
+                found = look_until(result, deadline)
+            if found is None:
+                raise EverlearnError(
+                    f"the run {run_id} has not ended within {seconds:g} s: see in 'everlearn status' whether a "
+                    "quantizer is ready, or wait longer with --timeout"
+                )
+            yield found

@@ -1,27 +1,29 @@
-"""Options that several commands take in the same way."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Mapping
+from typing import get_args
 
 import click
 
+from agents.cli.context import C
 from schemas.documents import Metadata
+from schemas.errors import Misuse
 from schemas.filters import FilterError, parse_filter
 from schemas.questions import SearchMode
+from schemas.tasks import Task
 
 MODES = get_args(SearchMode)
-C = TypeVar("C", bound=Callable[..., Any])
 LONGEST_SECONDS = 7 * 24 * 3600.0
 LONGEST_KEY = 64
 MOST_METADATA = 64
 
 
 def timeout_option(seconds: float, help: str) -> Callable[[C], C]:
-    """``--timeout SECONDS``; click's own ranges let NaN pass."""
+    """``--timeout SECONDS``. It has its own check, because the ranges of click accept NaN."""
 
     def check(_ctx: click.Context, _parameter: click.Parameter, value: float) -> float:
         if not 0 < value <= LONGEST_SECONDS:
@@ -34,9 +36,9 @@ def timeout_option(seconds: float, help: str) -> Callable[[C], C]:
 
 
 def metadata_option(help: str) -> Callable[[C], C]:
-    """``--metadata KEY=VALUE``, as often as wanted; the command gets a dictionary.
+    """``--metadata KEY=VALUE``, which may be repeated; the command gets a dictionary.
 
-    A value that is a JSON number, text, true or false is that; every other one is a text as it stands.
+    A value that is a JSON number, text, true or false is read as JSON. Every other value is a text.
     """
 
     def read(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Metadata:
@@ -66,7 +68,7 @@ def _value(text: str) -> str | int | float | bool:
 
 
 def search_options(command: C) -> C:
-    """``--mode`` and ``--filter``, as the event that asks has them."""
+    """``--mode`` and ``--filter``, as QuestionAsked has them."""
 
     def check(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
         if value is not None:
@@ -84,3 +86,22 @@ def search_options(command: C) -> C:
         help="""Only documents whose metadata fit, such as 'lang = "en" and year >= 2024'.""",
     )
     return mode(where(command))
+
+
+def choose_task(name: str | None, tasks: Mapping[str, Task], *, retrieval: bool = False) -> str:
+    """The named task, or else the first one (with ``retrieval``, the first that uses it). Raises Misuse."""
+    if name is not None:
+        if name not in tasks:
+            raise Misuse(unknown_task(name, tasks))
+        return name
+    if not tasks:
+        raise Misuse("no task is configured: run 'everlearn init', or 'everlearn tasks add NAME --instruction …'")
+    for task in tasks.values():
+        if task.retrieval or not retrieval:
+            return task.name
+    raise Misuse("no configured task uses retrieval: set retrieval = true in one, or name a task with --task")
+
+
+def unknown_task(name: str, tasks: Mapping[str, Task]) -> str:
+    """One line that names the configured tasks."""
+    return f"the task {name!r} is not configured; there is {', '.join(tasks) or 'none'}"

@@ -1,29 +1,20 @@
-"""``everlearn promote`` and ``rollback``: changes a release by hand, through requests.v1."""
+"""``everlearn promote`` and ``rollback``: change a release by hand, through requests.v1."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import click
 
+from agents.cli.adapters import by_prefix
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.database import open_database
-from agents.cli.indexing import Reader
-from agents.cli.options import timeout_option
-from agents.cli.output import emit
-from agents.cli.questions import choose_task
-from agents.cli.registered import open_registry
-from agents.cli.sending import SOURCE, now
+from agents.cli.options import choose_task, timeout_option
+from agents.cli.output import conclude
+from agents.cli.sending import publish_events, stamped
+from agents.cli.stores import open_registry, open_releases
+from agents.cli.waiting import Deadline, Reader, event_of, reader_and_publisher, records_until
 from agents.delivery.dead_letters import PREFIX
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
-from infra.settings import Settings
-from schemas.envelope import EventContext as Origin
-from schemas.envelope import MalformedRecord, decode, encode, new_context
 from schemas.errors import EverlearnError, Misuse
 from schemas.learning import ExperimentRequested, PromotionRequested, RollbackRequested
 from schemas.promotions import ReleaseEvent
@@ -31,15 +22,10 @@ from schemas.registry import AdapterRecord
 from schemas.release_state import Release
 from schemas.topics import dead_letter_topic
 
-if TYPE_CHECKING:
-    from infra.sql.releases import SqlReleases
-
 DEAD_LETTERS = dead_letter_topic("requests.v1", "promoter")
-POLL_SECONDS = 0.5
 _REASON = click.option("--reason", metavar="TEXT", help="Why; it stands in the history.")
 _WAIT = click.option("--wait", is_flag=True, help="Return when it is done, and show the release.")
 _TIMEOUT = timeout_option(60.0, "With --wait: give up after so long.")
-
 Request = PromotionRequested | RollbackRequested | ExperimentRequested
 
 
@@ -70,14 +56,14 @@ def promote(
 ) -> None:
     """Promote an adapter of TASK at once, without a canary.
 
-    ADAPTER is an id or its beginning; where it is left out, the newest validated adapter is meant that is not the
-    champion. With --share it answers that part of the users until it is judged by what they say, as a canary is.
+    ADAPTER is an id or its beginning. Without it, the newest validated adapter that is not the champion is promoted.
+    With --share, the adapter answers that part of the users until their feedback decides, as in a canary.
     """
     if share is not None and reason is not None:
         raise Misuse("--reason goes with a promotion and not with --share: leave one of them out")
     settings = context.settings
     choose_task(task, settings.tasks)
-    with _releases(settings) as releases:
+    with open_releases(settings) as releases:
         release = releases.current(task)
     with open_registry(settings) as registry:
         registered = registry.adapters(task)
@@ -101,7 +87,7 @@ def rollback(context: CommandContext, /, task: str, reason: str | None, wait: bo
     """Take back the canary of TASK that is under way, or else return to the adapter before the champion."""
     settings = context.settings
     choose_task(task, settings.tasks)
-    with _releases(settings) as releases:
+    with open_releases(settings) as releases:
         release = releases.current(task)
     if release.stage == "steady" and release.champion is None:
         raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
@@ -111,7 +97,7 @@ def rollback(context: CommandContext, /, task: str, reason: str | None, wait: bo
 
 
 def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: str | None) -> AdapterRecord:
-    """The adapter that is meant. ``records``: all of the task, newest first. Raises EverlearnError, saying why."""
+    """The adapter to promote. ``records``: all of the task, newest first. Raises EverlearnError with the reason."""
     task = release.task
     if wanted is None:
         usable = (each for each in records if each.state == "validated" and each.adapter_id != release.champion)
@@ -122,13 +108,7 @@ def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: s
                 f"or run 'everlearn train {task}'"
             )
         return record
-    found = [each for each in records if each.adapter_id.startswith(wanted)]
-    if not found:
-        raise EverlearnError(f"the registry knows no adapter {wanted!r} of {task}: see 'everlearn adapters list'")
-    if len(found) > 1:
-        names = ", ".join(each.adapter_id for each in found[:3])
-        raise EverlearnError(f"{len(found)} adapters of {task} begin with {wanted!r}: {names}; give more of the id")
-    [record] = found
+    record = by_prefix(records, wanted, task)
     if record.adapter_id == release.champion:
         raise EverlearnError(f"{record.adapter_id} is the champion of {task} already")
     if record.state == "rejected":
@@ -138,47 +118,38 @@ def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: s
     return record
 
 
-def wait_for_release(
-    reader: Reader, request_id: str, *, patience_seconds: float, clock: Callable[[], float] = time.monotonic
-) -> ReleaseEvent | str | None:
+def wait_for_release(reader: Reader, request_id: str, deadline: Deadline) -> ReleaseEvent | str | None:
     """The release that a request led to, or the promoter's reason against it; None when neither came in time."""
-    deadline = clock() + patience_seconds
-    while clock() < deadline:
-        for record in reader.poll(POLL_SECONDS):
+    for record in records_until(reader, deadline):
+        if record.position.topic == DEAD_LETTERS:
             headers = dict(record.headers)
-            if record.position.topic == DEAD_LETTERS:
-                if headers.get("ce_id") == request_id.encode():
-                    return headers.get(f"{PREFIX}message", b"").decode(errors="replace")
-                continue
-            try:
-                event, context = decode(record.position.topic, record.value, record.headers, now=datetime.now(UTC))
-            except MalformedRecord:
-                continue  # somebody else's record; 'tail' shows what is wrong with it
+            if headers.get("ce_id") == request_id.encode():
+                return headers.get(f"{PREFIX}message", b"").decode(errors="replace")
+        elif (decoded := event_of(record)) is not None:
+            event, context = decoded
             if isinstance(event, ReleaseEvent) and context.causation_id == request_id:
                 return event
     return None
 
 
-def _request(context: CommandContext, event: Request, asked: str, patience_seconds: float | None) -> None:
-    """Sends the request; with patience it waits for what comes of it and shows that."""
-    config = KafkaClientConfig.from_settings(context.settings)
-    origin = new_context(SOURCE, now=now())
-    if patience_seconds is None:
-        _send(config, event, origin)
-        _show(context, event.model_dump(mode="json", exclude_none=True), asked)
+def _request(context: CommandContext, event: Request, asked: str, seconds: float | None) -> None:
+    """Sends the request. With ``seconds`` it also waits for the promoter's reply, and prints that."""
+    if seconds is None:
+        publish_events(context.settings, event)
+        conclude(event.model_dump(mode="json", exclude_none=True), asked, as_json=context.json)
         return
-    # Positioned before the request is sent, so that no word of the promoter is missed.
-    with RecordReader(config, ["promotions.v1", DEAD_LETTERS], from_end=True) as reader:
-        _send(config, event, origin)
-        came = wait_for_release(reader, origin.id, patience_seconds=patience_seconds)
-    if came is None:
+    with reader_and_publisher(context.settings, ["promotions.v1", DEAD_LETTERS]) as (reader, publisher):
+        request_id, record = stamped(event)
+        publisher.publish([record])
+        reply = wait_for_release(reader, request_id, Deadline(seconds))
+    if reply is None:
         raise EverlearnError(
-            f"{asked}, but nothing came of it in {patience_seconds:g} s: see with 'everlearn status' whether a "
+            f"{asked}, but nothing came of it in {seconds:g} s: see with 'everlearn status' whether a "
             "promoter is ready, or wait longer with --timeout"
         )
-    if isinstance(came, str):
-        raise EverlearnError(f"the promoter refused: {came}")
-    _show(context, came.model_dump(mode="json"), release_sentence(came))
+    if isinstance(reply, str):
+        raise EverlearnError(f"the promoter refused: {reply}")
+    conclude(reply.model_dump(mode="json"), release_sentence(reply), as_json=context.json)
 
 
 def release_sentence(event: ReleaseEvent) -> str:
@@ -187,23 +158,3 @@ def release_sentence(event: ReleaseEvent) -> str:
     if event.challenger is not None and event.stage != "steady":
         text += f", challenger {event.challenger} for {event.share:.0%} of the users"
     return text
-
-
-def _send(config: KafkaClientConfig, event: Request, origin: Origin) -> None:
-    with RecordPublisher(config) as publisher:
-        publisher.publish([encode(event, origin)])
-
-
-def _show(context: CommandContext, fields: dict[str, Any], sentence: str) -> None:
-    if context.json:
-        emit(fields)
-    else:
-        click.echo(sentence)
-
-
-@contextmanager
-def _releases(settings: Settings) -> Iterator[SqlReleases]:
-    from infra.sql.releases import SqlReleases
-
-    with open_database(settings) as database:
-        yield SqlReleases(database)

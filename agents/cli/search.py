@@ -1,26 +1,26 @@
-"""``everlearn search``: the documents that an answer would be given from."""
+"""``everlearn search``: finds the documents that an answer would be based on."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import click
 
+from agents.cli.ask import Answer, answers_to, checked_question, place_in_document, read_questions
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.conversation import Answer, converse
-from agents.cli.database import open_database
-from agents.cli.inputs import open_lines
-from agents.cli.jsonl import Faulty, parse
-from agents.cli.options import search_options, timeout_option
-from agents.cli.output import emit, note, one_line, progress
-from agents.cli.questions import Query, QueryLines, choose_task, sort_out
+from agents.cli.jsonl import Faulty, refuse_unknown
+from agents.cli.options import choose_task, search_options, timeout_option
+from agents.cli.output import JsonObject, emit, note, one_line
 from agents.cli.sending import Tally
-from agents.cli.sources_shown import place_in_document
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from agents.cli.stores import open_database
 from schemas.documents import DEFAULT_TENANT
 from schemas.errors import EverlearnError, Misuse
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
+
+QUERY_FIELDS = ("query_id", "text", "mode", "filter")
 
 
 @click.command()
@@ -33,21 +33,22 @@ from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 @timeout_option(60.0, "Give up after so long without a result.")
 @json_option
 @pass_context
-def search(context: CommandContext, /, text: str | None, queries: str | None, timeout: float, **given: Any) -> None:
+def search(
+    context: CommandContext,
+    /,
+    text: str | None,
+    queries: str | None,
+    task: str | None,
+    timeout: float,
+    **given: object,
+) -> None:
     """Search the documents for TEXT, or for each query of a file; results in the order of the queries."""
     if (text is None) == (queries is None):
         raise Misuse("give either a TEXT or --queries FILE: see 'everlearn search --help'")
-    given["task"] = choose_task(given["task"], context.settings.tasks, retrieval=True)
-    lines = QueryLines(defaults=given)
+    given["task"] = choose_task(task, context.settings.tasks, retrieval=True)
     tally = Tally()
-    if text is not None:
-        asked = [_single(lines, text)]
-    else:
-        with open_lines(str(queries)) as (file, name):
-            asked = sort_out(parse(file, name, lines), tally.refuse)
-        if not asked and not tally.refused:
-            raise EverlearnError(f'{queries} holds no query: write lines like {{"text": "…"}}')
-    failed = _converse(context, asked, timeout) if asked else []
+    asked = read_questions(text, queries, QueryLines(defaults=given), tally, noun="query")
+    failed = _print_hits(context, asked, timeout) if asked else []
     if failed and not tally.refused and len(asked) == 1:
         raise EverlearnError(f"the search failed: {failed[0].reason}")
     if unanswered := len(failed) + tally.refused:
@@ -55,27 +56,40 @@ def search(context: CommandContext, /, text: str | None, queries: str | None, ti
         raise EverlearnError(f"{unanswered:,} {what} of {len(asked) + tally.refused:,} not searched, as said above")
 
 
-def _single(lines: QueryLines, text: str) -> Query:
-    try:
-        return lines({"text": text})
-    except Faulty as error:
-        raise Misuse(str(error)) from None
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A question for the documents alone, and the id that its asker gave it."""
+
+    query_id: str
+    question: QuestionAsked
 
 
-def _converse(context: CommandContext, asked: list[Query], timeout: float) -> list[AnswerFailed]:
-    """Prints each query's hits; gives the failures."""
-    config = KafkaClientConfig.from_settings(context.settings)
+@dataclass(frozen=True, kw_only=True)
+class QueryLines:
+    """Makes a query of a line's object; ``defaults`` has the fields that a line may leave out."""
+
+    defaults: Mapping[str, object]
+
+    def __call__(self, fields: JsonObject) -> Query:
+        refuse_unknown(fields, QUERY_FIELDS)
+        # Each search has a new id, so that one search of a file never takes the hits of another search of that file.
+        question_id = str(uuid.uuid4())
+        query_id = fields.get("query_id")
+        if query_id is not None and not isinstance(query_id, str):
+            raise Faulty("query_id: must be a text")
+        given = {name: fields[name] for name in ("mode", "filter") if fields.get(name) is not None}
+        given |= {"text": fields["text"]} if "text" in fields else {}
+        own = {"question_id": question_id, "retrieve_only": True}
+        return Query(query_id=query_id or question_id, question=checked_question({**self.defaults, **given, **own}))
+
+
+def _print_hits(context: CommandContext, asked: list[Query], timeout: float) -> list[AnswerFailed]:
+    """Prints each query's hits, and returns the failures."""
     names = {query.question.question_id: query.query_id for query in asked}
-    questions = [query.question for query in asked]
     failed = []
     many, empty = len(asked) > 1, False
-    with (
-        RecordReader(config, ["answers.v1"], from_end=True) as reader,
-        RecordPublisher(config) as publisher,
-        progress("searching", len(asked)) as advance,
-    ):
-        for answer in converse(publisher, reader, questions, patience_seconds=timeout):
-            advance(1)
+    with answers_to([query.question for query in asked], context.settings, timeout, "searching") as answers:
+        for answer in answers:
             query_id = names[answer.answer_id]
             if context.json:
                 emit(result(query_id, answer))
@@ -92,7 +106,7 @@ def _converse(context: CommandContext, asked: list[Query], timeout: float) -> li
 
 
 def _explain_nothing(context: CommandContext, question: QuestionAsked) -> None:
-    """Says so where the tenant has no documents; whoever cannot look into the database is told nothing."""
+    """Says so where the tenant has no documents. Prints nothing where this machine cannot read the database."""
     from infra.sql.documents import SqlDocuments
 
     with contextlib.suppress(EverlearnError), open_database(context.settings) as database:
@@ -103,8 +117,8 @@ def _explain_nothing(context: CommandContext, question: QuestionAsked) -> None:
             )
 
 
-def result(query_id: str, answer: Answer) -> dict[str, Any]:
-    """A query's result for programs; one that failed has no hits and a reason."""
+def result(query_id: str, answer: Answer) -> JsonObject:
+    """A query's result for programs; a failed one has no hits and a reason."""
     if isinstance(answer, AnswerFailed):
         return {"query_id": query_id, "hits": [], "reason": answer.reason}
     fields = {"document_id", "chunk_id", "score", "text", "title", "heading", "uri"}

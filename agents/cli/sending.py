@@ -1,4 +1,4 @@
-"""Sends what a person published: every usable item, confirmed; every other one named on stderr."""
+"""Sends what a person publishes: every usable item is confirmed, every other one is named on stderr."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agents.cli.jsonl import Item, Refusal
 from agents.cli.output import counted, note
+from infra.kafka import KafkaClientConfig, RecordPublisher
 from schemas.envelope import Record, encode, new_context
 from schemas.errors import EverlearnError
 from schemas.event import Event
 from schemas.topics import MAX_RECORD_BYTES
 
-E = TypeVar("E", bound=Event)
+if TYPE_CHECKING:
+    from infra.settings import Settings
 
+E = TypeVar("E", bound=Event)
 SOURCE = "/everlearn/cli"
 SHOWN_REFUSALS = 100
-"""After so many wrong lines in one file, the next one teaches nobody anything."""
-
-
+"""So many refused items of one file are shown."""
 CONFIRM_EVERY = 200
-"""Documents of a folder between two confirmations: so many at most are sent again after a crash."""
+"""Documents of a folder between two confirmations. After a crash so many at most are sent again."""
 
 
 class RecordSender(Protocol):
@@ -40,7 +41,7 @@ def now() -> datetime:
 
 @dataclass
 class Tally:
-    """What became of the items: how many were sent, by kind of event, and how many could not be."""
+    """Counts the items that were sent, by kind of event, and those that were refused."""
 
     sent: Counter[type[Event]] = field(default_factory=Counter)
     refused: int = 0
@@ -67,7 +68,7 @@ class Tally:
         """Raises EverlearnError when something was refused."""
         if self.refused:
             raise EverlearnError(
-                f"{counted(self.refused, 'item')} of {path} refused, as said above: mend and publish again"
+                f"{counted(self.refused, 'item')} of {path} refused, as said above: fix these and publish again"
             )
 
 
@@ -80,8 +81,8 @@ def send_all(
 ) -> Tally:
     """Sends each usable item and waits for Kafka's confirmation. Raises Unavailable when that does not come.
 
-    ``on_confirmed``: told in batches what Kafka has; without it, confirmation is waited for once, at the end.
-    ``topic_of``: where an item goes, by how many were sent before it; its event's own topic where that is None.
+    ``on_confirmed`` takes batches of events that Kafka has confirmed. Without it, there is one wait at the end.
+    ``topic_of`` gives the topic of an item by the number of items sent before it; None means the event's own topic.
     """
     tally = Tally()
     waiting: list[E] = []
@@ -108,9 +109,23 @@ def send_all(
     return tally
 
 
+def stamped(event: Event, topic: str | None = None) -> tuple[str, Record]:
+    """Gives the event a new id, and its record. ``topic``: another one than the event's own."""
+    context = new_context(SOURCE, now=now())
+    return context.id, encode(event, context, topic)
+
+
+def publish_events(settings: Settings, *events: Event) -> list[str]:
+    """Publishes the events, waits for Kafka's confirmation, and gives their ids. Raises Unavailable."""
+    records = [stamped(event) for event in events]
+    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
+        publisher.publish([record for _, record in records])
+    return [event_id for event_id, _ in records]
+
+
 def record_of(item: Item[E], topic: str | None = None) -> Record | Refusal:
-    """The item as a record, unless that is larger than a topic takes."""
-    record = encode(item.value, new_context(SOURCE, now=now()), topic)
+    """The item as a record, or a refusal where the record is larger than a topic takes."""
+    _, record = stamped(item.value, topic)
     size = size_of(record)
     if size > MAX_RECORD_BYTES:
         return Refusal(item.place, f"takes {size:,} bytes as a record; {MAX_RECORD_BYTES:,} is the most")

@@ -1,14 +1,14 @@
-"""``status``: the workers, how they are, and where Kafka and Milvus are."""
+"""``everlearn status``: shows the workers, their state, and the addresses of Kafka and Milvus."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import columns, emit, note
+from agents.cli.output import JsonObject, columns, emit, note
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def status(context: CommandContext, /) -> int:
     return 0 if found["ready"] else 1
 
 
-def gather(settings: Settings) -> dict[str, Any]:
-    """One object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where something is known to be wrong."""
+def gather(settings: Settings) -> JsonObject:
+    """The status as one object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where there is one."""
     from infra.kafka import KafkaClientConfig
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -51,7 +51,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     except EverlearnError as error:
         problem = str(error)
     workers = describe(reports, processes)
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "ready": problem is None and bool(workers) and all(worker["ready"] for worker in workers),
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
@@ -59,14 +59,14 @@ def gather(settings: Settings) -> dict[str, Any]:
     return found if problem is None else {**found, "problem": problem}
 
 
-def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list[dict[str, Any]]:
-    """A row for each living worker, and for each supervised one that has not spoken since it was started."""
+def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list[JsonObject]:
+    """A row for each living worker, and for each supervised one that has not reported since it was started."""
     pids = {process.name: process.pid for process in processes}
     rows = []
     for name, report in reports.items():
         worker = report.worker
         if pids.get(name, worker.pid) != worker.pid:
-            continue  # the word of the process that was here before
+            continue  # the report of the process that ran here before
         rows.append(
             {
                 "agent": worker.agent,
@@ -80,7 +80,7 @@ def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list
                 "detail": worker.detail,
             }
         )
-    silent = [process for process in processes if process.name not in {row["worker"] for row in rows}]
+    unreported = [process for process in processes if process.name not in {row["worker"] for row in rows}]
     rows += [
         {
             "agent": process.name.rpartition("-")[0],
@@ -93,12 +93,12 @@ def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list
             "serves": [],
             "detail": None,
         }
-        for process in silent
+        for process in unreported
     ]
     return sorted(rows, key=lambda row: str(row["worker"]))
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: JsonObject) -> None:
     if found["workers"]:
         head = ("worker", "pid", "state", "lag", "serves", "detail")
         rows = [[worker[name] for name in head[:4]] + _serving(worker) for worker in found["workers"]]
@@ -111,7 +111,7 @@ def _show(found: dict[str, Any]) -> None:
         note("not ready")
 
 
-def _serving(worker: dict[str, Any]) -> list[object]:
+def _serving(worker: JsonObject) -> list[object]:
     serves = [f"{each['task']}: {', '.join(each['adapters']) or 'base'}" for each in worker["serves"]]
     return ["; ".join(serves), worker["detail"] or ""]
 

@@ -1,32 +1,16 @@
-"""``everlearn train``: asks for a training run, and waits for what comes of it."""
+"""``everlearn train``: asks for a training run, and waits for its adapter."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from agents.cli.bars import share_bar
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.database import open_database
-from agents.cli.indexing import Reader
-from agents.cli.options import timeout_option
-from agents.cli.output import emit
-from agents.cli.questions import choose_task
-from agents.cli.requests import follow_request
-from agents.cli.sending import SOURCE, now
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
-from schemas.envelope import encode, new_context
+from agents.cli.options import choose_task, timeout_option
+from agents.cli.output import conclude
+from agents.cli.sending import publish_events
+from agents.cli.waiting import request_run
 from schemas.errors import EverlearnError
 from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
-
-if TYPE_CHECKING:
-    from schemas.delivery import Run
-
-AGENT = "trainer"
-Ended = AdapterTrained | TrainingDeclined
 
 
 @click.command()
@@ -43,59 +27,19 @@ def train(context: CommandContext, /, task: str, reason: str | None, wait: bool,
     """
     settings = context.settings
     choose_task(task, settings.tasks)
-    config = KafkaClientConfig.from_settings(settings)
-    origin = new_context(SOURCE, now=now())
-    request = encode(TrainingRequested(task=task, reason=reason), origin)
+    request = TrainingRequested(task=task, reason=reason)
     if not wait:
-        with RecordPublisher(config) as publisher:
-            publisher.publish([request])
-        _tell(context, {"task": task, "request": origin.id}, f"asked to train {task} (request {origin.id})")
+        [request_id] = publish_events(settings, request)
+        sentence = f"asked to train {task} (request {request_id})"
+        conclude({"task": task, "request": request_id}, sentence, as_json=context.json)
         return
-    with (
-        RecordReader(config, ["adapters.v1"], from_end=True) as reader,
-        RecordPublisher(config) as publisher,
-        open_database(settings) as database,
-        share_bar() as show,
-    ):
-        from infra.sql.runs import SqlRunStore
-
-        runs = SqlRunStore(database)
-        publisher.publish([request])
-        ended = wait_for(reader, origin.id, lambda: runs.of_task(AGENT, task, 5), show, patience_seconds=timeout)
-    if ended is None:
+    ended = request_run(settings, request, topic="adapters.v1", agent="trainer", seconds=timeout)
+    if isinstance(ended, TrainingDeclined):
+        raise EverlearnError(f"{task} was not trained: {ended.reason}")
+    if not isinstance(ended, AdapterTrained):
         raise EverlearnError(
             f"no adapter of {task} came within {timeout:g} s: see with 'everlearn status' whether a trainer is ready, "
             "or wait longer with --timeout"
         )
-    if isinstance(ended, TrainingDeclined):
-        raise EverlearnError(f"{task} was not trained: {ended.reason}")
-    _tell(context, ended.model_dump(mode="json"), f"trained {ended.adapter_id} of {task} on dataset {ended.dataset_id}")
-
-
-def wait_for(
-    reader: Reader,
-    request_id: str,
-    runs: Callable[[], list[Run]],
-    show: Callable[[float, str], None],
-    *,
-    patience_seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> Ended | None:
-    """What the request led to; None when nothing came in time. ``runs``: the trainer's, newest first."""
-    ended = follow_request(
-        reader,
-        request_id,
-        (AdapterTrained, TrainingDeclined),
-        runs,
-        show,
-        patience_seconds=patience_seconds,
-        clock=clock,
-    )
-    return ended if isinstance(ended, AdapterTrained | TrainingDeclined) else None
-
-
-def _tell(context: CommandContext, fields: dict[str, Any], text: str) -> None:
-    if context.json:
-        emit(fields)
-    else:
-        click.echo(text)
+    sentence = f"trained {ended.adapter_id} of {task} on dataset {ended.dataset_id}"
+    conclude(ended.model_dump(mode="json"), sentence, as_json=context.json)

@@ -1,4 +1,4 @@
-"""``everlearn demo``: the whole loop on sample data, in a home folder of its own that is made anew each time."""
+"""``everlearn demo``: runs the whole loop on sample data, in a home folder that is made new each time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from schemas.errors import AdapterMissing, ConfigurationError, EverlearnError
 
 if TYPE_CHECKING:
     from agents.demo.audit import Generate
-    from agents.demo.story import Desk
-    from agents.demo.terminal import Terminal
+    from agents.demo.story import DemoParts
     from infra.settings import Settings
 
 
@@ -35,12 +34,12 @@ def demo(context: CommandContext, /, keep: bool) -> int:
     from infra.local.stack import Stack
 
     settings = _fresh(context.settings)
-    typist = Terminal(settings.home, lambda line: click.echo(line, err=context.json))
-    story = Story(typist)
+    terminal = Terminal(settings.home, lambda line: click.echo(line, err=context.json))
+    story = Story(terminal)
     try:
         story.come_up()
-        with _desk(settings, typist) as desk:
-            report = story.tell(desk)
+        with _parts(settings) as parts:
+            report = story.tell(parts)
     finally:
         if not keep:
             Stack(settings, []).stop()
@@ -55,7 +54,7 @@ def demo(context: CommandContext, /, keep: bool) -> int:
 
 
 def _fresh(settings: Settings) -> Settings:
-    """The demo's own home, empty but for its configuration; models are shared with the home around it."""
+    """Makes the demo's home, which holds only its configuration. It shares the models of the outer home."""
     from agents.demo.shop import configuration
     from infra.local.stack import Stack
     from infra.settings import CONFIG_NAME, load
@@ -78,17 +77,17 @@ def _fresh(settings: Settings) -> Settings:
 
 
 @contextmanager
-def _desk(settings: Settings, typist: Terminal) -> Iterator[Desk]:
+def _parts(settings: Settings) -> Iterator[DemoParts]:
     from agents.demo.customers import Customers
-    from agents.demo.news import Newsroom
+    from agents.demo.event_log import EventLog
     from agents.demo.shop import TASK
-    from agents.demo.story import Desk
+    from agents.demo.story import DemoParts
     from infra.adapters.files import verify
     from infra.kafka import KafkaClientConfig
     from infra.sql.database import Database
     from infra.sql.runs import SqlRunStore
 
-    def spoiled(adapter_ids: Sequence[str]) -> dict[str, str]:
+    def damaged(adapter_ids: Sequence[str]) -> dict[str, str]:
         found = {}
         for adapter_id in adapter_ids:
             try:
@@ -101,12 +100,12 @@ def _desk(settings: Settings, typist: Terminal) -> Iterator[Desk]:
     database = Database(settings.sql_url())
     runs = SqlRunStore(database)
     try:
-        with Newsroom(config) as newsroom, Customers(config) as customers:
-            yield Desk(
+        with EventLog(config) as event_log, Customers(config) as customers:
+            yield DemoParts(
                 customers=customers,
-                newsroom=newsroom,
+                event_log=event_log,
                 runs=lambda agent: runs.of_task(agent, TASK, 20),
-                spoiled=spoiled,
+                damaged=damaged,
                 generator=lambda adapter_ids: _generator(settings, adapter_ids),
             )
     finally:
@@ -115,7 +114,7 @@ def _desk(settings: Settings, typist: Terminal) -> Iterator[Desk]:
 
 @contextmanager
 def _generator(settings: Settings, adapter_ids: Sequence[str]) -> Iterator[Generate]:
-    """The serving engine in this process, with those adapters."""
+    """Loads the serving engine in this process, with those adapters."""
     from agents.demo.shop import TASK
     from agents.prompt import build_prompt
     from infra.engines.transformers import TransformersEngine

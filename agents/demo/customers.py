@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from agents.demo.news import News, Reading
+from agents.demo.event_log import LoggedEvent, TopicFollower
 from agents.demo.shop import TASK, TEAMS, CustomerMessage, is_right
 from infra.kafka import KafkaClientConfig, RecordPublisher
 from schemas.envelope import encode, new_context
@@ -22,16 +22,16 @@ from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 
 SOURCE = "/everlearn/demo/customers"
 RATING_SHARE = 0.6
-"""The part of the customers who say whether an answer was right."""
+"""The share of customers who say whether an answer was right."""
 AT_ONCE = 16
-"""Questions that wait for their answers at the same time."""
+"""So many questions at most wait for their answers at the same time."""
 PATIENCE_SECONDS = 180.0
 
 Corrections = Literal["right", "none", "shuffled"]
 
 
-class Silence(EverlearnError):
-    """Customers wait and nobody answers."""
+class Unanswered(EverlearnError):
+    """The customers wait, and nobody answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Exchange:
     answer: AnswerProduced | AnswerFailed
     at: datetime
     feedback: FeedbackGiven | None = None
-    """What the customer said about it, if anything."""
+    """What the customer said about the answer, if anything."""
 
     @property
     def right(self) -> bool:
@@ -51,10 +51,10 @@ class Exchange:
 
 @dataclass
 class Customers:
-    """Asks through Kafka and rates what comes back. Use it as a context manager; it may be used from several threads.
+    """Asks through Kafka and rates the answers. Use it as a context manager; several threads may use it.
 
-    ``corrections``: what those say who got a wrong answer: the right one; nothing but that it was wrong; or another
-    team's name, as if their corrections had been shuffled.
+    ``corrections`` is what a customer with a wrong answer sends: the right team, no correction, or another team, as if
+    the corrections had been shuffled.
     """
 
     config: KafkaClientConfig
@@ -66,18 +66,18 @@ class Customers:
 
     def __enter__(self) -> Customers:
         self._publisher = RecordPublisher(self.config)
-        self._reading = Reading(self.config, ["answers.v1"], self._hear, from_end=True)
-        self._reading.__enter__()
+        self._follower = TopicFollower(self.config, ["answers.v1"], self._receive, from_end=True)
+        self._follower.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reading.__exit__()
+        self._follower.__exit__()
         self._publisher.close()
 
     def ask(
         self, messages: Sequence[CustomerMessage], *, rate: bool, enough: Callable[[], bool] = lambda: False
     ) -> list[Exchange]:
-        """Asks them, a few at a time, and gives the exchanges; stops asking once it is ``enough``. Raises Silence."""
+        """Asks the messages, a few at a time, and gives the exchanges. ``enough`` ends it early. Raises Unanswered."""
         asked: set[str] = set()
         for message in messages:
             if enough():
@@ -88,8 +88,8 @@ class Customers:
         return [each for each in self.exchanges if each.answer.answer_id in asked]
 
     @contextmanager
-    def coming(self, messages: Sequence[CustomerMessage], *, rate: bool = True) -> Iterator[None]:
-        """Messages keep coming, over and over, while the block runs; raises what went wrong with them."""
+    def traffic(self, messages: Sequence[CustomerMessage], *, rate: bool = True) -> Iterator[None]:
+        """Asks the messages again and again while the block runs. Raises the first error of the thread that asks."""
         over = threading.Event()
         failures: list[Exception] = []
 
@@ -97,7 +97,7 @@ class Customers:
             try:
                 while not over.is_set():
                     self.ask(messages, rate=rate, enough=over.is_set)
-            except Exception as error:  # noqa: BLE001  # told in the thread that waits
+            except Exception as error:  # noqa: BLE001  # raised in the thread that waits
                 failures.append(error)
 
         thread = threading.Thread(target=keep_asking, name="traffic", daemon=True)
@@ -122,15 +122,15 @@ class Customers:
     def _publish(self, event: Event) -> None:
         self._publisher.publish([encode(event, new_context(SOURCE, now=datetime.now(UTC)))])
 
-    def _hear(self, news: News) -> None:
-        answer = news.event
+    def _receive(self, logged: LoggedEvent) -> None:
+        answer = logged.event
         if not isinstance(answer, AnswerProduced | AnswerFailed):
             return
         with self._changed:
             message, rate = self._waiting.pop(answer.answer_id, (None, False))
             if message is None:
                 return
-            exchange = Exchange(message=message, answer=answer, at=news.time)
+            exchange = Exchange(message=message, answer=answer, at=logged.time)
             if rate:
                 exchange = replace(exchange, feedback=self._feedback(exchange))
             self.exchanges.append(exchange)
@@ -153,21 +153,21 @@ class Customers:
         return FeedbackGiven(answer_id=answer.answer_id, rating="down", correction=correction, user=message.user)
 
     def _await(self, happened: Callable[[], bool]) -> None:
-        """Patience counts from the last answer that came."""
+        """Waits until something has happened. Each answer renews the deadline. Raises Unanswered."""
         with self._changed:
-            heard, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
+            count, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
             while not happened():
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
-                    raise Silence(
+                    raise Unanswered(
                         f"{len(self._waiting)} questions are not answered, and nothing came for "
                         f"{PATIENCE_SECONDS:.0f} s: see 'everlearn status' and 'everlearn dlq list'"
                     )
-                if len(self.exchanges) > heard:
-                    heard, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
+                if len(self.exchanges) > count:
+                    count, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
 
 
 def accuracy(exchanges: Sequence[Exchange]) -> float:
-    """The part that was right, 0 to 1."""
+    """The share of right answers, 0 to 1."""
     return sum(each.right for each in exchanges) / len(exchanges) if exchanges else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What the demo measured: the object of its last line with ``--json``, and the table that a person reads."""
+"""The measurements of the demo: as the last line of ``--json``, and as the table that a person reads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from agents.cli.output import columns, facts
-from agents.demo.news import News
+from agents.cli.output import JsonObject, columns, facts
+from agents.demo.event_log import LoggedEvent
 from schemas.delivery import Run
 
 
@@ -41,7 +40,7 @@ class DemoReport:
     def handoff_s(self) -> float:
         return sum(self.handoffs.values())
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         return {
             "before": self.before,
             "after": self.after,
@@ -88,15 +87,16 @@ class DemoReport:
 def handoffs(
     *,
     runs: Callable[[str], list[Run]],
-    drift: News,
-    trained: News,
-    validated: News,
-    started: News,
-    promoted: News,
+    drift: LoggedEvent,
+    trained: LoggedEvent,
+    validated: LoggedEvent,
+    started: LoggedEvent,
+    promoted: LoggedEvent,
     served: Sequence[datetime],
 ) -> dict[str, float]:
-    """Seconds between each event of the loop and the start of whoever it is for; the last is when the last answerer
-    serves what was promoted. ``runs``: an agent's, newest first.
+    """Seconds between each event of the loop and the start of the agent that it is for.
+
+    The last entry ends when all answerers serve the promoted adapter. ``runs`` gives an agent's runs, newest first.
     """
     check = _run_of(runs("monitor"), drift)
     return {
@@ -109,13 +109,9 @@ def handoffs(
     }
 
 
-def _run_of(runs: Sequence[Run], news: News) -> Run:
-    """The run that was under way at the time of the news."""
-    during = [
-        run
-        for run in runs
-        if (run.created_at or news.time) <= news.time and (run.finished_at or news.time) >= news.time
-    ]
+def _run_of(runs: Sequence[Run], logged: LoggedEvent) -> Run:
+    """The run that was under way at the time of the event."""
+    during = [run for run in runs if (run.created_at or logged.time) <= logged.time <= (run.finished_at or logged.time)]
     return during[0] if during else runs[0]
 
 

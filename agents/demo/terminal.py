@@ -1,4 +1,4 @@
-"""Types commands of ``everlearn`` as a user would: shown before they run, each in a process of its own."""
+"""Runs commands of ``everlearn`` as a user would: each is shown first and runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from agents.cli.output import JsonObject
 from schemas.errors import EverlearnError
 
-Tell = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 class StepFailed(EverlearnError):
@@ -22,10 +22,10 @@ class StepFailed(EverlearnError):
 
 @dataclass
 class Terminal:
-    """Types into one home folder and tells what it sees, with the time since the beginning."""
+    """Runs commands in one home folder, and shows their output with the time since the start."""
 
     home: Path
-    tell: Tell
+    show: Show
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -34,33 +34,34 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """A stage of the story."""
-        self.tell(f"\n[{self.seconds:5.1f} s] {text}")
+        self.show(f"\n[{self.seconds:5.1f} s] {text}")
 
     def note(self, text: str) -> None:
-        """Something that happened in a stage."""
-        self.tell(f"[{self.seconds:5.1f} s]   {text}")
+        """A detail of a stage."""
+        self.show(f"[{self.seconds:5.1f} s]   {text}")
 
-    def type(self, *words: str) -> None:
+    def run(self, *words: str) -> None:
         """Runs a command and shows what it prints. Raises StepFailed."""
-        self._show(words)
+        self._show_command(words)
         for line in self._execute(words).splitlines():
-            self.tell(f"    {line}")
+            self.show(f"    {line}")
 
-    def json(self, *words: str, shown: bool = True) -> Any:
+    def json(self, *words: str, shown: bool = True) -> JsonObject:
         """Runs a command with --json and gives the last object that it printed. Raises StepFailed."""
         if shown:
-            self._show(words)
+            self._show_command(words)
         lines = self._execute((*words, "--json")).splitlines()
         if not lines:
             raise StepFailed(f"'everlearn {' '.join(words)}' printed nothing: see 'everlearn status'")
-        return json.loads(lines[-1])
+        found: JsonObject = json.loads(lines[-1])
+        return found
 
-    def _show(self, words: tuple[str, ...]) -> None:
-        self.tell(f"  $ everlearn {' '.join(_quoted(word) for word in words)}")
+    def _show_command(self, words: tuple[str, ...]) -> None:
+        self.show(f"  $ everlearn {' '.join(_quoted(word) for word in words)}")
 
     def _execute(self, words: tuple[str, ...]) -> str:
         command = [sys.executable, "-m", "agents", "--home", str(self.home), *words]
-        # stderr is the user's own: progress bars, and the one line of a command that fails
+        # The command shares stderr, for its progress bars and its error message.
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             raise StepFailed(f"the demo stops here, because '{words[0]}' failed as said above")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agents.demo.news import News, Newsroom
+from agents.demo.event_log import EventLog, LoggedEvent
 from agents.demo.shop import TASK, CustomerMessage, messages
 from infra.kafka import KafkaClientConfig
 from infra.settings import Settings
@@ -66,8 +66,8 @@ EPOCHS = 3
 class Loop:
     """A running home whose customers are played by the test."""
 
-    def __init__(self, home: RunningHome, settings: Settings, newsroom: Newsroom) -> None:
-        self.home, self.settings, self.newsroom = home, settings, newsroom
+    def __init__(self, home: RunningHome, settings: Settings, event_log: EventLog) -> None:
+        self.home, self.settings, self.event_log = home, settings, event_log
         database = Database(settings.sql_url())
         self.runs, self.journal = SqlRunStore(database), SqlJournal(database)
         self.features = SqlFeatureTable(database)
@@ -79,8 +79,8 @@ class Loop:
         for worker in workers:
             os.kill(pids[worker], signal.SIGKILL)
 
-    def wait(self, kind: type[Event], since: int, seconds: float = 300) -> News:
-        return self.newsroom.wait(lambda event: isinstance(event, kind), seconds, kind.__name__, since=since)
+    def wait(self, kind: type[Event], since: int, seconds: float = 300) -> LoggedEvent:
+        return self.event_log.wait(lambda event: isinstance(event, kind), seconds, kind.__name__, since=since)
 
     def running(self, agent: str, *, progress: float = 0.0, seconds: float = 120) -> Run:
         """The agent's run once its child is at work."""
@@ -100,10 +100,10 @@ class Loop:
         return promoted
 
     def await_serving(self, sequence: int) -> None:
-        until(lambda: all(self.newsroom.serving_since(f"answerer-{n}", TASK, sequence) for n in (1, 2)))
+        until(lambda: all(self.event_log.serving_since(f"answerer-{n}", TASK, sequence) for n in (1, 2)))
 
     def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event, _ in self.newsroom.all(kind, TASK)]
+        return [event for event, _ in self.event_log.of_type(kind, TASK)]
 
 
 def until(found: Callable[[], Any], seconds: float = 60, every: float = 0.1) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from agents.demo import shop
 from agents.demo.customers import Customers, Exchange, accuracy
-from agents.demo.news import Newsroom
+from agents.demo.event_log import EventLog
 from agents.demo.shop import TASK, messages
 from infra.kafka import KafkaClientConfig
 from infra.settings import load
@@ -31,8 +31,8 @@ def loop(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     home.run("up", "--detach", "--workers", "answerer=2,indexer=0,loader=0,quantizer=0")
     settings = load(home.path, environ={})
     try:
-        with Newsroom(KafkaClientConfig.from_settings(settings)) as newsroom:
-            yield Loop(home, settings, newsroom)
+        with EventLog(KafkaClientConfig.from_settings(settings)) as event_log:
+            yield Loop(home, settings, event_log)
     finally:
         home.run("down")
 
@@ -51,7 +51,7 @@ def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on
     loop.kill("validator-1")
     loop.wait(AdapterValidated, 0)
     with Customers(loop.config) as customers:
-        with customers.coming(some("canary_first")):
+        with customers.traffic(some("canary_first")):
             loop.wait(CanaryStarted, 0)
             loop.kill("promoter-1")
             time.sleep(2)
@@ -76,7 +76,7 @@ def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on
 
 
 def test_without_corrections_drift_trains_nothing_and_promotes_nothing(loop: Loop) -> None:
-    heard = len(loop.newsroom.heard)
+    heard = len(loop.event_log.events)
     with Customers(loop.config, corrections="none") as customers:
         usual = customers.ask(some("ordinary", each=12), rate=True)
         unusual = customers.ask(messages("drift_new")[:45], rate=True)

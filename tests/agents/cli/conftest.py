@@ -12,9 +12,11 @@ import pytest
 
 from agents.cli.main import execute
 from infra.kafka import KafkaClientConfig
-from infra.settings import load
+from infra.registry.mlflow import MlflowRegistry
+from infra.settings import Settings, load
 from infra.sql.migrate import migrate
 from tests.agents.cli.peers import Peer, answers
+from tests.fixtures.registry import RegistryIn
 
 TASKS = """
 [tasks.routing]
@@ -66,6 +68,16 @@ def home(tmp_path: Path, kafka_config: KafkaClientConfig) -> Path:
 @pytest.fixture
 def everlearn(home: Path, capsys: pytest.CaptureFixture[str]) -> Everlearn:
     return command_line(home, capsys)
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return load(home, environ={})
+
+
+@pytest.fixture
+def registry(home: Path, registry_in: RegistryIn) -> MlflowRegistry:
+    return registry_in(home)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -42,6 +43,15 @@ class Peer:
         self._publisher.close()
         if self._fault is not None and error is None:
             raise self._fault
+
+    def only_event(self, seconds: float = 10.0) -> Event:
+        """Takes the one event that has come; fails where none comes, or several."""
+        deadline = time.monotonic() + seconds
+        while not self.seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        [event] = self.seen
+        self.seen.clear()
+        return event
 
     def _run(self) -> None:
         try:

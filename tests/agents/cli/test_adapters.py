@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.lineage import causing, concerning
+from agents.cli.adapters import causing, concerning
 from agents.delivery.runs import runs_source
 from infra.adapters.files import WEIGHTS, install
 from infra.registry.mlflow import MlflowRegistry
-from infra.settings import Settings, load
+from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.drift import SqlDriftChecks
 from infra.sql.releases import SqlReleases
@@ -26,7 +26,6 @@ from schemas.learning import Window
 from schemas.registry import AdapterRecord
 from schemas.release_state import Release, ReleaseChange
 from tests.agents.cli.conftest import Everlearn
-from tests.fixtures.registry import RegistryIn
 from tests.infra.adapters.test_files import make
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -36,16 +35,6 @@ CHECK = DriftCheck(
     verdict="quality", remedy="retrain", reasons=("answers got worse: 0.1 to 0.6 bad",), report_uri="file:///drift.html",
 )  # fmt: skip
 CAUSE = derived_id(runs_source("monitor"), derived_id("monitor", "run", "check-1"), "monitor", 0)
-
-
-@pytest.fixture
-def settings(home: Path) -> Settings:
-    return load(home, environ={})
-
-
-@pytest.fixture
-def registry(home: Path, registry_in: RegistryIn) -> MlflowRegistry:
-    return registry_in(home)
 
 
 @pytest.fixture

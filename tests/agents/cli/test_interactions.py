@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -52,22 +51,15 @@ def rater(kafka_config: KafkaClientConfig):
         yield peer
 
 
-def given(peer: Peer) -> FeedbackGiven:
-    deadline = time.monotonic() + 10
-    while not peer.seen and time.monotonic() < deadline:
-        time.sleep(0.05)
-    [event] = peer.seen
-    assert isinstance(event, FeedbackGiven)
-    return event
-
-
 def test_feedback_on_a_recorded_answer_is_sent(everlearn: Everlearn, table: SqlFeatureTable, rater: Peer):
     answer = str(uuid.uuid4())
     table.put_interaction(row(answer))
     result = everlearn("feedback", answer, "--down", "--correction", "No.", "--reason", "wrong", "--user", "ann")
     assert (result.code, result.err) == (0, "")
     assert result.out == f"sent feedback on {answer}: rating, correction, reason, user\n"
-    assert given(rater) == FeedbackGiven(answer_id=answer, rating="down", correction="No.", reason="wrong", user="ann")
+    assert rater.only_event() == FeedbackGiven(
+        answer_id=answer, rating="down", correction="No.", reason="wrong", user="ann"
+    )
 
 
 def test_feedback_waits_for_a_recorder_that_is_a_little_late(everlearn: Everlearn, table: SqlFeatureTable, rater: Peer):
@@ -77,7 +69,7 @@ def test_feedback_waits_for_a_recorder_that_is_a_little_late(everlearn: Everlear
     result = everlearn("feedback", answer, "--up")
     late.join()
     assert result.code == 0
-    assert given(rater).rating == "up"
+    assert rater.only_event().rating == "up"  # type: ignore[attr-defined]  # a FeedbackGiven
 
 
 def test_feedback_on_an_unknown_answer_is_one_line_and_nothing_is_sent(
@@ -90,7 +82,7 @@ def test_feedback_on_an_unknown_answer_is_one_line_and_nothing_is_sent(
     assert result.err.startswith("error: no answer 'guess' is recorded, so nothing was sent")
     assert rater.seen == []
     assert everlearn("feedback", "none", "--up", "--force").code == 0
-    assert given(rater).answer_id == "none"
+    assert rater.only_event().answer_id == "none"  # type: ignore[attr-defined]  # a FeedbackGiven
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from agents.cli.quantizations import request_quantization, wait_for_runs
+from agents.cli.models import request_quantization, wait_for_runs
 from agents.quantizer.agent import AGENT, KIND
 from infra.kafka import KafkaClientConfig, RecordPublisher
-from infra.registry.mlflow import MlflowRegistry
-from infra.settings import Settings, load
+from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
 from schemas.envelope import EventContext, derived_id
@@ -22,7 +20,6 @@ from schemas.models import ModelRegistered
 from schemas.registry import ModelRecord
 from tests.agents.cli.conftest import Everlearn
 from tests.agents.cli.peers import Peer
-from tests.fixtures.registry import RegistryIn
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 QUANTIZED = {
@@ -32,26 +29,9 @@ QUANTIZED = {
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:
-    return load(home, environ={})
-
-
-@pytest.fixture
-def registry(home: Path, registry_in: RegistryIn) -> MlflowRegistry:
-    return registry_in(home)
-
-
-@pytest.fixture
 def told(kafka_config: KafkaClientConfig):
     with Peer(kafka_config, "models.v1", lambda _event, _context: ()) as peer:
         yield peer
-
-
-def last(peer: Peer) -> Event:
-    deadline = time.monotonic() + 10
-    while not peer.seen and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return peer.seen.pop()
 
 
 def test_a_model_that_loads_is_registered_and_told(everlearn: Everlearn, registry, told: Peer, tiny_model: Path):
@@ -61,10 +41,12 @@ def test_a_model_that_loads_is_registered_and_told(everlearn: Everlearn, registr
     assert result.out.splitlines()[0] == f"registered tiny as version 1: 0.3 MB in {tiny_model}"
     [record] = registry.models()
     assert (record.name, record.version, record.location) == ("tiny", 1, str(tiny_model))
-    assert last(told) == ModelRegistered(name="tiny", version="1", size_bytes=record.size_bytes, quantize=("nf4",))
+    assert told.only_event() == ModelRegistered(
+        name="tiny", version="1", size_bytes=record.size_bytes, quantize=("nf4",)
+    )
     (again,) = everlearn("models", "add", tiny_model, "--name", "tiny", "--no-quantize", "--json").lines
     assert (again["version"], again["quantize"]) == (1, [])
-    assert last(told).quantize == ()  # type: ignore[attr-defined]  # checked above
+    assert told.only_event().quantize == ()  # type: ignore[attr-defined]  # a ModelRegistered
     [line] = everlearn("models", "list", "--json").lines
     assert (line["name"], line["scheme"], line["size_bytes"]) == ("tiny", None, record.size_bytes)
     assert everlearn("models", "list").out.splitlines()[1].startswith("tiny   1        –       –     0.3 MB")
@@ -110,9 +92,9 @@ def test_quantizing_asks_for_the_newest_version_as_it_came(everlearn: Everlearn,
         registry.register_model(ModelRecord(name="m", location=location, size_bytes=9, created_at=NOW, scheme=scheme))
     (asked,) = everlearn("models", "quantize", "m", "--scheme", "int8,nf4", "--json").lines
     assert (asked["version"], asked["quantize"], len(asked["runs"])) == (2, ["int8", "nf4"], 2)
-    assert last(told) == ModelRegistered(name="m", version="2", size_bytes=9, quantize=("int8", "nf4"))
+    assert told.only_event() == ModelRegistered(name="m", version="2", size_bytes=9, quantize=("int8", "nf4"))
     assert "as nf4" in everlearn("models", "quantize", "m", "--scheme", "nf4", "--version", "1").out
-    assert last(told).version == "1"  # type: ignore[attr-defined]  # checked above
+    assert told.only_event().version == "1"  # type: ignore[attr-defined]  # a ModelRegistered
     unknown = everlearn("models", "quantize", "zz", "--scheme", "int8")
     assert "there is no model 'zz'" in unknown.err
     assert (

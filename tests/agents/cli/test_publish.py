@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_examples_and_feedback_reach_their_topics(
         for _ in range(100):
             if taker.seen and rater.seen:
                 break
-            taker._stop.wait(0.1)
+            time.sleep(0.1)
     assert first.code == second.code == 1
     assert "e.jsonl:2: the task 'none' is not configured; there is routing, support" in first.err
     assert first.out == "published 1 example\n"

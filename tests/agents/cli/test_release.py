@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -123,14 +122,6 @@ def promoter(kafka_config: KafkaClientConfig) -> Iterator[Peer]:
         yield peer
 
 
-def seen(peer: Peer) -> Event:
-    deadline = time.monotonic() + 10
-    while not peer.seen and time.monotonic() < deadline:
-        time.sleep(0.05)
-    [event] = peer.seen
-    return event
-
-
 def test_promotions_are_checked_asked_for_and_waited_for(
     everlearn: Everlearn, releases: SqlReleases, registry: MlflowRegistry, promoter: Peer
 ):
@@ -151,7 +142,7 @@ def test_promotions_are_checked_asked_for_and_waited_for(
 
     asked = everlearn("promote", "routing")
     assert (asked.code, asked.out) == (0, f"asked to promote {'a' * 32} for routing\n")
-    assert seen(promoter) == PromotionRequested(task="routing", adapter_id="a" * 32)
+    assert promoter.only_event() == PromotionRequested(task="routing", adapter_id="a" * 32)
 
     done = everlearn("promote", "routing", "aaa", "--reason", "I like it", "--wait")
     assert (done.code, done.out) == (0, f"routing: sequence 2, champion {'a' * 32}\n")
@@ -174,7 +165,7 @@ def test_a_rollback_is_checked_asked_for_and_waited_for(everlearn: Everlearn, re
     releases.change(STEADY, event_type="x", cause=None, at=NOW)
     done = everlearn("rollback", "routing", "--reason", "it shouts", "--wait")
     assert (done.code, done.out) == (0, "routing: sequence 2, champion none (the base model alone)\n")
-    assert seen(promoter) == RollbackRequested(task="routing", reason="it shouts")
+    assert promoter.only_event() == RollbackRequested(task="routing", reason="it shouts")
 
 
 def test_a_request_that_the_promoter_refuses_is_told_with_its_reason(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli.main import execute
-from agents.cli.task_faults import find_faults
+from agents.cli.tasks import find_faults
 from infra.settings import load
 from infra.task_file import toml_value
 

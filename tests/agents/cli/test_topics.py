@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agents.cli.decoded import describe_record, sentence
+from agents.cli.topics import describe_record, sentence
 from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, create_topics
 from schemas.envelope import Position, Record, encode, new_context
 from schemas.interactions import ExampleSubmitted

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
-from agents.cli.train import wait_for
 from infra.kafka import KafkaClientConfig
-from schemas.delivery import Run
 from schemas.envelope import EventContext
 from schemas.event import Event
 from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
@@ -62,34 +59,3 @@ def test_without_kafka_it_is_one_line(without_kafka: Everlearn):
     result = without_kafka("train", "routing")
 
     assert (result.code, result.err.count("\n")) == (1, 1)
-
-
-def test_the_runs_progress_is_shown_while_it_is_waited_for():
-    class Silent:
-        def poll(self, timeout_seconds: float) -> list[object]:
-            return []
-
-    run = Run(
-        run_id="r1",
-        agent="trainer",
-        kind="train",
-        state="running",
-        attempt=1,
-        arguments={"cause": "mine"},
-        progress={"done": 0.5, "text": "training: step 5 of 10", "eta_seconds": 12.4},
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    shown: list[tuple[float, str]] = []
-    times = iter([0.0, 0.0, 0.0, 99.0])
-
-    ended = wait_for(
-        Silent(),  # type: ignore[arg-type]  # what a reader must have here
-        "mine",
-        lambda: [run],
-        lambda share, text: shown.append((share, text)),
-        patience_seconds=1.0,
-        clock=lambda: next(times),
-    )
-
-    assert ended is None
-    assert shown[0] == (0.5, "training: step 5 of 10, 12 s left")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from agents.demo.news import News
+from agents.demo.event_log import LoggedEvent
 from agents.demo.report import DemoReport, handoffs
 from schemas.delivery import Run
 from schemas.envelope import new_context
@@ -19,9 +19,9 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def news(seconds: float) -> News:
+def logged(seconds: float) -> LoggedEvent:
     event = DriftDetected(task="routing", kind="outcomes", remedy="retrain")
-    return News(event=event, context=new_context("/test", now=at(seconds)))
+    return LoggedEvent(event=event, context=new_context("/test", now=at(seconds)))
 
 
 def run(agent: str, created: float, started: float, finished: float) -> Run:
@@ -46,11 +46,13 @@ def test_hand_offs_are_the_gaps_between_an_event_and_the_next_start():
 
     gaps = handoffs(
         runs=lambda agent: runs[agent],
-        drift=news(9),  # the verdict; its event is published when the run ends
-        trained=news(100),
-        validated=news(150),
-        started=news(150.5),
-        promoted=News(event=AdapterPromoted(task="routing", sequence=4), context=new_context("/test", now=at(200))),
+        drift=logged(9),  # the verdict; its event is published when the run ends
+        trained=logged(100),
+        validated=logged(150),
+        started=logged(150.5),
+        promoted=LoggedEvent(
+            event=AdapterPromoted(task="routing", sequence=4), context=new_context("/test", now=at(200))
+        ),
         served=[at(200.25), at(200.75)],
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.cli.task_faults import METRICS as CONFIGURABLE
+from agents.cli.tasks import METRICS as CONFIGURABLE
 from agents.validator.metrics import METRICS, exact_match, token_f1
 
 

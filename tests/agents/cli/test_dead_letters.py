@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agents.cli.dead_letters import Letter, collect, letter_topics, parse_id
+from agents.cli.dead_letters import DeadLetter, collect, dead_letter_topics, parse_id
 from agents.delivery.dead_letters import Failure, dead_letter
 from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, read_all
 from schemas.delivery import Message
@@ -40,16 +40,16 @@ def stored(record: Record, offset: int) -> StoredRecord:
 
 
 def publish(config: KafkaClientConfig, *records: Record) -> list[str]:
-    """The ids under which the letters lie now."""
+    """The ids under which the dead letters lie now."""
     with RecordPublisher(config) as publisher:
         places = publisher.publish(records)
     return [f"examples.v1.recorder:{place.partition}:{place.offset}" for place in places]
 
 
-def test_a_letter_tells_where_it_comes_from_and_why():
-    [letter] = collect([stored(dead(original()), 17)])
-    assert letter.id == "examples.v1.recorder:0:17"
-    assert letter.summary() == {
+def test_a_dead_letter_tells_where_it_comes_from_and_why():
+    [found] = collect([stored(dead(original()), 17)])
+    assert found.id == "examples.v1.recorder:0:17"
+    assert found.summary() == {
         "id": "examples.v1.recorder:0:17",
         "topic": "examples.v1",
         "agent": "recorder",
@@ -66,33 +66,33 @@ def test_a_letter_tells_where_it_comes_from_and_why():
 
 def test_a_retry_is_the_original_byte_for_byte():
     first = original()
-    [letter] = collect([stored(dead(first), 0)])
-    assert letter.original().topic == RETRY
-    assert (letter.original().key, letter.original().value) == (first.key, first.value)
-    assert letter.original().headers == first.headers
+    [found] = collect([stored(dead(first), 0)])
+    assert found.original().topic == RETRY
+    assert (found.original().key, found.original().value) == (first.key, first.value)
+    assert found.original().headers == first.headers
 
 
 def test_a_message_that_was_nothing_at_all_can_be_retried_and_marked():
     nothing = StoredRecord(position=Position(DLQ, 0, 1), key=None, value=None, headers=(), time=NOW)
-    [letter] = collect([nothing])
-    assert letter.original().value == b""
-    assert letter.marker("dropped").key == b"0:1"
+    [found] = collect([nothing])
+    assert found.original().value == b""
+    assert found.marker("dropped").key == b"0:1"
 
 
-def test_a_marker_handles_its_letter_and_no_other():
-    letters = collect([stored(dead(original("a")), 0), stored(dead(original("b")), 1)])
-    marker = letters[0].marker("dropped")
+def test_a_marker_handles_its_dead_letter_and_no_other():
+    both = collect([stored(dead(original("a")), 0), stored(dead(original("b")), 1)])
+    marker = both[0].marker("dropped")
     again = collect([stored(dead(original("a")), 0), stored(dead(original("b")), 1), stored(marker, 2)])
-    assert [(letter.position.offset, letter.handled) for letter in again] == [(0, "dropped"), (1, None)]
+    assert [(found.position.offset, found.handled) for found in again] == [(0, "dropped"), (1, None)]
 
 
-def test_a_letter_without_any_of_the_headers_is_still_a_letter():
+def test_a_dead_letter_without_any_of_the_headers_is_still_a_dead_letter():
     bare = StoredRecord(position=Position(DLQ, 0, 1), key=None, value=b"\xff", headers=(("x", b"\xfe"),), time=NOW)
-    [letter] = collect([bare])
-    assert letter.summary()["error"] is None
-    assert letter.full()["value"] == "\\xff"
-    assert letter.full()["headers"] == {"x": "\\xfe"}
-    assert letter.original() == Record(topic=RETRY, key=None, value=b"\xff", headers=(("x", b"\xfe"),))
+    [found] = collect([bare])
+    assert found.summary()["error"] is None
+    assert found.full()["value"] == "\\xff"
+    assert found.full()["headers"] == {"x": "\\xfe"}
+    assert found.original() == Record(topic=RETRY, key=None, value=b"\xff", headers=(("x", b"\xfe"),))
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ def test_an_id_may_name_the_topic_in_full():
     assert parse_id("examples.v1.recorder:0:3") == parse_id(f"{DLQ}:0:3") == Position(DLQ, 0, 3)
 
 
-def test_letters_can_be_narrowed_to_a_topic_and_an_agent():
-    assert letter_topics("examples.v1") == [DLQ]
+def test_dead_letters_can_be_narrowed_to_a_topic_and_an_agent():
+    assert dead_letter_topics("examples.v1") == [DLQ]
     assert {
-        Letter(position=Position(name, 0, 0), key=None, value=None, headers=(), time=NOW).agent
-        for name in letter_topics(agent="recorder")
+        DeadLetter(position=Position(name, 0, 0), key=None, value=None, headers=(), time=NOW).agent
+        for name in dead_letter_topics(agent="recorder")
     } == {"recorder"}
 
 
-def test_a_letter_is_listed_shown_retried_once_and_gone(everlearn: Everlearn, kafka_config: KafkaClientConfig):
+def test_a_dead_letter_is_listed_shown_retried_once_and_gone(everlearn: Everlearn, kafka_config: KafkaClientConfig):
     text = str(uuid.uuid4())
     record = original(text)
     [name] = publish(kafka_config, dead(record, message="bad\nluck"))
@@ -137,7 +137,7 @@ def test_a_letter_is_listed_shown_retried_once_and_gone(everlearn: Everlearn, ka
     assert again.err.startswith(f"error: the dead letter {name} was retried already")
 
 
-def test_all_letters_of_an_agent_are_dropped_and_none_is_sent_back(
+def test_all_dead_letters_of_an_agent_are_dropped_and_none_is_sent_back(
     everlearn: Everlearn, kafka_config: KafkaClientConfig
 ):
     everlearn("dlq", "drop", "--all")
@@ -151,7 +151,7 @@ def test_all_letters_of_an_agent_are_dropped_and_none_is_sent_back(
     result = everlearn("dlq", "drop", "--all", "--agent", "recorder", "--json")
     assert result.lines == [{"id": name, "how": "dropped"} for name in names]
     assert len(list(read_all(kafka_config, [RETRY]))) == sent
-    assert everlearn("dlq", "list").out == "There is no dead letter.\n"
+    assert everlearn("dlq", "list").out == "There is no dead found.\n"
     assert everlearn("dlq", "retry", "--all").out == "retried 0 dead letters\n"
 
 

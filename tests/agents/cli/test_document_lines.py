@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.cli import sources
+from agents.cli.documents import DocumentLines, RisingClock
+from agents.cli.feedback import feedback_of
 from agents.cli.jsonl import Faulty
+from agents.cli.publish import example_of
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.event import MAX_DOCUMENT_CHARACTERS
 
@@ -15,7 +17,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def document(**fields):
-    return sources.DocumentLines(clock=lambda: NOW)(fields)
+    return DocumentLines(clock=lambda: NOW)(fields)
 
 
 def test_a_line_with_text_is_a_submitted_document():
@@ -45,7 +47,7 @@ def test_an_optional_field_that_is_null_counts_as_left_out():
 
 
 def test_the_commands_tenant_is_that_of_lines_which_name_none():
-    lines = sources.DocumentLines(clock=lambda: NOW, tenant="acme")
+    lines = DocumentLines(clock=lambda: NOW, tenant="acme")
     assert lines({"id": "1", "text": "x"}).tenant == "acme"
     assert lines({"id": "1", "text": "x", "tenant": "other"}).tenant == "other"
 
@@ -75,12 +77,12 @@ def test_a_wrong_document_is_refused_in_the_words_of_the_file(fields, reason: st
 
 
 def test_of_two_lines_at_one_moment_the_later_is_newer():
-    clock = sources.RisingClock(lambda: NOW)
+    clock = RisingClock(lambda: NOW)
     assert [clock(), clock(), clock()] == [NOW, NOW + timedelta(microseconds=1), NOW + timedelta(microseconds=2)]
 
 
 def test_a_lines_own_metadata_goes_before_the_commands():
-    lines = sources.DocumentLines(clock=lambda: NOW, metadata={"lang": "en", "year": 2024})
+    lines = DocumentLines(clock=lambda: NOW, metadata={"lang": "en", "year": 2024})
     made = lines({"id": "1", "text": "x", "metadata": {"lang": "fr"}})
     assert isinstance(made, DocumentSubmitted)
     assert made.metadata == {"lang": "fr", "year": 2024}
@@ -94,13 +96,13 @@ def test_an_id_may_hold_quotes_and_new_lines():
 
 def test_an_example_of_an_unknown_task_is_refused_with_the_tasks_there_are():
     with pytest.raises(Faulty, match="the task 'rooting' is not configured; there is routing"):
-        sources.example({"task": "rooting", "input": "a", "output": "b"}, {"routing"}, "routing", "f")
+        example_of({"task": "rooting", "input": "a", "output": "b"}, {"routing"}, "routing", "f")
 
 
 def test_an_example_keeps_the_origin_of_its_line_or_takes_the_files():
     line = {"task": "routing", "input": "a", "output": "b"}
-    assert sources.example(line, {"routing"}, "routing", "f.jsonl").origin == "f.jsonl"
-    assert sources.example({**line, "origin": "crm"}, {"routing"}, "routing", "f.jsonl").origin == "crm"
+    assert example_of(line, {"routing"}, "routing", "f.jsonl").origin == "f.jsonl"
+    assert example_of({**line, "origin": "crm"}, {"routing"}, "routing", "f.jsonl").origin == "crm"
 
 
 @pytest.mark.parametrize(
@@ -114,4 +116,4 @@ def test_an_example_keeps_the_origin_of_its_line_or_takes_the_files():
 )
 def test_wrong_feedback_is_refused(fields, reason: str):
     with pytest.raises(Faulty, match=reason):
-        sources.feedback(fields)
+        feedback_of(fields)

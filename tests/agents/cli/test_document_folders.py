@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.files import DocumentFiles
-from agents.cli.folders import Folder
+from agents.cli.documents import DocumentFiles, DocumentLines, Folder, Listing, list_folder
 from agents.cli.jsonl import Item, Refusal
-from agents.cli.listing import Listing, list_folder
 from agents.cli.sending import CONFIRM_EVERY, send_all
-from agents.cli.sources import DocumentLines
 from infra.conversion import Converter
 from infra.published_files import PublishedFiles
 from schemas.documents import DocumentSubmitted
@@ -200,5 +197,5 @@ def test_what_a_folder_that_cannot_be_read_held_is_not_withdrawn(site: Site):
     site.write("sub/c.md", "C")
     site.publish()
     known = list_folder(site.path)
-    closed = replace(known, files={"a.md": site.path / "a.md"}, closed=["sub"], refusals=[Refusal("sub", "closed")])
+    closed = replace(known, files={"a.md": site.path / "a.md"}, unreadable=["sub"], refusals=[Refusal("sub", "closed")])
     assert site.publish(listing=closed) == ([], ["b.md"], ["sub"])

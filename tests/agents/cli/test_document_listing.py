@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.listing import list_folder
+from agents.cli.documents import list_folder
 from schemas.errors import EverlearnError
 
 

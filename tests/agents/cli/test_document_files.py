@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.files import DocumentFiles, first_heading
+from agents.cli.documents import DocumentFiles, DocumentLines, first_heading
 from agents.cli.jsonl import Item, Refusal
-from agents.cli.sources import DocumentLines
 from infra.conversion import Converted, Unreadable
 from schemas.documents import DocumentSubmitted
 

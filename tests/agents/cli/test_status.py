@@ -1,0 +1,73 @@
+"""``everlearn status``: workers by what they and the supervisor report."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agents.cli.context import CommandContext
+from agents.cli.main import cli, execute
+from agents.cli.status import describe
+from infra.kafka.fleet import WorkerReport
+from infra.local.free_port import free_port
+from infra.local.supervisor import Process
+from schemas.fleet import Serving, WorkerReported
+
+
+def said(name: str, pid: int = 7, state: str = "ready") -> WorkerReport:
+    worker = WorkerReported(
+        worker=name, agent="answerer", host="h", pid=pid, state=state, lag=3, serves=(Serving(task="support"),)
+    )
+    return WorkerReport(worker=worker, time=datetime.now(UTC))
+
+
+def process(name: str, pid: int | None = 7, state: str = "RUNNING") -> Process:
+    return Process(name=name, group="agents", pid=pid, state=state)
+
+
+def test_a_worker_that_said_it_is_ready_is_ready():
+    (row,) = describe({"answerer-1": said("answerer-1")}, [process("answerer-1")])
+    assert row["ready"] is True
+    assert (row["agent"], row["pid"], row["lag"]) == ("answerer", 7, 3)
+    assert row["serves"] == [{"task": "support", "sequence": 0, "adapters": []}]
+
+
+def test_the_word_of_a_process_that_was_restarted_since_does_not_count():
+    (row,) = describe({"answerer-1": said("answerer-1", pid=6)}, [process("answerer-1", pid=7)])
+    assert (row["ready"], row["state"], row["pid"]) == (False, "starting", 7)
+
+
+def test_a_worker_that_keeps_dying_is_shown():
+    (row,) = describe({}, [process("answerer-1", pid=None, state="BACKOFF")])
+    assert (row["ready"], row["state"], row["agent"]) == (False, "backoff", "answerer")
+
+
+def test_workers_of_other_machines_are_shown_too():
+    rows = describe({"answerer-1": said("answerer-1"), "far": said("far", state="waiting")}, [process("answerer-1")])
+    assert [(row["worker"], row["ready"]) for row in rows] == [("answerer-1", True), ("far", False)]
+
+
+def test_status_without_a_stack_says_how_to_start_it(tmp_path: Path):
+    result = CliRunner().invoke(
+        cli, ["--home", str(tmp_path), "status", "--json"], obj=CommandContext(), standalone_mode=False
+    )
+    assert result.return_value == 1
+    found = json.loads(result.stdout)
+    assert found == {"ready": False, "workers": [], "endpoints": {}, "problem": found["problem"]}
+    assert "start it with 'everlearn up'" in found["problem"]
+
+
+def test_status_with_kafka_elsewhere_and_away_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    port = free_port()
+    (tmp_path / "everlearn.toml").write_text(
+        f'[kafka]\nbootstrap_servers = "127.0.0.1:{port}"\n[milvus]\nuri = "http://127.0.0.1:1"\n'
+    )
+    assert execute(["--home", str(tmp_path), "status"]) == 1
+    output = capsys.readouterr()
+    assert output.err.splitlines()[0].startswith(
+        f"error: Kafka at 127.0.0.1:{port} does not answer: Connection refused"
+    )
