@@ -45,7 +45,7 @@ def save_adapter(model: Any, folder: Path) -> Path:
             if "lora_B" in name:
                 parameter.normal_(std=0.02)
     adapted.peft_config["default"].base_model_name_or_path = "base"
-    adapted.save_pretrained(folder, save_embedding_layers=False)
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)
     adapted.unload()
     return folder
 
@@ -82,7 +82,7 @@ def main() -> None:
         model, tokenizer = load_causal_lm(settings)
         adapter = save_adapter(model, Path(folder) / ADAPTER)
         engine = TransformersEngine(model, tokenizer, base_model="base")
-        other, _ = load_causal_lm(settings)
+        other: Any = load_causal_lm(settings)[0]
         for arms in ((None,), (None, ADAPTER)):
             if ADAPTER in arms:
                 from peft import PeftModelForCausalLM

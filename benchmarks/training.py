@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,8 @@ def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_t
     from peft import LoraConfig, get_peft_model
 
     model, _ = load_causal_lm(settings)
-    config = LoraConfig(task_type="CAUSAL_LM", r=policy.rank, lora_alpha=policy.alpha, target_modules="all-linear")
+    alpha: Any = policy.alpha  # PEFT takes fractions too, and says int
+    config = LoraConfig(task_type="CAUSAL_LM", r=policy.rank, lora_alpha=alpha, target_modules="all-linear")
     adapted = get_peft_model(model, config)
     adapted.train()
     optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=1e-4)

@@ -85,7 +85,7 @@ class LoraSlots:
                 self._peft.eval()
             else:
                 self._peft.add_adapter(slot, config)
-            result = set_peft_model_state_dict(self._peft, files.tensors, adapter_name=slot)
+            result: Any = set_peft_model_state_dict(self._peft, files.tensors, adapter_name=slot)
             missing = [name for name in result.missing_keys if f".{slot}." in name]
             if missing or result.unexpected_keys:
                 raise ValueError(f"{len(missing)} weights are missing, {len(result.unexpected_keys)} have no place")

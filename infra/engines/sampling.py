@@ -11,7 +11,7 @@ from infra.models.threads import Team
 from schemas.generation import GenerationRequest
 
 
-class RowSampler(transformers.LogitsProcessor):  # type: ignore[misc]  # transformers is not followed
+class RowSampler(transformers.LogitsProcessor):
     """Adds Gumbel noise to the rows that have a temperature, so that the greatest score is a sample of softmax.
 
     A row's noise comes from its own seed, so its text does not depend on the batch (Gumbel-max trick, Maddison 2014).
@@ -31,7 +31,7 @@ class RowSampler(transformers.LogitsProcessor):  # type: ignore[misc]  # transfo
         return scores
 
 
-class RowLengths(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+class RowLengths(transformers.StoppingCriteria):
     """Ends each row at its own limit; the batch ends with its last row."""
 
     def __init__(self, requests: Sequence[GenerationRequest], prompt_length: int, device: torch.device) -> None:
@@ -41,7 +41,7 @@ class RowLengths(transformers.StoppingCriteria):  # type: ignore[misc]  # transf
         return input_ids.shape[-1] >= self._limits
 
 
-class Pace(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+class Pace(transformers.StoppingCriteria):
     """Ends nothing; lets the threads step back, or come again, between two tokens."""
 
     def __init__(self, team: Team) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -20,6 +20,10 @@ _SEND_TIMEOUT_MS = 20_000
 _FOLLOWING_MS = 2_000
 """How long a follower waits for news before it asks Kafka again. What comes meanwhile it gets at once, but of a second
 partition that long after the first one's at worst."""
+
+
+class _Stoppable(Protocol):
+    async def stop(self) -> None: ...
 
 
 class KafkaPublisher:
@@ -193,7 +197,7 @@ async def _all_reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, in
     return all([await consumer.position(partition) >= end for partition, end in ends.items()])
 
 
-async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+async def _stop(client: _Stoppable) -> None:
     with contextlib.suppress(KafkaError, OSError, TimeoutError):
         await asyncio.wait_for(client.stop(), timeout=5)
 

@@ -92,7 +92,7 @@ class MilvusConnection:
 
         status: Any = getattr(error, "code", None)
         code = status() if callable(status) else status
-        if isinstance(error.__cause__, grpc.RpcError):
+        if isinstance(error.__cause__, grpc.Call):  # an RpcError that came of a call
             code = error.__cause__.code()
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return ConfigurationError(f"Milvus at {self.uri} refuses the token: set EVERLEARN_MILVUS_TOKEN")

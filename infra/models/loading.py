@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock
 
@@ -101,7 +101,7 @@ def load_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
     except (OSError, ValueError, KeyError) as error:
         raise ModelMissing(f"{_SETTING}: {folder} has no tokenizer that transformers knows ({error})") from error
     _for_chat(tokenizer, folder)
-    return tokenizer
+    return cast("PreTrainedTokenizerFast", tokenizer)  # the slow ones are those without a tokenizer.json
 
 
 def load_trainable(settings: Settings, *, nf4: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Path]:

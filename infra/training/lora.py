@@ -128,18 +128,24 @@ def answers_loss(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]:
     return loss, output
 
 
-class _AnswerTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is not followed
+class _AnswerTrainer(transformers.Trainer):
     """Cross-entropy of the answers' tokens, in the order of the batches as they were made."""
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: object = None,
+    ) -> Any:
         loss, output = answers_loss(model, inputs)
         return (loss, output) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]  # ours has a length
 
 
-class _Watch(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+class _Watch(transformers.TrainerCallback):
     """Tells the progress."""
 
     def __init__(self, steps: int, progress: Progress) -> None:
@@ -189,7 +195,7 @@ def _adapt(model: Any, policy: LoraPolicy) -> Any:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=policy.rank,
-        lora_alpha=policy.alpha,
+        lora_alpha=policy.alpha,  # type: ignore[arg-type]  # PEFT takes fractions too
         lora_dropout=policy.dropout,
         target_modules="all-linear",
         bias="none",
