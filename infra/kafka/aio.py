@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from infra.kafka.client import KafkaClientConfig
+from infra.kafka.client import aio_options
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
 from schemas.errors import Unavailable
+from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000
@@ -29,7 +30,7 @@ class _Stoppable(Protocol):
 class KafkaPublisher:
     """Sends records with acks from all replicas, idempotently, and waits for each confirmation."""
 
-    def __init__(self, connection: KafkaClientConfig) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -58,7 +59,7 @@ class KafkaPublisher:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    **self._connection.aio_options(),
+                    **aio_options(self._connection),
                     acks="all",
                     enable_idempotence=True,
                     max_request_size=MAX_RECORD_BYTES,
@@ -81,7 +82,7 @@ class KafkaPublisher:
 class KafkaTopicReader:
     """Reads topics from their beginning, without a group."""
 
-    def __init__(self, connection: KafkaClientConfig) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
@@ -123,7 +124,7 @@ class KafkaTopicReader:
 class KafkaLookup:
     """Looks up which messages exist, with one connection that is made at the first question."""
 
-    def __init__(self, connection: KafkaClientConfig) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._looking = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
@@ -186,9 +187,9 @@ class KafkaLookup:
             await _stop(consumer)
 
 
-def _consumer(connection: KafkaClientConfig, **settings: Any) -> AIOKafkaConsumer:
+def _consumer(connection: KafkaConnection, **settings: Any) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
-        **connection.aio_options(), **settings, auto_offset_reset="earliest", enable_auto_commit=False
+        **aio_options(connection), **settings, auto_offset_reset="earliest", enable_auto_commit=False
     )
 
 
@@ -202,7 +203,7 @@ async def _stop(client: _Stoppable) -> None:
         await asyncio.wait_for(client.stop(), timeout=5)
 
 
-def _unreachable(connection: KafkaClientConfig, error: Exception) -> Unavailable:
+def _unreachable(connection: KafkaConnection, error: Exception) -> Unavailable:
     return Unavailable(
         f"Kafka at {connection.bootstrap_servers} does not answer ({_describe(error)}): "
         "start it, or correct [kafka] bootstrap_servers"

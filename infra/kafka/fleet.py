@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
-from infra.kafka import KafkaClientConfig, RecordReader, StoredRecord
+from infra.kafka import RecordReader, StoredRecord
 from schemas.envelope import MalformedRecord, decode
 from schemas.fleet import WorkerReported
+from schemas.kafka import KafkaConnection
 
 TOPIC = "fleet.v1"
 MISSED_BEATS = 5
@@ -57,7 +58,7 @@ def alive(reports: dict[str, WorkerReport], *, now: datetime, silence: timedelta
 class Fleet:
     """Follows fleet.v1 from its beginning. Close it."""
 
-    def __init__(self, config: KafkaClientConfig) -> None:
+    def __init__(self, config: KafkaConnection) -> None:
         self._reader = RecordReader(config, [TOPIC])
         self._reports: dict[str, WorkerReport] = {}
         self._reports = latest({}, self._reader.until_end(), now=datetime.now(UTC))

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, KafkaClientConfig, connect, speaking, translated
+from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, connect, speaking, translated
 from schemas.envelope import Position, Record
+from schemas.kafka import KafkaConnection
 
 DELIVERY_SECONDS = 20.0
 """A record that Kafka has not confirmed after this long counts as failed."""
@@ -19,7 +20,7 @@ MAX_UNCONFIRMED_BYTES = 64 * 1024 * 1024
 class PendingSend:
     """A record under way."""
 
-    def __init__(self, config: KafkaClientConfig, future: Any) -> None:
+    def __init__(self, config: KafkaConnection, future: Any) -> None:
         self._config = config
         self._future = future
 
@@ -40,7 +41,7 @@ class RecordPublisher:
 
     def __init__(
         self,
-        config: KafkaClientConfig,
+        config: KafkaConnection,
         *,
         delivery_seconds: float = DELIVERY_SECONDS,
         connect_seconds: float = CONNECT_SECONDS,

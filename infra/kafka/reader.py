@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
-from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.envelope import Headers, Position
 from schemas.errors import ConfigurationError
+from schemas.kafka import KafkaConnection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,7 +36,7 @@ class RecordReader:
 
     def __init__(
         self,
-        config: KafkaClientConfig,
+        config: KafkaConnection,
         topics: Sequence[str],
         *,
         from_end: bool = False,
@@ -127,7 +128,7 @@ class RecordReader:
             }
 
 
-def read_all(config: KafkaClientConfig, topics: Iterable[str]) -> Iterator[StoredRecord]:
+def read_all(config: KafkaConnection, topics: Iterable[str]) -> Iterator[StoredRecord]:
     """Every record of those topics up to their end as it is now; in order within a partition."""
     with RecordReader(config, list(topics)) as reader:
         yield from reader.until_end()

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.errors import ConfigurationError
+from schemas.kafka import KafkaConnection
 from schemas.topics import TopicSettings, all_topics
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_SECONDS = 60.0
 
 
-def create_topics(config: KafkaClientConfig, topics: Iterable[TopicSettings] | None = None) -> list[str]:
+def create_topics(config: KafkaConnection, topics: Iterable[TopicSettings] | None = None) -> list[str]:
     """Creates what is missing and returns their names; doing it twice, or from two processes at once, is harmless.
 
     Raises ConfigurationError when a topic is there with another number of partitions, Unavailable without Kafka.
@@ -44,7 +45,7 @@ def create_topics(config: KafkaClientConfig, topics: Iterable[TopicSettings] | N
     return sorted(missing)
 
 
-def record_counts(config: KafkaClientConfig, topics: Iterable[str]) -> dict[str, int]:
+def record_counts(config: KafkaConnection, topics: Iterable[str]) -> dict[str, int]:
     """How many records each of those topics holds, by its offsets; a topic that is missing is left out.
 
     In a compacted topic that is an upper bound.
@@ -77,7 +78,7 @@ def _partitions(admin: Any) -> dict[str, int]:
     return {each["name"]: len(each["partitions"]) for each in admin.describe_topics()}
 
 
-def _request(topic: TopicSettings, config: KafkaClientConfig) -> dict[str, Any]:
+def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, Any]:
     settings = {"max.message.bytes": MAX_BATCH_BYTES}
     if topic.compacted:
         # Kafka never compacts the segment it writes to: roll it every ten minutes, and clean soon afterwards.
@@ -87,7 +88,7 @@ def _request(topic: TopicSettings, config: KafkaClientConfig) -> dict[str, Any]:
     return _described(topic, config, {**settings, **keeping})
 
 
-def _described(topic: TopicSettings, config: KafkaClientConfig, settings: dict[str, Any]) -> dict[str, Any]:
+def _described(topic: TopicSettings, config: KafkaConnection, settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "num_partitions": topic.partitions,
         "replication_factor": config.replication_factor,
