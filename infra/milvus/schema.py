@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus.connection import Client
-from infra.milvus.filter import to_stored
+from infra.milvus.filter_language import to_stored
 from schemas.retrieval import Chunk, headings_above
 
 STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading")

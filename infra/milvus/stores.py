@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.milvus.connection import Client, MilvusConnection
-from infra.milvus.filter import METADATA, expression, from_stored, literal
+from infra.milvus.filter_language import METADATA, expression, from_stored, literal
 from infra.milvus.schema import STORED, messages, schema
 from schemas.errors import Unavailable
 from schemas.filters import Filter
