@@ -72,9 +72,9 @@ def connect(make: Callable[..., T], config: KafkaConnection, seconds: float = CO
     # Everything that it logs reaches us as an exception too; without handlers Python would print it.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     _probe(config, seconds)
-    made: list[Any] = []
+    made: list[KafkaNetClient] = []
 
-    def remember(**kwargs: Any) -> Any:
+    def remember(**kwargs: Any) -> KafkaNetClient:
         made.append(KafkaNetClient(**kwargs))
         return made[-1]
 

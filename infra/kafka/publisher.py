@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, connect, speaking, translated
 from schemas.envelope import Position, Record
 from schemas.kafka import KafkaConnection
+
+if TYPE_CHECKING:
+    from kafka.producer.future import FutureRecordMetadata
 
 DELIVERY_SECONDS = 20.0
 """A record that Kafka has not confirmed after this long counts as failed."""
@@ -20,7 +23,7 @@ MAX_UNCONFIRMED_BYTES = 64 * 1024 * 1024
 class PendingSend:
     """A record under way."""
 
-    def __init__(self, config: KafkaConnection, future: Any) -> None:
+    def __init__(self, config: KafkaConnection, future: FutureRecordMetadata) -> None:
         self._config = config
         self._future = future
 

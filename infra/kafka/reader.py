@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.envelope import Headers, Position
 from schemas.errors import ConfigurationError
 from schemas.kafka import KafkaConnection
+
+if TYPE_CHECKING:
+    from kafka import TopicPartition
+    from kafka.consumer.fetcher import ConsumerRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -45,7 +49,7 @@ class RecordReader:
         from kafka import KafkaConsumer
 
         self._config = config
-        self._consumer: Any = connect(
+        self._consumer = connect(
             KafkaConsumer,
             config,
             connect_seconds,
@@ -114,11 +118,13 @@ class RecordReader:
         for partition, offset in starts.items():
             self._consumer.seek(partition, offset)
 
-    def _ends(self) -> dict[Any, int]:
-        ends: dict[Any, int] = self._consumer.end_offsets(self._partitions, timeout_ms=int(REQUEST_SECONDS * 500))
+    def _ends(self) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = self._consumer.end_offsets(
+            self._partitions, timeout_ms=int(REQUEST_SECONDS * 500)
+        )
         return ends
 
-    def _unread(self, ends: dict[Any, int]) -> dict[Any, int]:
+    def _unread(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         # Positions, not records: compaction leaves gaps, also before the end.
         with speaking(self._config):
             return {
@@ -134,7 +140,7 @@ def read_all(config: KafkaConnection, topics: Iterable[str]) -> Iterator[StoredR
         yield from reader.until_end()
 
 
-def _stored(record: Any) -> StoredRecord:
+def _stored(record: ConsumerRecord) -> StoredRecord:
     return StoredRecord(
         position=Position(record.topic, record.partition, record.offset),
         key=record.key,

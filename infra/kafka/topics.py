@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.errors import ConfigurationError
 from schemas.kafka import KafkaConnection
 from schemas.topics import TopicSettings, all_topics
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_SECONDS = 60.0
@@ -74,11 +77,11 @@ def record_counts(config: KafkaConnection, topics: Iterable[str]) -> dict[str, i
     return counts
 
 
-def _partitions(admin: Any) -> dict[str, int]:
+def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
     return {each["name"]: len(each["partitions"]) for each in admin.describe_topics()}
 
 
-def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, Any]:
+def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, object]:
     settings = {"max.message.bytes": MAX_BATCH_BYTES}
     if topic.compacted:
         # Kafka never compacts the segment it writes to: roll it every ten minutes, and clean soon afterwards.
@@ -88,7 +91,7 @@ def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, Any]:
     return _described(topic, config, {**settings, **keeping})
 
 
-def _described(topic: TopicSettings, config: KafkaConnection, settings: dict[str, Any]) -> dict[str, Any]:
+def _described(topic: TopicSettings, config: KafkaConnection, settings: dict[str, object]) -> dict[str, object]:
     return {
         "num_partitions": topic.partitions,
         "replication_factor": config.replication_factor,
