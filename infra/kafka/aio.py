@@ -114,8 +114,9 @@ class KafkaTopicReader:
             await _stop(consumer)
 
     async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> list[int]:
-        await consumer._client.force_metadata_update()  # aiokafka fetches none for a consumer without a subscription
-        numbers = consumer._client.cluster.partitions_for_topic(topic)
+        # aiokafka fetches no metadata for a consumer without a subscription, and has no public method for it.
+        await consumer._client.force_metadata_update()
+        numbers = consumer.partitions_for_topic(topic)
         if not numbers:
             raise Unavailable(f"there is no topic {topic}: 'everlearn up' creates the topics")
         return sorted(numbers)

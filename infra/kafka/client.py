@@ -7,12 +7,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, EverlearnError, InvalidEvent, Unavailable
 from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from kafka.net.manager import KafkaConnectionManager
 
 T = TypeVar("T")
 
@@ -68,26 +71,38 @@ def _shared_options(connection: KafkaConnection) -> dict[str, Any]:
 def connect(make: Callable[..., T], config: KafkaConnection, seconds: float = CONNECT_SECONDS, **options: Any) -> T:
     """A client (KafkaProducer, KafkaConsumer, KafkaAdminClient) that has reached a broker, or Unavailable."""
     from kafka.net.compat import KafkaNetClient
+    from kafka.net.manager import KafkaConnectionManager
+    from kafka.net.selector import NetworkSelector
 
     # Everything that it logs reaches us as an exception too; without handlers Python would print it.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     _probe(config, seconds)
-    made: list[KafkaNetClient] = []
+    made: list[tuple[KafkaNetClient, KafkaConnectionManager]] = []
 
     def remember(**kwargs: Any) -> KafkaNetClient:
-        made.append(KafkaNetClient(**kwargs))
-        return made[-1]
+        selector = NetworkSelector(**kwargs)
+        manager = KafkaConnectionManager(selector, **kwargs)
+        made.append((KafkaNetClient(selector, manager, **kwargs), manager))
+        return made[-1][0]
 
     try:
         return make(
             kafka_client=remember, bootstrap_timeout_ms=int(seconds * 1000), **client_options(config), **options
         )
     except Exception as error:
+        # The constructor reports a timeout where the broker refused the credentials.
+        refusals = [failure for _, manager in made for failure in _refusals(manager)]
         # kafka-python leaves its thread and sockets behind when a constructor fails.
-        refused = [failure for client in made for failure in client._manager._auth_failures.values()]
-        for client in made:
+        for client, _ in made:
             client.close()
-        raise translated(refused[0] if refused else error, config) from error
+        raise translated(refusals[0] if refusals else error, config) from error
+
+
+def _refusals(manager: KafkaConnectionManager) -> list[Exception]:
+    """The errors of authentication and authorization that brokers answered with."""
+    brokers = [*manager.cluster.bootstrap_brokers(), *manager.cluster.brokers()]
+    failures = [manager.auth_failure(broker.node_id) for broker in brokers]
+    return [failure for failure in failures if failure is not None]
 
 
 @contextmanager

@@ -252,3 +252,30 @@ def test_one_description_serves_all_three_libraries_and_hides_the_password(tmp_p
     assert sasl.ssl_context is not None
     assert aio_options(config)["ssl_context"].check_hostname
     assert aio_options(replace(config, security_protocol="SASL_PLAINTEXT"))["ssl_context"] is None
+
+
+def test_refused_credentials_are_named_with_the_settings_that_hold_them(kafka_broker):
+    broker = kafka_broker()
+    broker.stop()
+    port, plain = free_port(), f"PLAINTEXT://127.0.0.1:{broker.broker.port}"
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    broker.extra_properties = f"""
+listeners={plain},SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{broker.broker.controller_port}
+advertised.listeners={plain},SASL_PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config={login} username="a" password="b" user_me="right";
+"""
+    broker.start()
+    right = KafkaClientConfig(
+        bootstrap_servers=f"127.0.0.1:{port}",
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_username="me",
+        sasl_password="right",
+    )
+    assert answers(right, 10.0)
+    with pytest.raises(
+        ConfigurationError, match=r"refuses the credentials: check \[kafka\] sasl_username and EVERLEARN"
+    ):
+        RecordPublisher(replace(right, sasl_password="wrong"))
