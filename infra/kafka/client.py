@@ -1,4 +1,4 @@
-"""Connects clients of kafka-python and aiokafka: their arguments, bounded waits, and their errors as ours."""
+"""Connects kafka-python and aiokafka: builds their arguments, bounds their waits, and translates their errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BATCH_BYTES = MAX_RECORD_BYTES + 1024 * 1024
-"""Largest batch a topic takes: a dead letter is its origin's record and more headers, so leave it room."""
+"""The largest batch that a topic accepts. A dead letter is the original record with more headers, so it needs room."""
 CONNECT_SECONDS = 10.0
 """How long a client tries to reach the first broker."""
 REQUEST_SECONDS = 10.0
@@ -45,14 +45,14 @@ class KafkaClientConfig(KafkaConnection):
 
 
 def client_options(connection: KafkaConnection) -> dict[str, Any]:
-    """The arguments that every kafka-python client takes."""
+    """Returns the arguments of every kafka-python client."""
     # The library waits up to half a minute between attempts; a broker that restarts is back in two seconds.
     options = {**_shared_options(connection), "reconnect_backoff_max_ms": 1000}
     return options if connection.ssl_cafile is None else {**options, "ssl_cafile": connection.ssl_cafile}
 
 
 def aio_options(connection: KafkaConnection) -> dict[str, Any]:
-    """The arguments that every aiokafka client takes."""
+    """Returns the arguments of every aiokafka client."""
     return {**_shared_options(connection), "ssl_context": connection.ssl_context()}
 
 
@@ -69,12 +69,15 @@ def _shared_options(connection: KafkaConnection) -> dict[str, Any]:
 
 
 def connect(make: Callable[..., T], config: KafkaConnection, seconds: float = CONNECT_SECONDS, **options: Any) -> T:
-    """A client (KafkaProducer, KafkaConsumer, KafkaAdminClient) that has reached a broker, or Unavailable."""
+    """Makes a KafkaProducer, KafkaConsumer or KafkaAdminClient that has reached a broker.
+
+    Raises Unavailable where no broker answers in time, ConfigurationError where it refuses.
+    """
     from kafka.net.compat import KafkaNetClient
     from kafka.net.manager import KafkaConnectionManager
     from kafka.net.selector import NetworkSelector
 
-    # Everything that it logs reaches us as an exception too; without handlers Python would print it.
+    # Every failure that it logs is raised as well, and without a handler Python would print the log to stderr.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     _probe(config, seconds)
     made: list[tuple[KafkaNetClient, KafkaConnectionManager]] = []
@@ -107,7 +110,7 @@ def _refusals(manager: KafkaConnectionManager) -> list[Exception]:
 
 @contextmanager
 def speaking(config: KafkaConnection) -> Iterator[None]:
-    """Turns kafka-python's errors into ours."""
+    """Raises an Everlearn error in place of each error of kafka-python."""
     from kafka.errors import KafkaError
 
     try:
@@ -117,7 +120,7 @@ def speaking(config: KafkaConnection) -> Iterator[None]:
 
 
 def translated(error: BaseException, config: KafkaConnection) -> EverlearnError:
-    """What an error of kafka-python means to a user."""
+    """Returns the Everlearn error that says what went wrong and what to do."""
     from kafka import errors
 
     where = f"Kafka at {config.bootstrap_servers}"
@@ -146,7 +149,7 @@ def _no_answer(config: KafkaConnection, detail: object) -> Unavailable:
 
 
 def answers(config: KafkaConnection, timeout_seconds: float) -> bool:
-    """Whether a broker answers a request within so many seconds."""
+    """Tells whether a broker answers a request within so many seconds."""
     from kafka import KafkaAdminClient
 
     try:
@@ -158,7 +161,7 @@ def answers(config: KafkaConnection, timeout_seconds: float) -> bool:
 
 
 def _probe(config: KafkaConnection, seconds: float) -> None:
-    """Fails fast and with the system's own words where nobody listens; kafka-python would retry in silence."""
+    """Fails fast with the system's error where nobody listens; kafka-python would retry without a word."""
     deadline = time.monotonic() + seconds
     failure: object = "no address"
     for address in config.servers:
