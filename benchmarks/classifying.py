@@ -50,7 +50,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> Path:
             if "lora_B" in name:
                 parameter.normal_(std=0.02)
     adapted.peft_config["default"].base_model_name_or_path = "base"
-    adapted.save_pretrained(folder, save_embedding_layers=False)
+    adapted.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[arg-type]  # the library's type is too narrow
     adapted.unload()
     return folder
 
@@ -69,8 +69,8 @@ def bare(
     names = [request.adapter_id or BASE for request in batch]
     mixed = {"adapter_names": names} if hasattr(model, "peft_config") else {}
     with torch.inference_mode():
-        found = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=MAX_TOKENS, do_sample=False, **mixed)
-    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in found[:, width:].tolist()]
+        found = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=MAX_TOKENS, do_sample=False, **mixed)  # type: ignore[operator]  # torch types a module's attributes as tensors
+    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in found[:, width:].tolist()]  # type: ignore[union-attr]  # transformers types it too widely
 
 
 def timed(
@@ -95,7 +95,7 @@ def main() -> None:
                 from peft import PeftModelForCausalLM
 
                 engine.set_adapters({ADAPTER: adapter})
-                other = PeftModelForCausalLM.from_pretrained(other, adapter, adapter_name=ADAPTER).eval()
+                other = PeftModelForCausalLM.from_pretrained(other, adapter, adapter_name=ADAPTER).eval()  # type: ignore[assignment]  # PEFT's wrapper serves as the model
             asked = requests(messages, arms)
             ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
                 "ours": lambda batch: [each.text for each in engine.generate(batch)],

@@ -86,7 +86,7 @@ def library_on(embedding: Embedding, folder: Path) -> SentenceTransformer:
             values = {name: value.numpy() for name, value in features.items() if torch.is_tensor(value)}
             return {**features, "sentence_embedding": torch.from_numpy(embedding.run(values))}
 
-        model.forward = forward
+        model.forward = forward  # type: ignore[method-assign,assignment]  # OpenVINO computes in its place
     return model
 
 

@@ -35,7 +35,7 @@ def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_t
     from peft import LoraConfig, get_peft_model
 
     model, _ = load_base_model(settings)
-    config = LoraConfig(task_type="CAUSAL_LM", r=policy.rank, lora_alpha=policy.alpha, target_modules="all-linear")
+    config = LoraConfig(task_type="CAUSAL_LM", r=policy.rank, lora_alpha=policy.alpha, target_modules="all-linear")  # type: ignore[arg-type]  # the library's type is too narrow
     adapted = get_peft_model(model, config)
     adapted.train()
     optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=1e-4)

@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faust
 
 from schemas.errors import ConfigurationError
+from schemas.kafka import KafkaConnection
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
     """How a stream reaches Kafka and how patient it is."""
 
-    bootstrap_servers: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = field(default=None, repr=False)
-    ssl_context: ssl.SSLContext | None = None
+    kafka: KafkaConnection
     session_timeout_seconds: float = 10.0
     max_poll_interval_seconds: float = 300.0
     commit_seconds: float = 1.0
     buffer: int = 1024
     """Messages that wait in memory, beyond which reading pauses."""
 
-    def credentials(self) -> Any:
-        """Faust's form of the security settings."""
-        if self.security_protocol == "PLAINTEXT":
-            return None
-        if self.security_protocol == "SSL":
-            return self.ssl_context
-        if self.sasl_username is None or self.sasl_password is None or self.sasl_mechanism is None:
-            raise ConfigurationError(
-                f"[kafka] {self.security_protocol} needs sasl_mechanism, sasl_username "
-                "and EVERLEARN_KAFKA_SASL_PASSWORD"
-            )
-        return faust.SASLCredentials(
-            username=self.sasl_username,
-            password=self.sasl_password,
-            mechanism=self.sasl_mechanism,
-            ssl_context=self.ssl_context,
+
+def credentials(kafka: KafkaConnection) -> faust.SASLCredentials | ssl.SSLContext | None:
+    """The connection's security settings in the form that Faust takes."""
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    if kafka.security_protocol == "SSL":
+        return kafka.ssl_context()
+    if kafka.sasl_username is None or kafka.sasl_password is None or kafka.sasl_mechanism is None:
+        raise ConfigurationError(
+            f"[kafka] {kafka.security_protocol} needs sasl_mechanism, sasl_username and EVERLEARN_KAFKA_SASL_PASSWORD"
         )
+    return faust.SASLCredentials(
+        username=kafka.sasl_username,
+        password=kafka.sasl_password,
+        mechanism=kafka.sasl_mechanism,
+        ssl_context=kafka.ssl_context(),
+    )
 
 
 def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str | None) -> Any:
@@ -54,8 +50,8 @@ def faust_app(agent: str, settings: StreamSettings, scratch: Path, instance: str
     """
     return faust.App(
         f"everlearn-{agent}",
-        broker=[f"aiokafka://{server}" for server in settings.bootstrap_servers.split(",")],
-        broker_credentials=settings.credentials(),
+        broker=[f"aiokafka://{server}" for server in settings.kafka.servers],
+        broker_credentials=credentials(settings.kafka),
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
         broker_max_poll_interval=settings.max_poll_interval_seconds,

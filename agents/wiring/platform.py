@@ -28,23 +28,13 @@ def parts(settings: Settings) -> WorkerParts:
         publisher=KafkaPublisher(connection),
         reader=KafkaTopicReader(connection),
         lookup=KafkaLookup(connection),
-        stream=stream_settings(connection, settings),
+        stream=StreamSettings(
+            kafka=connection,
+            session_timeout_seconds=worker.session_timeout_seconds,
+            max_poll_interval_seconds=worker.max_poll_interval_seconds,
+        ),
         scratch=scratch,
         heartbeat_seconds=worker.heartbeat_seconds,
         stalled_after_seconds=worker.stalled_after_seconds,
         shutdown_seconds=worker.shutdown_seconds,
-    )
-
-
-def stream_settings(connection: KafkaClientConfig, settings: Settings) -> StreamSettings:
-    """The same connection in the form that the stream takes."""
-    return StreamSettings(
-        bootstrap_servers=connection.bootstrap_servers,
-        security_protocol=connection.security_protocol,
-        sasl_mechanism=connection.sasl_mechanism,
-        sasl_username=connection.sasl_username,
-        sasl_password=connection.sasl_password,
-        ssl_context=connection.ssl_context(),
-        session_timeout_seconds=settings.worker.session_timeout_seconds,
-        max_poll_interval_seconds=settings.worker.max_poll_interval_seconds,
     )

@@ -101,7 +101,7 @@ def _converted(model: SentenceTransformer) -> openvino.Model:
     import torch
 
     transformer, *others = model
-    found = transformer.preprocess(["a text", "two"])
+    found = transformer.preprocess(["a text", "two"])  # type: ignore[operator]  # torch types a module's attributes as tensors
     example = {name: value for name, value in found.items() if torch.is_tensor(value)}
     if unknown := example.keys() - INPUTS.keys():
         raise NotExported(f"its model reads {', '.join(sorted(unknown))}, which OpenVINO is not given here")
@@ -114,7 +114,7 @@ def _converted(model: SentenceTransformer) -> openvino.Model:
 
         def forward(self, *values: torch.Tensor) -> torch.Tensor:
             features = dict(zip(example, values, strict=True))
-            features["token_embeddings"] = self.encoder(**features, return_dict=True)[0]
+            features["token_embeddings"] = self.encoder(**features, return_dict=True)[0]  # type: ignore[operator]  # torch types a module's attributes as tensors
             for module in self.others:
                 features = module(features)
             vectors: torch.Tensor = features["sentence_embedding"]

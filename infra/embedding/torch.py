@@ -84,7 +84,7 @@ def load_cross_encoder(folder: Path, setting: str) -> CrossEncoder:
     """Loads a cross-encoder from a folder. Raises ModelMissing, which names the ``setting``."""
     from sentence_transformers import CrossEncoder
 
-    return _load(
+    return _load(  # type: ignore[no-any-return]  # the library returns Any
         CrossEncoder, folder, lambda reason: f"{setting}: {folder} does not load as a cross-encoder ({reason})"
     )
 

@@ -39,7 +39,7 @@ class LoraSlots:
         """Calls transformers' ``generate`` with an adapter, or None, for each row."""
         tokens: torch.Tensor
         if self._peft is None:
-            tokens = self._plain.generate(**inputs)
+            tokens = self._plain.generate(**inputs)  # type: ignore[operator]  # torch types a module's attributes as tensors
         else:
             tokens = self._peft.generate(**_select(self._peft, self._names(adapter_ids)), **inputs)
         return tokens
@@ -47,8 +47,8 @@ class LoraSlots:
     def forward(self, adapter_ids: list[str | None], **inputs: Any) -> CausalLMOutputWithPast:
         """Calls the model with an adapter, or None, for each row."""
         if self._peft is None:
-            return self._plain(**inputs)
-        return self._peft(**_select(self._peft, self._names(adapter_ids)), **inputs)
+            return self._plain(**inputs)  # type: ignore[no-any-return]  # the library returns Any
+        return self._peft(**_select(self._peft, self._names(adapter_ids)), **inputs)  # type: ignore[no-any-return]  # the library returns Any
 
     def _names(self, adapter_ids: list[str | None]) -> list[str]:
         return [BASE if each is None else self._slots[each] for each in adapter_ids]
@@ -88,7 +88,7 @@ class LoraSlots:
                 self._peft.eval()
             else:
                 self._peft.add_adapter(slot, config)
-            result = set_peft_model_state_dict(self._peft, files.tensors, adapter_name=slot)
+            result: Any = set_peft_model_state_dict(self._peft, files.tensors, adapter_name=slot)
             missing = [name for name in result.missing_keys if f".{slot}." in name]
             if missing or result.unexpected_keys:
                 raise ValueError(f"{len(missing)} weights are missing, {len(result.unexpected_keys)} have no place")

@@ -82,7 +82,7 @@ class Prefixes:
             read = self._slots.forward(missing, input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
             for row, arm in enumerate(missing):
                 own = slice(row, row + 1)
-                found[arm] = [(each.keys[own].clone(), each.values[own].clone()) for each in read.layers]
+                found[arm] = [(each.keys[own].clone(), each.values[own].clone()) for each in read.layers]  # type: ignore[index, union-attr]  # transformers types it as optional
         if len(tokens) * len(arms) <= self._most:
             self._keep(tokens, found)
         return found

@@ -206,14 +206,14 @@ class TransformersEngine:
         tokens = tokens[: prompt.request.max_tokens]
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
         return Generation(
-            text=self._tokenizer.decode(tokens[:end], skip_special_tokens=True).strip(),
+            text=self._tokenizer.decode(tokens[:end], skip_special_tokens=True).strip(),  # type: ignore[union-attr]  # transformers types it too widely
             prompt_tokens=len(prompt.tokens),
             completion_tokens=len(tokens) if end is None else end + 1,
             finish_reason="length" if end is None else "stop",
         )
 
 
-class RowSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not followed
+class RowSampler(LogitsProcessor):
     """Samples each row with its own temperature and seed, by adding Gumbel noise to its scores.
 
     The greatest score plus noise is a sample of the softmax (Gumbel-max trick, Maddison 2014), so greedy decoding
@@ -234,7 +234,7 @@ class RowSampler(LogitsProcessor):  # type: ignore[misc]  # transformers is not 
         return scores
 
 
-class RowLengths(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+class RowLengths(StoppingCriteria):
     """Ends each row at its own limit; the batch ends with its last row."""
 
     def __init__(self, requests: Sequence[GenerationRequest], prompt_length: int, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Kafka for everything that is not an agent's stream: topics, confirmed publishing, and reading without a group."""
+"""Creates topics, publishes with confirmation and reads without a consumer group; an agent's stream is Faust's part."""
 
 from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
 from infra.kafka.publisher import PendingSend, RecordPublisher

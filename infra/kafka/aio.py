@@ -1,37 +1,42 @@
-"""Kafka inside a worker's event loop, by aiokafka: confirmed publishing, and reading a topic without a group."""
+"""Publishes and reads Kafka inside a worker's event loop, by aiokafka: confirmed sends, and reads without a group."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from infra.kafka.client import KafkaClientConfig
+from infra.kafka.client import aio_options
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
 from schemas.errors import Unavailable
+from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000
 _FOLLOWING_MS = 2_000
-"""How long a follower waits for news before it asks Kafka again. What comes meanwhile it gets at once, but of a second
-partition that long after the first one's at worst."""
+"""How long one fetch of a follower waits. It returns a new record at once, but one of a second partition may have to
+wait this long."""
+
+
+class _Stoppable(Protocol):
+    async def stop(self) -> None: ...
 
 
 class KafkaPublisher:
-    """Sends records with acks from all replicas, idempotently, and waits for each confirmation."""
+    """Sends records idempotently, with acks=all, and waits for each confirmation."""
 
-    def __init__(self, connection: KafkaClientConfig) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Returns when Kafka has confirmed every record. Raises Unavailable when it did not, within 20 s."""
+        """Returns when Kafka has confirmed every record. Raises Unavailable when it has not within 20 s."""
         producer = await self._started()
         try:
             sent = [
@@ -40,7 +45,7 @@ class KafkaPublisher:
             ]
             await asyncio.gather(*sent)
         except KafkaError as error:
-            # An idempotent producer that lost a batch refuses every later one: start afresh.
+            # An idempotent producer that lost a batch refuses every later one, so the next call makes a new producer.
             await self._discard(producer)
             raise Unavailable(
                 f"Kafka at {self._connection.bootstrap_servers} did not confirm: {_describe(error)}"
@@ -54,7 +59,7 @@ class KafkaPublisher:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    **self._connection.aio_options(),
+                    **aio_options(self._connection),
                     acks="all",
                     enable_idempotence=True,
                     max_request_size=MAX_RECORD_BYTES,
@@ -77,16 +82,19 @@ class KafkaPublisher:
 class KafkaTopicReader:
     """Reads topics from their beginning, without a group."""
 
-    def __init__(self, connection: KafkaClientConfig) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
-        """Every message from the beginning, then new ones for ever; None once, at the end as it was at the start."""
+        """Yields every message from the beginning, then new ones for ever.
+
+        Yields None once, when it has reached the end that the topic had at the start.
+        """
         consumer = _consumer(self._connection, fetch_max_wait_ms=_FOLLOWING_MS)
         try:
             await consumer.start()
             partitions = [TopicPartition(topic, number) for number in await self._partitions(consumer, topic)]
-            ends = await consumer.end_offsets(partitions)  # before the first fetch, which other questions wait for
+            ends = await consumer.end_offsets(partitions)  # before the first fetch, because other requests wait for it
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
             caught_up = False
@@ -94,8 +102,8 @@ class KafkaTopicReader:
                 if not caught_up and await _all_reached(consumer, ends):
                     caught_up = True
                     yield None
-                patience = _FOLLOWING_MS if caught_up else 200
-                for records in (await consumer.getmany(timeout_ms=patience)).values():
+                timeout_ms = _FOLLOWING_MS if caught_up else 200
+                for records in (await consumer.getmany(timeout_ms=timeout_ms)).values():
                     for record in records:
                         yield Message(
                             position=Position(record.topic, record.partition, record.offset),
@@ -109,38 +117,39 @@ class KafkaTopicReader:
             await _stop(consumer)
 
     async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> list[int]:
-        await consumer._client.force_metadata_update()  # aiokafka fetches none for a consumer without a subscription
-        numbers = consumer._client.cluster.partitions_for_topic(topic)
+        # aiokafka fetches no metadata for a consumer without a subscription, and has no public method for it.
+        await consumer._client.force_metadata_update()
+        numbers = consumer.partitions_for_topic(topic)
         if not numbers:
             raise Unavailable(f"there is no topic {topic}: 'everlearn up' creates the topics")
         return sorted(numbers)
 
 
 class KafkaLookup:
-    """Looks up which messages exist, with one connection that is made at the first question."""
+    """Looks up which messages exist. Connects at the first request and keeps the connection."""
 
-    def __init__(self, connection: KafkaClientConfig) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
-        self._looking = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
 
     async def bounds(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Of each (topic, partition): the offsets of its first message, the end if there is none, and of its end.
+        """Returns for each (topic, partition) the offset of its first message and its end offset.
 
-        Raises Unavailable.
+        Both are the end offset where there is no message. Raises Unavailable.
         """
         places = [TopicPartition(*partition) for partition in partitions]
-        async with self._asking() as consumer:
+        async with self._connected() as consumer:
             starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         return {(place.topic, place.partition): (int(starts[place]), int(ends[place])) for place in places}
 
     async def first(self, topic: str, partition: int, offset: int) -> int:
-        """The offset of the first message that exists at or behind ``offset``; the end if none does.
+        """Returns the offset of the first message at or after ``offset``, or the end offset if there is none.
 
         Raises Unavailable.
         """
         place = TopicPartition(topic, partition)
-        async with self._asking() as consumer:
+        async with self._connected() as consumer:
             end = (await consumer.end_offsets([place]))[place]
             consumer.assign([place])
             consumer.seek(place, offset)
@@ -151,15 +160,15 @@ class KafkaLookup:
                         return int(found[place][0].offset)
                 return int(end)
             finally:
-                consumer.unsubscribe()  # else it goes on fetching, and other questions wait for that
+                consumer.unsubscribe()  # else it goes on fetching, and other requests wait for that
 
     @contextlib.asynccontextmanager
-    async def _asking(self) -> AsyncIterator[AIOKafkaConsumer]:
-        async with self._looking:
+    async def _connected(self) -> AsyncIterator[AIOKafkaConsumer]:
+        async with self._lock:
             try:
                 yield await self._started()
             except (KafkaError, OSError) as error:
-                await self._end()
+                await self.close()
                 raise _unreachable(self._connection, error) from error
 
     async def _started(self) -> AIOKafkaConsumer:
@@ -174,31 +183,32 @@ class KafkaLookup:
         return self._consumer
 
     async def close(self) -> None:
-        await self._end()
-
-    async def _end(self) -> None:
+        """Ends the connection; a later request connects again."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await _stop(consumer)
 
 
-def _consumer(connection: KafkaClientConfig, **settings: Any) -> AIOKafkaConsumer:
+def _consumer(connection: KafkaConnection, *, fetch_max_wait_ms: int = 500) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
-        **connection.aio_options(), **settings, auto_offset_reset="earliest", enable_auto_commit=False
+        **aio_options(connection),
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
     )
 
 
 async def _all_reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
-    # positions pass deleted and compacted offsets, which no record would announce
+    # positions also move over deleted and compacted offsets, for which no record is returned
     return all([await consumer.position(partition) >= end for partition, end in ends.items()])
 
 
-async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+async def _stop(client: _Stoppable) -> None:
     with contextlib.suppress(KafkaError, OSError, TimeoutError):
         await asyncio.wait_for(client.stop(), timeout=5)
 
 
-def _unreachable(connection: KafkaClientConfig, error: Exception) -> Unavailable:
+def _unreachable(connection: KafkaConnection, error: Exception) -> Unavailable:
     return Unavailable(
         f"Kafka at {connection.bootstrap_servers} does not answer ({_describe(error)}): "
         "start it, or correct [kafka] bootstrap_servers"

@@ -1,44 +1,37 @@
-"""How to reach Kafka, with both libraries; for kafka-python bounded waits too, and its errors as ours in one line."""
+"""Connects kafka-python and aiokafka: builds their arguments, bounds their waits, and translates their errors."""
 
 from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, EverlearnError, InvalidEvent, Unavailable
+from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from kafka.net.manager import KafkaConnectionManager
 
 T = TypeVar("T")
 
 MAX_BATCH_BYTES = MAX_RECORD_BYTES + 1024 * 1024
-"""Largest batch a topic takes: a dead letter is its origin's record and more headers, so leave it room."""
+"""The largest batch that a topic accepts. A dead letter is the original record with more headers, so it needs room."""
 CONNECT_SECONDS = 10.0
 """How long a client tries to reach the first broker."""
 REQUEST_SECONDS = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class KafkaClientConfig:
-    """Where Kafka is and how to speak to it."""
-
-    bootstrap_servers: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = field(default=None, repr=False)
-    ssl_cafile: str | None = None
-    replication_factor: int = 1
+class KafkaClientConfig(KafkaConnection):
+    """A ``KafkaConnection`` that is read from the settings."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> KafkaClientConfig:
-        """Raises Unavailable when the embedded broker is meant and not running."""
+        """Raises Unavailable when the settings name the embedded broker and it is not running."""
         kafka = settings.kafka
         return cls(
             bootstrap_servers=settings.kafka_bootstrap(),
@@ -50,63 +43,74 @@ class KafkaClientConfig:
             replication_factor=kafka.replication_factor,
         )
 
-    def options(self) -> dict[str, Any]:
-        """The arguments that every kafka-python client takes."""
-        # The library waits up to half a minute between attempts; a broker that restarts is back in two seconds.
-        options = {**self._options(), "reconnect_backoff_max_ms": 1000}
-        return options if self.ssl_cafile is None else {**options, "ssl_cafile": self.ssl_cafile}
 
-    def aio_options(self) -> dict[str, Any]:
-        """The arguments that every aiokafka client takes."""
-        return {**self._options(), "ssl_context": self.ssl_context()}
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """None where the protocol is not over TLS."""
-        return ssl.create_default_context(cafile=self.ssl_cafile) if self.security_protocol.endswith("SSL") else None
-
-    def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap_servers.split(","),
-            "security_protocol": self.security_protocol,
-        }
-        if self.security_protocol.startswith("SASL_"):
-            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
-            options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = self.sasl_password
-        return options
-
-    def silence(self, detail: object) -> Unavailable:
-        """The error to raise when Kafka does not answer."""
-        hint = "start it with 'everlearn up'" if self.bootstrap_servers.startswith("127.0.0.1:") else "check [kafka]"
-        return Unavailable(f"Kafka at {self.bootstrap_servers} does not answer: {detail} ({hint})")
+def client_options(connection: KafkaConnection) -> dict[str, Any]:
+    """Returns the arguments of every kafka-python client."""
+    # The library waits up to half a minute between attempts; a broker that restarts is back in two seconds.
+    options = {**_shared_options(connection), "reconnect_backoff_max_ms": 1000}
+    return options if connection.ssl_cafile is None else {**options, "ssl_cafile": connection.ssl_cafile}
 
 
-def connect(make: Callable[..., T], config: KafkaClientConfig, seconds: float = CONNECT_SECONDS, **options: Any) -> T:
-    """A client (KafkaProducer, KafkaConsumer, KafkaAdminClient) that has reached a broker, or Unavailable."""
+def aio_options(connection: KafkaConnection) -> dict[str, Any]:
+    """Returns the arguments of every aiokafka client."""
+    return {**_shared_options(connection), "ssl_context": connection.ssl_context()}
+
+
+def _shared_options(connection: KafkaConnection) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "bootstrap_servers": connection.servers,
+        "security_protocol": connection.security_protocol,
+    }
+    if connection.security_protocol.startswith("SASL_"):
+        options["sasl_mechanism"] = connection.sasl_mechanism or "PLAIN"
+        options["sasl_plain_username"] = connection.sasl_username
+        options["sasl_plain_password"] = connection.sasl_password
+    return options
+
+
+def connect(make: Callable[..., T], config: KafkaConnection, seconds: float = CONNECT_SECONDS, **options: Any) -> T:
+    """Makes a KafkaProducer, KafkaConsumer or KafkaAdminClient that has reached a broker.
+
+    Raises Unavailable where no broker answers in time, ConfigurationError where it refuses.
+    """
     from kafka.net.compat import KafkaNetClient
+    from kafka.net.manager import KafkaConnectionManager
+    from kafka.net.selector import NetworkSelector
 
-    # Everything that it logs reaches us as an exception too; without handlers Python would print it.
+    # Every failure that it logs is raised as well, and without a handler Python would print the log to stderr.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     _probe(config, seconds)
-    made: list[Any] = []
+    made: list[tuple[KafkaNetClient, KafkaConnectionManager]] = []
 
-    def remember(**kwargs: Any) -> Any:
-        made.append(KafkaNetClient(**kwargs))
-        return made[-1]
+    def remember(**kwargs: Any) -> KafkaNetClient:
+        selector = NetworkSelector(**kwargs)
+        manager = KafkaConnectionManager(selector, **kwargs)
+        made.append((KafkaNetClient(selector, manager, **kwargs), manager))
+        return made[-1][0]
 
     try:
-        return make(kafka_client=remember, bootstrap_timeout_ms=int(seconds * 1000), **config.options(), **options)
+        return make(
+            kafka_client=remember, bootstrap_timeout_ms=int(seconds * 1000), **client_options(config), **options
+        )
     except Exception as error:
+        # The constructor reports a timeout where the broker refused the credentials.
+        refusals = [failure for _, manager in made for failure in _refusals(manager)]
         # kafka-python leaves its thread and sockets behind when a constructor fails.
-        refused = [failure for client in made for failure in client._manager._auth_failures.values()]
-        for client in made:
+        for client, _ in made:
             client.close()
-        raise translated(refused[0] if refused else error, config) from error
+        raise translated(refusals[0] if refusals else error, config) from error
+
+
+def _refusals(manager: KafkaConnectionManager) -> list[Exception]:
+    """The errors of authentication and authorization that brokers answered with."""
+    brokers = [*manager.cluster.bootstrap_brokers(), *manager.cluster.brokers()]
+    failures = [manager.auth_failure(broker.node_id) for broker in brokers]
+    return [failure for failure in failures if failure is not None]
 
 
 @contextmanager
-def speaking(config: KafkaClientConfig) -> Iterator[None]:
-    """Turns kafka-python's errors into ours."""
+def speaking(config: KafkaConnection) -> Iterator[None]:
+    """Raises an Everlearn error in place of each error of kafka-python."""
     from kafka.errors import KafkaError
 
     try:
@@ -115,8 +119,8 @@ def speaking(config: KafkaClientConfig) -> Iterator[None]:
         raise translated(error, config) from error
 
 
-def translated(error: BaseException, config: KafkaClientConfig) -> EverlearnError:
-    """What an error of kafka-python means to a user."""
+def translated(error: BaseException, config: KafkaConnection) -> EverlearnError:
+    """Returns the Everlearn error that says what went wrong and what to do."""
     from kafka import errors
 
     where = f"Kafka at {config.bootstrap_servers}"
@@ -136,11 +140,16 @@ def translated(error: BaseException, config: KafkaClientConfig) -> EverlearnErro
         case errors.KafkaConfigurationError() | ValueError() | AssertionError():
             return ConfigurationError(f"[kafka] is wrong: {_line(error)}")
         case _:
-            return config.silence(_line(error))
+            return _no_answer(config, _line(error))
 
 
-def answers(config: KafkaClientConfig, timeout_seconds: float) -> bool:
-    """Whether a broker answers a request within so many seconds."""
+def _no_answer(config: KafkaConnection, detail: object) -> Unavailable:
+    hint = "start it with 'everlearn up'" if config.bootstrap_servers.startswith("127.0.0.1:") else "check [kafka]"
+    return Unavailable(f"Kafka at {config.bootstrap_servers} does not answer: {detail} ({hint})")
+
+
+def answers(config: KafkaConnection, timeout_seconds: float) -> bool:
+    """Tells whether a broker answers a request within so many seconds."""
     from kafka import KafkaAdminClient
 
     try:
@@ -151,11 +160,11 @@ def answers(config: KafkaClientConfig, timeout_seconds: float) -> bool:
     return True
 
 
-def _probe(config: KafkaClientConfig, seconds: float) -> None:
-    """Fails fast and with the system's own words where nobody listens; kafka-python would retry in silence."""
+def _probe(config: KafkaConnection, seconds: float) -> None:
+    """Fails fast with the system's error where nobody listens; kafka-python would retry without a word."""
     deadline = time.monotonic() + seconds
     failure: object = "no address"
-    for address in config.bootstrap_servers.split(","):
+    for address in config.servers:
         host, _, port = address.strip().rpartition(":")
         if not host or not port.isdigit():
             raise ConfigurationError(f"[kafka] bootstrap_servers: {address!r} is not host:port")
@@ -165,7 +174,7 @@ def _probe(config: KafkaClientConfig, seconds: float) -> None:
                 return
         except (OSError, OverflowError) as error:
             failure = _line(error)
-    raise config.silence(failure)
+    raise _no_answer(config, failure)
 
 
 def _line(error: BaseException) -> str:

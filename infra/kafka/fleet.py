@@ -1,4 +1,4 @@
-"""What the workers report of themselves on fleet.v1, and which of them are alive."""
+"""Reads the workers' heartbeats from fleet.v1 and tells which workers are alive."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
-from infra.kafka import KafkaClientConfig, RecordReader, StoredRecord
+from infra.kafka import RecordReader, StoredRecord
 from schemas.envelope import MalformedRecord, decode
 from schemas.fleet import WorkerReported
+from schemas.kafka import KafkaConnection
 
 TOPIC = "fleet.v1"
 MISSED_BEATS = 5
@@ -17,21 +18,21 @@ MISSED_BEATS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerReport:
-    """A worker's latest word."""
+    """A worker's latest heartbeat."""
 
     worker: WorkerReported
     time: datetime
 
 
 def silence_bound(heartbeat_seconds: float) -> timedelta:
-    """A worker that has said nothing for this long is taken for dead."""
+    """Returns how long a worker may be silent before it counts as dead."""
     return timedelta(seconds=max(10.0, MISSED_BEATS * heartbeat_seconds))
 
 
 def latest(
     known: dict[str, WorkerReport], records: Iterable[StoredRecord], *, now: datetime
 ) -> dict[str, WorkerReport]:
-    """What is known once those records are read, by worker; whatever is not a heartbeat is passed over."""
+    """Returns the latest report of each worker after reading these records. Ignores what is not a heartbeat."""
     seen = dict(known)
     for record in records:
         try:
@@ -46,7 +47,7 @@ def latest(
 
 
 def alive(reports: dict[str, WorkerReport], *, now: datetime, silence: timedelta) -> dict[str, WorkerReport]:
-    """Those who are neither stopping nor silent; fleet.v1 keeps the last word of the dead as well."""
+    """Returns the workers that are neither stopping nor silent; fleet.v1 keeps the last report of dead ones too."""
     return {
         name: report
         for name, report in sorted(reports.items())
@@ -57,13 +58,16 @@ def alive(reports: dict[str, WorkerReport], *, now: datetime, silence: timedelta
 class Fleet:
     """Follows fleet.v1 from its beginning. Close it."""
 
-    def __init__(self, config: KafkaClientConfig) -> None:
+    def __init__(self, config: KafkaConnection) -> None:
         self._reader = RecordReader(config, [TOPIC])
         self._reports: dict[str, WorkerReport] = {}
         self._reports = latest({}, self._reader.until_end(), now=datetime.now(UTC))
 
     def reports(self, wait_seconds: float = 0.0) -> dict[str, WorkerReport]:
-        """Every worker's last word, the dead ones' too; waits for news so long. Raises Unavailable without Kafka."""
+        """Returns the last report of every worker, dead ones too, after waiting so long for new ones.
+
+        Raises Unavailable when Kafka does not answer.
+        """
         self._reports = latest(self._reports, self._reader.poll(wait_seconds), now=datetime.now(UTC))
         return self._reports
 

@@ -1,46 +1,50 @@
-"""Sends records and knows of each whether Kafka has it."""
+"""Sends records and tells for each whether Kafka has confirmed it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, KafkaClientConfig, connect, speaking, translated
+from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, connect, speaking, translated
 from schemas.envelope import Position, Record
+from schemas.kafka import KafkaConnection
+
+if TYPE_CHECKING:
+    from kafka.producer.future import FutureRecordMetadata
 
 DELIVERY_SECONDS = 20.0
 """A record that Kafka has not confirmed after this long counts as failed."""
 MAX_UNCONFIRMED_BYTES = 64 * 1024 * 1024
-"""Sending waits while more than this is under way, so that a large file does not fill the memory."""
+"""``send`` waits while more than this is unconfirmed, so that a large file does not fill the memory."""
 
 
 class PendingSend:
-    """A record under way."""
+    """A record that was sent and may not be confirmed yet."""
 
-    def __init__(self, config: KafkaClientConfig, future: Any) -> None:
+    def __init__(self, config: KafkaConnection, future: FutureRecordMetadata) -> None:
         self._config = config
         self._future = future
 
     @property
     def done(self) -> bool:
-        """Whether Kafka has confirmed or refused it."""
+        """True once Kafka has confirmed or refused the record."""
         return bool(self._future.is_done)
 
     def wait(self, seconds: float = DELIVERY_SECONDS + 5.0) -> Position:
-        """Where the record is, once Kafka has confirmed it; raises Unavailable or InvalidEvent when it will not."""
+        """Returns the record's position once Kafka has confirmed it. Raises Unavailable or InvalidEvent otherwise."""
         with speaking(self._config):
             metadata = self._future.get(seconds)
         return Position(metadata.topic, metadata.partition, metadata.offset)
 
 
 class RecordPublisher:
-    """Confirmed sends: idempotent, by all in-sync replicas. One may serve several threads; close it."""
+    """Sends records idempotently, with acks=all. Several threads may share one. Close it after use."""
 
     def __init__(
         self,
-        config: KafkaClientConfig,
+        config: KafkaConnection,
         *,
         delivery_seconds: float = DELIVERY_SECONDS,
         connect_seconds: float = CONNECT_SECONDS,
@@ -65,7 +69,7 @@ class RecordPublisher:
         )
 
     def send(self, record: Record) -> PendingSend:
-        """Starts sending; ``wait`` of what it returns, or ``flush``, tells whether Kafka has it."""
+        """Starts sending a record. Call ``wait`` on the result, or ``flush``, to learn whether Kafka has it."""
         try:
             future = self._producer.send(record.topic, value=record.value, key=record.key, headers=list(record.headers))
         except Exception as error:  # kafka-python raises its own errors, AssertionError and ValueError alike here
@@ -75,7 +79,7 @@ class RecordPublisher:
         return delivery
 
     def flush(self) -> None:
-        """Waits until everything that was sent is confirmed; raises for the first record that is not."""
+        """Waits until Kafka has confirmed every record. Raises for the first one that it has not."""
         with speaking(self._config):
             self._producer.flush()
         while self._under_way:
@@ -84,17 +88,17 @@ class RecordPublisher:
             delivery.wait()
 
     def publish(self, records: Iterable[Record]) -> list[Position]:
-        """Sends all, waits for all, and says where they are."""
+        """Sends all records, waits for all of them, and returns their positions."""
         return [delivery.wait() for delivery in [self.send(record) for record in records]]
 
     def close(self) -> None:
-        """Gives up what is not confirmed yet; ``flush`` comes first."""
+        """Closes the connection. Drops unconfirmed records, so call ``flush`` first."""
         from kafka.errors import KafkaTimeoutError
 
         try:
             self._producer.close(timeout=1.0)
         except KafkaTimeoutError:
-            # kafka-python flushes first, and stays open with its thread when that fails: make it drop the records.
+            # kafka-python flushes first. When that fails, its thread goes on, and no public method ends it.
             self._producer._sender.force_close()
             self._producer._sender.join(5.0)
             self._producer.close(timeout=0)

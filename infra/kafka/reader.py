@@ -1,4 +1,4 @@
-"""Reads records without a consumer group: whole topics, or what comes after a moment that is already fixed."""
+"""Reads records without a consumer group: whole topics, or everything that is written from now on."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from infra.kafka.client import CONNECT_SECONDS, MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.envelope import Headers, Position
 from schemas.errors import ConfigurationError
+from schemas.kafka import KafkaConnection
+
+if TYPE_CHECKING:
+    from kafka import TopicPartition
+    from kafka.consumer.fetcher import ConsumerRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRecord:
-    """A record as it lies in Kafka; nothing about it has been checked."""
+    """A record as Kafka stores it, not validated."""
 
     position: Position
     key: bytes | None
@@ -28,14 +33,14 @@ class StoredRecord:
 
 
 class RecordReader:
-    """Reads topics from their beginning, or from their end as it is when the reader is made. Close it.
+    """Reads topics from their beginning, or from the end that they have when the reader is made. Close it after use.
 
-    Once the constructor returns, no record that is written from then on is missed.
+    No record that is written after the constructor has returned is missed.
     """
 
     def __init__(
         self,
-        config: KafkaClientConfig,
+        config: KafkaConnection,
         topics: Sequence[str],
         *,
         from_end: bool = False,
@@ -44,7 +49,7 @@ class RecordReader:
         from kafka import KafkaConsumer
 
         self._config = config
-        self._consumer: Any = connect(
+        self._consumer = connect(
             KafkaConsumer,
             config,
             connect_seconds,
@@ -55,7 +60,7 @@ class RecordReader:
             max_partition_fetch_bytes=MAX_BATCH_BYTES,
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
         )
-        self._heard = time.monotonic()
+        self._last_answer = time.monotonic()
         try:
             with speaking(config):
                 self._assign(topics, from_end)
@@ -64,19 +69,22 @@ class RecordReader:
             raise
 
     def poll(self, timeout_seconds: float) -> list[StoredRecord]:
-        """What has come, as soon as anything has; empty after so long. Raises Unavailable when Kafka is gone."""
+        """Returns new records as soon as there are any, or an empty list after the timeout.
+
+        Raises Unavailable when Kafka does not answer.
+        """
         with speaking(self._config):
             found = self._consumer.poll(timeout_ms=max(0, int(timeout_seconds * 1000)))
             if found:
-                self._heard = time.monotonic()
-            elif time.monotonic() - self._heard > REQUEST_SECONDS / 2:
-                # kafka-python waits in silence for a broker that has gone, so ask it something now and then.
+                self._last_answer = time.monotonic()
+            elif time.monotonic() - self._last_answer > REQUEST_SECONDS / 2:
+                # kafka-python waits for a broker that is gone without an error, so send it a request now and then.
                 self._ends()
-                self._heard = time.monotonic()
+                self._last_answer = time.monotonic()
         return [_stored(record) for records in found.values() for record in records]
 
     def until_end(self) -> Iterator[StoredRecord]:
-        """Every record up to the topics' end as it is now; then the reader may go on with ``poll``."""
+        """Yields every record up to the current end of the topics. ``poll`` may follow."""
         with speaking(self._config):
             left = dict(self._ends())
         while left := self._unread(left):
@@ -113,12 +121,14 @@ class RecordReader:
         for partition, offset in starts.items():
             self._consumer.seek(partition, offset)
 
-    def _ends(self) -> dict[Any, int]:
-        ends: dict[Any, int] = self._consumer.end_offsets(self._partitions, timeout_ms=int(REQUEST_SECONDS * 500))
+    def _ends(self) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = self._consumer.end_offsets(
+            self._partitions, timeout_ms=int(REQUEST_SECONDS * 500)
+        )
         return ends
 
-    def _unread(self, ends: dict[Any, int]) -> dict[Any, int]:
-        # Positions, not records: compaction leaves gaps, also before the end.
+    def _unread(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        # Compare positions, not records: compaction leaves gaps, also before the end.
         with speaking(self._config):
             return {
                 partition: end
@@ -127,13 +137,13 @@ class RecordReader:
             }
 
 
-def read_all(config: KafkaClientConfig, topics: Iterable[str]) -> Iterator[StoredRecord]:
-    """Every record of those topics up to their end as it is now; in order within a partition."""
+def read_all(config: KafkaConnection, topics: Iterable[str]) -> Iterator[StoredRecord]:
+    """Yields every record of the topics up to their current end, in order within a partition."""
     with RecordReader(config, list(topics)) as reader:
         yield from reader.until_end()
 
 
-def _stored(record: Any) -> StoredRecord:
+def _stored(record: ConsumerRecord) -> StoredRecord:
     return StoredRecord(
         position=Position(record.topic, record.partition, record.offset),
         key=record.key,

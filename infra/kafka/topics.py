@@ -1,22 +1,26 @@
-"""Creates the topics of the table on a Kafka, and counts what is in them."""
+"""Creates the topics of the topic table in Kafka, and counts their records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, KafkaClientConfig, connect, speaking
+from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.errors import ConfigurationError
+from schemas.kafka import KafkaConnection
 from schemas.topics import TopicSettings, all_topics
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_SECONDS = 60.0
 
 
-def create_topics(config: KafkaClientConfig, topics: Iterable[TopicSettings] | None = None) -> list[str]:
-    """Creates what is missing and returns their names; doing it twice, or from two processes at once, is harmless.
+def create_topics(config: KafkaConnection, topics: Iterable[TopicSettings] | None = None) -> list[str]:
+    """Creates the missing topics and returns their names. Safe to repeat, also from two processes at once.
 
-    Raises ConfigurationError when a topic is there with another number of partitions, Unavailable without Kafka.
+    Raises ConfigurationError when a topic exists with another number of partitions, Unavailable without Kafka.
     """
     from kafka import KafkaAdminClient, errors
 
@@ -44,10 +48,10 @@ def create_topics(config: KafkaClientConfig, topics: Iterable[TopicSettings] | N
     return sorted(missing)
 
 
-def record_counts(config: KafkaClientConfig, topics: Iterable[str]) -> dict[str, int]:
-    """How many records each of those topics holds, by its offsets; a topic that is missing is left out.
+def record_counts(config: KafkaConnection, topics: Iterable[str]) -> dict[str, int]:
+    """Returns how many records each topic holds, by its offsets; leaves out missing topics.
 
-    In a compacted topic that is an upper bound.
+    For a compacted topic the number is an upper bound.
     """
     from kafka import KafkaConsumer, TopicPartition
 
@@ -73,21 +77,21 @@ def record_counts(config: KafkaClientConfig, topics: Iterable[str]) -> dict[str,
     return counts
 
 
-def _partitions(admin: Any) -> dict[str, int]:
+def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
     return {each["name"]: len(each["partitions"]) for each in admin.describe_topics()}
 
 
-def _request(topic: TopicSettings, config: KafkaClientConfig) -> dict[str, Any]:
+def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, object]:
     settings = {"max.message.bytes": MAX_BATCH_BYTES}
     if topic.compacted:
-        # Kafka never compacts the segment it writes to: roll it every ten minutes, and clean soon afterwards.
+        # Kafka never compacts the segment that it writes to, so start a new one every ten minutes and clean soon after.
         cleaning = {"cleanup.policy": "compact", "segment.ms": 10 * 60 * 1000, "min.cleanable.dirty.ratio": 0.1}
-        return _described(topic, config, {**settings, **cleaning})
+        return _with_replicas(topic, config, {**settings, **cleaning})
     keeping = {"cleanup.policy": "delete", "retention.ms": topic.retention_days * DAY_MS, "segment.ms": DAY_MS}
-    return _described(topic, config, {**settings, **keeping})
+    return _with_replicas(topic, config, {**settings, **keeping})
 
 
-def _described(topic: TopicSettings, config: KafkaClientConfig, settings: dict[str, Any]) -> dict[str, Any]:
+def _with_replicas(topic: TopicSettings, config: KafkaConnection, settings: dict[str, object]) -> dict[str, object]:
     return {
         "num_partitions": topic.partitions,
         "replication_factor": config.replication_factor,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from schemas.errors import ConfigurationError, EverlearnError, Unavailable
 
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
 T = TypeVar("T")
-Client = Any
-"""pymilvus.MilvusClient; the library is untyped."""
 
 CONNECT_SECONDS = 5.0
 _SCHEMES = ("http", "https", "tcp", "unix")
@@ -23,15 +24,15 @@ _CONNECT_FAILED = 2
 class MilvusConnection:
     """Calls a Milvus server. ``prepare`` is run on each new connection, and again after the server refused a call."""
 
-    def __init__(self, uri: str, token: str | None, prepare: Callable[[Client], None]) -> None:
+    def __init__(self, uri: str, token: str | None, prepare: Callable[[MilvusClient], None]) -> None:
         self.uri = uri
         self._token = token or ""
         self._prepare = prepare
-        self._client: Client | None = None
+        self._client: MilvusClient | None = None
         self._prepared = False
         self._lock = threading.RLock()
 
-    def call(self, function: Callable[[Client], T]) -> T:
+    def call(self, function: Callable[[MilvusClient], T]) -> T:
         """The function's result. Raises Unavailable within seconds, ConfigurationError, or EverlearnError on a refusal.
 
         A refused call is repeated once after preparing: a server that was restarted must load its collection again.
@@ -60,7 +61,7 @@ class MilvusConnection:
         if client is not None:
             client.close()
 
-    def _ready(self) -> Client:
+    def _ready(self) -> MilvusClient:
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
@@ -69,7 +70,7 @@ class MilvusConnection:
                 self._prepared = True
             return self._client
 
-    def _connect(self) -> Client:
+    def _connect(self) -> MilvusClient:
         from pymilvus import MilvusClient
         from pymilvus.exceptions import ConnectionConfigException
 
@@ -90,9 +91,9 @@ class MilvusConnection:
         import grpc
         from pymilvus.exceptions import ErrorCode
 
-        status: Any = getattr(error, "code", None)
+        status: object = getattr(error, "code", None)
         code = status() if callable(status) else status
-        if isinstance(error.__cause__, grpc.RpcError):
+        if isinstance(error.__cause__, grpc.Call):  # an RpcError that came of a call
             code = error.__cause__.code()
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return ConfigurationError(f"Milvus at {self.uri} refuses the token: set EVERLEARN_MILVUS_TOKEN")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.milvus.connection import Client
-from infra.milvus.filter import to_stored
+from infra.milvus.filter_language import to_stored
 from schemas.retrieval import Chunk, headings_above
+
+if TYPE_CHECKING:
+    from pymilvus import CollectionSchema, MilvusClient
 
 STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -20,12 +22,12 @@ MAX_TEXT_BYTES = 65_535
 ANALYZER = {"tokenizer": "standard", "filter": ["lowercase"]}
 
 
-def schema(client: Client, dimension: int) -> Any:
+def schema(client: MilvusClient, dimension: int) -> CollectionSchema:
     """Fields, and the function that makes ``words``, what BM25 ranks by, from ``searched``."""
     from pymilvus import DataType, Function, FunctionType
 
     # The dynamic field takes the metadata: a field of JSON does as well, but Milvus Lite filters by it row by row.
-    made = client.create_schema(auto_id=False, enable_dynamic_field=True)
+    made: CollectionSchema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     made.add_field("chunk_id", DataType.VARCHAR, is_primary=True, max_length=64)
     made.add_field("tenant", DataType.VARCHAR, max_length=64)
     made.add_field("document_id", DataType.VARCHAR, max_length=2048)  # 512 characters of up to four bytes
@@ -48,9 +50,9 @@ def schema(client: Client, dimension: int) -> Any:
     return made
 
 
-def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[list[dict[str, Any]]]:
+def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[list[dict[str, object]]]:
     """Rows in portions that one call takes."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     size = 0
     for chunk, vector in zip(chunks, vectors, strict=True):
         row = {name: getattr(chunk, name) for name in STORED}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.milvus.connection import Client, MilvusConnection
-from infra.milvus.filter import METADATA, expression, from_stored, literal
+from infra.milvus.connection import MilvusConnection
+from infra.milvus.filter_language import METADATA, expression, from_stored, literal
 from infra.milvus.schema import STORED, messages, schema
 from schemas.errors import Unavailable
 from schemas.filters import Filter
 from schemas.indexes import Index
 from schemas.retrieval import Chunk, Hit
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 CALL_SECONDS = 8.0
 BM25 = {"bm25_k1": 1.5, "bm25_b": 0.75}
@@ -25,6 +28,13 @@ VERSIONS_PER_DELETE = 256
 def collection_name(index_id: str) -> str:
     """The collection of an index; ids are made of what Milvus takes in a name."""
     return f"chunks_{index_id}"
+
+
+class _Found(TypedDict):
+    """A hit as Milvus returns it; ``entity`` holds the fields that were asked for and the metadata."""
+
+    distance: float
+    entity: dict[str, Any]
 
 
 class MilvusChunks:
@@ -52,7 +62,7 @@ class MilvusChunks:
         """Writes or overwrites by chunk id; searchable, by every client, once this returns. Raises Unavailable."""
         for rows in messages(chunks, vectors):
 
-            def write(client: Client, rows: list[dict[str, Any]] = rows) -> None:
+            def write(client: MilvusClient, rows: list[dict[str, object]] = rows) -> None:
                 client.upsert(self._collection, rows, timeout=CALL_SECONDS)
 
             self._connection.call(write)
@@ -64,7 +74,7 @@ class MilvusChunks:
         for start in range(0, len(names), VERSIONS_PER_DELETE):
             wanted = f"version in [{', '.join(map(literal, names[start : start + VERSIONS_PER_DELETE]))}]"
 
-            def erase(client: Client, wanted: str = wanted) -> None:
+            def erase(client: MilvusClient, wanted: str = wanted) -> None:
                 client.delete(self._collection, filter=wanted, timeout=CALL_SECONDS)
 
             self._connection.call(erase)
@@ -117,8 +127,14 @@ class MilvusChunks:
         self._connection.call(lambda client: client.drop_collection(self._collection, timeout=CALL_SECONDS))
 
     def _search(
-        self, data: list[Any], field: str, tenant: str, k: int, where: Filter | None, more: Sequence[str]
-    ) -> list[Any]:
+        self,
+        data: list[list[float]] | list[str],
+        field: str,
+        tenant: str,
+        k: int,
+        where: Filter | None,
+        more: Sequence[str],
+    ) -> list[list[_Found]]:
         found = self._connection.call(
             lambda client: client.search(
                 self._collection,
@@ -131,7 +147,7 @@ class MilvusChunks:
                 timeout=CALL_SECONDS,
             )
         )
-        return list(found)
+        return cast(list[list[_Found]], list(found))
 
     def versions(self, tenant: str, document_id: str) -> dict[str, int]:
         """The versions that a document has chunks of, and how many. Raises Unavailable."""
@@ -149,7 +165,7 @@ class MilvusChunks:
             counts[row["version"]] = counts.get(row["version"], 0) + 1
         return counts
 
-    def _prepare(self, client: Client) -> None:
+    def _prepare(self, client: MilvusClient) -> None:
         """Idempotent, and safe against another process that does the same now or died half-way."""
         from pymilvus import MilvusException
 
@@ -217,7 +233,7 @@ class MilvusStores:
             each.close()
 
 
-def _hit(found: Any, score: float) -> Hit:
+def _hit(found: _Found, score: float) -> Hit:
     entity = found["entity"]
     fields = {name: entity[name] for name in STORED}
     return Hit(chunk=Chunk(**fields, metadata=from_stored(entity)), score=float(score))

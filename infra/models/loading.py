@@ -166,7 +166,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     with load_failures_as_missing(lambda reason: f"{folder} has no tokenizer that transformers knows ({reason})"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[return-value]  # transformers types it too widely
 
 
 @contextmanager

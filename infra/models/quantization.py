@@ -62,9 +62,9 @@ def measure(folder: Path, texts: Sequence[str]) -> Figures:
         loss = text_loss(model, tokenizer, texts, device=model.device, window=window)
         inputs = tokenizer(_PROMPT, return_tensors="pt").to(model.device)
         with torch.inference_mode():
-            tokens = model.generate(**inputs, max_new_tokens=_SAMPLE_TOKENS, do_sample=False)[0]
+            tokens = model.generate(**inputs, max_new_tokens=_SAMPLE_TOKENS, do_sample=False)[0]  # type: ignore[operator]  # torch types a module's attributes as tensors
     said = tokenizer.decode(tokens[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return Figures(size_bytes=weight_bytes(folder), loss=loss, sample=said)
+    return Figures(size_bytes=weight_bytes(folder), loss=loss, sample=said)  # type: ignore[arg-type]  # the library's type is too narrow
 
 
 def weight_bytes(folder: Path) -> int:

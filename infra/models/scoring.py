@@ -51,11 +51,14 @@ def text_loss(
             ids[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = 1
         with torch.inference_mode():
-            logits = forward(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+            logits: torch.Tensor = forward(input_ids=ids.to(device), attention_mask=mask.to(device)).logits  # type: ignore[assignment]  # transformers types it as optional
             wanted = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100).to(device)
             total += float(
                 torch.nn.functional.cross_entropy(
-                    logits[:, :-1].float().flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="sum"
+                    logits[:, :-1].float().flatten(0, 1),
+                    wanted.flatten(),
+                    ignore_index=-100,
+                    reduction="sum",
                 )
             )
         count += int(mask[:, 1:].sum())

@@ -192,7 +192,7 @@ def _create_tables(url: str, artifacts: str) -> None:
     except MlflowException as error:
         if _OUT_OF_DATE not in str(error):
             raise
-        upgrade.callback(url)  # the function of the command ``mlflow db upgrade``
+        upgrade.callback(url)  # type: ignore[misc]  # the function of the command ``mlflow db upgrade``
         store = SqlAlchemyStore(url, artifacts)
     store.engine.dispose()
 

@@ -12,8 +12,7 @@ from sqlalchemy import delete, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.pruning import prune
-from infra.sql.statements import insert_once, slices
+from infra.sql.statements import insert_once, prune, slices
 from schemas.indexes import Index, Recipe
 
 _indexes = tables.indexes.c

@@ -11,9 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.pruning import prune
 from infra.sql.records import pack, unpack
-from infra.sql.statements import slices, upsert
+from infra.sql.statements import prune, slices, upsert
 from schemas.delivery import InFlight, JournalEntry
 from schemas.envelope import Record
 from schemas.errors import AlreadyJournaled

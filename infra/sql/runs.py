@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, Update, and_, bindparam, func, or_, select, update
 
 from infra.sql import tables
-from infra.sql.columns import UtcMoment
 from infra.sql.database import Database
 from infra.sql.statements import insert, insert_once
 from schemas.delivery import Claim, Run
@@ -93,7 +92,7 @@ class SqlRunStore:
                     worker=worker,
                     attempt=attempt,
                     lease_until=_after(now, lease_seconds),
-                    started_at=func.coalesce(_runs.started_at, bindparam("began", now, UtcMoment)),
+                    started_at=func.coalesce(_runs.started_at, bindparam("began", now, tables.UtcMoment)),
                 )
             )
         return Claim(

@@ -7,14 +7,18 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Table, false, or_, tuple_
+from sqlalchemy import Column, ColumnElement, Table, delete, false, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
+
+from infra.sql.database import Database
 
 Insert = postgresql.Insert | sqlite.Insert
 T = TypeVar("T")
 
 MOST_PARAMETERS = 500
 """Values in one IN clause: far below what either database takes."""
+ROWS_PER_DELETE = 2000
+"""Few enough that nobody waits long for SQLite's write lock."""
 
 
 def insert(dialect: str, table: Table) -> Insert:
@@ -57,3 +61,16 @@ def slices(values: Sequence[T], size: int = MOST_PARAMETERS) -> Iterator[Sequenc
     """The values in portions of at most ``size``."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def prune(database: Database, table: Table, *old: ColumnElement[bool]) -> int:
+    """Deletes the rows that all of these hold for; how many there were."""
+    key = tuple(table.primary_key.columns)
+    some = select(*key).where(*old).limit(ROWS_PER_DELETE)
+    pruned = 0
+    while True:
+        with database.connection(write=True) as connection:
+            count = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+        pruned += count
+        if count < ROWS_PER_DELETE:
+            return pruned

@@ -1,31 +1,127 @@
-"""Every table of Everlearn's SQL schema; ``infra/migrations`` creates them, and a test holds the two together."""
+"""Every table of Everlearn's SQL schema. ``infra/migrations`` creates them, and a test compares the two.
+
+Columns give back exactly what was stored, the same on SQLite and on PostgreSQL.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text, false
+import json
+from datetime import UTC, datetime
+from typing import Any
 
-from infra.sql.columns import Json, UtcMoment
-from infra.sql.document_tables import METADATA, contents, documents, indexes, retired_versions, vectors
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
+from sqlalchemy.types import TypeDecorator
 
-__all__ = [
-    "METADATA",
-    "contents",
-    "datasets",
+
+class UtcMoment(TypeDecorator[datetime]):
+    """A time with a zone, kept and given back in UTC to the microsecond; a time without one is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the time {value.isoformat()} names no time zone: give it one")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value, kept as text: PostgreSQL's own JSON types refuse some of it, and forget the order of fields."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+METADATA = MetaData()
+
+documents = Table(
     "documents",
-    "drift_checks",
-    "examples",
-    "indexes",
-    "inflight",
-    "interactions",
-    "journal",
-    "leases",
-    "release_history",
-    "releases",
-    "retention_rows",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+    Column("embedding_model", Text, nullable=False),
+    Column("title", Text),
+    Column("uri", Text),
+    Column("submitted_at", UtcMoment, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("withdrawn", Boolean, nullable=False),
+    Column("next_chunk_count", Integer),
+)
+
+retired_versions = Table(
     "retired_versions",
-    "runs",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("retired_at", UtcMoment, nullable=False),
+    Index("retired_versions_by_age", "retired_at"),
+)
+
+# What the current versions were made from: another index can be built without the topic's help.
+contents = Table(
+    "contents",
+    METADATA,
+    Column("tenant", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("event", LargeBinary, nullable=False),
+)
+
+indexes = Table(
+    "indexes",
+    METADATA,
+    Column("index_id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("embedding_model", Text, nullable=False),
+    Column("chunk_tokens", Integer, nullable=False),
+    Column("overlap_tokens", Integer, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", UtcMoment, nullable=False),
+    Column("served_at", UtcMoment),
+)
+
+# Embeddings of texts that were embedded before, so that no text is embedded twice.
+vectors = Table(
     "vectors",
-]
+    METADATA,
+    Column("embedding_model", Text, primary_key=True),
+    Column("text_hash", Text, primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+    Column("used_at", UtcMoment, nullable=False),
+    Index("vectors_by_use", "used_at"),
+)
 
 journal = Table(
     "journal",

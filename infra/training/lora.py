@@ -112,7 +112,7 @@ def train(
     # The name that the configuration gives the model, not its folder on this machine.
     adapted.peft_config["default"].base_model_name_or_path = base_model
     with full_disk_as_unavailable(folder):
-        adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
+        adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)  # type: ignore[arg-type]  # the library's type is too narrow
     read = sum(len(rows[place]) for batch in batches[watch.first_step :] for place in batch)
     return Trained(folder=target, steps=len(batches), tokens=read, seconds=seconds, loss=_last_loss(trainer.state))
 
@@ -134,17 +134,17 @@ def answers_loss(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.T
     return loss, output
 
 
-class _AnswerTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed
+class _AnswerTrainer(Trainer):
     """Trains on the cross-entropy of the answers' tokens alone."""
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]  # the other arguments do not matter here
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: object
     ) -> torch.Tensor | tuple[torch.Tensor, CausalLMOutputWithPast]:
         loss, output = answers_loss(model, inputs)
         return (loss, output) if return_outputs else loss
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
+class _Watch(TrainerCallback):
     """Reports the progress."""
 
     def __init__(self, steps: int, progress: TrainingProgress) -> None:
@@ -197,7 +197,7 @@ def _adapt(model: PreTrainedModel, policy: LoraPolicy) -> PeftModel:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=policy.rank,
-        lora_alpha=policy.alpha,
+        lora_alpha=policy.alpha,  # type: ignore[arg-type]  # the library's type is too narrow
         lora_dropout=policy.dropout,
         target_modules="all-linear",
         bias="none",

@@ -40,7 +40,7 @@ class Reading:
         self._lookup = KafkaLookup(self._config)
         self.stream = Stream(
             AGENT, [self._topic], self._deliver, batch_size=1, batch_bytes=1 << 20, scratch=self._scratch,
-            settings=StreamSettings(bootstrap_servers=self._config.bootstrap_servers, commit_seconds=0.1),
+            settings=StreamSettings(kafka=self._config, commit_seconds=0.1),
             lookup=self._lookup,
         )  # fmt: skip
         await self.stream.start()

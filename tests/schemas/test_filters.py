@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.milvus.filter import expression
+from infra.milvus.filter_language import expression
 from schemas.filters import MAX_DEPTH, MAX_VALUES, Both, Compare, Filter, FilterError, In, Not, matches, parse_filter
 
 A, B, C = (Compare(name, "=", 1) for name in "abc")

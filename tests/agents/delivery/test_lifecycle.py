@@ -15,6 +15,7 @@ from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
+from schemas.kafka import KafkaConnection
 
 
 class Broken(MemoryKafka):
@@ -35,7 +36,7 @@ async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(tmp
     parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
         runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=nothing,
-        stream=StreamSettings(bootstrap_servers="127.0.0.1:9"), scratch=tmp_path,
+        stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
     )  # fmt: skip
     worker = Worker(
         agent="answerer",

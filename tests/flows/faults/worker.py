@@ -112,7 +112,7 @@ def main(plan: Plan) -> int:
         reader=KafkaTopicReader(connection),
         lookup=KafkaLookup(connection),
         stream=StreamSettings(
-            bootstrap_servers=plan.bootstrap,
+            kafka=connection,
             session_timeout_seconds=plan.session_timeout_seconds,
             max_poll_interval_seconds=plan.max_poll_interval_seconds,
             buffer=plan.buffer,

@@ -8,8 +8,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from faust import SASLCredentials
 
-from agents.wiring.platform import stream_settings
+from agents.delivery.faust_app import StreamSettings, credentials
 from infra.kafka import (
     KafkaClientConfig,
     RecordPublisher,
@@ -20,6 +21,7 @@ from infra.kafka import (
     read_all,
     record_counts,
 )
+from infra.kafka.client import aio_options, client_options
 from infra.local.free_port import free_port
 from infra.settings import load
 from schemas.envelope import Position, Record
@@ -231,7 +233,7 @@ def test_a_broker_that_comes_back_finishes_what_was_under_way(kafka_broker):
     assert [each.value for each in read_all(broker.config, ["t"])] == [b"1", b"2"]
 
 
-def test_the_password_is_not_shown(tmp_path):
+def test_one_description_serves_all_three_libraries_and_hides_the_password(tmp_path):
     environ = {
         "EVERLEARN_KAFKA_BOOTSTRAP_SERVERS": "kafka:9093",
         "EVERLEARN_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -241,8 +243,39 @@ def test_the_password_is_not_shown(tmp_path):
     }
     settings = load(tmp_path, environ=environ)
     config = KafkaClientConfig.from_settings(settings)
-    assert "hush" not in repr(config) + repr(stream_settings(config, settings))
-    for options in (config.options(), config.aio_options()):
+    assert "hush" not in repr(config) + repr(StreamSettings(kafka=config))
+    for options in (client_options(config), aio_options(config)):
         assert (options["sasl_mechanism"], options["sasl_plain_password"]) == ("SCRAM-SHA-512", "hush")
-    assert config.aio_options()["ssl_context"].check_hostname
-    assert replace(config, security_protocol="SASL_PLAINTEXT").aio_options()["ssl_context"] is None
+    sasl = credentials(config)
+    assert isinstance(sasl, SASLCredentials)
+    assert sasl.password == "hush"
+    assert sasl.ssl_context is not None
+    assert aio_options(config)["ssl_context"].check_hostname
+    assert aio_options(replace(config, security_protocol="SASL_PLAINTEXT"))["ssl_context"] is None
+
+
+def test_refused_credentials_are_named_with_the_settings_that_hold_them(kafka_broker):
+    broker = kafka_broker()
+    broker.stop()
+    port, plain = free_port(), f"PLAINTEXT://127.0.0.1:{broker.broker.port}"
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    broker.extra_properties = f"""
+listeners={plain},SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{broker.broker.controller_port}
+advertised.listeners={plain},SASL_PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config={login} username="a" password="b" user_me="right";
+"""
+    broker.start()
+    right = KafkaClientConfig(
+        bootstrap_servers=f"127.0.0.1:{port}",
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_username="me",
+        sasl_password="right",
+    )
+    assert answers(right, 10.0)
+    with pytest.raises(
+        ConfigurationError, match=r"refuses the credentials: check \[kafka\] sasl_username and EVERLEARN"
+    ):
+        RecordPublisher(replace(right, sasl_password="wrong"))

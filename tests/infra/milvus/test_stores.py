@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.indexer.ports import VectorStore
 from infra.memory.milvus import MemoryChunks
-from infra.milvus.filter import literal
+from infra.milvus.filter_language import literal
 from infra.milvus.schema import MAX_TEXT_BYTES
 from infra.milvus.stores import MilvusChunks
 from schemas.envelope import derived_id

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from infra.milvus.filter import expression, from_stored, to_stored
+from infra.milvus.filter_language import expression, from_stored, to_stored
 from infra.milvus.stores import MilvusChunks
 from schemas.filters import MAX_DEPTH, MAX_VALUES, Both, Compare, Filter, FilterValue, In, Not, matches, parse_filter
 from schemas.retrieval import Chunk

@@ -8,7 +8,6 @@ the kind in each key, and below a ``not`` each comparison asks first whether the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from schemas.filters import Both, Compare, Filter, FilterValue, In, Not, comparable, kind_of
 
@@ -38,7 +37,7 @@ def to_stored(metadata: Mapping[str, FilterValue]) -> dict[str, FilterValue]:
     return {_stored_key(key, value): comparable(value) for key, value in metadata.items()}
 
 
-def from_stored(row: Mapping[str, Any]) -> dict[str, FilterValue]:
+def from_stored(row: Mapping[str, FilterValue]) -> dict[str, FilterValue]:
     """The metadata among the fields of a row; no other field has a colon in its name."""
     prefixes = tuple(_PREFIXES.values())
     return {key[_PREFIX_LENGTH:]: value for key, value in row.items() if key.startswith(prefixes)}
