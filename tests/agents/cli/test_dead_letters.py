@@ -151,7 +151,7 @@ def test_all_dead_letters_of_an_agent_are_dropped_and_none_is_sent_back(
     result = everlearn("dlq", "drop", "--all", "--agent", "recorder", "--json")
     assert result.lines == [{"id": name, "how": "dropped"} for name in names]
     assert len(list(read_all(kafka_config, [RETRY]))) == sent
-    assert everlearn("dlq", "list").out == "There is no dead found.\n"
+    assert everlearn("dlq", "list").out == "There is no dead letter.\n"
     assert everlearn("dlq", "retry", "--all").out == "retried 0 dead letters\n"
 
 
