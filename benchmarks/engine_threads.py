@@ -25,7 +25,7 @@ from schemas.generation import ChatMessage, GenerationRequest
 
 WAYS = ("as shipped", "one thread", "two computing threads")
 SECONDS = 10.0
-LOADING = 12.0
+LOADING = 25.0
 """Seconds until all engines of a scene have loaded and begin together, for each of them."""
 NEIGHBOUR = "import os\nos.nice(10)\nwhile True: pass"
 
