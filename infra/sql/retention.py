@@ -1,4 +1,4 @@
-"""The retention suite in SQL: the rows that validated adapters were judged on, which later ones must not forget."""
+"""The retention suite in SQL: rows that earlier adapters were validated on, which later ones must not forget."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _rows = tables.retention_rows.c
 
 
 class SqlRetention:
-    """Held-out rows by task; a row stays as it was when it came."""
+    """Held-out rows by task. A row never changes once it was added."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, task: str, rows: Sequence[DatasetRow], dataset_id: str, at: datetime) -> None:
-        """Inside a transaction. Adding a row twice is adding it once."""
+        """Inside a transaction: adds rows; a row that exists does not change."""
         if not rows:
             return
         values = [
@@ -39,7 +39,7 @@ class SqlRetention:
             connection.execute(insert_once(self._database.dialect, tables.retention_rows), values)
 
     def rows(self, task: str, limit: int) -> list[DatasetRow]:
-        """At most so many rows of a task, those with the least lots, so that every earlier adapter has its part."""
+        """Returns at most so many rows of a task: those with the least sampling keys, a fair share of all rows."""
         found = []
         with self._database.connection() as connection:
             ids = connection.execute(select(_rows.row_id).where(_rows.task == task)).scalars()
