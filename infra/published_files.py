@@ -112,7 +112,7 @@ class PublishedFiles:
     def _scope(self) -> tuple[str, str, bytes]:
         return self.cluster, self.tenant, os.fsencode(self.folder)  # a file name need not be Unicode
 
-    def _select(self, columns: str) -> list[Any]:
+    def _select(self, columns: str) -> list[tuple[Any, ...]]:
         if not self.path.exists():
             return []
         with self._open() as database:

@@ -73,7 +73,7 @@ class MemoryFeatureTable:
         return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]
 
 
-def _kept(value: Any) -> Any:
+def _kept(value: Any) -> Any:  # a value of any field
     if isinstance(value, datetime):
         return in_utc(value)
     return replace(value, time=in_utc(value.time)) if isinstance(value, Stamp) else value

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -162,7 +161,7 @@ def open_sqlite(path: str, busy_seconds: float = BUSY_SECONDS, *, mode: str = "r
     )
 
 
-def _set_up_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import RowMapping, func, select
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -111,7 +111,7 @@ def _values(row: Interaction) -> dict[str, Any]:
     return {**values, "sources": list(row.sources)}
 
 
-def interaction_of(row: Mapping[Any, Any]) -> Interaction:
+def interaction_of(row: RowMapping) -> Interaction:
     """Makes an ``Interaction`` of a row with all columns of the table."""
     values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
     for name in _STAMPS:

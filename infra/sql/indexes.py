@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select, update
+from sqlalchemy import RowMapping, delete, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -125,7 +124,7 @@ class SqlVectors:
         return prune(self._database, tables.vectors, _vectors.used_at < before)
 
 
-def _index(row: Mapping[Any, Any]) -> Index:
+def _index(row: RowMapping) -> Index:
     recipe = Recipe(
         embedding_model=row["embedding_model"],
         chunk_tokens=row["chunk_tokens"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select, update
 
@@ -115,7 +114,7 @@ class SqlReleases:
         with self._database.connection() as connection:
             return [ArmCounts(**dict(zip(_COUNTS, row, strict=True))) for row in connection.execute(counted)]
 
-    def _set(self, task: str, sequence: int, values: Mapping[str, Any]) -> bool:
+    def _set(self, task: str, sequence: int, values: Mapping[str, object]) -> bool:
         statement = update(tables.releases).where(_releases.task == task, _releases.sequence == sequence)
         with self._database.connection(write=True) as connection:
             return connection.execute(statement.values(**values)).rowcount == 1

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Update, and_, bindparam, func, or_, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -161,7 +161,7 @@ class SqlLeases:
         """Takes a lease that is free or expired, or renews the holder's own. Returns whether it holds the lease."""
         statement = insert(self._database.dialect, tables.leases)
         free = or_(_leases.holder.is_(None), _leases.holder == holder, _leases.until <= now)
-        wanted: Mapping[str, Any] = {"holder": holder, "until": _after(now, seconds)}
+        wanted: Mapping[str, object] = {"holder": holder, "until": _after(now, seconds)}
         take = statement.values(name=name, **wanted).on_conflict_do_update(
             index_elements=["name"], set_=wanted, where=free
         )
@@ -182,7 +182,7 @@ class SqlLeases:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later))
 
 
-def _run(row: Mapping[Any, Any]) -> Run:
+def _run(row: RowMapping) -> Run:
     return Run(**{**row, "progress": row["progress"] or {}})
 
 
