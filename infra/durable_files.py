@@ -50,8 +50,8 @@ def place(part: Path, target: Path) -> bool:
     return True
 
 
-def write(path: Path, content: Iterable[bytes]) -> None:
-    """A file in place of what was there. Raises Unavailable when the disk refuses."""
+def replace_file(path: Path, content: Iterable[bytes]) -> None:
+    """Replaces a file in one step: readers see the old content or the new. Raises Unavailable when the disk refuses."""
     with refusals_as_unavailable(path.parent):
         handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
         try:
