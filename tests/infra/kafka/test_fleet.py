@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord
+from infra.kafka import RecordPublisher, StoredRecord
 from infra.kafka.fleet import Fleet, WorkerReport, alive, latest, silence_bound
 from schemas.envelope import EventContext, Position, Record, encode
 from schemas.fleet import WorkerReported
+from schemas.kafka import KafkaConnection
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SILENCE = silence_bound(2.0)
@@ -54,7 +55,7 @@ def test_slower_heartbeats_allow_longer_silence():
     assert silence_bound(30.0) == timedelta(seconds=150)
 
 
-def test_the_fleet_is_followed_from_its_beginning(kafka_config: KafkaClientConfig):
+def test_the_fleet_is_followed_from_its_beginning(kafka_config: KafkaConnection):
     now = datetime.now(UTC)
     with RecordPublisher(kafka_config) as publisher:
         publisher.publish([record(report("follow-1"), now)])
