@@ -10,7 +10,7 @@ from sqlalchemy import select
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, slices
-from schemas.datasets import DATASET_ROW, DatasetRow, lot_of
+from schemas.datasets import DATASET_ROW, DatasetRow, sampling_key_of
 
 _rows = tables.retention_rows.c
 
@@ -43,7 +43,7 @@ class SqlRetention:
         found = []
         with self._database.connection() as connection:
             ids = connection.execute(select(_rows.row_id).where(_rows.task == task)).scalars()
-            chosen = sorted(ids, key=lot_of)[:limit]
+            chosen = sorted(ids, key=sampling_key_of)[:limit]
             for some in slices(chosen):
                 wanted = select(_rows.row).where(_rows.task == task, _rows.row_id.in_(some))
                 found += [DATASET_ROW.validate_python(values) for values in connection.execute(wanted).scalars()]
