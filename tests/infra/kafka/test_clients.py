@@ -1,4 +1,4 @@
-"""Topics, confirmed publishing and group-less reading, on a real Kafka."""
+"""Topics, confirmed publishing, and reading without a group, on a real Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which workers are alive, by what they last said."""
+"""Which workers are alive, by their last heartbeat."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stored(each: Record) -> StoredRecord:
     return StoredRecord(position=position, key=each.key, value=each.value, headers=each.headers, time=NOW)
 
 
-def test_the_last_word_of_each_worker_counts():
+def test_the_last_heartbeat_of_each_worker_counts():
     said = [report("a", age=9, pid=1), report("b", pid=2), report("a", age=1, pid=3), report("a", age=5, pid=4)]
     known = latest({}, [stored(record(each)) for each in said], now=NOW)
     assert {name: each.worker.pid for name, each in known.items()} == {"a": 3, "b": 2}
