@@ -24,7 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 
 from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
 from infra.embedding.embedder import SentenceTransformerEmbedders  # noqa: E402
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
+from infra.kafka import RecordPublisher, RecordReader, kafka_connection  # noqa: E402
 from infra.local.supervisor import Supervisor  # noqa: E402
 from infra.milvus.retriever import MilvusRetriever  # noqa: E402
 from infra.settings import Settings, load  # noqa: E402
@@ -75,7 +75,7 @@ class Stack:
         self._embedders = SentenceTransformerEmbedders(self.settings)
         self.embedder = self._embedders.of(self.settings.embedding.model)
         self.given = GivenVectors()
-        self.config = KafkaClientConfig.from_settings(self.settings)
+        self.config = kafka_connection(self.settings)
         self.publisher = RecordPublisher(self.config)
 
     def retriever(self, *, embedding: bool) -> MilvusRetriever:

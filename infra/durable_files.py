@@ -1,4 +1,4 @@
-"""Writes files and folders that are there whole or not at all, whatever dies and however full the disk is."""
+"""Writes files and folders whole or not at all, even when the process is killed or the disk is full."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from schemas.errors import Unavailable
 
 _PART = ".part-"
 _STALE_SECONDS = 6 * 3600.0
-"""What is older than this was left by something that was killed."""
+"""A temporary file older than this was left by a process that was killed."""
 
 
 @contextmanager
 def new_folder(parent: Path) -> Iterator[Path]:
-    """A folder below ``parent`` to build something in, which is gone at the end unless ``place`` moved it.
+    """Yields a temporary folder below ``parent``, which is deleted at the end unless ``place`` has moved it.
 
     Raises Unavailable when the disk refuses.
     """
@@ -35,10 +35,10 @@ def new_folder(parent: Path) -> Iterator[Path]:
 
 
 def place(part: Path, target: Path) -> bool:
-    """Moves a folder that was built to where it belongs; False, and nothing done, when something is there already."""
+    """Moves a folder that was built to its target. Returns False, and does nothing, when the target exists."""
     for each in part.iterdir():
         _sync(each)
-    part.chmod(0o755)  # a temporary folder is its maker's alone, but other users' workers read this
+    part.chmod(0o755)  # a temporary folder is private to its user, but workers of other users read this one
     _sync(part)
     try:
         part.rename(target)
@@ -50,8 +50,8 @@ def place(part: Path, target: Path) -> bool:
     return True
 
 
-def write(path: Path, content: Iterable[bytes]) -> None:
-    """A file in place of what was there. Raises Unavailable when the disk refuses."""
+def replace_file(path: Path, content: Iterable[bytes]) -> None:
+    """Replaces a file in one step: readers see the old content or the new. Raises Unavailable when the disk refuses."""
     with refusals_as_unavailable(path.parent):
         handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
         try:
@@ -70,7 +70,7 @@ def write(path: Path, content: Iterable[bytes]) -> None:
 
 @contextmanager
 def refusals_as_unavailable(folder: Path) -> Iterator[None]:
-    """A full disk or a missing right is nobody's fault and may pass: Unavailable, with what to do."""
+    """Raises Unavailable, with what to do, where the disk is full or a permission is missing."""
     try:
         yield
     except OSError as error:

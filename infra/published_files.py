@@ -1,6 +1,7 @@
-"""Remembers which files of a folder were published, and how they looked then, in SQLite in the home folder.
+"""Remembers which files of a folder were published, and their size, time and hash, in SQLite in the home folder.
 
-A table rather than a file of JSON, because a folder of many files is remembered batch by batch as Kafka confirms it.
+The command line alone uses it, so it does not belong to the configured database. It is a table and not a JSON file
+because a folder of many files is stored batch by batch, as Kafka confirms it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _WHERE = "WHERE cluster = ? AND tenant = ? AND folder = ?"
 
 @dataclass(frozen=True)
 class FileState:
-    """How a file looked when it was published, and the options under which it was.
+    """The state of a file when it was published, and the options of that publication.
 
     ``mtime_ns`` is None where the file had just been written: it may have changed again in the same tick of the clock.
     """
@@ -44,9 +45,9 @@ class FileState:
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The files of one folder that one tenant of one Kafka has. ``path`` is the database's, made when first needed.
+    """The published files of one folder, for one tenant of one Kafka. ``path``: the database, created when needed.
 
-    Its methods raise Unavailable when the database cannot be used.
+    Every method raises Unavailable when the database cannot be used.
     """
 
     path: Path
@@ -55,14 +56,14 @@ class PublishedFiles:
     folder: Path
 
     def load(self) -> dict[str, FileState]:
-        """Each published file's state by its document's id; makes nothing."""
+        """Returns each published file's state by document id. Does not create the database."""
         return {
             name: FileState(None if mtime_ns < 0 else mtime_ns, size, sha256, options)
             for name, mtime_ns, size, sha256, options in self._select("path, mtime_ns, size, sha256, options")
         }
 
     def elsewhere(self) -> dict[str, Path]:
-        """By document id, the other folder that it was published from, where that folder still exists."""
+        """Returns by document id the other folder that published it, where that folder still exists."""
         if not self.path.exists():
             return {}
         with self._open() as database:
@@ -73,7 +74,7 @@ class PublishedFiles:
         return {name: folders[folder] for name, folder in rows if folder in there}
 
     def take(self, names: Iterable[str]) -> None:
-        """Documents that are this folder's from now on: other folders neither withdraw them nor send them unasked."""
+        """Assigns documents to this folder: other folders no longer withdraw them or send them unasked."""
         with self._open() as database:
             database.executemany(
                 "DELETE FROM published_files WHERE cluster = ? AND tenant = ? AND folder <> ? AND path = ?",
@@ -81,12 +82,12 @@ class PublishedFiles:
             )
 
     def last_published(self) -> datetime | None:
-        """When a file of the folder was last sent."""
+        """Returns when a file of the folder was last sent, or None."""
         sent = [at for (at,) in self._select("max(published_at)") if at is not None]
         return datetime.fromisoformat(sent[0]) if sent else None
 
     def remember(self, states: Mapping[str, FileState], withdrawn: Iterable[str] = ()) -> None:
-        """Files that Kafka has confirmed, and forgets those that were withdrawn."""
+        """Stores files that Kafka has confirmed, and deletes the rows of those that were withdrawn."""
         with self._open() as database:
             self._insert(database, states, "excluded.published_at")
             database.executemany(
@@ -94,7 +95,7 @@ class PublishedFiles:
             )
 
     def refresh(self, states: Mapping[str, FileState]) -> None:
-        """Files that were touched and are equal; when they were sent stays as it is."""
+        """Stores the new state of files that were touched but did not change; keeps the time when they were sent."""
         with self._open() as database:
             self._insert(database, states, "published_at")
 
@@ -111,7 +112,7 @@ class PublishedFiles:
     def _scope(self) -> tuple[str, str, bytes]:
         return self.cluster, self.tenant, os.fsencode(self.folder)  # a file name need not be Unicode
 
-    def _select(self, columns: str) -> list[Any]:
+    def _select(self, columns: str) -> list[tuple[Any, ...]]:
         if not self.path.exists():
             return []
         with self._open() as database:

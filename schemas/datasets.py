@@ -33,12 +33,12 @@ class DatasetRow:
 
     @property
     def sampling_key(self) -> str:
-        """Drawn from the id: the rows with the least lots are a fair part of any rows, and always the same."""
-        return lot_of(self.row_id)
+        """A hash of the id: the rows with the least keys are a fair sample, and always the same one."""
+        return sampling_key_of(self.row_id)
 
 
-def lot_of(row_id: str) -> str:
-    """See ``DatasetRow.sampling_key``."""
+def sampling_key_of(row_id: str) -> str:
+    """Returns ``DatasetRow.sampling_key`` of a row's id."""
     return sha256(row_id.encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from agents.cli.context import C, CommandContext, json_option, pass_context
 from agents.cli.output import JsonObject, counted, emit, facts, one_line, progress, show_rows
 from agents.cli.topics import HANDLED, HOW, reader_name, topic_name
 from agents.delivery.dead_letters import PREFIX, original_headers
-from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, read_all
+from infra.kafka import RecordPublisher, StoredRecord, kafka_connection, read_all
 from schemas.envelope import Headers, Position, Record
 from schemas.errors import EverlearnError, Misuse
 from schemas.topics import BY_NAME, TOPICS, dead_letter_topic, origin_topic, retry_topic
@@ -242,7 +242,7 @@ def _unhandled(context: CommandContext, topic: str | None, agent: str | None) ->
 
 
 def _read(context: CommandContext, topics: list[str]) -> list[DeadLetter]:
-    return collect(read_all(KafkaClientConfig.from_settings(context.settings), topics))
+    return collect(read_all(kafka_connection(context.settings), topics))
 
 
 def _find(context: CommandContext, id: str) -> DeadLetter:
@@ -269,7 +269,7 @@ def _chosen(
 
 
 def _handle(context: CommandContext, dead_letters: list[DeadLetter], how: How) -> None:
-    config = KafkaClientConfig.from_settings(context.settings)
+    config = kafka_connection(context.settings)
     with RecordPublisher(config) as publisher, progress(how, len(dead_letters)) as advance:
         for dead_letter in dead_letters:
             # The retry is confirmed before the mark. After a crash in between, the agent skips the second retry.

@@ -17,7 +17,7 @@ from agents.cli.stores import open_database, open_registry
 from agents.cli.waiting import Deadline, look_until
 from agents.quantizer.agent import AGENT
 from agents.quantizer.schemes import unknown
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.kafka import RecordPublisher, kafka_connection
 from infra.settings import Settings
 from schemas.envelope import derived_id
 from schemas.errors import EverlearnError, Misuse
@@ -85,7 +85,7 @@ def add_model(
         raise Misuse(f"{called!r} is no name for a model: give one of letters, digits, '.', '_' and '-' with --name")
     wanted = () if no_quantize else quantize
     # Connect first: an unreachable service is reported before the model loads, which may take minutes.
-    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher, open_registry(settings) as registry:
+    with RecordPublisher(kafka_connection(settings)) as publisher, open_registry(settings) as registry:
         registry.models(called)
         record = registry.register_model(_checked(settings, called, model))
         version = str(record.version)
@@ -117,7 +117,7 @@ def quantize_model(
     with open_registry(settings) as registry:
         record = _source(registry.models(name), name, version)
     event = ModelRegistered(name=name, version=str(record.version), size_bytes=record.size_bytes, quantize=schemes)
-    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
+    with RecordPublisher(kafka_connection(settings)) as publisher:
         run_ids = request_quantization(publisher, event, schemes)
     if not wait:
         fields = {"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids}

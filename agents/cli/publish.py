@@ -39,7 +39,7 @@ from agents.cli.output import JsonObject, conclude, counted, local_time, note, o
 from agents.cli.sending import Tally, now, record_of, send_all
 from agents.cli.waiting import Deadline, IndexingOutcome, Reader, wait_until_indexed
 from infra.conversion import Converter
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from infra.kafka import RecordPublisher, RecordReader, kafka_connection
 from infra.published_files import FILE_NAME, PublishedFiles
 from infra.settings import Settings
 from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted, DocumentWithdrawn, Metadata
@@ -122,7 +122,7 @@ def documents(
 
 def _publish(context: CommandContext, items: Items, path: str, seconds: float | None) -> None:
     """Sends the items. With ``seconds`` it also waits until they are searchable."""
-    config = KafkaClientConfig.from_settings(context.settings)
+    config = kafka_connection(context.settings)
     folder = items if isinstance(items, Folder) else None
     started = time.monotonic()
     newest: dict[str, datetime] = {}
@@ -292,7 +292,7 @@ def feedback(context: CommandContext, /, file: str) -> None:
 
 
 def _publish_lines(context: CommandContext, file: str, noun: str, build: Callable[[JsonObject], E]) -> None:
-    config = KafkaClientConfig.from_settings(context.settings)
+    config = kafka_connection(context.settings)
     with open_items(file, build) as items, RecordPublisher(config) as publisher:
         tally = send_all(publisher, items)
     tally.require_something(file)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agents.cli.jsonl import Item, Refusal
 from agents.cli.output import counted, note
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.kafka import RecordPublisher, kafka_connection
 from schemas.envelope import Record, encode, new_context
 from schemas.errors import EverlearnError
 from schemas.event import Event
@@ -118,7 +118,7 @@ def stamped(event: Event, topic: str | None = None) -> tuple[str, Record]:
 def publish_events(settings: Settings, *events: Event) -> list[str]:
     """Publishes the events, waits for Kafka's confirmation, and gives their ids. Raises Unavailable."""
     records = [stamped(event) for event in events]
-    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
+    with RecordPublisher(kafka_connection(settings)) as publisher:
         publisher.publish([record for _, record in records])
     return [event_id for event_id, _ in records]
 

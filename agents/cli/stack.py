@@ -91,11 +91,11 @@ def run(context: CommandContext, /, agents: tuple[str, ...], worker: str | None,
 
 
 def _set_up(settings: Settings) -> None:
-    from infra.kafka import KafkaClientConfig, create_topics
+    from infra.kafka import create_topics, kafka_connection
     from infra.local.stack import prepare_registry
     from infra.sql.migrate import migrate
 
-    create_topics(KafkaClientConfig.from_settings(settings))
+    create_topics(kafka_connection(settings))
     migrate(settings.sql_url())
     prepare_registry(settings)
 

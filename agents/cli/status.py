@@ -32,7 +32,7 @@ def status(context: CommandContext, /) -> int:
 
 def gather(settings: Settings) -> JsonObject:
     """The status as one object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where there is one."""
-    from infra.kafka import KafkaClientConfig
+    from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
     from infra.local.supervisor import Supervisor
@@ -45,7 +45,7 @@ def gather(settings: Settings) -> JsonObject:
             processes = [each for each in supervisor.processes() if each.group == AGENTS]
         elif _needs_stack(settings):
             raise Unavailable(f"nothing runs in {settings.home}: start it with 'everlearn up'")
-        with Fleet(KafkaClientConfig.from_settings(settings)) as fleet:
+        with Fleet(kafka_connection(settings)) as fleet:
             silence = silence_bound(settings.worker.heartbeat_seconds)
             reports = alive(fleet.reports(), now=datetime.now(UTC), silence=silence)
     except EverlearnError as error:

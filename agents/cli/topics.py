@@ -17,7 +17,7 @@ import click
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.output import JsonObject, emit, note, one_line, printable, show_rows
 from agents.delivery.dead_letters import PREFIX
-from infra.kafka import KafkaClientConfig, RecordReader, StoredRecord, record_counts
+from infra.kafka import RecordReader, StoredRecord, kafka_connection, record_counts
 from schemas.envelope import MalformedRecord, decode
 from schemas.errors import EverlearnError, Misuse
 from schemas.topics import BY_NAME, EVENT_TYPES, TOPICS, Topic, all_topics
@@ -96,7 +96,7 @@ def describe_topic(topic: Topic, counts: dict[str, int]) -> JsonObject:
 def _counts(context: CommandContext) -> dict[str, int]:
     settings = context.settings
     try:
-        return record_counts(KafkaClientConfig.from_settings(settings), [topic.name for topic in TOPICS])
+        return record_counts(kafka_connection(settings), [topic.name for topic in TOPICS])
     except EverlearnError as error:
         note(f"no counts: {error}")  # the table itself needs no Kafka
         return {}
@@ -115,7 +115,7 @@ def tail(context: CommandContext, /, topic: str, from_beginning: bool, until_end
     TOPIC is a name of 'everlearn topics', where .v1 may be left out, or a .dlq or .retry topic.
     """
     name = topic_name(topic)
-    config = KafkaClientConfig.from_settings(context.settings)
+    config = kafka_connection(context.settings)
     width = max(NARROWEST, shutil.get_terminal_size().columns)
     following: AbstractContextManager[Callable[[], bool]] = nullcontext(_never) if until_end else interruptible()
     with following as interrupted, RecordReader(config, [name], from_end=not (from_beginning or until_end)) as reader:

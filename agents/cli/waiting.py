@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from agents.cli.output import JsonObject, ShowShare, share_bar
 from agents.cli.sending import now, stamped
 from agents.cli.stores import open_database
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader, StoredRecord
+from infra.kafka import RecordPublisher, RecordReader, StoredRecord, kafka_connection
 from schemas.documents import DocumentIndexed, DocumentUnindexed, IndexNotRebuilt, IndexRebuilt
 from schemas.envelope import EventContext, MalformedRecord, decode
 from schemas.event import Event
@@ -56,7 +56,7 @@ class Deadline:
 @contextmanager
 def reader_and_publisher(settings: Settings, topics: Sequence[str]) -> Iterator[tuple[RecordReader, RecordPublisher]]:
     """Opens both. The reader stands at the topics' end before anything is sent, so that it misses no reply."""
-    config = KafkaClientConfig.from_settings(settings)
+    config = kafka_connection(settings)
     with RecordReader(config, topics, from_end=True) as reader, RecordPublisher(config) as publisher:
         yield reader, publisher
 

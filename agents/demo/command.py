@@ -83,7 +83,7 @@ def _parts(settings: Settings) -> Iterator[DemoParts]:
     from agents.demo.shop import TASK
     from agents.demo.story import DemoParts
     from infra.adapters.files import verify
-    from infra.kafka import KafkaClientConfig
+    from infra.kafka import kafka_connection
     from infra.sql.database import Database
     from infra.sql.runs import SqlRunStore
 
@@ -96,7 +96,7 @@ def _parts(settings: Settings) -> Iterator[DemoParts]:
                 found[adapter_id] = str(error)
         return found
 
-    config = KafkaClientConfig.from_settings(settings)
+    config = kafka_connection(settings)
     database = Database(settings.sql_url())
     runs = SqlRunStore(database)
     try:

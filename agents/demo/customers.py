@@ -13,11 +13,12 @@ from typing import Literal
 
 from agents.demo.event_log import LoggedEvent, TopicFollower
 from agents.demo.shop import TASK, TEAMS, CustomerMessage, is_right
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.kafka import RecordPublisher
 from schemas.envelope import encode, new_context
 from schemas.errors import EverlearnError
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
+from schemas.kafka import KafkaConnection
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 
 SOURCE = "/everlearn/demo/customers"
@@ -57,7 +58,7 @@ class Customers:
     the corrections had been shuffled.
     """
 
-    config: KafkaClientConfig
+    config: KafkaConnection
     corrections: Corrections = "right"
     exchanges: list[Exchange] = field(default_factory=list)
     _waiting: dict[str, tuple[CustomerMessage, bool]] = field(default_factory=dict)

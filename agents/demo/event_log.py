@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from agents.cli.waiting import event_of
-from infra.kafka import KafkaClientConfig, RecordReader
+from infra.kafka import RecordReader
 from schemas.envelope import EventContext
 from schemas.errors import EverlearnError, Unavailable
 from schemas.event import Event
 from schemas.fleet import WorkerReported
+from schemas.kafka import KafkaConnection
 
 TOPICS = ("drift.v1", "adapters.v1", "validations.v1", "promotions.v1", "fleet.v1")
 E = TypeVar("E", bound=Event)
@@ -41,7 +42,7 @@ class TopicFollower:
 
     def __init__(
         self,
-        config: KafkaClientConfig,
+        config: KafkaConnection,
         topics: Sequence[str],
         on_event: Callable[[LoggedEvent], None],
         *,
@@ -78,7 +79,7 @@ class TopicFollower:
 class EventLog:
     """Keeps the events of the loop's topics from their beginning. Use it as a context manager."""
 
-    config: KafkaClientConfig
+    config: KafkaConnection
     events: list[LoggedEvent] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.delivery.faust_app import StreamSettings
 from agents.delivery.lifecycle import WorkerParts
 from agents.wiring.database import database_of
-from infra.kafka import KafkaClientConfig
+from infra.kafka import kafka_connection
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.settings import Settings
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
@@ -14,7 +14,7 @@ from infra.sql.runs import SqlLeases, SqlRunStore
 
 def parts(settings: Settings) -> WorkerParts:
     """Connects nothing yet; the worker's life does, and waits where it must."""
-    connection = KafkaClientConfig.from_settings(settings)
+    connection = kafka_connection(settings)
     database = database_of(settings)
     scratch = settings.home / "work"
     scratch.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.durable_files import new_folder, place, write
+from infra.durable_files import new_folder, place, replace_file
 from schemas.errors import AdapterMissing
 from schemas.generation import ChatMessage
 from schemas.registry import Probe
@@ -116,7 +116,9 @@ def size_of(folder: Path) -> int:
 
 def write_probes(folder: Path, probes: Sequence[Probe]) -> None:
     """Writes the probes beside an adapter, whole or not at all. Raises Unavailable when the disk is full."""
-    write(folder / PROBES, [json.dumps([asdict(probe) for probe in probes], ensure_ascii=False, indent=1).encode()])
+    replace_file(
+        folder / PROBES, [json.dumps([asdict(probe) for probe in probes], ensure_ascii=False, indent=1).encode()]
+    )
 
 
 def read_probes(folder: Path) -> tuple[Probe, ...]:
@@ -213,7 +215,7 @@ def _chunks(folder: Path, name: str) -> Iterator[bytes]:
 
 def _copy(source: Path, part: Path) -> None:
     for name in FILES:
-        write(part / name, _chunks(source, name) if name == WEIGHTS else [_canonical(_json(source, name))])
+        replace_file(part / name, _chunks(source, name) if name == WEIGHTS else [_canonical(_json(source, name))])
 
 
 def _repair(part: Path, target: Path) -> None:

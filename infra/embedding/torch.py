@@ -58,7 +58,7 @@ def plain_tokenizer(model: SentenceTransformer) -> Tokenizer:
     """Copies the model's tokenizer without truncation and padding; every use changes the model's own."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer: Tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

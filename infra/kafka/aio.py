@@ -19,8 +19,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000
 _FOLLOWING_MS = 2_000
-"""How long one fetch of a follower waits. It returns a new record at once, but one of a second partition may have to
-wait this long."""
+"""How long a follower's fetch waits. It returns new records at once; those of a second partition may wait so long."""
 
 
 class _Stoppable(Protocol):

@@ -26,22 +26,18 @@ CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 10.0
 
 
-class KafkaClientConfig(KafkaConnection):
-    """A ``KafkaConnection`` that is read from the settings."""
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> KafkaClientConfig:
-        """Raises Unavailable when the settings name the embedded broker and it is not running."""
-        kafka = settings.kafka
-        return cls(
-            bootstrap_servers=settings.kafka_bootstrap(),
-            security_protocol=kafka.security_protocol,
-            sasl_mechanism=kafka.sasl_mechanism,
-            sasl_username=kafka.sasl_username,
-            sasl_password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
-            ssl_cafile=str(kafka.ssl_cafile) if kafka.ssl_cafile else None,
-            replication_factor=kafka.replication_factor,
-        )
+def kafka_connection(settings: Settings) -> KafkaConnection:
+    """Returns the connection of the settings. Raises Unavailable for an embedded broker that does not run."""
+    kafka = settings.kafka
+    return KafkaConnection(
+        bootstrap_servers=settings.kafka_bootstrap(),
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
+        ssl_cafile=str(kafka.ssl_cafile) if kafka.ssl_cafile else None,
+        replication_factor=kafka.replication_factor,
+    )
 
 
 def client_options(connection: KafkaConnection) -> dict[str, Any]:

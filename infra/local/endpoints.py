@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 
+from infra.durable_files import replace_file
 from infra.local.milvus_lite import program as milvus
 from infra.settings import Settings
 from schemas.errors import Unavailable
@@ -18,10 +18,7 @@ def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
         endpoints["kafka"] = f"127.0.0.1:{ports['kafka']}"
     if "milvus" in ports:
         endpoints["milvus"] = milvus.uri(ports["milvus"])
-    path = settings.run_folder / "endpoints.json"
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(endpoints))
-    temporary.rename(path)
+    replace_file(settings.run_folder / "endpoints.json", [json.dumps(endpoints).encode()])
 
 
 def read_endpoints(settings: Settings) -> dict[str, str]:

@@ -18,12 +18,13 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.kafka.client import MAX_BATCH_BYTES, KafkaClientConfig, answers
+from infra.kafka.client import MAX_BATCH_BYTES, answers
 from infra.local.free_port import free_port
 from infra.local.jars import KAFKA_VERSION, fetch_jars, jars
 from infra.local.locks import locked
 from infra.progress import Progress, silent
 from schemas.errors import ConfigurationError, Unavailable
+from schemas.kafka import KafkaConnection
 
 HEAP = ("-Xms48m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 """About 150 MB of memory when idle; enough for several records of nine megabytes at once."""
@@ -80,7 +81,7 @@ def command(broker: Broker) -> list[str]:
 
 def accepts(port: int, timeout_seconds: float) -> bool:
     """Whether a broker on this machine answers within so many seconds."""
-    config = KafkaClientConfig(bootstrap_servers=f"127.0.0.1:{port}")
+    config = KafkaConnection(bootstrap_servers=f"127.0.0.1:{port}")
     deadline = time.monotonic() + timeout_seconds
     while not answers(config, timeout_seconds=2.0):
         if time.monotonic() >= deadline:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from infra.kafka import KafkaClientConfig, create_topics
+from infra.kafka import create_topics, kafka_connection
 from infra.kafka.fleet import Fleet, alive, silence_bound
 from infra.local import kafka
 from infra.local.endpoints import forget_endpoints, read_endpoints, write_endpoints
@@ -26,6 +26,7 @@ from infra.policies import EMBEDDED
 from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, Unavailable
+from schemas.kafka import KafkaConnection
 
 KAFKA_PORT = 9092
 MILVUS_PORT = 19530
@@ -137,7 +138,7 @@ class Stack:
             fleet: Fleet | None = None
             while True:
                 try:
-                    fleet = fleet or opened.enter_context(Fleet(KafkaClientConfig.from_settings(self.settings)))
+                    fleet = fleet or opened.enter_context(Fleet(kafka_connection(self.settings)))
                     known = fleet.reports(wait_seconds=0.2)
                 except Unavailable:  # Kafka is busy; ``check`` notices when it has died
                     known = {}
@@ -184,10 +185,10 @@ class Stack:
         self._claims += [claim] if claim is not None else []
         return port
 
-    def _kafka(self, ports: dict[str, int]) -> KafkaClientConfig:
+    def _kafka(self, ports: dict[str, int]) -> KafkaConnection:
         if "kafka" in ports:
-            return KafkaClientConfig(bootstrap_servers=f"127.0.0.1:{ports['kafka']}")
-        return KafkaClientConfig.from_settings(self.settings)
+            return KafkaConnection(bootstrap_servers=f"127.0.0.1:{ports['kafka']}")
+        return kafka_connection(self.settings)
 
     def _await(self, name: str, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SERVICE_SECONDS

@@ -1,4 +1,4 @@
-"""The in-memory twin of the adapter store: folders by id, as a dictionary."""
+"""The in-memory twin of ``infra.adapters.store``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.registry import Probe
 
 
 class MemoryAdapters:
-    """Adapters that were put in. ``changed``: ids whose files are no longer what they were."""
+    """Adapters in a dictionary. ``changed``: ids whose files were changed."""
 
     def __init__(self, folders: dict[str, Path] | None = None) -> None:
         self.folders = dict(folders or {})

@@ -10,10 +10,10 @@ from typing import Any
 
 
 class MemoryDatabase:
-    """Tables of rows by key; one transaction at a time, and a thread's open transaction is its own.
+    """Tables of rows by key, with one transaction at a time.
 
-    Rows are frozen values, so that keeping the tables' dictionaries is keeping everything. As in SQL, a failure inside
-    a transaction dooms it, even when somebody caught it on the way.
+    Rows are frozen values, so a copy of the tables' dictionaries is enough for a rollback. As in SQL, a transaction
+    ends with the failure that happened inside it, even when a caller has caught it.
     """
 
     def __init__(self) -> None:
@@ -23,13 +23,13 @@ class MemoryDatabase:
 
     @property
     def current(self) -> object | None:
-        """The transaction that this thread has opened."""
+        """An object that stands for this thread's open transaction, or None."""
         opened = self._opened
         return opened if opened is not None and opened.thread == threading.get_ident() else None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keeps what was done at the end, forgets it on an exception; joins the transaction that is open already."""
+        """Commits at the end and rolls back on an exception. Joins a transaction that is open already."""
         with self._lock:
             if self._opened is None:
                 with self._begin():
@@ -43,7 +43,7 @@ class MemoryDatabase:
 
     @contextmanager
     def table(self, name: str) -> Iterator[dict[Any, Any]]:
-        """A table to read and write, in the open transaction or one of its own."""
+        """Yields a table to read and write, in the open transaction or one of its own."""
         with self.transaction():
             yield self._tables.setdefault(name, {})
 
@@ -63,7 +63,7 @@ class MemoryDatabase:
 
 
 class _Opened:
-    """The transaction that is open, whose it is, and the failure that dooms it."""
+    """An open transaction, its thread, and the first failure inside it."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
@@ -71,7 +71,7 @@ class _Opened:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The moment as SQL gives it back; refuses one without a time zone, as SQL's columns do."""
+    """Returns the time as SQL would return it. Refuses one without a time zone, as SQL's columns do."""
     if moment.tzinfo is None:
         raise ValueError(f"the time {moment.isoformat()} names no time zone: give it one")
     return moment.astimezone(UTC)

@@ -12,7 +12,7 @@ from schemas.datasets import DatasetManifest, DatasetRow
 
 
 class MemoryDatasets:
-    """Snapshots in a dictionary."""
+    """Dataset snapshots in a dictionary."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -26,7 +26,7 @@ class MemoryDatasets:
         window_start: datetime | None = None,
         window_end: datetime | None = None,
     ) -> DatasetManifest:
-        """Keeps the rows; the same rows are the same dataset, kept once."""
+        """Stores the rows. The same rows are the same dataset, which is stored once."""
         manifest = make_manifest(
             task, rows, created_at=created_at, window_start=window_start, window_end=window_end, folder=Path("/memory")
         )
@@ -36,19 +36,19 @@ class MemoryDatasets:
         return kept
 
     def manifest(self, dataset_id: str) -> DatasetManifest | None:
-        """A dataset's manifest."""
+        """Returns a dataset's manifest, or None."""
         with self._database.table("datasets") as datasets:
             return datasets[dataset_id][0] if dataset_id in datasets else None
 
     def latest(self, task: str) -> DatasetManifest | None:
-        """The task's newest dataset."""
+        """Returns the manifest of the task's newest dataset, or None."""
         with self._database.table("datasets") as datasets:
             found = [manifest for manifest, _ in datasets.values() if manifest.task == task]
         found.sort(key=lambda each: each.dataset_id)
         return max(found, key=lambda each: each.created_at, default=None)
 
     def rows(self, dataset_id: str) -> list[DatasetRow]:
-        """Its rows, in the order in which they were put. Raises DatasetMissing."""
+        """Returns its rows in the order in which they were put. Raises DatasetMissing."""
         with self._database.table("datasets") as datasets:
             if dataset_id not in datasets:
                 raise DatasetMissing(f"the dataset {dataset_id} is not there: train anew")

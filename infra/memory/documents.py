@@ -18,12 +18,12 @@ class MemoryDocuments:
         self._database = database
 
     def current(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DocumentState]:
-        """By (tenant, document_id); withdrawn ones included."""
+        """Returns states by (tenant, document_id), withdrawn ones too."""
         with self._database.table("documents") as documents:
             return {key: documents[key] for key in keys if key in documents}
 
     def put(self, state: DocumentState, content: DocumentSubmitted | None = None) -> None:
-        """Inside a transaction. ``content``: what the version was made from, where it is another than before."""
+        """Inside a transaction: writes a state. ``content``: what the version was made from, where that has changed."""
         key = (state.tenant, state.document_id)
         with self._database.table("documents") as documents, self._database.table("contents") as contents:
             documents[key] = replace(state, submitted_at=in_utc(state.submitted_at))
@@ -33,21 +33,21 @@ class MemoryDocuments:
                 contents[key] = content
 
     def page(self, after: tuple[str, str] | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
-        """Documents that are not withdrawn, with what they were made from, by key, behind ``after``."""
+        """Returns the documents after the key ``after``, with what they were made from; no withdrawn ones."""
         with self._database.table("documents") as documents, self._database.table("contents") as contents:
             keys = sorted(key for key, state in documents.items() if not state.withdrawn)
             wanted = [key for key in keys if after is None or key > after][:limit]
             return [(documents[key], contents.get(key)) for key in wanted]
 
     def count_next(self, counts: Mapping[tuple[str, str], tuple[str, int]]) -> None:
-        """Notes by key, for that version, how many chunks a document has in the index that is being built."""
+        """Stores by key how many chunks this version of a document has in the index that is being built."""
         with self._database.table("documents") as documents:
             for key, (version, count) in counts.items():
                 if key in documents and documents[key].version == version:
                     documents[key] = replace(documents[key], next_chunk_count=count)
 
     def adopt_counts(self, embedding_model: str) -> None:
-        """Inside a transaction: the index that was being built serves now."""
+        """Inside a transaction: makes the counts of the index that was being built the current ones."""
         with self._database.table("documents") as documents:
             for key, state in documents.items():
                 if not state.withdrawn:
@@ -56,30 +56,30 @@ class MemoryDocuments:
                     documents[key] = replace(state, **changed)
 
     def totals(self) -> tuple[int, int]:
-        """How many documents are not withdrawn, and their chunks."""
+        """Returns the number of documents that are not withdrawn, and of their chunks."""
         with self._database.table("documents") as documents:
             standing = [state for state in documents.values() if not state.withdrawn]
         return len(standing), sum(state.chunk_count for state in standing)
 
 
 class MemoryRetiredVersions:
-    """Versions whose chunks must still be deleted from the vector store."""
+    """The versions whose chunks must still be deleted from the vector store."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def add(self, tenant: str, document_id: str, version: str, at: datetime) -> None:
-        """Inside a transaction; adding twice is adding once."""
+        """Inside a transaction; a second call with the same version changes nothing."""
         with self._database.table("retired_versions") as retired:
             retired.setdefault((tenant, document_id, version), in_utc(at))
 
     def list(self, limit: int) -> list[tuple[str, str, str]]:
-        """(tenant, document_id, version), oldest first."""
+        """Returns (tenant, document_id, version), oldest first."""
         with self._database.table("retired_versions") as retired:
             return sorted(retired, key=lambda version: (retired[version], version))[:limit]
 
     def remove(self, versions: Sequence[tuple[str, str, str]]) -> None:
-        """Forgets versions whose chunks are gone."""
+        """Deletes the rows of versions whose chunks were deleted."""
         with self._database.table("retired_versions") as retired:
             for version in versions:
                 retired.pop(version, None)

@@ -10,19 +10,19 @@ from schemas.features import Interaction
 
 
 class MemoryDriftChecks:
-    """A row a check."""
+    """The drift checks, one row each."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def add(self, check: DriftCheck) -> None:
-        """Inside a transaction; adding a check twice is adding it once."""
+        """Inside a transaction: adds a check; a second call with the same id changes nothing."""
         kept = DRIFT_CHECK.validate_python(DRIFT_CHECK.dump_python(check, mode="json"))
         with self._database.table("drift_checks") as checks:
             checks.setdefault(check.check_id, kept)
 
     def recent(self, task: str | None, limit: int) -> list[DriftCheck]:
-        """The checks of a task, or of all, newest first."""
+        """Returns the checks of a task, or of all tasks, newest first."""
         with self._database.table("drift_checks") as checks:
             found = [check for check in checks.values() if task in (None, check.task)]
         found.sort(key=lambda check: check.check_id)
@@ -30,7 +30,7 @@ class MemoryDriftChecks:
 
 
 class MemoryAnswers:
-    """The answers that belong to a baseline: the champion's since then, and its own from when it was the challenger."""
+    """Selects the answers of a baseline: the champion's since then, and those it gave while it was the challenger."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -38,19 +38,19 @@ class MemoryAnswers:
     def count(
         self, task: str, baseline: Baseline, *, since: datetime | None = None, rated: bool = False, limit: int
     ) -> int:
-        """How many there are, counted up to ``limit``: only those after ``since``, only those that users rated."""
+        """Counts answers, up to ``limit``: optionally only those after ``since``, or only those that users rated."""
         rows = self._belonging(task, baseline)
         if since is not None:
             rows = [row for row in rows if row.answered_at is not None and row.answered_at > since]
         return min(limit, sum(not rated or row.outcome in RATED for row in rows))
 
     def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:
-        """The first ones, or the newest, oldest first."""
+        """Returns the first answers, or the newest ones, oldest first."""
         rows = self._belonging(task, baseline)
         return rows[max(0, len(rows) - limit) :] if newest else rows[:limit]
 
     def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
-        """The highest release sequence, up to ``sequence``, by which another champion answered; None if none did."""
+        """Returns the highest release sequence, up to ``sequence``, at which another champion answered, or None."""
         with self._database.table("interactions") as table:
             others = [
                 row.release_sequence

@@ -1,4 +1,4 @@
-"""The in-memory twin of the embedding model: texts that share words are similar, and nothing is loaded."""
+"""The in-memory twin of the embedding model: texts that share words are similar."""
 
 from __future__ import annotations
 

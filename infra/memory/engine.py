@@ -1,4 +1,4 @@
-"""The in-memory twin of an inference engine: its text tells which prompt and which adapter it comes from."""
+"""The in-memory twin of an inference engine: its text depends on the prompt and the adapter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ANSWER_WORDS = 12
 
 
 class MemoryEngine:
-    """Says ``<base model or adapter> <digest>`` and some words that follow from the prompt.
+    """Answers ``<base model or adapter>`` and some words that depend on the prompt.
 
-    ``crash_on``: a text that brings the engine down when a prompt holds it. ``calls``: the requests of each call.
-    ``loads``: how many adapters were taken in.
+    ``crash_on``: the engine crashes on a prompt that contains this text. ``calls``: the requests of each call.
+    ``loads``: how many adapters were loaded.
     """
 
     def __init__(self, *, base_model: str = "memory", window: int = 2048, crash_on: str | None = None) -> None:
@@ -71,7 +71,7 @@ class MemoryEngine:
             return [self._generate(request) for request in requests]
 
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
-        """Follows from the texts; an adapter adds a little."""
+        """Depends on the texts; an adapter adds a little."""
         with self._lock:
             self._check_loaded(adapter_id)
         digest = hashlib.sha256(repr((texts, adapter_id)).encode()).digest()
@@ -93,7 +93,7 @@ class MemoryEngine:
 
 
 def _words(request: GenerationRequest) -> list[str]:
-    """Follow from the prompt; with a temperature, from the seed too."""
+    """Returns words that depend on the prompt and, with a temperature, on the seed."""
     chance = request.seed if request.temperature > 0 else None
     digest = hashlib.sha256(repr((request.messages, chance)).encode()).hexdigest()
     return [digest[start : start + 5] for start in range(0, 5 * (_ANSWER_WORDS - 1), 5)]

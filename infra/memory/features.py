@@ -18,7 +18,7 @@ class MemoryFeatureTable:
         self._database = database
 
     def transaction(self) -> object:
-        """The transaction that is open here and now: the same object until it ends, another one afterwards."""
+        """Returns an object that stands for the open transaction: the same until it ends, another one afterwards."""
         return self._database.current or object()
 
     def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
@@ -33,7 +33,7 @@ class MemoryFeatureTable:
             rows[row.answer_id] = kept
 
     def put_example(self, row: Example) -> None:
-        """Writing an example twice is writing it once."""
+        """Writes an example; a second write of the same one changes nothing."""
         with self._database.table("examples") as rows:
             rows.setdefault(row.example_id, replace(row, submitted_at=in_utc(row.submitted_at)))
 
@@ -43,16 +43,16 @@ class MemoryFeatureTable:
             return rows.get(answer_id)
 
     def recent(self, task: str | None, limit: int) -> list[Interaction]:
-        """The rows of a task, or of all, in which something happened last, newest first."""
+        """Returns the rows of a task, or of all tasks, that changed last, newest first."""
         with self._database.table("interactions") as rows:
             found = [row for row in rows.values() if row.last_event_at is not None and task in (None, row.task)]
         found.sort(key=lambda row: row.answer_id)
         return sorted(found, key=lambda row: row.last_event_at, reverse=True)[:limit]
 
     def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
-        """A task's approved and corrected answers, in which something happened last, newest first.
+        """Returns a task's approved and corrected answers that changed last, newest first.
 
-        ``until``: only those in which nothing happened after.
+        ``until``: only rows that have not changed since then.
         """
         rows = self.recent(task, self.count())
         if until is not None:
@@ -60,12 +60,12 @@ class MemoryFeatureTable:
         return [row for row in rows if row.outcome in ("approved", "corrected")][:limit]
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Returns the number of rows."""
         with self._database.table("interactions") as rows:
             return len(rows)
 
     def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """The examples of a task, or of all, newest first; only those that were submitted until then."""
+        """Returns the examples of a task, or of all tasks, newest first, submitted at ``until`` or before."""
         with self._database.table("examples") as rows:
             found = [row for row in rows.values() if task in (None, row.task)]
         found = [row for row in found if until is None or row.submitted_at <= until]
@@ -73,7 +73,7 @@ class MemoryFeatureTable:
         return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]
 
 
-def _kept(value: Any) -> Any:
+def _kept(value: Any) -> Any:  # a value of any field
     if isinstance(value, datetime):
         return in_utc(value)
     return replace(value, time=in_utc(value.time)) if isinstance(value, Stamp) else value

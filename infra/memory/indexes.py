@@ -14,22 +14,22 @@ from schemas.indexes import Index
 
 
 class MemoryIndexes:
-    """The table of indexes: which are built, which serve."""
+    """The table of indexes: which ones are being built, which ones serve."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def active(self) -> list[Index]:
-        """Those that are building or serving, by id."""
+        """Returns the indexes that are building or serving, by id."""
         return [index for index in self.all() if index.state != "retired"]
 
     def all(self) -> list[Index]:
-        """Retired ones too, which are not dropped yet; by id."""
+        """Returns all indexes by id, also retired ones that are not dropped yet."""
         with self._database.table("indexes") as indexes:
             return [indexes[index_id] for index_id in sorted(indexes)]
 
     def hold(self) -> None:
-        """A transaction of this twin holds everything already."""
+        """Does nothing: a transaction of this twin locks everything."""
 
     def add(self, index: Index) -> None:
         """Inside a transaction."""
@@ -37,7 +37,7 @@ class MemoryIndexes:
             indexes.setdefault(index.index_id, index)
 
     def serve(self, index_id: str, at: datetime) -> None:
-        """Inside a transaction: this index serves its scope, and what served it is retired."""
+        """Inside a transaction: lets this index serve its scope and retires the one before."""
         with self._database.table("indexes") as indexes:
             for other in list(indexes.values()):
                 if other.scope == indexes[index_id].scope and other.state == "serving":
@@ -45,24 +45,24 @@ class MemoryIndexes:
             indexes[index_id] = replace(indexes[index_id], state="serving", served_at=at)
 
     def retire(self, index_id: str) -> None:
-        """Inside a transaction: documents are not written to it any more."""
+        """Inside a transaction: documents are no longer written to this index."""
         with self._database.table("indexes") as indexes:
             indexes[index_id] = replace(indexes[index_id], state="retired")
 
     def remove(self, index_id: str) -> None:
-        """Forgets an index whose collection is gone."""
+        """Deletes the row of an index whose collection was dropped."""
         with self._database.table("indexes") as indexes:
             indexes.pop(index_id, None)
 
 
 class MemoryVectors:
-    """Embeddings by model and by the hash of the text."""
+    """Caches embeddings by model and by the hash of the text."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def find(self, model: str, hashes: Sequence[str], at: datetime) -> dict[str, NDArray[np.float32]]:
-        """Those that are kept, shape (dimension,) each; their use is noted."""
+        """Returns the cached vectors, shape (dimension,) each, and notes their use."""
         with self._database.table("vectors") as vectors:
             found = {each: vectors[model, each][0] for each in hashes if (model, each) in vectors}
             for each, vector in found.items():
@@ -70,13 +70,13 @@ class MemoryVectors:
         return found
 
     def put(self, model: str, made: Mapping[str, NDArray[np.float32]], at: datetime) -> None:
-        """Keeps them; one that is there already stays."""
+        """Stores vectors; does not change one that exists."""
         with self._database.table("vectors") as vectors:
             for text_hash, vector in made.items():
                 vectors.setdefault((model, text_hash), (np.asarray(vector, dtype=np.float32), at))
 
     def prune(self, before: datetime) -> int:
-        """Forgets those that were not used since; how many there were."""
+        """Deletes the vectors that were last used before then; returns how many."""
         with self._database.table("vectors") as vectors:
             old = [key for key, (_, used_at) in vectors.items() if used_at < before]
             for key in old:

@@ -19,22 +19,22 @@ class _Kept:
 
 
 class MemoryJournal:
-    """Which events an agent has done, and what it published for each."""
+    """Records which events an agent has handled, and what it published for each."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
-        """The entries of those identities that are journaled."""
+        """Returns the entries of those identities that are in the journal."""
         with self._database.table("journal") as journal:
             return {each: journal[agent, each].entry for each in identities if (agent, each) in journal}
 
     def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
-        """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        """Inside a transaction: adds an entry. Raises AlreadyJournaled when another worker was first."""
         self.add_many(agent, [(identity, outputs)], at)
 
     def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
-        """``add`` for many at once."""
+        """Adds many entries, as ``add`` does."""
         with self._database.table("journal") as journal:
             for identity, outputs in entries:
                 if (agent, identity) in journal:
@@ -43,7 +43,7 @@ class MemoryJournal:
                 journal[agent, identity] = _Kept(entry, in_utc(at))
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
-        """Kafka confirmed all outputs of these."""
+        """Notes that Kafka has confirmed all outputs of these entries."""
         with self._database.table("journal") as journal:
             for identity in identities:
                 kept = journal.get((agent, identity))
@@ -51,7 +51,7 @@ class MemoryJournal:
                     journal[agent, identity] = replace(kept, entry=replace(kept.entry, published=True))
 
     def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
-        """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
+        """Returns the entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
         before = in_utc(before)
         with self._database.table("journal") as journal:
             return {
@@ -73,18 +73,18 @@ class MemoryJournal:
 
 
 class MemoryInFlightMarks:
-    """Which offsets a worker has begun."""
+    """Records which offsets a worker has begun to handle."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def read(self, agent: str) -> list[InFlight]:
-        """The marks of an agent, in the order of topics and partitions."""
+        """Returns the marks of an agent, by topic and partition."""
         with self._database.table("inflight") as marks:
             return [marks[key] for key in sorted(marks) if key[0] == agent]
 
     def write(self, agent: str, marks: Sequence[InFlight]) -> None:
-        """Replaces the marks of those partitions."""
+        """Writes the marks of these partitions in place of older ones."""
         with self._database.table("inflight") as kept:
             for mark in marks:
                 kept[agent, mark.topic, mark.partition] = replace(mark, since=in_utc(mark.since))

@@ -1,4 +1,4 @@
-"""The in-memory twin of ``infra.kafka.aio``: a log of records that can be published to, followed, and taken away."""
+"""The in-memory twin of ``infra.kafka.aio``: a log of records to publish to and to follow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.errors import Unavailable
 
 
 class MemoryKafka:
-    """One partition a topic. While ``away`` is true nothing can be reached."""
+    """Topics of one partition each. While ``away`` is true, every call raises Unavailable."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -25,14 +25,14 @@ class MemoryKafka:
         self._written.set()
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Does nothing."""
 
     def topic(self, name: str) -> list[Record]:
-        """A topic's records, oldest first."""
+        """Returns a topic's records, oldest first."""
         return [record for record in self.records if record.topic == name]
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
-        """Every message from the beginning, then new ones for ever; None once, at the end as it was at the start."""
+        """Yields every message, then new ones for ever; None once, at the end that the topic had at the start."""
         self._reach()
         end, offset = len(self.topic(topic)), 0
         if end == 0:

@@ -14,7 +14,7 @@ from schemas.retrieval import Chunk, Hit, headings_above
 
 
 class MemoryChunks:
-    """Satisfies the indexer's VectorStore, and searches."""
+    """Stores and searches chunks."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[Chunk, NDArray[np.float32]]] = {}
@@ -22,7 +22,7 @@ class MemoryChunks:
 
     @property
     def chunks(self) -> dict[str, Chunk]:
-        """What is stored, by chunk id."""
+        """The stored chunks by id."""
         with self._lock:
             return {chunk_id: chunk for chunk_id, (chunk, _) in self._rows.items()}
 
@@ -45,7 +45,7 @@ class MemoryChunks:
     def search_text(
         self, texts: Sequence[str], vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
-        """By the number of words shared, which stands in for BM25."""
+        """Ranks by the number of shared words in place of BM25."""
         rows = self._visible(tenant, where)
         return [_alike(rows, text, np.asarray(vector), k) for text, vector in zip(texts, vectors, strict=True)]
 

@@ -12,26 +12,26 @@ from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
 
 class MemoryReleases:
-    """Which adapter each task is served with."""
+    """Stores which adapter each task is served with."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def lock(self, tasks: Iterable[str]) -> None:
-        """Inside a transaction: nobody else is in one."""
+        """Does nothing: a transaction of this twin locks everything."""
 
     def current(self, task: str) -> Release:
-        """A task's release, sequence 0 where there was none yet."""
+        """Returns a task's release, with sequence 0 where there is none yet."""
         with self._database.table("releases") as releases:
             return releases.get(task) or Release(task=task)
 
     def all(self) -> list[Release]:
-        """Of every task that ever had one."""
+        """Returns the release of every task that has one."""
         with self._database.table("releases") as releases:
             return list(releases.values())
 
     def change(self, release: Release, *, event_type: str, cause: str | None, at: datetime) -> None:
-        """Inside a transaction: the next state, and a line of the history.
+        """Inside a transaction: writes the next state and a line of the history.
 
         Raises Unavailable when the sequence before it is not the current one: read again and decide again.
         """
@@ -41,20 +41,20 @@ class MemoryReleases:
             history[release.task, release.sequence] = line
 
     def amend(self, release: Release) -> None:
-        """Inside a transaction: notes something about the current state that nobody need be told of.
+        """Inside a transaction: changes the current state without an event and without a line of the history.
 
         Raises Unavailable when the sequence is not the current one.
         """
         self._put(release, release.sequence)
 
     def history(self, task: str, limit: int | None = None) -> list[ReleaseChange]:
-        """The changes of a task's release, newest first."""
+        """Returns the changes of a task's release, newest first."""
         with self._database.table("release_history") as history:
             lines = [line for (owner, _), line in history.items() if owner == task]
         return sorted(lines, key=lambda line: line.release.sequence, reverse=True)[:limit]
 
     def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
-        """What came of a task's questions by release and arm, from that sequence on, not answered before that time."""
+        """Counts a task's questions by release and arm, from that sequence and that time on."""
         found: dict[tuple[int, str], ArmCounts] = {}
         with self._database.table("interactions") as rows:
             for row in rows.values():

@@ -1,4 +1,4 @@
-"""The in-memory twin of the search: a handful of hits per tenant, ranked by the words they share with the text."""
+"""The in-memory twin of ``infra.milvus.retriever``: ranks chunks by the words that they share with the text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.retrieval import Chunk, Hit, Search
 
 
 class MemoryRetriever:
-    """Searches chunks that were given to it. ``calls``: what was asked for; ``down``: it cannot be reached."""
+    """Searches the given chunks. ``calls``: the searches so far. While ``down``, a search raises Unavailable."""
 
     def __init__(self, chunks: Sequence[Chunk] = ()) -> None:
         self._chunks = [Hit(chunk=chunk, score=0.0) for chunk in chunks]
@@ -35,6 +35,6 @@ class MemoryRetriever:
 
 
 def _likeness(one: str, other: str) -> float:
-    """Shared words by all words, 0 to 1."""
+    """Returns the share of common words, 0 to 1."""
     first, second = (set(re.findall(r"\w+", text.lower())) for text in (one, other))
     return len(first & second) / max(1, len(first | second))

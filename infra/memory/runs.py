@@ -34,7 +34,7 @@ class _Lease:
 
 
 class MemoryRunStore:
-    """Long work: rows that one worker at a time holds by a lease that it must renew."""
+    """Runs of long work. One worker at a time holds a run, by a lease that it must renew."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -48,7 +48,7 @@ class MemoryRunStore:
         context: dict[str, str],
         at: datetime,
     ) -> None:
-        """Inside a transaction; adding a run twice is adding it once."""
+        """Inside a transaction: queues a run; a second call with the same id changes nothing."""
         at, kept = in_utc(at), json.loads(json.dumps(arguments))
         run = Run(run_id=run_id, agent=agent, kind=kind, state="queued", attempt=0, arguments=kept, created_at=at)
         row = _Row(run=run, arguments=json.dumps(arguments), context=dict(context), created_at=at, due_at=at)
@@ -56,9 +56,9 @@ class MemoryRunStore:
             runs.setdefault(run_id, row)
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """The oldest run that is due and whose lease is free or has expired, with its attempt counted.
+        """Claims the oldest run that is due and whose lease is free or has expired, and counts the attempt.
 
-        A worker that comes back under its name takes up at once what it died at.
+        A worker that restarts under the same name gets its own run back at once.
         """
         now = in_utc(now)
         with self._database.table("runs") as runs:
@@ -78,7 +78,7 @@ class MemoryRunStore:
         )
 
     def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
-        """False when another worker holds the run by now."""
+        """Extends the lease. Returns False when another worker holds the run."""
         with self._database.table("runs") as runs:
             row = _held(runs, run_id, worker)
             if row is None:
@@ -87,7 +87,7 @@ class MemoryRunStore:
         return True
 
     def finish(self, run_id: str, worker: str, *, state: str, result: dict[str, Any], now: datetime) -> bool:
-        """Inside a transaction; ``state`` is done or failed. False when another worker holds the run by now."""
+        """Inside a transaction: ends a run as done or failed. Returns False when another worker holds the run."""
         if state not in ("done", "failed"):
             raise ValueError(f"a run ends as done or failed, not as {state!r}")
         ended: RunState = "done" if state == "done" else "failed"
@@ -101,7 +101,7 @@ class MemoryRunStore:
         return True
 
     def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None:
-        """Puts the run back, due after that time; nothing happens when another worker holds it by now."""
+        """Puts the run back into the queue, due after that time. Does nothing when another worker holds the run."""
         due = in_utc(now) + timedelta(seconds=retry_in_seconds)
         with self._database.table("runs") as runs:
             row = _held(runs, run_id, worker)
@@ -110,21 +110,21 @@ class MemoryRunStore:
                 runs[run_id] = replace(row, run=run, lease_until=None, due_at=due)
 
     def show(self, run_id: str) -> Run | None:
-        """A run as it stands."""
+        """Returns a run, or None."""
         with self._database.table("runs") as runs:
             row = runs.get(run_id)
         return None if row is None else row.run
 
     def unfinished(self, agent: str) -> list[Run]:
-        """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
+        """Returns queued and running runs, oldest first. Inside a transaction nobody else adds one until it ends."""
         return [run for run in self._by_age(agent) if run.state in ("queued", "running")]
 
     def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
-        """An agent's runs whose arguments name the task, newest first."""
+        """Returns the agent's runs whose arguments name the task, newest first."""
         return [run for run in reversed(self._by_age(agent)) if run.arguments.get("task") == task][:limit]
 
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
-        """Writes down how far a run is; nothing happens when another worker holds it by now."""
+        """Stores the progress of a run. Does nothing when another worker holds the run."""
         with self._database.table("runs") as runs:
             row = _held(runs, run_id, worker)
             if row is not None:
@@ -137,13 +137,13 @@ class MemoryRunStore:
 
 
 class MemoryLeases:
-    """Named leases for what one worker of a fleet does at a time, such as ticks."""
+    """Named leases for work that one worker does at a time, such as ticks."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool:
-        """Takes a lease that is free or has expired, or renews the holder's own."""
+        """Takes a lease that is free or expired, or renews the holder's own. Returns whether it holds the lease."""
         now = in_utc(now)
         with self._database.table("leases") as leases:
             lease = leases.get(name, _Lease())
@@ -153,13 +153,13 @@ class MemoryLeases:
         return True
 
     def last(self, name: str) -> datetime | None:
-        """The scheduled time that was done last."""
+        """Returns the last scheduled time that was done."""
         with self._database.table("leases") as leases:
             lease: _Lease = leases.get(name, _Lease())
         return lease.last
 
     def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction. An earlier time than the one that is kept changes nothing."""
+        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
         at = in_utc(at)
         with self._database.table("leases") as leases:
             lease = leases.get(name, _Lease())

@@ -1,6 +1,6 @@
-"""Alembic's entry: runs the migrations on the connection that ``infra.sql.migrate`` has opened.
+"""Runs the migrations on the connection that ``infra.sql.migrate`` has opened.
 
-Alembic executes this file, so unlike every other module it acts when it is loaded.
+Alembic executes this file, so unlike every other module it does its work when it is loaded.
 """
 
 from __future__ import annotations

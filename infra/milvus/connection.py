@@ -1,4 +1,4 @@
-"""The connection to a Milvus server: made at the first call, made anew after a failure, its errors in one line."""
+"""Connects to a Milvus server: at the first call, and again after a failure. Translates its errors into one line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 _SCHEMES = ("http", "https", "tcp", "unix")
 _CONNECT_FAILED = 2
-"""pymilvus' own code of an exception that its constructor raises when nothing answers."""
+"""The code of pymilvus' exception when its constructor gets no answer."""
 
 
 class MilvusConnection:
-    """Calls a Milvus server. ``prepare`` is run on each new connection, and again after the server refused a call."""
+    """Calls a Milvus server. Runs ``prepare`` on each new connection, and again after the server has refused a call."""
 
     def __init__(self, uri: str, token: str | None, prepare: Callable[[MilvusClient], None]) -> None:
         self.uri = uri
@@ -33,9 +33,9 @@ class MilvusConnection:
         self._lock = threading.RLock()
 
     def call(self, function: Callable[[MilvusClient], T]) -> T:
-        """The function's result. Raises Unavailable within seconds, ConfigurationError, or EverlearnError on a refusal.
+        """Returns the function's result. Raises Unavailable within seconds, ConfigurationError, or EverlearnError.
 
-        A refused call is repeated once after preparing: a server that was restarted must load its collection again.
+        Repeats a refused call once after ``prepare``: a server that was restarted must load its collection again.
         """
         import grpc
         from pymilvus import MilvusException
@@ -49,13 +49,13 @@ class MilvusConnection:
                     self._prepared = False
                     continue
                 if isinstance(failure, Unavailable):
-                    # A broken channel waits up to two minutes before it tries again; a new one tries at once.
+                    # A broken channel retries only after up to two minutes; a new one connects at once.
                     self.close()
                 raise failure from None
         raise AssertionError("the second attempt returns or raises")
 
     def close(self) -> None:
-        """Ends the connection; harmless when there is none. A later call connects again."""
+        """Ends the connection, if there is one. A later call connects again."""
         with self._lock:
             client, self._client, self._prepared = self._client, None, False
         if client is not None:
@@ -79,8 +79,8 @@ class MilvusConnection:
         )
         address = urlsplit(self.uri)
         if address.scheme not in _SCHEMES or not (address.hostname or address.path):
-            raise wrong  # the library would take some for files, and open a server on them in this process
-        # The library logs each failure with its traceback; what matters of it is in the error that is raised here.
+            raise wrong  # pymilvus takes some of these for files, and would start a server in this process
+        # pymilvus logs each failure with its traceback; the error that is raised here says what matters.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         try:
             return MilvusClient(self.uri, token=self._token, timeout=CONNECT_SECONDS, dedicated=True)

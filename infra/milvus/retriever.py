@@ -1,4 +1,4 @@
-"""Search over current documents: Milvus says what is near, SQL says which version of a document counts."""
+"""Searches current documents: Milvus finds the chunks, SQL says which version of a document is current."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from schemas.words import content_words
 
 FIRST_DEPTH = 8
 FUSED_DEPTH = 50
-"""Hits of each ranking that are fused at the least."""
+"""Fewest hits of each ranking that are fused."""
 DEPTH_FACTOR = 4
 MAX_DEPTH = 4096
-"""Chunks of one tenant that are looked at for one text; Milvus allows 16,384."""
+"""Most chunks of a tenant that are searched for one text; Milvus allows 16,384."""
 RANK_CONSTANT = 10.0
-"""Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit counts 1 / (constant + its rank). Depth and
-constant, and what of a question is searched for by its words, were chosen by ``benchmarks.retrieval``."""
+"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit scores 1 / (constant + its rank).
+``benchmarks.retrieval`` chose depth and constant, and which words of a question are searched for."""
 MOST_ROUNDS = 3
-"""Searches again for what was replaced while it was searched for."""
+"""Most repetitions of a search because a document was replaced meanwhile."""
 
 Versions = dict[tuple[str, str], DocumentState]
 
@@ -66,7 +66,7 @@ class Reranker(Protocol):
     """A cross-encoder."""
 
     def order(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
-        """The hits, most relevant first."""
+        """Returns the hits, most relevant first."""
         ...
 
 
@@ -83,17 +83,20 @@ class MilvusRetriever:
         reranker: Reranker | None = None,
         reranked: int = 0,
     ) -> None:
-        """``reranked``: so many hits of each search are put in order by the reranker."""
+        """``reranked``: how many hits of each search the reranker sorts."""
         self._indexes, self._stores, self._embedders, self._documents = indexes, stores, embedders, documents
         self._reranker, self._reranked = reranker, reranked
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """The hits of each, best first: of current versions and of the search's tenant only. Raises Unavailable."""
+        """Returns the hits of each search, best first: only current versions, only the search's tenant.
+
+        Raises Unavailable.
+        """
         for _ in range(MOST_ROUNDS):
             indexes = self._serving()
             found = self._search(searches, indexes)
             if self._serving() == indexes:
-                break  # else another index began to serve meanwhile, and newer documents are in that one only
+                break  # else another index has begun to serve, and only that one has the newest documents
         return found
 
     def _serving(self) -> dict[str, Index]:
@@ -109,7 +112,7 @@ class MilvusRetriever:
             each = searches[place]
             index = serving.get(each.scope) or serving.get(DEFAULT_SCOPE)
             if index is not None:  # else nothing was ever indexed
-                # By its text: to Python the filters a = 1 and a = true are equal.
+                # By the filter's text, because in Python the filters a = 1 and a = true are equal.
                 alike[each.tenant, index, each.mode, repr(each.where)].append(place)
         for (tenant, index, mode, _), places in alike.items():
             where = searches[places[0]].where
@@ -134,7 +137,7 @@ class MilvusRetriever:
 
 
 class _Group:
-    """Texts that are searched for together: of one tenant, in one collection, with one filter."""
+    """Searches several texts together: of one tenant, in one collection, with one filter."""
 
     def __init__(
         self,
@@ -157,16 +160,16 @@ class _Group:
             found = [fused(each) for each in zip(*rankings, strict=True)]
             states = self._states(found)
             if all(_is_current(hit, states) for hits in found for hit in hits):
-                break  # else a document was replaced between the rankings: one would have its old text, one its new
+                break  # else a document was replaced between the rankings: one has its old text, the other the new one
         return [[hit for hit in hits if _is_current(hit, states)][:k] for hits in found]
 
     def _ranking(self, mode: SearchMode, k: int, enough: int) -> list[list[Hit]]:
-        """The current ones of each text's k best hits or, where fewer than ``enough`` are, of more.
+        """Returns the current ones among the k best hits of each text, or among more where fewer than ``enough`` are.
 
-        Chunks of replaced or withdrawn versions stay in Milvus until they are swept, and those of a bulk load come
-        before their versions are current; where they push current ones out of the first k, the search goes deeper for
-        those texts, up to MAX_DEPTH. A document that was replaced between the search and the look into SQL would be
-        missing: its texts are searched again.
+        Milvus also holds chunks that are not current: those of replaced or withdrawn versions until they are swept, and
+        those of a bulk load before their versions count. Where they push current chunks out of the first k, the search
+        goes deeper for these texts, up to MAX_DEPTH. A document that was replaced between the search and the query to
+        SQL would be missing, so its texts are searched again.
         """
         results: list[list[Hit]] = [[] for _ in self._texts]
         waiting = list(range(len(self._texts)))
@@ -213,7 +216,7 @@ class _Group:
 
 
 def fused(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """Rankings of one search as one, by reciprocal rank fusion; ties by cosine, then by chunk id."""
+    """Fuses the rankings of one search by reciprocal rank fusion; ties by cosine, then by chunk id."""
     points: dict[str, float] = defaultdict(float)
     hits: dict[str, Hit] = {}
     for ranking in rankings:

@@ -1,4 +1,4 @@
-"""The collection of an index in Milvus, and chunks as its rows."""
+"""Defines the collection of an index in Milvus, and makes rows of chunks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "title", "uri", "heading")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Of one upsert, about: it must be written within a call's time, and a cluster refuses more than 64 MB."""
+"""About the size of one upsert: it must fit into the time of a call, and a cluster refuses more than 64 MB."""
 MAX_TEXT_BYTES = 65_535
-"""What Milvus takes in one text field, UTF-8."""
+"""Most bytes of UTF-8 in one text field of Milvus."""
 ANALYZER = {"tokenizer": "standard", "filter": ["lowercase"]}
 
 
 def schema(client: MilvusClient, dimension: int) -> CollectionSchema:
-    """Fields, and the function that makes ``words``, what BM25 ranks by, from ``searched``."""
+    """Returns the fields, and the function that makes BM25's ``words`` from ``searched``."""
     from pymilvus import DataType, Function, FunctionType
 
-    # The dynamic field takes the metadata: a field of JSON does as well, but Milvus Lite filters by it row by row.
+    # The dynamic field holds the metadata. A JSON field could too, but Milvus Lite filters by it row by row.
     made: CollectionSchema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     made.add_field("chunk_id", DataType.VARCHAR, is_primary=True, max_length=64)
     made.add_field("tenant", DataType.VARCHAR, max_length=64)
@@ -51,7 +51,7 @@ def schema(client: MilvusClient, dimension: int) -> CollectionSchema:
 
 
 def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[list[dict[str, object]]]:
-    """Rows in portions that one call takes."""
+    """Yields rows in portions that fit into one call."""
     rows: list[dict[str, object]] = []
     size = 0
     for chunk, vector in zip(chunks, vectors, strict=True):
@@ -67,6 +67,6 @@ def messages(chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> Iterator[
 
 
 def _searched(chunk: Chunk) -> str:
-    """Whose words are searched: the title and the headings say what a chunk from the middle of a document is about."""
+    """Returns the text whose words are searched: title and headings say what a chunk is about."""
     text = "\n".join([*headings_above(chunk.title, chunk.heading), chunk.text])
     return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""Chunks and their vectors in Milvus: a collection an index, on a Lite server or a cluster alike."""
+"""Chunks and their vectors in Milvus: one collection an index, on a Lite server or a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSIONS_PER_DELETE = 256
 
 
 def collection_name(index_id: str) -> str:
-    """The collection of an index; ids are made of what Milvus takes in a name."""
+    """Returns the name of an index's collection; ids hold only characters that Milvus allows in a name."""
     return f"chunks_{index_id}"
 
 
@@ -38,28 +38,25 @@ class _Found(TypedDict):
 
 
 class MilvusChunks:
-    """An index's collection: satisfies the indexer's VectorStore, and searches.
-
-    Connects at the first call, and again after a failure.
-    """
+    """Stores and searches the chunks of one index. Connects at the first call, and again after a failure."""
 
     def __init__(self, uri: str, token: str | None, index_id: str, dimension: int, *, make: bool = True) -> None:
-        """``make``: make the collection where there is none; whoever only reads leaves that to who writes."""
+        """``make``: create a missing collection; False for clients that only read."""
         self._make = make
         self._collection = collection_name(index_id)
         self._dimension = dimension
         self._connection = MilvusConnection(uri, token, self._prepare)
 
     def prepare(self) -> None:
-        """Connects, makes the collection where there is none and it may, and loads it. Raises Unavailable."""
+        """Connects, creates the collection if it may, and loads it. Raises Unavailable."""
         self._connection.call(lambda client: None)
 
     def close(self) -> None:
-        """Ends the connection; harmless when there is none."""
+        """Ends the connection, if there is one."""
         self._connection.close()
 
     def upsert(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
-        """Writes or overwrites by chunk id; searchable, by every client, once this returns. Raises Unavailable."""
+        """Writes or overwrites chunks by id. Every client finds them once this returns. Raises Unavailable."""
         for rows in messages(chunks, vectors):
 
             def write(client: MilvusClient, rows: list[dict[str, object]] = rows) -> None:
@@ -68,8 +65,8 @@ class MilvusChunks:
             self._connection.call(write)
 
     def delete(self, versions: Sequence[tuple[str, str, str]]) -> None:
-        """Removes the chunks of (tenant, document_id, version); harmless where there are none. Raises Unavailable."""
-        # A version belongs to one document of one tenant, so its name alone says enough.
+        """Deletes the chunks of (tenant, document_id, version), if there are any. Raises Unavailable."""
+        # A version belongs to one document of one tenant, so its name alone identifies the chunks.
         names = sorted({version for _, _, version in versions})
         for start in range(0, len(names), VERSIONS_PER_DELETE):
             wanted = f"version in [{', '.join(map(literal, names[start : start + VERSIONS_PER_DELETE]))}]"
@@ -82,7 +79,7 @@ class MilvusChunks:
     def search(
         self, vectors: NDArray[np.float32], *, tenant: str, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
-        """For each vector the k nearest chunks of the tenant, best first, ties by chunk id. Raises Unavailable."""
+        """Returns for each vector the tenant's k nearest chunks, best first, ties by chunk id. Raises Unavailable."""
         if not len(vectors) or k < 1:
             return [[] for _ in vectors]
         found = self._search([vector.tolist() for vector in vectors], "vector", tenant, k, where, ())
@@ -100,9 +97,9 @@ class MilvusChunks:
         k: int,
         where: Filter | None = None,
     ) -> list[list[Hit]]:
-        """For each text the k chunks that share its words, by BM25, best first. Raises Unavailable.
+        """Returns for each text the k chunks that share its words, by BM25, best first. Raises Unavailable.
 
-        ``vectors``: the texts' embeddings, shape (texts, dimension), from which the hits' scores are.
+        ``vectors``: the texts' embeddings, shape (texts, dimension); a hit's score is its cosine to them.
         """
         if not texts or k < 1:
             return [[] for _ in texts]
@@ -114,7 +111,7 @@ class MilvusChunks:
         ]
 
     def count(self) -> int:
-        """Chunks in the collection, those of replaced versions included. Raises Unavailable."""
+        """Returns the number of chunks, those of replaced versions included. Raises Unavailable."""
         rows = self._connection.call(
             lambda client: client.query(
                 self._collection, output_fields=["count(*)"], consistency_level="Strong", timeout=CALL_SECONDS
@@ -123,7 +120,7 @@ class MilvusChunks:
         return int(rows[0]["count(*)"])
 
     def drop(self) -> None:
-        """Deletes the collection; harmless where there is none. Raises Unavailable."""
+        """Deletes the collection, if there is one. Raises Unavailable."""
         self._connection.call(lambda client: client.drop_collection(self._collection, timeout=CALL_SECONDS))
 
     def _search(
@@ -150,7 +147,7 @@ class MilvusChunks:
         return cast(list[list[_Found]], list(found))
 
     def versions(self, tenant: str, document_id: str) -> dict[str, int]:
-        """The versions that a document has chunks of, and how many. Raises Unavailable."""
+        """Returns the versions that a document has chunks of, with their number. Raises Unavailable."""
         rows = self._connection.call(
             lambda client: client.query(
                 self._collection,
@@ -166,7 +163,7 @@ class MilvusChunks:
         return counts
 
     def _prepare(self, client: MilvusClient) -> None:
-        """Idempotent, and safe against another process that does the same now or died half-way."""
+        """Creates and loads the collection. Safe when another process does the same, or died half-way."""
         from pymilvus import MilvusException
 
         if not client.has_collection(self._collection, timeout=CALL_SECONDS):
@@ -178,8 +175,8 @@ class MilvusChunks:
                 if not client.has_collection(self._collection, timeout=CALL_SECONDS):
                     raise
         if not client.list_indexes(self._collection, timeout=CALL_SECONDS):
-            # Milvus Lite's graph index loses hits behind a filter, and an exact search of what one machine holds is
-            # as fast; a cluster picks the index that fits its hardware.
+            # Milvus Lite's graph index loses hits behind a filter, and an exact search is as fast on the data of one
+            # machine. A cluster picks the index that fits its hardware.
             lite = "lite" in str(client.get_server_version(timeout=CALL_SECONDS))
             params = client.prepare_index_params()
             params.add_index("vector", index_type="FLAT" if lite else "AUTOINDEX", metric_type="COSINE")
@@ -193,16 +190,16 @@ class MilvusChunks:
 
 
 class MilvusStores:
-    """The collections of indexes: satisfies the indexer's VectorStores."""
+    """Gives the collection of each index."""
 
     def __init__(self, uri: str, token: str | None, *, make: bool = True) -> None:
-        """``make``: make an index's collection where there is none."""
+        """``make``: create missing collections."""
         self._uri, self._token, self._make = uri, token, make
         self._chunks: dict[str, MilvusChunks] = {}
         self._lock = threading.Lock()
 
     def of(self, index: Index) -> MilvusChunks:
-        """An index's collection; it is made, where there is none and it may be, at the first call of it."""
+        """Returns an index's collection, which is created at its first call if it may be."""
         with self._lock:
             if index.index_id not in self._chunks:
                 self._chunks[index.index_id] = MilvusChunks(
@@ -211,7 +208,7 @@ class MilvusStores:
             return self._chunks[index.index_id]
 
     def drop(self, index: Index) -> None:
-        """Deletes an index's collection; harmless where there is none. Raises Unavailable."""
+        """Deletes an index's collection, if there is one. Raises Unavailable."""
         chunks = self.of(index)
         chunks.drop()
         with self._lock:
@@ -219,7 +216,7 @@ class MilvusStores:
         chunks.close()
 
     def keep(self, indexes: Iterable[Index]) -> None:
-        """Ends the connections to all others, which exist no more."""
+        """Ends the connections to all other collections, which no longer exist."""
         kept = {index.index_id for index in indexes}
         with self._lock:
             gone = [self._chunks.pop(index_id) for index_id in self._chunks.keys() - kept]

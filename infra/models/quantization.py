@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infra.durable_files import new_folder, place, write
+from infra.durable_files import new_folder, place, replace_file
 from infra.models.loading import load_causal_lm
 from infra.models.scoring import text_loss
 
@@ -47,7 +47,7 @@ def quantize(
         _save(source, part, scheme)
         figures = measure(part, texts)
         accept(figures)
-        write(part / FIGURES, [json.dumps(asdict(figures)).encode()])
+        replace_file(part / FIGURES, [json.dumps(asdict(figures)).encode()])
         place(part, target)
     return figures
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.durable_files import write
+from infra.durable_files import replace_file
 from schemas.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -77,5 +77,5 @@ def cached_loss(file: Path, source: str, measure: Callable[[], float]) -> float:
     loss = measure()
     with contextlib.suppress(Unavailable, OSError):  # a loss that cannot be kept is measured again the next time
         file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, [json.dumps({"source": source, "figure": loss}).encode()])
+        replace_file(file, [json.dumps({"source": source, "figure": loss}).encode()])
     return loss

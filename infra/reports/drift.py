@@ -14,6 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from infra.durable_files import replace_file
+
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title></head><body style="margin: 0">
@@ -68,8 +70,8 @@ def write_report(
         html = _PAGE.format(title=escape(name), head=head + _FAILED.format(problem=escape(problem)))
     written = WrittenReport(html=folder / f"{name}.html", json=folder / f"{name}.json", problem=problem)
     whole = {**facts, "evidently": found, "evidently_problem": problem}
-    _replace(written.json, json.dumps(whole, indent=1, ensure_ascii=False))
-    _replace(written.html, html)
+    replace_file(written.json, [json.dumps(whole, indent=1, ensure_ascii=False).encode()])
+    replace_file(written.html, [html.encode()])
     return written
 
 
@@ -110,9 +112,3 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
 def _varies(values: Sequence[Any]) -> bool:
     """Whether there is anything to compare; Evidently stumbles over columns that are empty or all the same."""
     return len({value for value in values if value is not None}) > 1
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

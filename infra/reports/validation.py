@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from infra.durable_files import refusals_as_unavailable, write
+from infra.durable_files import refusals_as_unavailable, replace_file
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --quiet: #5b6673; --line: #d9dee5; --good: #15703f; --bad: #a32020; }
@@ -39,8 +39,8 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     with refusals_as_unavailable(folder):
         folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{report['adapter_id']}.html"
-    write(page.with_suffix(".json"), [json.dumps(report, ensure_ascii=False, indent=1, default=str).encode()])
-    write(page, [render(report).encode()])
+    replace_file(page.with_suffix(".json"), [json.dumps(report, ensure_ascii=False, indent=1, default=str).encode()])
+    replace_file(page, [render(report).encode()])
     return page
 
 

@@ -1,4 +1,4 @@
-"""The connection to SQL: transactions that every store of one database takes part in."""
+"""Connects to SQLite or PostgreSQL, and lets all stores of a database share one transaction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -26,11 +25,11 @@ _SHARED_LOCK = text("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(CAST(:
 
 
 class Database:
-    """SQLite or PostgreSQL by URL. Opens nothing until it is used; usable from many threads and many processes.
+    """SQLite or PostgreSQL by URL. Connects at the first use. Many threads and processes may use it.
 
-    Inside ``transaction`` every ``connection`` of the same thread or task is the transaction's. A failure inside a
-    transaction dooms it: it ends with that failure even when somebody caught it on the way, because PostgreSQL would
-    drop everything silently and SQLite would keep half of a batch.
+    Inside ``transaction``, every ``connection`` of the same thread or task is the transaction's. After a failure inside
+    it, a transaction always ends with that failure, even when a caller has caught it: PostgreSQL would otherwise drop
+    everything silently, and SQLite would commit half of a batch.
     """
 
     def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
@@ -45,18 +44,18 @@ class Database:
 
     @property
     def current(self) -> object | None:
-        """The transaction that is open here and now: the same object until it ends; None where none is open."""
+        """An object that stands for the open transaction of this thread or task; None where none is open."""
         return self._current()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits at the end, rolls back on an exception; joins the transaction that is open already.
+        """Commits at the end and rolls back on an exception. Joins a transaction that is open already.
 
-        Raises Unavailable when SQL cannot be reached; whether a lost commit took place is then unknown.
+        Raises Unavailable when SQL cannot be reached. It is then unknown whether a commit took place.
         """
         outer = self._current()
         if outer is not None:
-            with outer.doomed_by_failure():
+            with outer.kept_failure():
                 yield
             return
         with self._begin(write=True) as connection:
@@ -71,22 +70,22 @@ class Database:
 
     @contextmanager
     def connection(self, *, write: bool = False) -> Iterator[Connection]:
-        """The open transaction's connection, or one of its own that commits at the end of the block."""
+        """Yields the open transaction's connection, or one of its own that commits at the end of the block."""
         current = self._current()
         if current is None:
             with self._begin(write=write) as connection:
                 yield connection
         else:
-            with current.doomed_by_failure(), failures_as_unavailable(self.url):
+            with current.kept_failure(), failures_as_unavailable(self.url):
                 yield current.connection
 
     def lock(self, connection: Connection, names: Iterable[str], *, shared: bool = False) -> None:
-        """Keeps other transactions from locking these names until this one ends, rows that do not exist yet included.
+        """Locks names until the transaction ends; a name may stand for a row that does not exist yet.
 
-        A ``shared`` lock keeps them from locking alone. SQLite's transactions hold the whole database already.
+        Several transactions may hold a ``shared`` lock. On SQLite a write transaction locks the whole database anyway.
         """
         if self.dialect == "postgresql":
-            # one order for everybody, against deadlocks
+            # Every transaction locks in the same order, so that no two block each other.
             keys = sorted({_lock_key(name) for name in names})
             connection.execute(_SHARED_LOCK if shared else _LOCK, {"keys": keys})
 
@@ -102,20 +101,20 @@ class Database:
                 yield connection
 
     def _current(self) -> _Opened | None:
-        # A task that was started inside a transaction inherits the variable and may outlive the transaction.
+        # An asyncio task that was started inside a transaction inherits the variable, and may run on after its end.
         opened = self._opened.get()
         return None if opened is None or opened.connection.closed else opened
 
 
 class _Opened:
-    """The transaction that is open, and the failure that dooms it."""
+    """An open transaction, and the first failure inside it."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.failure: BaseException | None = None
 
     @contextmanager
-    def doomed_by_failure(self) -> Iterator[None]:
+    def kept_failure(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
@@ -124,11 +123,11 @@ class _Opened:
 
 
 def parse_url(url: str) -> URL:
-    """Raises ConfigurationError, never showing the password, unless it is a file of SQLite's or a PostgreSQL URL."""
+    """Parses the URL of a SQLite file or a PostgreSQL database. Raises ConfigurationError, without the password."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # the text may hold a password, so it is not shown, and neither is the cause
+        # The text may hold a password, so the error shows neither it nor the cause.
         raise ConfigurationError(f"[sql] url is not an SQLAlchemy URL: write one like {_EXAMPLE}") from None
     backend = parsed.get_backend_name()
     if backend in ("postgresql", "postgres"):
@@ -142,7 +141,7 @@ def parse_url(url: str) -> URL:
 
 def _engine(url: URL, busy_seconds: float) -> Engine:
     if url.get_backend_name() == "postgresql":
-        # A server that vanished without a word is noticed in half a minute.
+        # Notice within half a minute that a server is gone.
         options = {"connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "tcp_user_timeout": 30_000}
         return create_engine(url, pool_pre_ping=True, connect_args=options, isolation_level="READ COMMITTED")
     engine = create_engine(url, poolclass=QueuePool, creator=lambda: open_sqlite(str(url.database), busy_seconds))
@@ -152,7 +151,7 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
 
 
 def open_sqlite(path: str, busy_seconds: float = BUSY_SECONDS, *, mode: str = "rw") -> sqlite3.Connection:
-    """A connection that leaves BEGIN to us; in mode ``rw`` a missing file is an error and not created."""
+    """Opens a file; transactions begin by explicit BEGIN. In mode ``rw`` a missing file is an error."""
     return sqlite3.connect(
         f"{Path(path).as_uri()}?mode={mode}",
         uri=True,
@@ -162,14 +161,14 @@ def open_sqlite(path: str, busy_seconds: float = BUSY_SECONDS, *, mode: str = "r
     )
 
 
-def _set_up_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that reads first and writes later fails at once when another process wrote in between;
-    # taking the write lock at the beginning waits for it instead.
+    # A deferred transaction that reads first and writes later fails when another process has written in between.
+    # One that takes the write lock at its beginning waits for the lock instead.
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

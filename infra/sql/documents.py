@@ -1,4 +1,4 @@
-"""Documents' current versions, and versions whose chunks are still to be deleted, in SQL."""
+"""The current versions of documents, and the versions whose chunks are not deleted yet, in SQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.documents import DocumentSubmitted
 from schemas.features import DocumentState
 
 PAGE_BYTES = 8_000_000
-"""Of the texts that are read at once, about."""
+"""About how many bytes of text ``page`` reads at once."""
 
 _documents = tables.documents.c
 _contents = tables.contents.c
@@ -30,7 +30,7 @@ class SqlDocuments:
         self._database = database
 
     def current(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DocumentState]:
-        """By (tenant, document_id); withdrawn ones included. Inside a transaction they stay locked until it ends."""
+        """Returns states by (tenant, document_id), withdrawn ones too. A transaction locks them until it ends."""
         found: dict[tuple[str, str], DocumentState] = {}
         if not keys:
             return found
@@ -44,7 +44,7 @@ class SqlDocuments:
         return found
 
     def put(self, state: DocumentState, content: DocumentSubmitted | None = None) -> None:
-        """Inside a transaction. ``content``: what the version was made from, where it is another than before."""
+        """Inside a transaction: writes a state. ``content``: what the version was made from, where that has changed."""
         key = {"tenant": state.tenant, "document_id": state.document_id}
         with self._database.connection(write=True) as connection:
             connection.execute(upsert(self._database.dialect, tables.documents), vars(state))
@@ -57,9 +57,9 @@ class SqlDocuments:
                 connection.execute(upsert(self._database.dialect, tables.contents), values)
 
     def page(self, after: tuple[str, str] | None, limit: int) -> list[tuple[DocumentState, DocumentSubmitted | None]]:
-        """Documents that are not withdrawn, with what they were made from, by key, behind ``after``.
+        """Returns the documents after the key ``after``, with what they were made from; no withdrawn ones.
 
-        A page ends early, behind its first document at the soonest, where its texts are long.
+        Returns fewer than ``limit`` where the texts are long, but at least one.
         """
         same = (_contents.tenant == _documents.tenant) & (_contents.document_id == _documents.document_id)
         both = tables.documents.outerjoin(tables.contents, same)
@@ -81,7 +81,7 @@ class SqlDocuments:
         return found
 
     def states(self, after: tuple[str, str] | None, limit: int) -> list[DocumentState]:
-        """Documents that are not withdrawn, by key, behind ``after``."""
+        """Returns the states of the documents after the key ``after``; no withdrawn ones."""
         wanted = select(tables.documents).where(_documents.withdrawn.is_(false()))
         if after is not None:
             wanted = wanted.where(tuple_(_documents.tenant, _documents.document_id) > tuple_(*map(literal, after)))
@@ -90,13 +90,13 @@ class SqlDocuments:
             return [DocumentState(**row) for row in connection.execute(wanted).mappings()]
 
     def any_of(self, tenant: str) -> bool:
-        """Whether the tenant has a document that is not withdrawn."""
+        """Tells whether the tenant has a document that is not withdrawn."""
         standing = select(_documents.tenant).where(_documents.tenant == tenant, _documents.withdrawn.is_(false()))
         with self._database.connection() as connection:
             return connection.execute(standing.limit(1)).first() is not None
 
     def count_next(self, counts: Mapping[tuple[str, str], tuple[str, int]]) -> None:
-        """Notes by key, for that version, how many chunks a document has in the index that is being built."""
+        """Stores by key how many chunks this version of a document has in the index that is being built."""
         with self._database.connection(write=True) as connection:
             for (tenant, document_id), (version, count) in sorted(counts.items()):
                 row = (_documents.tenant == tenant) & (_documents.document_id == document_id)
@@ -104,14 +104,14 @@ class SqlDocuments:
                 connection.execute(update(tables.documents).where(wanted).values(next_chunk_count=count))
 
     def adopt_counts(self, embedding_model: str) -> None:
-        """Inside a transaction: the index that was being built serves now."""
+        """Inside a transaction: makes the counts of the index that was being built the current ones."""
         counted = func.coalesce(_documents.next_chunk_count, _documents.chunk_count)
         values = {"chunk_count": counted, "next_chunk_count": None, "embedding_model": embedding_model}
         with self._database.connection(write=True) as connection:
             connection.execute(update(tables.documents).where(_documents.withdrawn.is_(false())).values(**values))
 
     def totals(self) -> tuple[int, int]:
-        """How many documents are not withdrawn, and their chunks."""
+        """Returns the number of documents that are not withdrawn, and of their chunks."""
         counted = select(func.count(), func.coalesce(func.sum(_documents.chunk_count), 0))
         with self._database.connection() as connection:
             documents, chunks = connection.execute(counted.where(_documents.withdrawn.is_(false()))).one()
@@ -119,19 +119,19 @@ class SqlDocuments:
 
 
 class SqlRetiredVersions:
-    """Versions whose chunks must still be deleted from the vector store."""
+    """The versions whose chunks must still be deleted from the vector store."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, tenant: str, document_id: str, version: str, at: datetime) -> None:
-        """Inside a transaction; adding twice is adding once."""
+        """Inside a transaction; a second call with the same version changes nothing."""
         row = {"tenant": tenant, "document_id": document_id, "version": version, "retired_at": at}
         with self._database.connection(write=True) as connection:
             connection.execute(insert_once(self._database.dialect, tables.retired_versions), row)
 
     def list(self, limit: int) -> list[tuple[str, str, str]]:
-        """(tenant, document_id, version), oldest first."""
+        """Returns (tenant, document_id, version), oldest first."""
         oldest = (
             select(_retired.tenant, _retired.document_id, _retired.version)
             .order_by(_retired.retired_at, _retired.tenant, _retired.document_id, _retired.version)
@@ -141,12 +141,12 @@ class SqlRetiredVersions:
             return [(tenant, document_id, version) for tenant, document_id, version in connection.execute(oldest)]
 
     def count(self) -> int:
-        """How many there are."""
+        """Returns the number of versions."""
         with self._database.connection() as connection:
             return int(connection.execute(select(func.count()).select_from(tables.retired_versions)).scalar_one())
 
     def remove(self, versions: Sequence[tuple[str, str, str]]) -> None:
-        """Forgets versions whose chunks are gone."""
+        """Deletes the rows of versions whose chunks were deleted."""
         if not versions:
             return
         with self._database.connection(write=True) as connection:

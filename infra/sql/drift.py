@@ -1,4 +1,4 @@
-"""Drift checks in SQL, and the answers that a check is about, selected from the feature table."""
+"""Drift checks in SQL, and the answers that they compare, selected from the feature table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _rows = tables.interactions.c
 
 
 class SqlDriftChecks:
-    """A row a check."""
+    """The drift checks, one row each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, check: DriftCheck) -> None:
-        """Inside a transaction; adding a check twice is adding it once."""
+        """Inside a transaction: adds a check; a second call with the same id changes nothing."""
         row = {
             "check_id": check.check_id,
             "task": check.task,
@@ -38,7 +38,7 @@ class SqlDriftChecks:
             connection.execute(insert_once(self._database.dialect, tables.drift_checks), row)
 
     def recent(self, task: str | None, limit: int) -> list[DriftCheck]:
-        """The checks of a task, or of all, newest first."""
+        """Returns the checks of a task, or of all tasks, newest first."""
         newest = select(_checks.details).order_by(_checks.checked_at.desc(), _checks.check_id)
         if task is not None:
             newest = newest.where(_checks.task == task)
@@ -47,7 +47,7 @@ class SqlDriftChecks:
 
 
 class SqlAnswers:
-    """The answers that belong to a baseline: the champion's since then, and its own from when it was the challenger."""
+    """Selects the answers of a baseline: the champion's since then, and those it gave while it was the challenger."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -55,7 +55,7 @@ class SqlAnswers:
     def count(
         self, task: str, baseline: Baseline, *, since: datetime | None = None, rated: bool = False, limit: int
     ) -> int:
-        """How many there are, counted up to ``limit``: only those after ``since``, only those that users rated."""
+        """Counts answers, up to ``limit``: optionally only those after ``since``, or only those that users rated."""
         wanted = select(_rows.answer_id).where(_belongs(task, baseline))
         if since is not None:
             wanted = wanted.where(_rows.answered_at > since)
@@ -66,7 +66,7 @@ class SqlAnswers:
             return connection.execute(counted).scalar_one()
 
     def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:
-        """The first ones, or the newest, oldest first."""
+        """Returns the first answers, or the newest ones, oldest first."""
         order = (_rows.answered_at, _rows.answer_id)
         wanted = select(tables.interactions).where(_belongs(task, baseline)).limit(limit)
         wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
@@ -75,12 +75,12 @@ class SqlAnswers:
         return rows[::-1] if newest else rows
 
     def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
-        """The highest release sequence, up to ``sequence``, by which another champion answered; None if none did."""
+        """Returns the highest release sequence, up to ``sequence``, at which another champion answered, or None."""
         other = and_(
             _rows.task == task,
             _rows.arm == "champion",
             _rows.release_sequence <= sequence,
-            _rows.failure.is_(None),  # a failure before an adapter was chosen names none
+            _rows.failure.is_(None),  # a failure before the choice of an adapter names none
             _rows.adapter_id.is_distinct_from(champion),
         )
         with self._database.connection() as connection:

@@ -1,4 +1,4 @@
-"""Tells failures of the database, which pass with time, from faults in what it was asked."""
+"""Tells failures of the database, which pass with time, from faults in a statement."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _ADVICE_BY_TEXT = {
     "malformed": "the file is damaged: restore it, or choose another [sql] url",
     "not a database": "the file is something else: choose another [sql] url",
 }
-"""What SQLite says, and what to do."""
+"""SQLite's message, and what to do."""
 _ADVICE_BY_STATE = {
     "42P01": "its tables are missing or of another version: run 'everlearn up'",
     "42703": "its tables are missing or of another version: run 'everlearn up'",
     "3F000": "its schema is missing: run 'everlearn up'",
     "42501": "grant its user the right to read and write Everlearn's tables",
 }
-"""What PostgreSQL says by SQLSTATE, where its driver calls it a fault in the statement."""
+"""PostgreSQL's SQLSTATE, where its driver reports a fault in the statement, and what to do."""
 _LIMIT_CLASS = "54"
 
 
 @contextmanager
 def failures_as_unavailable(url: URL) -> Iterator[None]:
-    """Raises Unavailable in place of a failure of the database; anything else passes unchanged.
+    """Raises Unavailable in place of a failure of the database; lets every other exception pass.
 
-    A lock that did not come free, a lost connection, a full disk, missing tables: none is the fault of the event at
-    hand, so none may lead it to a dead-letter topic.
+    A lock that is not released, a lost connection, a full disk, missing tables: none of these is the event's fault, so
+    the event must not go to a dead-letter topic.
     """
     try:
         yield
@@ -59,14 +59,14 @@ def failures_as_unavailable(url: URL) -> Iterator[None]:
 
 
 def place(url: URL) -> str:
-    """The database as a message may name it: a path, or a URL without its password."""
+    """Names the database in a message: by its path, or by its URL without the password."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return url.set(query={}, drivername="postgresql").render_as_string(hide_password=True)
 
 
 def one_line(error: BaseException, url: URL) -> str:
-    """An error of the driver on one line, without the password."""
+    """Returns the driver's error on one line, without the password."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.replace(str(url.password), "***") if url.password else text
 

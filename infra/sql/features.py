@@ -1,13 +1,13 @@
-"""The feature table in SQL: a row a question with real columns, and the labelled examples."""
+"""The feature table in SQL: one row a question, in typed columns, and the labelled examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import RowMapping, func, select
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -29,11 +29,11 @@ class SqlFeatureTable:
         self._database = database
 
     def transaction(self) -> object:
-        """The transaction that is open here and now: the same object until it ends, another one afterwards."""
+        """Returns an object that stands for the open transaction: the same until it ends, another one afterwards."""
         return self._database.current or object()
 
     def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
-        """The rows that exist; those and the missing ones are locked until the transaction ends."""
+        """Returns the rows that exist. Locks these and the missing ones until the transaction ends."""
         found: dict[str, Interaction] = {}
         if not answer_ids:
             return found
@@ -51,20 +51,20 @@ class SqlFeatureTable:
             connection.execute(upsert(self._database.dialect, tables.interactions), _values(row))
 
     def put_example(self, row: Example) -> None:
-        """Writing an example twice is writing it once."""
+        """Writes an example; a second write of the same one changes nothing."""
         with self._database.connection(write=True) as connection:
             connection.execute(insert_once(self._database.dialect, tables.examples), vars(row))
 
     def get(self, answer_id: str) -> Interaction | None:
-        """One row, locked by nobody."""
+        """Returns one row, without a lock."""
         statement = select(tables.interactions).where(_interactions.answer_id == answer_id)
         with self._database.connection() as connection:
             row = connection.execute(statement).mappings().first()
         return None if row is None else interaction_of(row)
 
     def recent(self, task: str | None, limit: int) -> list[Interaction]:
-        """The rows of a task, or of all, in which something happened last, newest first."""
-        # The databases disagree on where None sorts, and no row without an event is ever written.
+        """Returns the rows of a task, or of all tasks, that changed last, newest first."""
+        # SQLite and PostgreSQL sort NULL differently, and every row that is written has an event.
         newest = select(tables.interactions).where(_interactions.last_event_at.is_not(None))
         newest = newest.order_by(_interactions.last_event_at.desc(), _interactions.answer_id)
         if task is not None:
@@ -73,9 +73,9 @@ class SqlFeatureTable:
             return [interaction_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
     def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
-        """A task's approved and corrected answers, in which something happened last, newest first.
+        """Returns a task's approved and corrected answers that changed last, newest first.
 
-        ``until``: only those in which nothing happened after.
+        ``until``: only rows that have not changed since then.
         """
         wanted = select(tables.interactions).where(
             _interactions.task == task, _interactions.outcome.in_(("approved", "corrected"))
@@ -87,12 +87,12 @@ class SqlFeatureTable:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Returns the number of rows."""
         with self._database.connection() as connection:
             return connection.execute(select(func.count()).select_from(tables.interactions)).scalar_one()
 
     def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """The examples of a task, or of all, newest first; only those that were submitted until then."""
+        """Returns the examples of a task, or of all tasks, newest first, submitted at ``until`` or before."""
         newest = select(tables.examples).order_by(_examples.submitted_at.desc(), _examples.example_id)
         if task is not None:
             newest = newest.where(_examples.task == task)
@@ -111,8 +111,8 @@ def _values(row: Interaction) -> dict[str, Any]:
     return {**values, "sources": list(row.sources)}
 
 
-def interaction_of(row: Mapping[Any, Any]) -> Interaction:
-    """A row of the table, all of its columns, as a value."""
+def interaction_of(row: RowMapping) -> Interaction:
+    """Makes an ``Interaction`` of a row with all columns of the table."""
     values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
     for name in _STAMPS:
         time: datetime | None = row[f"{name}_at"]

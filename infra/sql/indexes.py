@@ -1,14 +1,13 @@
-"""The indexes that there are, and kept embeddings, in SQL."""
+"""The search indexes and the cached embeddings, in SQL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select, update
+from sqlalchemy import RowMapping, delete, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -19,35 +18,35 @@ _indexes = tables.indexes.c
 _vectors = tables.vectors.c
 _LOCK = "indexes"
 REUSE_NOTED_AFTER = timedelta(days=1)
-"""A use is noted at most this often, so that reading seldom writes."""
+"""``used_at`` is updated at most this often, so that a read seldom has to write."""
 
 
 class SqlIndexes:
-    """The table of indexes: which are built, which serve."""
+    """The table of indexes: which ones are being built, which ones serve."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def active(self) -> list[Index]:
-        """Those that are building or serving, by id. Inside a transaction they stay so until it ends."""
+        """Returns the indexes that are building or serving, by id. A transaction locks them until it ends."""
         if self._database.current is not None:
             with self._database.connection() as connection:
                 self._database.lock(connection, [_LOCK], shared=True)
         return [index for index in self.all() if index.state != "retired"]
 
     def all(self) -> list[Index]:
-        """Retired ones too, which are not dropped yet; by id."""
+        """Returns all indexes by id, also retired ones that are not dropped yet."""
         with self._database.connection() as connection:
             rows = connection.execute(select(tables.indexes).order_by(_indexes.index_id)).mappings().all()
         return [_index(row) for row in rows]
 
     def hold(self) -> None:
-        """Inside a transaction: nobody else changes an index, or commits documents to one, until it ends."""
+        """Inside a transaction: locks all indexes. Until it ends nobody else changes one or commits documents."""
         with self._database.connection(write=True) as connection:
             self._database.lock(connection, [_LOCK])
 
     def add(self, index: Index) -> None:
-        """Inside a transaction that holds them."""
+        """Inside a transaction that has called ``hold``."""
         values = {
             **{name: getattr(index, name) for name in ("index_id", "scope", "dimension", "state")},
             **{name: getattr(index.recipe, name) for name in ("embedding_model", "chunk_tokens", "overlap_tokens")},
@@ -58,7 +57,7 @@ class SqlIndexes:
             connection.execute(insert_once(self._database.dialect, tables.indexes), values)
 
     def serve(self, index_id: str, at: datetime) -> None:
-        """Inside a transaction that holds them: this index serves its scope, and what served it is retired."""
+        """Inside a transaction that has called ``hold``: lets this index serve its scope and retires the one before."""
         with self._database.connection(write=True) as connection:
             scope = select(_indexes.scope).where(_indexes.index_id == index_id).scalar_subquery()
             before = update(tables.indexes).where(_indexes.scope == scope, _indexes.state == "serving")
@@ -68,24 +67,24 @@ class SqlIndexes:
             )
 
     def retire(self, index_id: str) -> None:
-        """Inside a transaction that holds them: documents are not written to it any more."""
+        """Inside a transaction that has called ``hold``: documents are no longer written to this index."""
         with self._database.connection(write=True) as connection:
             connection.execute(update(tables.indexes).where(_indexes.index_id == index_id).values(state="retired"))
 
     def remove(self, index_id: str) -> None:
-        """Forgets an index whose collection is gone."""
+        """Deletes the row of an index whose collection was dropped."""
         with self._database.connection(write=True) as connection:
             connection.execute(delete(tables.indexes).where(_indexes.index_id == index_id))
 
 
 class SqlVectors:
-    """Embeddings by model and by the hash of the text."""
+    """Caches embeddings by model and by the hash of the text."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, model: str, hashes: Sequence[str], at: datetime) -> dict[str, NDArray[np.float32]]:
-        """Those that are kept, shape (dimension,) each; their use is noted."""
+        """Returns the cached vectors, shape (dimension,) each, and notes their use."""
         found: dict[str, NDArray[np.float32]] = {}
         old: list[str] = []
         with self._database.connection() as connection:
@@ -106,7 +105,7 @@ class SqlVectors:
         return found
 
     def put(self, model: str, made: Mapping[str, NDArray[np.float32]], at: datetime) -> None:
-        """Keeps them; one that is there already stays."""
+        """Stores vectors; does not change one that exists."""
         rows = [
             {
                 "embedding_model": model,
@@ -121,11 +120,11 @@ class SqlVectors:
                 connection.execute(insert_once(self._database.dialect, tables.vectors), rows)
 
     def prune(self, before: datetime) -> int:
-        """Forgets those that were not used since; how many there were."""
+        """Deletes the vectors that were last used before then; returns how many."""
         return prune(self._database, tables.vectors, _vectors.used_at < before)
 
 
-def _index(row: Mapping[Any, Any]) -> Index:
+def _index(row: RowMapping) -> Index:
     recipe = Recipe(
         embedding_model=row["embedding_model"],
         chunk_tokens=row["chunk_tokens"],

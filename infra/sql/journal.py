@@ -22,13 +22,13 @@ _inflight = tables.inflight.c
 
 
 class SqlJournal:
-    """Which events an agent has done, and what it published for each."""
+    """Records which events an agent has handled, and what it published for each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
-        """The entries of those identities that are journaled."""
+        """Returns the entries of those identities that are in the journal."""
         found: dict[str, JournalEntry] = {}
         if not identities:
             return found
@@ -41,11 +41,11 @@ class SqlJournal:
         return found
 
     def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
-        """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        """Inside a transaction: adds an entry. Raises AlreadyJournaled when another worker was first."""
         self.add_many(agent, [(identity, outputs)], at)
 
     def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
-        """``add`` for many at once, in one statement."""
+        """Adds many entries in one statement, as ``add`` does."""
         if not entries:
             return
         # An entry without outputs has nothing left to publish.
@@ -61,7 +61,7 @@ class SqlJournal:
                 raise AlreadyJournaled(f"{agent} has done one of these already: {names}; read the journal") from error
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
-        """Kafka confirmed all outputs of these."""
+        """Notes that Kafka has confirmed all outputs of these entries."""
         if not identities:
             return
         with self._database.connection(write=True) as connection:
@@ -73,7 +73,7 @@ class SqlJournal:
                 )
 
     def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
-        """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
+        """Returns the entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
         waiting = (
             select(_journal.identity, _journal.outputs)
             .where(_journal.agent == agent, _journal.at < before, _journal.published.is_(false()))
@@ -81,7 +81,7 @@ class SqlJournal:
         )
         with self._database.connection() as connection:
             rows = connection.execute(waiting).all()
-        # Compared here, because LIKE would read the prefix as a pattern and SQLite's knows no case.
+        # Compared here, because LIKE takes the prefix for a pattern and SQLite's LIKE ignores case.
         return {
             identity: JournalEntry(outputs=unpack(outputs), published=False)
             for identity, outputs in rows
@@ -94,20 +94,20 @@ class SqlJournal:
 
 
 class SqlInFlightMarks:
-    """Which offsets a worker has begun."""
+    """Records which offsets a worker has begun to handle."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self, agent: str) -> list[InFlight]:
-        """The marks of an agent, in the order of topics and partitions."""
+        """Returns the marks of an agent, by topic and partition."""
         columns = [column for column in _inflight if column.name != "agent"]
         statement = select(*columns).where(_inflight.agent == agent).order_by(_inflight.topic, _inflight.partition)
         with self._database.connection() as connection:
             return [InFlight(**row) for row in connection.execute(statement).mappings()]
 
     def write(self, agent: str, marks: Sequence[InFlight]) -> None:
-        """Replaces the marks of those partitions."""
+        """Writes the marks of these partitions in place of older ones."""
         if not marks:
             return
         rows = [{"agent": agent, **vars(mark)} for mark in sorted(marks, key=lambda mark: (mark.topic, mark.partition))]

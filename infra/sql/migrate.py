@@ -1,4 +1,4 @@
-"""Brings the SQL schema to the version of this code, and tells when it is at another one."""
+"""Upgrades the SQL schema to the version of this code, and tells when it has another version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCRIPTS = Path(__file__).parent.parent / "migrations"
 
 
 def migrate(url: str) -> None:
-    """Creates the tables or upgrades them; harmless when there is nothing to do, and in several processes at once.
+    """Creates or upgrades the tables. Safe to repeat, also from several processes at once.
 
     Raises ConfigurationError when the file cannot be created or the schema is newer than this code, Unavailable
     when SQL cannot be reached.
@@ -30,8 +30,8 @@ def migrate(url: str) -> None:
     from alembic import command
 
     try:
-        # One transaction is the whole upgrade, and whoever comes second waits for it: on SQLite because a write
-        # transaction holds the database, on PostgreSQL because of this lock.
+        # The whole upgrade is one transaction, and a second process waits for it: on SQLite because a write
+        # transaction locks the database, on PostgreSQL because of this lock.
         with database.connection(write=True) as connection:
             database.lock(connection, ["everlearn schema"])
             _refuse_newer(connection)

@@ -1,7 +1,7 @@
-"""Kafka records as one value of a table, so that a record read back is the same to the byte.
+"""Packs Kafka records into one value of a table; unpacked, they are the same to the byte.
 
-A record is topic, key, value and headers, each field a 4-byte big-endian length and that many bytes; None has
-the greatest length and no bytes. The first byte of the whole is the format's number.
+The first byte is the number of the format. A record is topic, key, value and headers. Each field is a 4-byte big-endian
+length and that many bytes; None has the length 0xFFFFFFFF and no bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NONE = 0xFFFFFFFF
 
 
 def pack(records: Sequence[Record]) -> bytes:
-    """The records as bytes."""
+    """Returns the records as bytes."""
     parts = [bytes([_FORMAT]), _LENGTH.pack(len(records))]
     for record in records:
         parts += _field(record.topic.encode())
@@ -31,7 +31,7 @@ def pack(records: Sequence[Record]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[Record, ...]:
-    """The records in bytes that ``pack`` made. Raises ValueError for bytes that it did not make."""
+    """Returns the records that ``pack`` packed. Raises ValueError for other bytes."""
     if not packed or packed[0] != _FORMAT:
         raise ValueError("these are not packed records of a format that this version knows: upgrade Everlearn")
     fields = _Fields(packed)

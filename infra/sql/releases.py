@@ -1,11 +1,10 @@
-"""The release state of each task in SQL, raised by compare-and-set, its history, and counts of what came of it."""
+"""The release state of each task in SQL, changed by compare-and-set; its history, and how its answers turned out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select, update
 
@@ -23,20 +22,20 @@ _BAD = ("disapproved", "corrected")
 
 
 class SqlReleases:
-    """Which adapter each task is served with."""
+    """Stores which adapter each task is served with."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def lock(self, tasks: Iterable[str]) -> None:
-        """Inside a transaction: keeps everybody else from changing these tasks' releases until it ends."""
+        """Inside a transaction: locks the releases of these tasks until it ends."""
         with self._database.connection() as connection:
             self._database.lock(connection, (f"release of {task}" for task in tasks))
 
     def current(self, task: str) -> Release:
-        """A task's release, sequence 0 where there was none yet. Inside a transaction it stays as it is until the end.
+        """Returns a task's release, with sequence 0 where there is none yet. A transaction locks it until it ends.
 
-        Lock several tasks with ``lock`` first: whoever locks them one by one may wait for somebody who waits for him.
+        Call ``lock`` first for several tasks: two transactions that lock them one by one can block each other.
         """
         if self._database.current is not None:
             self.lock([task])
@@ -45,12 +44,12 @@ class SqlReleases:
         return Release(task=task) if state is None else RELEASE.validate_python(state)
 
     def all(self) -> list[Release]:
-        """Of every task that ever had one, locked by nobody."""
+        """Returns the release of every task that has one, without a lock."""
         with self._database.connection() as connection:
             return [RELEASE.validate_python(state) for state in connection.execute(select(_releases.state)).scalars()]
 
     def change(self, release: Release, *, event_type: str, cause: str | None, at: datetime) -> None:
-        """Inside a transaction: the next state, and a line of the history.
+        """Inside a transaction: writes the next state and a line of the history.
 
         Raises Unavailable when the sequence before it is not the current one: read again and decide again.
         """
@@ -72,7 +71,7 @@ class SqlReleases:
             )
 
     def amend(self, release: Release) -> None:
-        """Inside a transaction: notes something about the current state that nobody need be told of.
+        """Inside a transaction: changes the current state without an event and without a line of the history.
 
         Raises Unavailable when the sequence is not the current one.
         """
@@ -80,7 +79,7 @@ class SqlReleases:
             raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
 
     def history(self, task: str, limit: int | None = None) -> list[ReleaseChange]:
-        """The changes of a task's release, newest first."""
+        """Returns the changes of a task's release, newest first."""
         newest = select(tables.release_history).where(_history.task == task).order_by(_history.sequence.desc())
         with self._database.connection() as connection:
             rows = connection.execute(newest.limit(limit)).mappings().all()
@@ -95,9 +94,9 @@ class SqlReleases:
         ]
 
     def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
-        """What came of a task's questions by release and arm, from that sequence on and not answered before that time.
+        """Counts a task's questions by release and arm, from that sequence and that time on.
 
-        The time is what makes it quick: answers are found by their task and time.
+        The time makes the query fast, because the table has an index by task and time.
         """
         counted = (
             select(
@@ -115,7 +114,7 @@ class SqlReleases:
         with self._database.connection() as connection:
             return [ArmCounts(**dict(zip(_COUNTS, row, strict=True))) for row in connection.execute(counted)]
 
-    def _set(self, task: str, sequence: int, values: Mapping[str, Any]) -> bool:
+    def _set(self, task: str, sequence: int, values: Mapping[str, object]) -> bool:
         statement = update(tables.releases).where(_releases.task == task, _releases.sequence == sequence)
         with self._database.connection(write=True) as connection:
             return connection.execute(statement.values(**values)).rowcount == 1

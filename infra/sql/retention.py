@@ -1,4 +1,4 @@
-"""The retention suite in SQL: the rows that validated adapters were judged on, which later ones must not forget."""
+"""The retention suite in SQL: rows that earlier adapters were validated on, which later ones must not forget."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sqlalchemy import select
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, slices
-from schemas.datasets import DATASET_ROW, DatasetRow, lot_of
+from schemas.datasets import DATASET_ROW, DatasetRow, sampling_key_of
 
 _rows = tables.retention_rows.c
 
 
 class SqlRetention:
-    """Held-out rows by task; a row stays as it was when it came."""
+    """Held-out rows by task. A row never changes once it was added."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, task: str, rows: Sequence[DatasetRow], dataset_id: str, at: datetime) -> None:
-        """Inside a transaction. Adding a row twice is adding it once."""
+        """Inside a transaction: adds rows; a row that exists does not change."""
         if not rows:
             return
         values = [
@@ -39,11 +39,11 @@ class SqlRetention:
             connection.execute(insert_once(self._database.dialect, tables.retention_rows), values)
 
     def rows(self, task: str, limit: int) -> list[DatasetRow]:
-        """At most so many rows of a task, those with the least lots, so that every earlier adapter has its part."""
+        """Returns at most so many rows of a task: those with the least sampling keys, a fair share of all rows."""
         found = []
         with self._database.connection() as connection:
             ids = connection.execute(select(_rows.row_id).where(_rows.task == task)).scalars()
-            chosen = sorted(ids, key=lot_of)[:limit]
+            chosen = sorted(ids, key=sampling_key_of)[:limit]
             for some in slices(chosen):
                 wanted = select(_rows.row).where(_rows.task == task, _rows.row_id.in_(some))
                 found += [DATASET_ROW.validate_python(values) for values in connection.execute(wanted).scalars()]

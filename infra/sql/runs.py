@@ -1,4 +1,4 @@
-"""Runs and leases in SQL: what only one worker of a fleet may do at a time."""
+"""Runs and leases in SQL, for work that only one worker may do at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Update, and_, bindparam, func, or_, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -33,7 +33,7 @@ _SHOWN = (
 
 
 class SqlRunStore:
-    """Long work: rows that one worker at a time holds by a lease that it must renew."""
+    """Runs of long work. One worker at a time holds a run, by a lease that it must renew."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,7 +47,7 @@ class SqlRunStore:
         context: dict[str, str],
         at: datetime,
     ) -> None:
-        """Inside a transaction; adding a run twice is adding it once."""
+        """Inside a transaction: queues a run; a second call with the same id changes nothing."""
         row = {
             "agent": agent,
             "run_id": run_id,
@@ -64,9 +64,9 @@ class SqlRunStore:
             connection.execute(insert_once(self._database.dialect, tables.runs), row)
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """The oldest run that is due and whose lease is free or has expired, with its attempt counted.
+        """Claims the oldest run that is due and whose lease is free or has expired, and counts the attempt.
 
-        A worker that comes back under its name takes up at once what it died at.
+        A worker that restarts under the same name gets its own run back at once.
         """
         oldest = (
             select(_runs.run_id, _runs.kind, _runs.arguments, _runs.context, _runs.attempt)
@@ -74,7 +74,7 @@ class SqlRunStore:
             .order_by(_runs.created_at, _runs.run_id)
             .limit(1)
         )
-        # Workers ask every second or so and seldom get anything: look first without anybody's lock.
+        # Workers ask every second and seldom get a run, so look without a lock first.
         with self._database.connection() as connection:
             if connection.execute(oldest).first() is None:
                 return None
@@ -104,11 +104,11 @@ class SqlRunStore:
         )
 
     def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
-        """False when another worker holds the run by now."""
+        """Extends the lease. Returns False when another worker holds the run."""
         return self._changed(_held(run_id, worker).values(lease_until=_after(now, lease_seconds)))
 
     def finish(self, run_id: str, worker: str, *, state: str, result: dict[str, Any], now: datetime) -> bool:
-        """Inside a transaction; ``state`` is done or failed. False when another worker holds the run by now."""
+        """Inside a transaction: ends a run as done or failed. Returns False when another worker holds the run."""
         if state not in ("done", "failed"):
             raise ValueError(f"a run ends as done or failed, not as {state!r}")
         return self._changed(
@@ -116,18 +116,18 @@ class SqlRunStore:
         )
 
     def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None:
-        """Puts the run back, due after that time; nothing happens when another worker holds it by now."""
+        """Puts the run back into the queue, due after that time. Does nothing when another worker holds the run."""
         due = _after(now, retry_in_seconds)
         self._changed(_held(run_id, worker).values(state="queued", worker=None, lease_until=None, due_at=due))
 
     def show(self, run_id: str) -> Run | None:
-        """A run as it stands."""
+        """Returns a run, or None."""
         with self._database.connection() as connection:
             row = connection.execute(select(*_SHOWN).where(_runs.run_id == run_id)).mappings().first()
         return None if row is None else _run(row)
 
     def unfinished(self, agent: str) -> list[Run]:
-        """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
+        """Returns queued and running runs, oldest first. Inside a transaction nobody else adds one until it ends."""
         unfinished = select(*_SHOWN).where(_runs.agent == agent, _runs.state.in_(("queued", "running")))
         with self._database.connection() as connection:
             if self._database.current is not None:
@@ -136,14 +136,14 @@ class SqlRunStore:
         return [_run(row) for row in rows]
 
     def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
-        """An agent's runs whose arguments name the task, newest first."""
+        """Returns the agent's runs whose arguments name the task, newest first."""
         newest = select(*_SHOWN).where(_runs.agent == agent).order_by(_runs.created_at.desc(), _runs.run_id)
         with self._database.connection() as connection:
             rows = (_run(row) for row in connection.execute(newest).mappings())
             return list(islice((run for run in rows if run.arguments.get("task") == task), limit))
 
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
-        """Writes down how far a run is; nothing happens when another worker holds it by now."""
+        """Stores the progress of a run. Does nothing when another worker holds the run."""
         self._changed(_held(run_id, worker).values(progress=progress))
 
     def _changed(self, statement: Update) -> bool:
@@ -152,37 +152,37 @@ class SqlRunStore:
 
 
 class SqlLeases:
-    """Named leases for what one worker of a fleet does at a time, such as ticks."""
+    """Named leases for work that one worker does at a time, such as ticks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool:
-        """Takes a lease that is free or has expired, or renews the holder's own."""
+        """Takes a lease that is free or expired, or renews the holder's own. Returns whether it holds the lease."""
         statement = insert(self._database.dialect, tables.leases)
         free = or_(_leases.holder.is_(None), _leases.holder == holder, _leases.until <= now)
-        wanted: Mapping[str, Any] = {"holder": holder, "until": _after(now, seconds)}
+        wanted: Mapping[str, object] = {"holder": holder, "until": _after(now, seconds)}
         take = statement.values(name=name, **wanted).on_conflict_do_update(
             index_elements=["name"], set_=wanted, where=free
         )
-        # A count of rows is not to be had from an insert on PostgreSQL, so ask for the row.
+        # An insert on PostgreSQL reports no count of rows, so ask for the row.
         with self._database.connection(write=True) as connection:
             return connection.execute(take.returning(_leases.name)).first() is not None
 
     def last(self, name: str) -> datetime | None:
-        """The scheduled time that was done last."""
+        """Returns the last scheduled time that was done."""
         with self._database.connection() as connection:
             return connection.execute(select(_leases.last).where(_leases.name == name)).scalar()
 
     def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction. An earlier time than the one that is kept changes nothing."""
+        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
         later = or_(_leases.last.is_(None), _leases.last < at)
         statement = insert(self._database.dialect, tables.leases).values(name=name, last=at)
         with self._database.connection(write=True) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later))
 
 
-def _run(row: Mapping[Any, Any]) -> Run:
+def _run(row: RowMapping) -> Run:
     return Run(**{**row, "progress": row["progress"] or {}})
 
 

@@ -1,4 +1,4 @@
-"""Statements that SQLite and PostgreSQL share in all but their classes: inserts that meet a row which exists."""
+"""Statements that work on SQLite and PostgreSQL alike: upserts, IN lists of keys, and deletes in portions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Insert = postgresql.Insert | sqlite.Insert
 T = TypeVar("T")
 
 MOST_PARAMETERS = 500
-"""Values in one IN clause: far below what either database takes."""
+"""Most values in one IN clause, far below the limit of either database."""
 ROWS_PER_DELETE = 2000
-"""Few enough that nobody waits long for SQLite's write lock."""
+"""Few enough that other writers do not wait long for SQLite's write lock."""
 
 
 def insert(dialect: str, table: Table) -> Insert:
-    """An insert that knows ON CONFLICT."""
+    """Returns an insert that supports ON CONFLICT."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 @cache
 def upsert(dialect: str, table: Table) -> Insert:
-    """Writes a whole row, or overwrites the one with the same primary key."""
+    """Returns a statement that writes a whole row, or overwrites the one with the same primary key."""
     statement = insert(dialect, table)
     key = [column.name for column in table.primary_key]
     changed = {name: statement.excluded[name] for name in table.columns.keys() if name not in key}  # noqa: SIM118
@@ -37,14 +37,14 @@ def upsert(dialect: str, table: Table) -> Insert:
 
 @cache
 def insert_once(dialect: str, table: Table) -> Insert:
-    """Writes a row unless there is one with the same primary key."""
+    """Returns a statement that writes a row unless one with the same primary key exists."""
     return insert(dialect, table).on_conflict_do_nothing(index_elements=[column.name for column in table.primary_key])
 
 
 def among(columns: Sequence[Column[Any]], keys: Sequence[tuple[str, ...]]) -> ColumnElement[bool]:
-    """Whether a row's columns, the first of a table's key, are one of the keys; keys have at least two parts.
+    """Returns the condition that a row's key is one of these. ``columns`` are the first ones of the primary key.
 
-    A list of row values alone would do, but SQLite reads the whole table for it.
+    Keys have at least two parts. A plain list of row values would be simpler, but SQLite scans the table for it.
     """
     groups: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for key in keys:
@@ -58,13 +58,13 @@ def among(columns: Sequence[Column[Any]], keys: Sequence[tuple[str, ...]]) -> Co
 
 
 def slices(values: Sequence[T], size: int = MOST_PARAMETERS) -> Iterator[Sequence[T]]:
-    """The values in portions of at most ``size``."""
+    """Yields the values in portions of at most ``size``."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
 def prune(database: Database, table: Table, *old: ColumnElement[bool]) -> int:
-    """Deletes the rows that all of these hold for; how many there were."""
+    """Deletes the rows that meet all conditions, a portion in each transaction. Returns how many."""
     key = tuple(table.primary_key.columns)
     some = select(*key).where(*old).limit(ROWS_PER_DELETE)
     pruned = 0

@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcMoment(TypeDecorator[datetime]):
-    """A time with a zone, kept and given back in UTC to the microsecond; a time without one is refused."""
+    """A time with a zone, stored and returned in UTC to the microsecond. Refuses a time without a zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -47,7 +47,7 @@ class UtcMoment(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON value, kept as text: PostgreSQL's own JSON types refuse some of it, and forget the order of fields."""
+    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields."""
 
     impl = Text
     cache_ok = True
@@ -88,7 +88,7 @@ retired_versions = Table(
     Index("retired_versions_by_age", "retired_at"),
 )
 
-# What the current versions were made from: another index can be built without the topic's help.
+# What the current versions were made from, so that another index can be built without reading the topic again.
 contents = Table(
     "contents",
     METADATA,
@@ -112,7 +112,7 @@ indexes = Table(
     Column("served_at", UtcMoment),
 )
 
-# Embeddings of texts that were embedded before, so that no text is embedded twice.
+# Embeddings of earlier texts, so that no text is embedded twice.
 vectors = Table(
     "vectors",
     METADATA,
@@ -133,7 +133,7 @@ journal = Table(
     Column("at", UtcMoment, nullable=False),
     Index("journal_by_age", "agent", "at"),
 )
-# nearly empty at any time, and looked through after every restart
+# nearly always empty, and read after every restart
 Index(
     "journal_unpublished",
     journal.c.agent,
@@ -195,7 +195,7 @@ interactions = Table(
     Column("outcome", Text, nullable=False),
     Column("task", Text),
     Column("tenant", Text),
-    # "user" and "session" are taken in SQL
+    # "user" and "session" are reserved words in SQL
     Column("user_id", Text),
     Column("session_id", Text),
     Column("question", Text),
@@ -226,7 +226,7 @@ interactions = Table(
     Column("reason_event", Text),
     Column("first_event_at", UtcMoment),
     Column("last_event_at", UtcMoment),
-    # windows are a task's answers of a stretch of time; the command line lists what happened last
+    # drift windows select by task and time; the command line lists the rows that changed last
     Index("interactions_by_task", "task", "answered_at"),
     Index("interactions_by_time", "last_event_at"),
 )

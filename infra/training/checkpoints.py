@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from infra.durable_files import replace_file
 from schemas.errors import Unavailable, first_line
 
 _OF = "checkpoints-of"
@@ -37,9 +38,7 @@ def remove_other_checkpoints(training: str, folder: Path) -> None:
     for path in _checkpoints(folder):
         shutil.rmtree(path, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    part = mark.with_suffix(".part")
-    part.write_text(training)
-    part.replace(mark)
+    replace_file(mark, [training.encode()])
 
 
 @contextmanager

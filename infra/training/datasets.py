@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from sqlalchemy import select
 
-from infra.durable_files import new_folder, place, write
+from infra.durable_files import new_folder, place, replace_file
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once
@@ -54,8 +54,8 @@ class FolderDatasets:
         if known is not None and (self._folder / known.dataset_id / ROWS).is_file():
             return known
         with new_folder(self._folder) as part:
-            write(part / ROWS, [_parquet(rows)])
-            write(part / MANIFEST, [_manifest.dump_json(manifest, indent=1)])
+            replace_file(part / ROWS, [_parquet(rows)])
+            replace_file(part / MANIFEST, [_manifest.dump_json(manifest, indent=1)])
             place(part, self._folder / manifest.dataset_id)
         values = {
             "dataset_id": manifest.dataset_id,

@@ -13,7 +13,7 @@ import pytest
 
 from agents.demo.event_log import EventLog, LoggedEvent
 from agents.demo.shop import TASK, CustomerMessage, messages
-from infra.kafka import KafkaClientConfig
+from infra.kafka import kafka_connection
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
@@ -71,7 +71,7 @@ class Loop:
         database = Database(settings.sql_url())
         self.runs, self.journal = SqlRunStore(database), SqlJournal(database)
         self.features = SqlFeatureTable(database)
-        self.config = KafkaClientConfig.from_settings(settings)
+        self.config = kafka_connection(settings)
 
     def kill(self, *workers: str) -> None:
         """As a crash does it; the supervisor starts them again."""

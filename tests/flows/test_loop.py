@@ -12,7 +12,7 @@ from agents.demo import shop
 from agents.demo.customers import Customers, Exchange, accuracy
 from agents.demo.event_log import EventLog
 from agents.demo.shop import TASK, messages
-from infra.kafka import KafkaClientConfig
+from infra.kafka import kafka_connection
 from infra.settings import load
 from schemas.envelope import identity
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
@@ -31,7 +31,7 @@ def loop(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     home.run("up", "--detach", "--workers", "answerer=2,indexer=0,loader=0,quantizer=0")
     settings = load(home.path, environ={})
     try:
-        with EventLog(KafkaClientConfig.from_settings(settings)) as event_log:
+        with EventLog(kafka_connection(settings)) as event_log:
             yield Loop(home, settings, event_log)
     finally:
         home.run("down")

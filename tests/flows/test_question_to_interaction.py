@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.kafka import RecordPublisher, kafka_connection
 from infra.settings import Settings, load
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Record, encode, new_context
@@ -60,7 +60,7 @@ def _row(home: RunningHome, answer_id: str) -> dict[str, Any] | None:
 
 
 def _send(settings: Settings, *records: Record) -> None:
-    with RecordPublisher(KafkaClientConfig.from_settings(settings)) as publisher:
+    with RecordPublisher(kafka_connection(settings)) as publisher:
         publisher.publish(records)
 
 

@@ -19,9 +19,10 @@ from faust.types import TP
 
 from agents.delivery.faust_app import StreamSettings
 from agents.delivery.stream import Stream
-from infra.kafka import KafkaClientConfig, create_topics
+from infra.kafka import create_topics
 from infra.kafka.aio import KafkaLookup
 from schemas.delivery import Message
+from schemas.kafka import KafkaConnection
 from schemas.topics import TopicSettings, retry_topic
 
 pytestmark = pytest.mark.flow
@@ -31,7 +32,7 @@ AGENT = "reader"
 class Reading:
     """A stream over a topic of one partition, read a message at a time."""
 
-    def __init__(self, config: KafkaClientConfig, topic: str, scratch: Path) -> None:
+    def __init__(self, config: KafkaConnection, topic: str, scratch: Path) -> None:
         self.delivered: list[int] = []
         self._topic, self._scratch = topic, scratch
         self._config = config
@@ -62,14 +63,14 @@ class Reading:
 
 
 @pytest.fixture
-def topic(kafka_config: KafkaClientConfig, make_topic: Callable[..., str]) -> str:
+def topic(kafka_config: KafkaConnection, make_topic: Callable[..., str]) -> str:
     name = make_topic("stream")
     retries = TopicSettings(name=retry_topic(name, AGENT), partitions=1, compacted=False, retention_days=1)
     create_topics(kafka_config, [retries])
     return name
 
 
-async def publish(config: KafkaClientConfig, topic: str, *counts: int, transactional: bool = False) -> None:
+async def publish(config: KafkaConnection, topic: str, *counts: int, transactional: bool = False) -> None:
     """So many messages in each of so many transactions, or in none."""
     identity = {"transactional_id": f"{topic}-writer"} if transactional else {}
     async with AIOKafkaProducer(bootstrap_servers=config.bootstrap_servers, **identity) as producer:
@@ -84,7 +85,7 @@ async def publish(config: KafkaClientConfig, topic: str, *counts: int, transacti
 
 @pytest.mark.parametrize(("skipped_to", "more"), [(8, 5), (7, 2)], ids=["others follow", "nothing follows"])
 async def test_what_the_consumer_skips_is_delivered_in_order(
-    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path, skipped_to: int, more: int
+    kafka_config: KafkaConnection, topic: str, tmp_path: Path, skipped_to: int, more: int
 ) -> None:
     await publish(kafka_config, topic, 5)
     async with Reading(kafka_config, topic, tmp_path) as reading:
@@ -97,7 +98,7 @@ async def test_what_the_consumer_skips_is_delivered_in_order(
 
 
 async def test_the_marks_of_transactions_are_passed_and_committed(
-    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path
+    kafka_config: KafkaConnection, topic: str, tmp_path: Path
 ) -> None:
     await publish(kafka_config, topic, 2, 1, 3, transactional=True)
     async with Reading(kafka_config, topic, tmp_path) as reading:
@@ -109,7 +110,7 @@ async def test_the_marks_of_transactions_are_passed_and_committed(
     assert again.delivered == [9]
 
 
-async def test_lookup_tells_what_exists(kafka_config: KafkaClientConfig, topic: str) -> None:
+async def test_lookup_tells_what_exists(kafka_config: KafkaConnection, topic: str) -> None:
     await publish(kafka_config, topic, 2, 1, transactional=True)
     lookup = KafkaLookup(kafka_config)
     assert [await lookup.first(topic, 0, offset) for offset in range(5)] == [0, 1, 3, 3, 5]
@@ -118,7 +119,7 @@ async def test_lookup_tells_what_exists(kafka_config: KafkaClientConfig, topic: 
 
 
 async def test_offsets_are_never_asked_of_the_consumer_that_fetches(
-    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kafka_config: KafkaConnection, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There they wait for its fetches, and its fetches for them."""
     async with Reading(kafka_config, topic, tmp_path) as reading:
@@ -151,7 +152,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Exception]]:
 
 
 async def test_a_member_that_is_refused_joins_again(
-    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
+    kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     await publish(kafka_config, topic, 2)
     left = refused(KafkaError("UnknownError()"), KafkaError("UnknownError()"))
@@ -163,7 +164,7 @@ async def test_a_member_that_is_refused_joins_again(
 
 
 async def test_one_that_is_refused_in_the_middle_of_its_life_goes_on_or_ends(
-    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
+    kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     async with asyncio.timeout(60), Reading(kafka_config, topic, tmp_path) as reading:
         left = refused(KafkaError("UnknownError()"))
@@ -177,7 +178,7 @@ async def test_one_that_is_refused_in_the_middle_of_its_life_goes_on_or_ends(
 
 
 async def test_what_will_not_go_away_ends_the_stream(
-    kafka_config: KafkaClientConfig, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
+    kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     refused(GroupAuthorizationFailedError("everlearn-reader"))
     reading = Reading(kafka_config, topic, tmp_path)

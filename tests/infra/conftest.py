@@ -1,4 +1,4 @@
-"""A place to search in, on the memory twin and on Milvus."""
+"""Stores to search in, on the memory twin and on Milvus."""
 
 from __future__ import annotations
 

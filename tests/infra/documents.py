@@ -1,4 +1,4 @@
-"""Little files of every format, as their programs write them, and the hostile ones that no program writes."""
+"""Makes small files of every format, as their programs write them, and hostile ones that no program writes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def zipped(members: Mapping[str, str | bytes]) -> bytes:
 
 
 def bomb(megabytes: int, declared: int | None = None) -> bytes:
-    """A DOCX that inflates to so many megabytes of one letter, and may declare fewer bytes than that."""
+    """A DOCX that unpacks to so many megabytes of one letter, and may declare fewer bytes."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("word/document.xml", "w") as file:
         for _ in range(megabytes):

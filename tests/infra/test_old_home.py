@@ -1,4 +1,4 @@
-"""A home that the version before made still holds everything: documents, adapters, releases, history, settings.
+"""A home of the version before still holds its documents, adapters, releases, history and settings.
 
 ``tests/fixtures/old_home`` was written by the stores of commit f5a32cd, before the packages were rearranged. It holds
 at least one row of every table, as SQL, and the files of one adapter and one dataset. ``/HOME`` stands for the folder.
@@ -55,7 +55,7 @@ MODEL = "all-minilm-l6-v2"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The old home as it lay on the disk when the version before was stopped."""
+    """The old home on disk, as the version before left it."""
     home = tmp_path_factory.mktemp("old") / "home"
     home.mkdir()
     for file, name in (("everlearn", "everlearn.db"), ("registry", "registry.db"), ("published", FILE_NAME)):
@@ -78,7 +78,7 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def database(settings: Settings) -> Iterator[Database]:
-    """The old database, upgraded as ``everlearn up`` does it."""
+    """The old database, upgraded as ``everlearn up`` does."""
     migrate(settings.sql_url())
     database = Database(settings.sql_url())
     check_migrated(database)

@@ -1,4 +1,4 @@
-"""What was published of a folder is remembered for one tenant of one Kafka, and for nobody else."""
+"""The published files of a folder are stored for one tenant of one Kafka, apart from all others."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from agents.cli.main import execute
-from infra.kafka import KafkaClientConfig
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
 from infra.sql.migrate import migrate
+from schemas.kafka import KafkaConnection
 from tests.agents.cli.peers import Peer, answers
 from tests.fixtures.registry import RegistryIn
 
@@ -58,7 +58,7 @@ def command_line(home: Path, capsys: pytest.CaptureFixture[str]) -> Everlearn:
 
 
 @pytest.fixture
-def home(tmp_path: Path, kafka_config: KafkaClientConfig) -> Path:
+def home(tmp_path: Path, kafka_config: KafkaConnection) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
     (folder / "everlearn.toml").write_text(f'[kafka]\nbootstrap_servers = "{kafka_config.bootstrap_servers}"\n{TASKS}')
@@ -98,7 +98,7 @@ def without_kafka(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Everlea
 
 
 @pytest.fixture
-def answerer(kafka_config: KafkaClientConfig) -> Iterator[Peer]:
+def answerer(kafka_config: KafkaConnection) -> Iterator[Peer]:
     """Somebody who answers questions."""
     with Peer(kafka_config, "questions.v1", answers) as peer:
         yield peer

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
 
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader, StoredRecord
+from infra.kafka import RecordPublisher, RecordReader, StoredRecord
 from schemas.documents import DocumentIndexed, DocumentSubmitted, DocumentUnindexed, DocumentWithdrawn
 from schemas.envelope import EventContext, Record, decode, encode, output_context
 from schemas.event import Event
+from schemas.kafka import KafkaConnection
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 
 React = Callable[[Event, EventContext], Iterable[Event]]
@@ -20,7 +21,7 @@ React = Callable[[Event, EventContext], Iterable[Event]]
 class Peer:
     """Reads a topic from its end and publishes what ``react`` says; a fault in it fails the test."""
 
-    def __init__(self, config: KafkaClientConfig, topic: str, react: React, agent: str = "peer") -> None:
+    def __init__(self, config: KafkaConnection, topic: str, react: React, agent: str = "peer") -> None:
         self.seen: list[Event] = []
         self._react = react
         self._agent = agent

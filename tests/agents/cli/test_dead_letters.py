@@ -9,11 +9,12 @@ import pytest
 
 from agents.cli.dead_letters import DeadLetter, collect, dead_letter_topics, parse_id
 from agents.delivery.dead_letters import Failure, dead_letter
-from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, read_all
+from infra.kafka import RecordPublisher, StoredRecord, read_all
 from schemas.delivery import Message
 from schemas.envelope import Position, Record, encode, new_context
 from schemas.errors import Misuse
 from schemas.interactions import ExampleSubmitted
+from schemas.kafka import KafkaConnection
 from tests.agents.cli.conftest import Everlearn
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -39,7 +40,7 @@ def stored(record: Record, offset: int) -> StoredRecord:
     return StoredRecord(position=position, key=record.key, value=record.value, headers=record.headers, time=NOW)
 
 
-def publish(config: KafkaClientConfig, *records: Record) -> list[str]:
+def publish(config: KafkaConnection, *records: Record) -> list[str]:
     """The ids under which the dead letters lie now."""
     with RecordPublisher(config) as publisher:
         places = publisher.publish(records)
@@ -115,7 +116,7 @@ def test_dead_letters_can_be_narrowed_to_a_topic_and_an_agent():
     } == {"recorder"}
 
 
-def test_a_dead_letter_is_listed_shown_retried_once_and_gone(everlearn: Everlearn, kafka_config: KafkaClientConfig):
+def test_a_dead_letter_is_listed_shown_retried_once_and_gone(everlearn: Everlearn, kafka_config: KafkaConnection):
     text = str(uuid.uuid4())
     record = original(text)
     [name] = publish(kafka_config, dead(record, message="bad\nluck"))
@@ -138,7 +139,7 @@ def test_a_dead_letter_is_listed_shown_retried_once_and_gone(everlearn: Everlear
 
 
 def test_all_dead_letters_of_an_agent_are_dropped_and_none_is_sent_back(
-    everlearn: Everlearn, kafka_config: KafkaClientConfig
+    everlearn: Everlearn, kafka_config: KafkaConnection
 ):
     everlearn("dlq", "drop", "--all")
     names = publish(

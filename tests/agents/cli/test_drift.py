@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.kafka import KafkaClientConfig
 from infra.sql.database import Database
 from infra.sql.drift import SqlDriftChecks
 from schemas.drift import DriftCheck, Finding
 from schemas.envelope import EventContext
 from schemas.event import Event
+from schemas.kafka import KafkaConnection
 from schemas.learning import DriftCheckRequested, Window
 from tests.agents.cli.conftest import Everlearn
 from tests.agents.cli.peers import Peer
@@ -59,7 +59,7 @@ def checks(database_url: str):
     database.close()
 
 
-def monitor(config: KafkaClientConfig, checks: SqlDriftChecks) -> Peer:
+def monitor(config: KafkaConnection, checks: SqlDriftChecks) -> Peer:
     """Checks at once what it is asked to: routing has drifted, support has too few answers."""
 
     def react(event: Event, context: EventContext) -> Iterable[Event]:
@@ -106,7 +106,7 @@ def test_without_any_check_the_next_step_is_said(everlearn: Everlearn, checks: S
 
 
 def test_a_check_is_asked_for_and_waited_for(
-    everlearn: Everlearn, checks: SqlDriftChecks, kafka_config: KafkaClientConfig
+    everlearn: Everlearn, checks: SqlDriftChecks, kafka_config: KafkaConnection
 ):
     checks.add(check("c1"))
     with monitor(kafka_config, checks):
@@ -118,7 +118,7 @@ def test_a_check_is_asked_for_and_waited_for(
 
 
 def test_all_tasks_are_checked_where_none_is_named_and_too_few_answers_are_one_line(
-    everlearn: Everlearn, checks: SqlDriftChecks, kafka_config: KafkaClientConfig
+    everlearn: Everlearn, checks: SqlDriftChecks, kafka_config: KafkaConnection
 ):
     with monitor(kafka_config, checks) as peer:
         result = everlearn("drift", "check", "--wait")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import KafkaClientConfig
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.envelope import EventContext
 from schemas.event import Event
+from schemas.kafka import KafkaConnection
 from tests.agents.cli.conftest import Everlearn
 from tests.agents.cli.peers import Peer
 from tests.agents.cli.test_index import OWN, configure
@@ -29,7 +29,7 @@ def rebuilds(event: Event, context: EventContext) -> Iterable[Event]:
 
 
 def test_a_rebuild_is_asked_for_and_waited_for(
-    everlearn: Everlearn, home: Path, database_url: str, kafka_config: KafkaClientConfig
+    everlearn: Everlearn, home: Path, database_url: str, kafka_config: KafkaConnection
 ):
     configure(home, OWN)
     with Peer(kafka_config, "requests.v1", rebuilds, agent="indexer") as indexer:
@@ -59,7 +59,7 @@ def test_a_rebuild_that_nobody_does_says_where_to_look(everlearn: Everlearn, dat
     ],
 )
 def test_an_index_that_is_none_is_misuse_and_nothing_is_sent(
-    everlearn: Everlearn, kafka_config: KafkaClientConfig, task: str, reason: str
+    everlearn: Everlearn, kafka_config: KafkaConnection, task: str, reason: str
 ):
     with Peer(kafka_config, "requests.v1", rebuilds) as indexer:
         result = everlearn("index", "rebuild", "--task", task)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import KafkaClientConfig
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from schemas.features import Interaction
 from schemas.interactions import FeedbackGiven
+from schemas.kafka import KafkaConnection
 from tests.agents.cli.conftest import Everlearn
 from tests.agents.cli.peers import Peer
 
@@ -46,7 +46,7 @@ def table(database_url: str):
 
 
 @pytest.fixture
-def rater(kafka_config: KafkaClientConfig):
+def rater(kafka_config: KafkaConnection):
     with Peer(kafka_config, "feedback.v1", lambda _event, _context: ()) as peer:
         yield peer
 

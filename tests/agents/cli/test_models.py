@@ -9,13 +9,14 @@ import pytest
 
 from agents.cli.models import request_quantization, wait_for_runs
 from agents.quantizer.agent import AGENT, KIND
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.kafka import RecordPublisher
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
 from schemas.envelope import EventContext, derived_id
 from schemas.errors import EverlearnError
 from schemas.event import Event
+from schemas.kafka import KafkaConnection
 from schemas.models import ModelRegistered
 from schemas.registry import ModelRecord
 from tests.agents.cli.conftest import Everlearn
@@ -29,7 +30,7 @@ QUANTIZED = {
 
 
 @pytest.fixture
-def told(kafka_config: KafkaClientConfig):
+def told(kafka_config: KafkaConnection):
     with Peer(kafka_config, "models.v1", lambda _event, _context: ()) as peer:
         yield peer
 
@@ -122,7 +123,7 @@ class Quantizer:
 
 
 def test_waiting_shows_what_came_of_each_scheme(
-    everlearn: Everlearn, registry, kafka_config: KafkaClientConfig, database_url: str
+    everlearn: Everlearn, registry, kafka_config: KafkaConnection, database_url: str
 ):
     registry.register_model(ModelRecord(name="tiny", location="/a", size_bytes=9, created_at=NOW))
     database = Database(database_url)
@@ -138,7 +139,7 @@ def test_waiting_shows_what_came_of_each_scheme(
     ]
 
 
-def test_waiting_ends(settings: Settings, kafka_config: KafkaClientConfig, database_url: str):
+def test_waiting_ends(settings: Settings, kafka_config: KafkaConnection, database_url: str):
     with RecordPublisher(kafka_config) as publisher:
         run_ids = request_quantization(publisher, ModelRegistered(name="m", version="1"), ("int8",))
     with pytest.raises(EverlearnError, match="has not ended within"):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import KafkaClientConfig
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.interactions import ExampleSubmitted, FeedbackGiven
+from schemas.kafka import KafkaConnection
 from tests.agents.cli.conftest import Everlearn, write_lines
 from tests.agents.cli.peers import Peer, indexes
 
 
 @pytest.fixture
-def indexer(kafka_config: KafkaClientConfig):
+def indexer(kafka_config: KafkaConnection):
     with Peer(kafka_config, "documents.v1", indexes) as peer:
         yield peer
 
@@ -108,9 +108,7 @@ def test_documents_that_no_search_can_find_are_named(everlearn: Everlearn, index
     assert "2 of 2 are indexed" in result.out
 
 
-def test_examples_and_feedback_reach_their_topics(
-    everlearn: Everlearn, kafka_config: KafkaClientConfig, tmp_path: Path
-):
+def test_examples_and_feedback_reach_their_topics(everlearn: Everlearn, kafka_config: KafkaConnection, tmp_path: Path):
     answer = str(uuid.uuid4())
     examples = write_lines(
         tmp_path / "e.jsonl",

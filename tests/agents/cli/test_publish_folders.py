@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import KafkaClientConfig
 from schemas.documents import DocumentSubmitted
+from schemas.kafka import KafkaConnection
 from tests.agents.cli.conftest import Everlearn, write_lines
 from tests.agents.cli.peers import Peer, indexes
 from tests.infra.documents import docx, pdf, pptx_file, xlsx
 
 
 @pytest.fixture
-def indexer(kafka_config: KafkaClientConfig):
+def indexer(kafka_config: KafkaConnection):
     with Peer(kafka_config, "documents.v1", indexes) as peer:
         yield peer
 

@@ -11,7 +11,7 @@ import pytest
 
 from agents.cli.release import choose_adapter
 from agents.delivery.dead_letters import Failure, dead_letter
-from infra.kafka import KafkaClientConfig, RecordPublisher
+from infra.kafka import RecordPublisher
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import load
 from infra.sql.database import Database
@@ -20,6 +20,7 @@ from schemas.delivery import Message
 from schemas.envelope import EventContext, Position, encode
 from schemas.errors import EverlearnError
 from schemas.event import Event
+from schemas.kafka import KafkaConnection
 from schemas.learning import ExperimentRequested, PromotionRequested, RollbackRequested
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted
 from schemas.registry import AdapterRecord, AdapterState
@@ -117,7 +118,7 @@ def promotes(event: Event, context: EventContext) -> Iterable[Event]:
 
 
 @pytest.fixture
-def promoter(kafka_config: KafkaClientConfig) -> Iterator[Peer]:
+def promoter(kafka_config: KafkaConnection) -> Iterator[Peer]:
     with Peer(kafka_config, "requests.v1", promotes, agent="promoter") as peer:
         yield peer
 
@@ -169,7 +170,7 @@ def test_a_rollback_is_checked_asked_for_and_waited_for(everlearn: Everlearn, re
 
 
 def test_a_request_that_the_promoter_refuses_is_told_with_its_reason(
-    everlearn: Everlearn, releases: SqlReleases, kafka_config: KafkaClientConfig
+    everlearn: Everlearn, releases: SqlReleases, kafka_config: KafkaConnection
 ):
     releases.change(STEADY, event_type="x", cause=None, at=NOW)
 

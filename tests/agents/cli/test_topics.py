@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from agents.cli.topics import describe_record, sentence
-from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord, create_topics
+from infra.kafka import RecordPublisher, StoredRecord, create_topics
 from schemas.envelope import Position, Record, encode, new_context
 from schemas.interactions import ExampleSubmitted
+from schemas.kafka import KafkaConnection
 from schemas.questions import QuestionAsked
 from schemas.topics import TOPICS
 from tests.agents.cli.conftest import Everlearn, command_line
@@ -78,7 +79,7 @@ def test_a_marker_is_shown_as_what_was_done():
     assert "(dropped: 0:3)" in sentence(fields, 100)
 
 
-def test_topics_are_listed_with_their_records(everlearn: Everlearn, kafka_config: KafkaClientConfig):
+def test_topics_are_listed_with_their_records(everlearn: Everlearn, kafka_config: KafkaConnection):
     before = {line["name"]: line["records"] for line in everlearn("topics", "--json").lines}
     event = ExampleSubmitted(task="routing", input="a", output="b")
     with RecordPublisher(kafka_config) as publisher:
@@ -101,7 +102,7 @@ def test_topics_are_listed_without_kafka_too(without_kafka: Everlearn):
     assert result.err.startswith("no counts: Kafka at 127.0.0.1:9 does not answer")
 
 
-def test_tail_shows_what_lies_in_a_topic(everlearn: Everlearn, kafka_config: KafkaClientConfig):
+def test_tail_shows_what_lies_in_a_topic(everlearn: Everlearn, kafka_config: KafkaConnection):
     task = f"t{uuid.uuid4().hex[:8]}"
     now = datetime.now(UTC)
     event = ExampleSubmitted(task=task, input="a", output="b")
@@ -119,7 +120,7 @@ def test_tail_shows_what_lies_in_a_topic(everlearn: Everlearn, kafka_config: Kaf
     assert sum(task in line for line in shown) == 2
 
 
-def test_tail_follows_and_stops_after_so_many(everlearn: Everlearn, kafka_config: KafkaClientConfig):
+def test_tail_follows_and_stops_after_so_many(everlearn: Everlearn, kafka_config: KafkaConnection):
     stop = threading.Event()
     task = f"t{uuid.uuid4().hex[:8]}"
 

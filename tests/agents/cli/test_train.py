@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from infra.kafka import KafkaClientConfig
 from schemas.envelope import EventContext
 from schemas.event import Event
+from schemas.kafka import KafkaConnection
 from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
 from tests.agents.cli.conftest import Everlearn
 from tests.agents.cli.peers import Peer
@@ -29,7 +29,7 @@ def trains(event: Event, context: EventContext) -> Iterable[Event]:
 
 
 def test_it_asks_and_returns_at_once_or_waits_for_the_adapter_or_the_reason(
-    everlearn: Everlearn, database_url: str, kafka_config: KafkaClientConfig
+    everlearn: Everlearn, database_url: str, kafka_config: KafkaConnection
 ):
     with Peer(kafka_config, "requests.v1", trains, agent="trainer") as trainer:
         asked = everlearn("train", "routing", "--json")

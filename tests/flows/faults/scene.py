@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader
+from infra.kafka import RecordPublisher, RecordReader
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.migrate import migrate
 from schemas.envelope import Record, encode, new_context
 from schemas.interactions import FeedbackGiven
+from schemas.kafka import KafkaConnection
 from schemas.topics import dead_letter_topic
 from tests.flows.faults.worker import POISON, Plan, work
 
@@ -66,7 +67,7 @@ class Scene:
     """
 
     def __init__(self, bootstrap: str, folder: Path, *, shared: bool = False) -> None:
-        self.config = KafkaClientConfig(bootstrap_servers=bootstrap)
+        self.config = KafkaConnection(bootstrap_servers=bootstrap)
         self._reader = RecordReader(self.config, TOPICS, from_end=True) if shared else None
         self._folder = folder
         self._url = f"sqlite:///{folder / 'scene.db'}"

@@ -19,7 +19,6 @@ from agents.delivery.lifecycle import WorkerParts, run_worker
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Worker
 from agents.wiring.run import configure_logging
-from infra.kafka import KafkaClientConfig
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
@@ -28,6 +27,7 @@ from infra.sql.runs import SqlLeases, SqlRunStore
 from schemas.envelope import Received
 from schemas.features import Interaction
 from schemas.interactions import FeedbackGiven, InteractionRecorded
+from schemas.kafka import KafkaConnection
 
 POISON = "poison"
 
@@ -100,7 +100,7 @@ def counting(features: SqlFeatureTable, pause_seconds: float) -> Worker:
 
 def main(plan: Plan) -> int:
     configure_logging()
-    connection = KafkaClientConfig(bootstrap_servers=plan.bootstrap)
+    connection = KafkaConnection(bootstrap_servers=plan.bootstrap)
     database = Database(plan.sql_url)
     parts = WorkerParts(
         database=database,

@@ -1,4 +1,4 @@
-"""Topics, confirmed publishing and group-less reading, on a real Kafka."""
+"""Topics, confirmed publishing, and reading without a group, on a real Kafka."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from faust import SASLCredentials
 
 from agents.delivery.faust_app import StreamSettings, credentials
 from infra.kafka import (
-    KafkaClientConfig,
     RecordPublisher,
     RecordReader,
     StoredRecord,
     answers,
     create_topics,
+    kafka_connection,
     read_all,
     record_counts,
 )
@@ -26,6 +26,7 @@ from infra.local.free_port import free_port
 from infra.settings import load
 from schemas.envelope import Position, Record
 from schemas.errors import ConfigurationError, InvalidEvent, Unavailable
+from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES, TopicSettings, all_topics
 
 
@@ -38,8 +39,8 @@ def listen(reader: RecordReader, seconds: int) -> None:
         reader.poll(1.0)
 
 
-def nowhere() -> KafkaClientConfig:
-    return KafkaClientConfig(bootstrap_servers=f"127.0.0.1:{free_port()}")
+def nowhere() -> KafkaConnection:
+    return KafkaConnection(bootstrap_servers=f"127.0.0.1:{free_port()}")
 
 
 def test_creating_all_topics_again_creates_none(kafka_config):
@@ -183,7 +184,7 @@ def test_a_host_that_listens_and_says_nothing_is_given_up_in_time():
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        config = KafkaClientConfig(bootstrap_servers=f"127.0.0.1:{server.getsockname()[1]}")
+        config = KafkaConnection(bootstrap_servers=f"127.0.0.1:{server.getsockname()[1]}")
         began = time.monotonic()
         with pytest.raises(Unavailable, match="does not answer"):
             RecordPublisher(config, connect_seconds=2.0)
@@ -193,7 +194,7 @@ def test_a_host_that_listens_and_says_nothing_is_given_up_in_time():
 @pytest.mark.parametrize("servers", ["nonsense", "host:port", ":9092"])
 def test_an_address_that_is_none_is_named(servers):
     with pytest.raises(ConfigurationError, match="is not host:port"):
-        RecordPublisher(KafkaClientConfig(bootstrap_servers=servers))
+        RecordPublisher(KafkaConnection(bootstrap_servers=servers))
 
 
 def test_no_thread_stays_behind_when_connecting_fails():
@@ -242,7 +243,7 @@ def test_one_description_serves_all_three_libraries_and_hides_the_password(tmp_p
         "EVERLEARN_KAFKA_SASL_PASSWORD": "hush",
     }
     settings = load(tmp_path, environ=environ)
-    config = KafkaClientConfig.from_settings(settings)
+    config = kafka_connection(settings)
     assert "hush" not in repr(config) + repr(StreamSettings(kafka=config))
     for options in (client_options(config), aio_options(config)):
         assert (options["sasl_mechanism"], options["sasl_plain_password"]) == ("SCRAM-SHA-512", "hush")
@@ -267,7 +268,7 @@ sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config={login} username="a" password="b" user_me="right";
 """
     broker.start()
-    right = KafkaClientConfig(
+    right = KafkaConnection(
         bootstrap_servers=f"127.0.0.1:{port}",
         security_protocol="SASL_PLAINTEXT",
         sasl_mechanism="PLAIN",

@@ -1,13 +1,14 @@
-"""Which workers are alive, by what they last said."""
+"""Which workers are alive, by their last heartbeat."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from infra.kafka import KafkaClientConfig, RecordPublisher, StoredRecord
+from infra.kafka import RecordPublisher, StoredRecord
 from infra.kafka.fleet import Fleet, WorkerReport, alive, latest, silence_bound
 from schemas.envelope import EventContext, Position, Record, encode
 from schemas.fleet import WorkerReported
+from schemas.kafka import KafkaConnection
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SILENCE = silence_bound(2.0)
@@ -27,7 +28,7 @@ def stored(each: Record) -> StoredRecord:
     return StoredRecord(position=position, key=each.key, value=each.value, headers=each.headers, time=NOW)
 
 
-def test_the_last_word_of_each_worker_counts():
+def test_the_last_heartbeat_of_each_worker_counts():
     said = [report("a", age=9, pid=1), report("b", pid=2), report("a", age=1, pid=3), report("a", age=5, pid=4)]
     known = latest({}, [stored(record(each)) for each in said], now=NOW)
     assert {name: each.worker.pid for name, each in known.items()} == {"a": 3, "b": 2}
@@ -54,7 +55,7 @@ def test_slower_heartbeats_allow_longer_silence():
     assert silence_bound(30.0) == timedelta(seconds=150)
 
 
-def test_the_fleet_is_followed_from_its_beginning(kafka_config: KafkaClientConfig):
+def test_the_fleet_is_followed_from_its_beginning(kafka_config: KafkaConnection):
     now = datetime.now(UTC)
     with RecordPublisher(kafka_config) as publisher:
         publisher.publish([record(report("follow-1"), now)])

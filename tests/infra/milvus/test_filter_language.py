@@ -95,7 +95,7 @@ def test_milvus_finds_what_the_filters_own_meaning_says(store: MilvusChunks) -> 
         expected = [number for number, metadata in enumerate(metadatas) if matches(where, metadata)]
         assert found(store, where) == expected, where
         some += 0 < len(expected) < DOCUMENTS
-    assert some > FILTERS / 2  # or the filters would tell nothing
+    assert some > FILTERS / 2  # else the filters would prove nothing
 
 
 def test_the_widest_and_the_deepest_filters_are_taken(store: MilvusChunks) -> None:

@@ -1,4 +1,4 @@
-"""Who only reads makes no collection, and connections to collections that are gone end."""
+"""A client that only reads creates no collection, and connections to dropped collections are closed."""
 
 from __future__ import annotations
 

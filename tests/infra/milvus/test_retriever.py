@@ -1,4 +1,4 @@
-"""A search gives current chunks of one tenant, k of them where there are k."""
+"""A search returns current chunks of one tenant, and k of them where there are k."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_search_that_finds_nothing_current_ends_at_the_bound() -> None:
 
 
 class Replacing(MemoryChunks):
-    """Its first search ends just before a document is replaced."""
+    """A document is replaced just after the first search."""
 
     def __init__(self, world_of: list[World]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a store of chunks promises, held by Milvus and by its memory twin."""
+"""The contract of a store of chunks, for Milvus and its memory twin."""
 
 from __future__ import annotations
 

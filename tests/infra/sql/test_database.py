@@ -1,4 +1,4 @@
-"""Real databases: many writers at once, and one clear line for everything that can be wrong with one."""
+"""Real databases: many writers at once, and one clear line for each failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRANSACTIONS = 300
 
 
 def write_much(url: str, worker: int, results: Any) -> None:
-    """A worker process: many short transactions that read first and write then."""
+    """A worker process: many short transactions that read first and then write."""
     try:
         database = Database(url)
         journal = SqlJournal(database)
@@ -43,7 +43,7 @@ def write_much(url: str, worker: int, results: Any) -> None:
 
 def test_no_write_of_several_processes_at_once_fails(migrated_url: str):
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])  # once for all of them: it takes longer than what they do with it
+    processes.set_forkserver_preload([__name__])  # once for all processes: the imports take longer than their work
     results = processes.Queue()
     workers = [processes.Process(target=write_much, args=(migrated_url, worker, results)) for worker in range(3)]
     for worker in workers:

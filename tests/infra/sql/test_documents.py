@@ -1,4 +1,4 @@
-"""What every table of documents promises."""
+"""The contract of the table of documents."""
 
 from __future__ import annotations
 

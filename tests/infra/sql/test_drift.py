@@ -1,4 +1,4 @@
-"""What every store of drift checks promises, and which answers belong to a baseline."""
+"""The contract of the store of drift checks, and which answers belong to a baseline."""
 
 from __future__ import annotations
 

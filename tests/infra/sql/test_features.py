@@ -1,4 +1,4 @@
-"""What every feature table promises: rows come back exactly, and two workers never overwrite each other's facts."""
+"""The contract of the feature table: rows come back exactly, and two workers never overwrite each other's facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every table of indexes, of kept vectors, and of what documents were made from, promises."""
+"""The contract of the tables of indexes, of cached vectors, and of the documents' texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every journal promises: done is done, once, and what was published can be published again byte for byte."""
+"""The contract of the journal: an event is recorded once, and its outputs can be published again byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: any folder, any moment, several processes at once, and a clear word when versions do not fit."""
+"""Migrations work in any folder and in several processes at once, and say clearly when versions do not fit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""SQLite finds documents by their keys: a statement that reads the whole table is as good as any in a test's table."""
+"""SQLite finds documents by their keys. Query plans show it, because on a small table a full scan is fast too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ def database(tmp_path: Path) -> Database:
 
 
 @pytest.fixture
-def steps() -> Any:
-    """How SQLite found the rows of every statement, filled as they run."""
+def steps() -> Iterator[list[str]]:
+    """How SQLite finds the rows of each statement; filled while the statements run."""
     seen: list[str] = []
 
     def explain(_connection: Any, cursor: Any, statement: str, values: Any, _context: Any, many: bool) -> None:

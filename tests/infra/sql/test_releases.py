@@ -1,4 +1,4 @@
-"""What every store of releases promises: one sequence after the other, each once, and counts of what came of them."""
+"""The contract of the store of releases: each sequence once and in order, and counts of how its answers turned out."""
 
 from __future__ import annotations
 

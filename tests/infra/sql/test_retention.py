@@ -1,4 +1,4 @@
-"""What every retention suite promises: rows come back exactly, once each, and a part of them is always the same."""
+"""The contract of the retention suite: rows come back exactly, once each, and a sample is always the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every run store and every lease promises: one worker at a time, and nobody's death loses the work."""
+"""The contract of runs and leases: one worker at a time, and a worker that dies loses no work."""
 
 from __future__ import annotations
 

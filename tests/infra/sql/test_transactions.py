@@ -1,4 +1,4 @@
-"""What every database promises: a transaction holds everything or nothing, of all stores, whoever else is at work."""
+"""The contract of transactions: all changes or none, across all stores, whatever other workers do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class Broken(Exception):
-    """What a test's handler raises."""
+    """Raised by the handler of a test."""
 
 
 def write_everywhere(stores: Stores) -> None:
