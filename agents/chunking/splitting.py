@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agents.chunking.structure import Outline, Section, Whole, plain_outline
+from agents.chunking.outline import Outline, Section, Whole, plain_outline
 
 MAX_CHARACTERS = 16_000
 """The longest chunk: 64,000 bytes at most in UTF-8, which a vector store can keep as one text."""

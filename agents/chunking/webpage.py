@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from agents.chunking.markup import Tag, decoded, markup
-from agents.chunking.structure import Heading, Outline, Whole, heading, outline
+from agents.chunking.outline import Heading, Outline, Whole, heading, outline
 
 _ALT = re.compile(r"\salt\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+))", re.IGNORECASE)
 _BACKTICKS = re.compile(r"`+")

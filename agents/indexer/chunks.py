@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
 
 from agents.chunking.splitting import MAX_CHARACTERS, Span, split_document, split_outline
-from agents.chunking.structure import Outline, guessed_outline, markdown_outline, plain_outline
+from agents.chunking.outline import Outline, guessed_outline, markdown_outline, plain_outline
 from agents.chunking.webpage import webpage_outline
 from schemas.documents import DocumentFormat, DocumentSubmitted
 from schemas.envelope import derived_id

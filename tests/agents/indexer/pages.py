@@ -6,7 +6,7 @@ import random
 import re
 from datetime import UTC, datetime
 
-from agents.chunking.structure import Outline
+from agents.chunking.outline import Outline
 from agents.indexer.chunks import Span, make_chunks
 from schemas.documents import DocumentFormat, DocumentSubmitted
 from schemas.indexes import Recipe
