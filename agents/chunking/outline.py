@@ -70,11 +70,17 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """A document as it is cut: the text that all offsets count in, its sections in order, its title if it has one."""
+    """A document's text, in which all offsets count, and its sections in order."""
 
     text: str
     sections: tuple[Section, ...]
-    title: str | None = None
+
+
+def read_outline(text: str, format: Literal["markdown", "text"] | None) -> Outline:
+    """Finds the sections of a text; without a format, as ``guessed_outline`` does."""
+    if format == "markdown":
+        return markdown_outline(text)
+    return plain_outline(text) if format == "text" else guessed_outline(text)
 
 
 def plain_outline(text: str) -> Outline:
@@ -96,20 +102,6 @@ def guessed_outline(text: str) -> Outline:
     return plain_outline(text)
 
 
-def outline(text: str, start: int, headings: Sequence[Heading], wholes: Sequence[Whole], title: str = "") -> Outline:
-    """The sections that headings make of the text from ``start`` on; ``headings`` and ``wholes`` come in its order."""
-    sections = tuple(_sections(text, start, headings, wholes))
-    return Outline(text=text, sections=sections, title=title or None)
-
-
-def heading(level: int, title: str, start: int, end: int, *, complete: bool = True) -> Heading:
-    """A heading whose title has one line of bounded length."""
-    title = " ".join(title.split())
-    if len(title) > MAX_HEADING_CHARACTERS:
-        title, complete = title[: MAX_HEADING_CHARACTERS - 1].rstrip() + "…", False
-    return Heading(level=level, title=title, start=start, end=end, complete=complete)
-
-
 def _front_matter_end(text: str) -> int:
     """Where the text begins after YAML between two lines of dashes at its top; 0 where there is none."""
     found = _FRONT_MATTER.match(text)
@@ -123,7 +115,8 @@ def _parser() -> MarkdownIt:
 
 
 def _outline_of_blocks(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Outline:
-    return outline(text, lines[0], list(_headings(tokens, lines)), list(_wholes(text, tokens, lines)))
+    headings, wholes = list(_headings(tokens, lines)), list(_wholes(text, tokens, lines))
+    return Outline(text=text, sections=tuple(_sections(text, lines[0], headings, wholes)))
 
 
 def _blocks(text: str) -> tuple[list[Token], list[int]]:
@@ -144,7 +137,10 @@ def _headings(tokens: Sequence[Token], lines: Sequence[int]) -> Iterator[Heading
             title = _without_marks(source[:_MAX_INLINE_CHARACTERS])
             complete = len(source) <= _MAX_INLINE_CHARACTERS and bool(title or not source.strip())
             first, after = token.map
-            yield heading(int(token.tag[1]), title, lines[first], lines[after], complete=complete)
+            title = " ".join(title.split())
+            if len(title) > MAX_HEADING_CHARACTERS:
+                title, complete = title[: MAX_HEADING_CHARACTERS - 1].rstrip() + "…", False
+            yield Heading(level=int(token.tag[1]), title=title, start=lines[first], end=lines[after], complete=complete)
 
 
 def _without_marks(source: str) -> str:

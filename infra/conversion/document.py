@@ -20,7 +20,7 @@ READERS = {
 }
 """Of each ending, in lower case, the module of this package and its function from a file's bytes to Converted."""
 FORMATS = frozenset(READERS)
-CONVERSION = 1
+CONVERSION = 2
 """Counts up when conversion gives other texts than before, so that folders are published anew."""
 MAX_FILE_BYTES = 50 * 1024 * 1024
 """A larger file is refused before it is read."""

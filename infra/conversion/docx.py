@@ -10,7 +10,7 @@ import mammoth
 from infra.conversion.archives import check_archive
 from infra.conversion.core_properties import title_property
 from infra.conversion.document import Converted
-from infra.conversion.html import markdown_of
+from infra.conversion.html import converted
 
 STYLES = "p[style-name='Title'] => h1:fresh\np[style-name='Subtitle'] => p:fresh"
 
@@ -21,7 +21,7 @@ def convert_docx(raw: bytes) -> Converted:
     made = mammoth.convert_to_html(
         io.BytesIO(raw), style_map=STYLES, convert_image=mammoth.images.img_element(_description)
     )
-    found = markdown_of(made.value)
+    found = converted(made.value)
     return Converted(found.text, found.title or title_property(raw))
 
 
