@@ -14,21 +14,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title></head><body style="margin: 0">
-{head}
-</body></html>
-"""
-_BELOW = (
-    '<div class="el-drift"><h2>Columns, side by side</h2><p class="el-quiet">By Evidently, a description. Its own '
-    "&ldquo;dataset drift&rdquo; only says whether any one of these columns is marked; chance does that in at most "
-    "{alpha:.1%} of windows, and nothing follows from it.</p></div>"
-)
-_FAILED = (
-    '<div class="el-drift"><h2>Columns, side by side</h2><div class="el-verdict el-unknown">'
-    "Evidently's part of this report could not be made: {problem}. The verdict above does not depend on it.</div></div>"
-)
+from infra.durable_files import refusals_as_unavailable, write
+from infra.reports.pages import render_template
+
+_HARMLESS = str.maketrans("<>", "‹›")
+"""Evidently puts column values into a script of its page without escaping: ``</script>`` in an answer would end it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,24 +42,26 @@ class WrittenReport:
 def write_report(
     folder: Path, name: str, *, head: str, facts: Mapping[str, Any], columns: Columns, alpha: float
 ) -> WrittenReport:
-    """``<folder>/<name>.html`` and ``.json``. ``head``: HTML for the top. ``facts``: JSON beside Evidently's.
+    """Writes ``<folder>/<name>.html`` and ``.json``. ``head``: HTML for the top. ``facts``: JSON beside Evidently's.
 
-    ``alpha``: how often Evidently may mark any column without a difference. Raises OSError when the disk is full.
+    ``alpha``: how often Evidently may mark any column without a difference. Raises Unavailable when the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with refusals_as_unavailable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] | None = None
     problem: str | None = None
     try:
         page, found = _evidently(columns, alpha, folder / f"{name}.evidently.part")
-        html = page.replace("<body>", f'<body style="margin: 0">\n{head}\n{_BELOW.format(alpha=alpha)}', 1)
+        above = f"{head}\n{render_template('drift_columns.html.j2', alpha=alpha, problem=None)}"
+        html = page.replace("<body>", f'<body style="margin: 0">\n{above}', 1)
         html = html.replace("<head>", f"<head>\n<title>{escape(name)}</title>", 1)
     except Exception as error:  # noqa: BLE001  # another's report must not cost us ours
         problem = f"{type(error).__name__}: {error}"
-        html = _PAGE.format(title=escape(name), head=head + _FAILED.format(problem=escape(problem)))
+        html = render_template("drift.html.j2", title=name, head=head, problem=problem)
     written = WrittenReport(html=folder / f"{name}.html", json=folder / f"{name}.json", problem=problem)
     whole = {**facts, "evidently": found, "evidently_problem": problem}
-    _replace(written.json, json.dumps(whole, indent=1, ensure_ascii=False))
-    _replace(written.html, html)
+    write(written.json, [json.dumps(whole, indent=1, ensure_ascii=False).encode()])
+    write(written.html, [html.encode()])
     return written
 
 
@@ -83,7 +75,11 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
         from pandas import DataFrame
 
         measured = {name: values for name, values in columns.measured.items() if _varies(values)}
-        named = {name: values for name, values in columns.named.items() if _varies(values)}
+        named = {
+            name: [value.translate(_HARMLESS) for value in values]
+            for name, values in columns.named.items()
+            if _varies(values)
+        }
         frame = DataFrame({**measured, **named})
         definition = DataDefinition(numerical_columns=list(measured), categorical_columns=list(named))
         reference, current = (
@@ -110,9 +106,3 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
 def _varies(values: Sequence[Any]) -> bool:
     """Whether there is anything to compare; Evidently stumbles over columns that are empty or all the same."""
     return len({value for value in values if value is not None}) > 1
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
