@@ -1,4 +1,7 @@
-"""HTML as Markdown: its text, headings, lists, tables and links, without what only a browser needs."""
+"""Converts HTML to Markdown: text, headings, lists, tables and links, without what only a browser needs.
+
+This is the only such conversion: for published files, for events with HTML, and for DOCX files by way of mammoth.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from infra.conversion.document import Converted, Unreadable, decode_utf8, one_li
 from infra.conversion.html_cleaning import HEADINGS, clean
 
 MAX_DEPTH = 100
-"""Elements that are nested more deeply are read as part of the one around them."""
+"""Tags that are nested more deeply are ignored; their text is kept."""
 _CONTAINERS = ("ul", "ol", "blockquote")
 _TABLE_PARTS = ("caption", "thead", "tbody", "tfoot", "tr", "td", "th")
 _BLOCK_MARK = re.compile(r"^(\s*)(?=#{1,6}(?:\s|$)|```|~~~|<|[-=:|][-=:| ]*$)")
@@ -37,18 +40,18 @@ class Page:
 
 
 def convert_html(raw: bytes) -> Converted:
-    """A page, decoded by its byte order mark, the charset that it declares, or as UTF-8."""
+    """Converts a page, which it decodes by its byte order mark, by the charset that it declares, or as UTF-8."""
     return converted(_decode(raw))
 
 
 def converted(html: str) -> Converted:
-    """HTML text as Markdown, with its first heading or its title element as the title."""
+    """Converts HTML text; the title is the first heading, or else the title element."""
     page = read_page(html)
     return Converted(page.text, page.heading or page.title)
 
 
 def read_page(html: str) -> Page:
-    """Any HTML text as Markdown, in time and memory that grow with its length alone; broken markup hides no text."""
+    """Converts any HTML text, in time and memory that grow linearly with its length. Broken markup hides no text."""
     cleaned = clean(html)
     soup = _BoundedSoup(f"<html><body>{cleaned.body}</body></html>", "lxml")
     _arrange(soup)
@@ -65,7 +68,7 @@ def read_page(html: str) -> Page:
 
 
 class _BoundedSoup(BeautifulSoup):
-    """Beautiful Soup that leaves out tags nested deeper than MAX_DEPTH: the converter recurses into each level."""
+    """Beautiful Soup that ignores tags nested deeper than MAX_DEPTH, because the converter recurses into each level."""
 
     depth = 0
 
@@ -77,7 +80,7 @@ class _BoundedSoup(BeautifulSoup):
         self.depth += 1
         if self.depth <= MAX_DEPTH:
             return super().handle_starttag(*arguments, **named)
-        self.handle_data(" ")  # the words around a block's tag are not one word
+        self.handle_data(" ")  # a tag may separate two words
         return None
 
     def handle_endtag(self, *arguments: Any, **named: Any) -> None:
@@ -115,12 +118,12 @@ def _decode(raw: bytes) -> str:
             return _decode_as(raw, name)
     declared = EncodingDetector.find_declared_encoding(raw, is_html=True)
     if raw.startswith(codecs.BOM_UTF8) or declared is None or declared.lower().replace("-", "").startswith("utf"):
-        return decode_utf8(raw)  # whoever can read the declaration byte by byte has no UTF-16 before him
+        return decode_utf8(raw)  # a declaration that is found byte by byte cannot be in UTF-16, whatever it says
     return _decode_as(raw, _BROWSERS.get(declared.lower(), declared))
 
 
 _BROWSERS = {"iso-8859-1": "cp1252", "latin1": "cp1252", "ascii": "cp1252", "us-ascii": "cp1252"}
-"""What browsers take these for, and people mean."""
+"""Browsers read these charsets as Windows-1252, which is what most authors mean."""
 
 
 def _decode_as(raw: bytes, charset: str) -> str:
@@ -133,9 +136,9 @@ def _decode_as(raw: bytes, charset: str) -> str:
 
 
 class _Markdown(MarkdownConverter):
-    """Markdown for readers of text: links lead somewhere, and text that looks like Markdown stays text.
+    """markdownify, with links to other sites only, and with escapes for text that looks like Markdown.
 
-    Each conversion takes time that grows with its element alone; markdownify's own for lists and tables do not.
+    Its own methods for list items and table rows look at all siblings of each, which takes quadratic time.
     """
 
     def escape(self, text: str, parent_tags: set[str]) -> str:

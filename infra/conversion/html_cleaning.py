@@ -1,6 +1,6 @@
-"""Turns any HTML into well-formed HTML of few tags, in time that grows with its length alone.
+"""Turns any HTML into simple HTML with few kinds of tags, in time that grows linearly with its length.
 
-It runs before Beautiful Soup. A parser that follows the HTML standard hides the rest of a page behind a comment, a
+It runs before Beautiful Soup. A parser that follows the HTML standard drops the rest of a page after a comment, a
 quotation mark or a ``nav`` that does not end; here, such a mark hides nothing. The standard library's parser takes
 quadratic time where tags or comments do not end.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 UNSEEN = frozenset(("script", "style", "template", "noscript", "svg", "iframe", "nav"))
-"""Elements that are left out with all that is in them."""
+"""Elements that are left out with everything inside them."""
 MAX_TITLE_CHARACTERS = 1000
 _TABLE_PARTS = frozenset(("caption", "thead", "tbody", "tfoot", "tr", "td", "th"))
 _BLOCKS = frozenset((*HEADINGS, *_TABLE_PARTS, "p", "div", "ul", "ol", "li", "blockquote", "table", "pre"))
@@ -26,7 +26,7 @@ _DIVISIONS = frozenset((
     "summary",
 ))
 # fmt: on
-"""Blocks that are no more than a ``div`` to a reader of the text."""
+"""Blocks that become a ``div``: Markdown has nothing for them."""
 _INLINE = frozenset(("a", "b", "code", "del", "em", "i", "kbd", "q", "s", "samp", "strong"))
 _NAME = re.compile(r"</?([a-zA-Z][^\s/<>]{0,40})")
 _QUOTE_OR_END = re.compile(r">|=\s*([\"'])")
@@ -35,20 +35,20 @@ _ENDS_OF_RAW_TEXT = {name: re.compile(f"</{name}(?=[\\s/>])", re.IGNORECASE) for
 
 @dataclass(frozen=True)
 class Tag:
-    """A start or end tag. ``source``: all of it, of tags whose attributes are wanted."""
+    """A start or end tag. ``source``: the whole tag, if one of its attributes is wanted."""
 
     name: str
     opens: bool
     source: str = ""
 
     def attribute(self, name: str) -> str | None:
-        """An attribute's value, None where there is none."""
+        """Finds the value of an attribute; None where the tag does not have it."""
         found = _ATTRIBUTES[name].search(self.source)
         return None if found is None else _decoded(found[1] or found[2] or found[3] or "")
 
 
 _WANTED = {"img": "alt", "a": "href", "ol": "start"}
-"""The one attribute that is kept of a tag."""
+"""The attribute that is kept, by the name of the tag."""
 _ATTRIBUTES = {
     name: re.compile(rf"\s{name}\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>\"']+))", re.IGNORECASE)
     for name in _WANTED.values()
@@ -64,7 +64,7 @@ class CleanHtml:
 
 
 def clean(source: str) -> CleanHtml:
-    """A page without what only a browser needs; an element that does not end hides nothing."""
+    """Leaves out what only a browser needs. An element that does not end hides nothing."""
     cleaning = _Cleaning()
     for part in tags_and_text(source.replace("\0", "\ufffd")):
         if isinstance(part, str):
@@ -79,7 +79,7 @@ def clean(source: str) -> CleanHtml:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """What a place in the page is part of."""
+    """What the current place in the page is inside of."""
 
     title: bool = False
     code: bool = False
@@ -96,7 +96,7 @@ class _Cleaning:
         self.titles: list[list[str]] = []
         self._place = _Place()
         self._begun: dict[str, list[tuple[int, int, _Place]]] = {name: [] for name in UNSEEN}
-        """Of elements that are left out once they end, by name: the parts and titles before each, and its place."""
+        """Elements that are left out when they end, by name: how many parts and titles came before, and their place."""
 
     def text(self, text: str) -> None:
         if self._place.title:
@@ -151,7 +151,7 @@ class _Cleaning:
         if self._place.heading is not None:
             if not self._place.heading_has_text and name not in HEADINGS:
                 return
-            # A block ends a heading, so that one that is never closed does not take the rest of the page.
+            # A block ends a heading: otherwise one without an end tag would take in the rest of the page.
             self.parts.append(f"</{self._place.heading}>")
             self._move(heading=None, heading_has_text=False)
         if name in HEADINGS and not tag.opens:
@@ -181,7 +181,7 @@ class _Cleaning:
 
 
 def tags_and_text(source: str) -> Iterator[Tag | str]:
-    """Tags and the text between them, in order; scripts, styles, comments and declarations left out."""
+    """Yields tags and the text between them in order, without scripts, styles, comments and declarations."""
     at, endless, quotes = 0, set[str](), True
     while at < len(source):
         mark = source.find("<", at)
@@ -192,7 +192,7 @@ def tags_and_text(source: str) -> Iterator[Tag | str]:
         at = mark
         named = _NAME.match(source, at)
         if source.startswith("<!--", at):
-            # Where no comment ends any more, only its marks are dropped: the text is worth more.
+            # A comment that never ends: only its mark is dropped, so that the text after it is kept.
             end = -1 if "-->" in endless else source.find("-->", at + 2)
             if end < 0:
                 endless.add("-->")
@@ -223,7 +223,7 @@ def tags_and_text(source: str) -> Iterator[Tag | str]:
 
 
 def _tag_end(source: str, at: int) -> int:
-    """Where the tag at ``at`` ends, a quoted ``>`` not counted; -1 where it does not."""
+    """Finds the ``>`` that ends the tag at ``at``, outside of quotes; -1 where there is none."""
     while found := _QUOTE_OR_END.search(source, at):
         if not found[1]:
             return found.start()
@@ -234,7 +234,7 @@ def _tag_end(source: str, at: int) -> int:
 
 
 def _decoded(text: str) -> str:
-    """The text with its character references resolved."""
+    """Resolves character references."""
     try:
         return unescape(text)
     except ValueError:  # a character reference of thousands of digits

@@ -28,8 +28,10 @@ class CheckedWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a page shows besides the check itself. ``windows``: newest first. ``novel``: a question of the current
-    window and its greatest cosine similarity to one of the reference."""
+    """What the top of a page shows. ``windows``: newest first.
+
+    ``novel``: questions of the current window, each with its greatest cosine similarity to a reference question.
+    """
 
     check: DriftCheck
     windows: Sequence[CheckedWindow] = ()
