@@ -1,4 +1,4 @@
-"""Makes a document's chunks, and what the embedding model reads of each."""
+"""Makes a document's chunks, and the text of each that is embedded."""
 
 from __future__ import annotations
 

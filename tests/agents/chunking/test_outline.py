@@ -1,4 +1,4 @@
-"""Markdown falls apart at its headings, and at nothing that only looks like one."""
+"""Markdown is split at its headings, and at nothing that only looks like one."""
 
 from __future__ import annotations
 
