@@ -103,6 +103,6 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
             scratch.unlink(missing_ok=True)
 
 
-def _varies(values: Sequence[Any]) -> bool:
+def _varies(values: Sequence[object]) -> bool:
     """Whether a column has different values; Evidently fails on columns that are empty or constant."""
     return len({value for value in values if value is not None}) > 1
