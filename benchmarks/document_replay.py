@@ -23,6 +23,7 @@ from pathlib import Path
 
 from agents.indexer.chunks import make_chunks
 from benchmarks.document_stack import DATA, Published, Stack, now, stack
+from infra.conversion import read_html
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.topics import BULK_DOCUMENTS
 
@@ -94,7 +95,9 @@ def compare(running: Stack, events: Sequence[Published]) -> tuple[int, int, int,
         if isinstance(event, DocumentWithdrawn):
             ok = state is not None and state.withdrawn and not store.versions("default", name)
         else:
-            chunks = make_chunks(event, state.version if state else "", running.embedder.token_spans, index.recipe)
+            chunks = make_chunks(
+                event, state.version if state else "", running.embedder.token_spans, index.recipe, read_html
+            )
             expected += len(chunks)
             there = store.versions("default", name)
             ok = state is not None and there == ({state.version: len(chunks)} if chunks else {})

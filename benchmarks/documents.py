@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from agents.indexer.chunks import make_chunks, text_to_embed
 from benchmarks.document_stack import Stack, dense, fill, now, passages, percentile, stack
 from benchmarks.visible import WORDS, Visible, sentence
+from infra.conversion import read_html
 from infra.embedding.embedder import Embedding, model_folder
 from infra.embedding.openvino import OpenVinoEmbedding
 from schemas.documents import DocumentSubmitted
@@ -56,7 +57,7 @@ def bulk(folder: Path, most: int) -> None:
     texts = [
         text_to_embed(chunk)
         for event in documents
-        for chunk in make_chunks(event, "v", embedder.token_spans, index.recipe)
+        for chunk in make_chunks(event, "v", embedder.token_spans, index.recipe, read_html)
     ]
     distinct = list(dict.fromkeys(texts))
     library = library_on(embedder.embedding, model_folder(embedder.model))

@@ -93,6 +93,7 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
     from agents.indexer.chunks import make_chunks, text_to_embed
     from agents.prompt import build_prompt
     from agents.wiring.indexes import recipe_of
+    from infra.conversion import read_html
     from infra.embedding.embedder import SentenceTransformerEmbedder
     from infra.engines.transformers import TransformersEngine
     from infra.settings import load
@@ -115,6 +116,7 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
             "v",
             embedder.token_spans,
             recipe,
+            read_html,
         )
     ]
     embedder.embed(texts[:64])

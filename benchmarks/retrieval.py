@@ -1,9 +1,9 @@
-"""How well questions find the documents that answer them, and whether those of unknown documents are turned away.
+"""Measures how well questions find the documents that answer them, and which questions a relevance floor declines.
 
-``python -m benchmarks.retrieval [--quick]`` prints, from one run over exact search in memory: recall, reciprocal rank
-and nDCG of dense, text and hybrid search on feedbackqa and xquad, and which questions a floor of relevance declines
-while half of the documents are missing. Defaults were chosen on half of the questions; the other half reports.
-Embeddings are kept in the cache folder: the first run takes a quarter of an hour, the next two minutes.
+``python -m benchmarks.retrieval [--quick]`` searches exactly, in memory. It prints recall, reciprocal rank and nDCG of
+dense, text and hybrid search on feedbackqa and xquad, and how many questions a floor declines while half of the
+documents are missing. Defaults were chosen on half of the questions; the figures are of the other half. Embeddings are
+kept in the cache folder: the first run takes a quarter of an hour, later ones two minutes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SEED = 0
 STRANGERS = 300
 QUICK_VARIANTS = 5
 FLOOR: float = Task.model_fields["floor"].default
-"""The default: a question whose relevance is lower is declined."""
+"""The default floor: questions with a lower relevance are declined."""
 PUBLISHED_DECLINED = 0.10
-"""The most questions of published documents that a floor may decline."""
+"""The largest share of questions about published documents that a floor may decline."""
 DEFAULT = Recipe()
 VARIANTS: dict[str, tuple[SearchMode, Recipe]] = {
     "dense": ("dense", DEFAULT),
@@ -66,13 +66,13 @@ VARIANTS: dict[str, tuple[SearchMode, Recipe]] = {
 
 
 class Search(Protocol):
-    """Anything that searches the documents it was given: exact search here, the running system elsewhere."""
+    """Searches a collection: exact search here, the running system in ``retrieval_system``."""
 
     def __call__(self, mode: SearchMode, queries: Sequence[str]) -> list[list[Hit]]: ...
 
 
 def quality(search: Search, mode: SearchMode, questions: Sequence[Question]) -> tuple[float, float, float]:
-    """Mean recall@5, MRR@10 and nDCG@10 of documents."""
+    """Computes the mean recall@5, MRR@10 and nDCG@10 of documents."""
     found = search(mode, [question.text for question in questions])
     scores = []
     for question, hits in zip(questions, found, strict=True):
@@ -98,14 +98,14 @@ def rankings(collection: Collection, embedder: Embedder, variants: Sequence[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Each signal's value for each question, of those about published documents and of the others."""
+    """The values of each signal, for questions about published documents and for the others."""
 
     published: dict[str, NDArray[np.float64]]
     unpublished: dict[str, NDArray[np.float64]]
 
 
 def ask(search: Search, questions: Sequence[Question], published: Set[str]) -> Asked:
-    """Asks by hybrid search; ``published``: the documents that there are to be found."""
+    """Asks by hybrid search. ``published``: the ids of the documents that can be found."""
     found = search("hybrid", [question.text for question in questions])
     pairs = list(zip(questions, found, strict=True))
 
@@ -136,12 +136,12 @@ def floors(collections: Sequence[Collection], embedder: Embedder) -> None:
 
 
 def floor_of(values: NDArray[np.float64]) -> float:
-    """The highest floor that declines at most PUBLISHED_DECLINED of these, which questions with an answer have."""
+    """Finds the highest floor that declines at most PUBLISHED_DECLINED of these values."""
     return float(np.quantile(values, PUBLISHED_DECLINED, method="lower"))
 
 
 def small(collection: Collection) -> Collection:
-    """Each fourth document, with at most 200 questions about them."""
+    """Takes each fourth document, with at most 200 questions about them."""
     documents = collection.documents[::4]
     kept = {document.document_id for document in documents}
     questions = [question for question in collection.questions if question.document_id in kept]
@@ -149,7 +149,7 @@ def small(collection: Collection) -> Collection:
 
 
 def spread(questions: Sequence[Question], most: int) -> Sequence[Question]:
-    """At most so many of the questions, evenly spread."""
+    """Takes at most ``most`` questions, evenly spread."""
     return questions[:: max(1, len(questions) // most)][:most]
 
 

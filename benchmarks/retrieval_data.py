@@ -1,4 +1,4 @@
-"""The real collections that retrieval is measured on, as documents and questions; read in ../shared, never copied."""
+"""Reads the real collections that retrieval is measured on, as documents and questions, from ../shared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Document:
 class Question:
     text: str
     document_id: str
-    """Of the one document that answers it."""
+    """The one document that answers it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Collection:
 
 
 def feedbackqa() -> Collection:
-    """Passages of official pages on one subject, and what people asked about them in their own words."""
+    """Passages of official pages on one subject, with questions that people asked in their own words."""
     return Collection(
         name="feedbackqa",
         documents=[
@@ -57,7 +57,7 @@ def feedbackqa() -> Collection:
 
 
 def xquad() -> Collection:
-    """Paragraphs of articles, and questions that were written with the paragraph in sight."""
+    """Paragraphs of articles, with questions whose authors saw the paragraph."""
     documents, questions = [], []
     for article in json.loads(_path("xquad_en_es/xquad.en.json").read_text(encoding="utf-8"))["data"]:
         title = article["title"].replace("_", " ")
@@ -69,7 +69,7 @@ def xquad() -> Collection:
 
 
 def timeqa() -> Collection:
-    """Whole articles on single subjects, and questions that name the subject; only those the article answers."""
+    """Whole articles on single subjects, with questions that name the subject; only those that the article answers."""
     return Collection(
         name="timeqa",
         documents=[
@@ -85,7 +85,7 @@ def timeqa() -> Collection:
 
 
 def halves(items: Sequence[Item], seed: int) -> tuple[list[Item], list[Item]]:
-    """The items in two random halves that depend on the seed alone."""
+    """Divides the items into two random halves that depend only on the seed."""
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     return shuffled[: len(shuffled) // 2], shuffled[len(shuffled) // 2 :]

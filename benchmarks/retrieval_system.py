@@ -1,8 +1,8 @@
-"""Retrieval through the running system beside exact search: the same collections, questions and measures.
+"""Measures retrieval through the running system, with the collections and measures of ``benchmarks.retrieval``.
 
-``python -m benchmarks.retrieval_system`` publishes feedbackqa's and xquad's documents to a fresh
-embedded stack, a tenant each, and asks the reporting half of their questions by meaning, by words and by both; then
-timeqa's with half of the documents missing, for what the default floor declines.
+``python -m benchmarks.retrieval_system`` publishes the documents of feedbackqa and xquad to a fresh embedded stack, as
+two tenants, and asks the reporting half of their questions in each search mode. Then it asks timeqa's questions while
+half of the documents are missing, to see what the default floor declines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODES: tuple[SearchMode, ...] = ("dense", "text", "hybrid")
 
 
 def publish(running: Stack, tenant: str, documents: Sequence[Document]) -> None:
-    """Waits until they are searchable."""
+    """Publishes documents, and waits until they are searchable."""
     events = [_event(tenant, document) for document in documents if document.text.strip()]
     with running.listening() as reader:
         running.publish(events, BULK_DOCUMENTS)

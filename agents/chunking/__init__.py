@@ -1,1 +1,1 @@
-"""Cuts texts: finds their headings, tables and code, and divides them into pieces that an embedding model can read."""
+"""Splits Markdown and plain text into chunks: under their headings, with tables and code kept whole where they fit."""

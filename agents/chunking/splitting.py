@@ -1,4 +1,7 @@
-"""Splits a document's sections into chunks by the embedding model's tokens: prose where it pauses, tables at rows."""
+"""Splits sections into chunks by the embedding model's tokens: prose at paragraphs or sentences, tables at rows.
+
+semantic-text-splitter finds as much and takes longer; docs/documents.md has the figures.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agents.chunking.structure import Outline, Section, Whole, plain_outline
+from agents.chunking.outline import Outline, Section, Whole, plain_outline
 
 MAX_CHARACTERS = 16_000
-"""The longest chunk: 64,000 bytes at most in UTF-8, which a vector store can keep as one text."""
+"""The longest chunk: at most 64,000 bytes in UTF-8, which a vector store can keep as one text."""
 
 Span = tuple[int, int]
 _PARAGRAPH, _SENTENCE, _WORD, _NONE, _NEVER = 3, 2, 1, 0, -1
@@ -27,7 +30,7 @@ _ROW = {
 
 
 def split_document(text: str, token_spans: Sequence[Span], *, max_tokens: int, overlap_tokens: int) -> list[str]:
-    """The chunks of a text without structure; see ``split_outline``."""
+    """Splits plain text; see ``split_outline``."""
     pieces = split_outline(plain_outline(text), token_spans, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
     return [piece for _, piece in pieces]
 
@@ -35,11 +38,12 @@ def split_document(text: str, token_spans: Sequence[Span], *, max_tokens: int, o
 def split_outline(
     outline: Outline, token_spans: Sequence[Span], *, max_tokens: int, overlap_tokens: int
 ) -> list[tuple[tuple[str, ...], str]]:
-    """The headings above each chunk, and its text: at most ``max_tokens`` tokens and MAX_CHARACTERS characters.
+    """Splits a document into chunks of at most ``max_tokens`` tokens and MAX_CHARACTERS characters.
 
-    ``token_spans``: (start, end) characters of each token of the outline's text, ascending. A chunk of prose that goes
-    on within its section begins with up to ``overlap_tokens`` tokens of the one before it. Every character of the
-    sections that is not white space is in some chunk. Time grows with the text's length alone.
+    Returns the headings above each chunk, and its text. ``token_spans``: the (start, end) characters of each token of
+    the outline's text, ascending. A chunk of prose that continues a section begins with up to ``overlap_tokens``
+    tokens of the chunk before it. Every character that is not white space is in some chunk. The time is linear in the
+    text's length.
     """
     if not 0 <= overlap_tokens < max_tokens:
         raise ValueError(f"an overlap of {overlap_tokens} tokens does not fit in chunks of {max_tokens}")
@@ -56,7 +60,7 @@ def split_outline(
 
 @dataclass(frozen=True, kw_only=True)
 class _Limit:
-    """Tokens and characters that a chunk may have, and how many of its tokens the next one may begin with."""
+    """The tokens and characters that a chunk may have, and how many tokens the next chunk may repeat."""
 
     tokens: int
     characters: int
@@ -64,7 +68,7 @@ class _Limit:
 
 
 class _Tokens:
-    """A section's tokens: where each lies, how good a place to cut is before it, and whether it is prose."""
+    """A section's tokens: where each is, how good a place to split is before it, and whether it is prose."""
 
     def __init__(self, text: str, spans: Sequence[Span]) -> None:
         self.text, self.spans = text, spans
@@ -73,26 +77,26 @@ class _Tokens:
         self.prose = [True] * len(spans)
 
     def at(self, offset: int) -> int:
-        """The first token that begins at a character or after it."""
+        """Finds the first token that starts at a character or after it."""
         return bisect_left(self.starts, offset)
 
     def keep(self, first: int, last: int, limit: _Limit) -> bool:
-        """Forbids cuts between tokens ``first`` to ``last``, the latter not counted, if all fit into one chunk."""
+        """Forbids splits between tokens ``first`` and ``last`` (exclusive) if all of them fit into one chunk."""
         if last - first > limit.tokens or self.spans[last - 1][1] - self.spans[first][0] > limit.characters:
             return False
         self.breaks[first + 1 : last] = [_NEVER] * (last - first - 1)
         return True
 
     def keep_rows(self, whole: Whole, start: int, limit: _Limit) -> None:
-        """Of code or a table from ``start`` on, cuts between its rows alone, except in a row that does not fit."""
+        """Allows splits of code or a table only between its rows from ``start`` on, and in rows that do not fit."""
         rows = [start, *(found.start() for found in _ROW[whole.kind].finditer(self.text, start + 1, whole.end))]
         for first, last in pairwise([*map(self.at, rows), self.at(whole.end)]):
             if first < last:
                 self.keep(first, last, limit)
                 self.breaks[first] = max(self.breaks[first], _SENTENCE)
 
-    def cut(self, first: int, last: int, start: int, end: int, limit: _Limit) -> Iterator[str]:
-        """The chunks of tokens ``first`` to ``last`` and of the characters around them, from ``start`` to ``end``."""
+    def split(self, first: int, last: int, start: int, end: int, limit: _Limit) -> Iterator[str]:
+        """Yields the chunks of tokens ``first`` to ``last``, with the characters from ``start`` to ``end``."""
         while True:
             stop = self._furthest(first, last, limit)
             if stop >= last:
@@ -104,14 +108,14 @@ class _Tokens:
             start = self.spans[first][0]
 
     def _furthest(self, first: int, last: int, limit: _Limit) -> int:
-        """The index after the last token that still fits into a chunk which begins at ``first``."""
+        """The index after the last token that fits into a chunk which starts at ``first``."""
         stop = min(first + limit.tokens, last)
         while stop > first + 1 and self.spans[stop - 1][1] - self.spans[first][0] > limit.characters:
             stop -= 1
         return stop
 
     def _best_break(self, first: int, high: int, limit: _Limit) -> int:
-        """The last of the strongest places in the chunk's second half; before that, where all of it must stay whole."""
+        """The last of the best places in the chunk's second half, or in its first if the second must stay whole."""
         low = first + min(max(limit.tokens // 2, limit.overlap + 1), high - first)
         best = max(range(low, high + 1), key=lambda at: (self.breaks[at], at))
         if self.breaks[best] == _NEVER:
@@ -119,7 +123,7 @@ class _Tokens:
         return best
 
     def _overlap_start(self, low: int, stop: int) -> int:
-        """The first word that begins in the overlap, or its first token where no word does; prose alone overlaps."""
+        """The first word that starts in the overlap, or the first token if no word does. Only prose overlaps."""
         if not self.prose[stop]:
             return stop
         low = next((at + 1 for at in range(stop - 1, low - 1, -1) if not self.prose[at]), low)
@@ -143,18 +147,18 @@ def _split_section(text: str, spans: Sequence[Span], section: Section, limit: _L
         if not header or 2 * (rows - low) > limit.tokens or 2 * len(header) > limit.characters:
             tokens.keep_rows(whole, whole.start, limit)
             continue
-        # Each part of a table says what its columns are.
-        yield from tokens.cut(first, low, start, whole.start, limit)
+        # Each part of a long table begins with the table's header row.
+        yield from tokens.split(first, low, start, whole.start, limit)
         rest = _Limit(tokens=limit.tokens - (rows - low), characters=limit.characters - len(header) - 1, overlap=0)
         first, start = high, whole.end
         tokens.keep_rows(whole, below, rest)
-        for part in tokens.cut(rows, high, below, whole.end, rest):
+        for part in tokens.split(rows, high, below, whole.end, rest):
             yield f"{header}\n{part}"
-    yield from tokens.cut(first, len(spans), start, section.end, limit)
+    yield from tokens.split(first, len(spans), start, section.end, limit)
 
 
 def _bounded(text: str, token_spans: Sequence[Span]) -> Iterator[Span]:
-    """The spans without white space, which some tokenizers count in; giant ones (a line without a space) cut."""
+    """Removes white space, which some tokenizers include, and splits giant spans, such as a line without spaces."""
     for first, last in token_spans:
         start, end = first, last
         while start < end and text[start].isspace():
@@ -166,7 +170,7 @@ def _bounded(text: str, token_spans: Sequence[Span]) -> Iterator[Span]:
 
 
 def _strength(text: str, left: Span, right: Span) -> int:
-    """How good a place to cut lies between two neighbouring tokens."""
+    """Rates the place between two neighbouring tokens: how good it is to split there."""
     gap = text[left[1] : right[0]]
     before = text[max(left[0], left[1] - 3) : left[1]].rstrip(_CLOSING)[-1:] or text[max(0, left[0] - 1) : left[0]]
     if before in _WIDE_SENTENCE_END:
@@ -179,7 +183,7 @@ def _strength(text: str, left: Span, right: Span) -> int:
 
 
 def _pieces(text: str, start: int, end: int, characters: int) -> Iterator[str]:
-    """The text between two places without surrounding white space; in parts where it is too long for one chunk."""
+    """Yields the text between two places without surrounding white space, in parts if it is too long for one chunk."""
     piece = text[start:end].strip()
     for at in range(0, len(piece), characters):
         part = piece[at : at + characters].strip()

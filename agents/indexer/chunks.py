@@ -1,19 +1,19 @@
-"""Makes a document's chunks, and what the embedding model reads of each."""
+"""Makes a document's chunks, and the text of each that is embedded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, takewhile
 
+from agents.chunking.outline import read_outline
 from agents.chunking.splitting import MAX_CHARACTERS, Span, split_document, split_outline
-from agents.chunking.structure import Outline, guessed_outline, markdown_outline, plain_outline
-from agents.chunking.webpage import webpage_outline
-from schemas.documents import DocumentFormat, DocumentSubmitted
+from agents.indexer.ports import HtmlReader
+from schemas.documents import DocumentSubmitted
 from schemas.envelope import derived_id
 from schemas.indexes import Recipe
 from schemas.retrieval import HEADING_SEPARATOR, Chunk, headings_above
 
-__all__ = ["MAX_CHARACTERS", "Span", "make_chunks", "read_outline", "split_document", "text_to_embed"]
+__all__ = ["MAX_CHARACTERS", "Span", "make_chunks", "split_document", "text_to_embed"]
 
 MAX_TITLE_CHARACTERS = 120
 """Of a title that is embedded: a model reads only so many tokens, and the chunk needs them."""
@@ -26,10 +26,18 @@ _FIRST_DENSE = "\u0370"
 
 
 def make_chunks(
-    event: DocumentSubmitted, version: str, token_spans: Callable[[str], Sequence[Span]], recipe: Recipe
+    event: DocumentSubmitted,
+    version: str,
+    token_spans: Callable[[str], Sequence[Span]],
+    recipe: Recipe,
+    read_html: HtmlReader,
 ) -> list[Chunk]:
-    """A submission's chunks; their ids depend on tenant, document, version and place alone."""
-    outline = read_outline(event.text, event.format)
+    """Splits a submission into chunks; their ids depend on tenant, document, version and place alone."""
+    if event.format == "html":
+        text, title = read_html(event.text)
+        outline = read_outline(text, "markdown")
+    else:
+        outline, title = read_outline(event.text, event.format), None
     pieces = split_outline(
         outline, token_spans(outline.text), max_tokens=recipe.chunk_tokens, overlap_tokens=recipe.overlap_tokens
     )
@@ -41,7 +49,7 @@ def make_chunks(
             version=version,
             ordinal=ordinal,
             text=text,
-            title=event.title or outline.title,
+            title=event.title or title,
             uri=event.uri,
             heading=HEADING_SEPARATOR.join(path) or None,
             metadata=event.metadata,
@@ -68,15 +76,6 @@ def text_to_embed(chunk: Chunk) -> str:
     if path and not kept:
         kept = [_shortened(path[-1], room)]
     return "\n".join(line for line in (title, HEADING_SEPARATOR.join(kept), chunk.text) if line)
-
-
-def read_outline(text: str, format: DocumentFormat | None) -> Outline:
-    """A document's sections; without a format, as Markdown if it has a Markdown heading, and as plain text if not."""
-    if format == "html":
-        return webpage_outline(text)
-    if format == "markdown":
-        return markdown_outline(text)
-    return plain_outline(text) if format == "text" else guessed_outline(text)
 
 
 def _size(text: str) -> int:

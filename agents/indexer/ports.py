@@ -39,6 +39,14 @@ class Embedder(Protocol):
         ...
 
 
+class HtmlReader(Protocol):
+    """Converts HTML to Markdown."""
+
+    def __call__(self, html: str) -> tuple[str, str | None]:
+        """The page's text as Markdown, and the text of its title element; raises nothing, whatever the HTML."""
+        ...
+
+
 class VectorStore(Protocol):
     """Chunks and their embeddings, searchable."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agents.indexer.chunks import make_chunks, text_to_embed
-from agents.indexer.ports import Embedder, Embedders, KeptVectors, Vectors, VectorStore, VectorStores
+from agents.indexer.ports import Embedder, Embedders, HtmlReader, KeptVectors, Vectors, VectorStore, VectorStores
 from agents.indexer.versions import Key, Plan
 from schemas.documents import DocumentSubmitted
 from schemas.errors import ModelMissing, Unavailable
@@ -45,10 +45,12 @@ class IndexWriter:
         vectors: KeptVectors,
         now: Callable[[], datetime],
         on_embedded: Callable[[int], None] = lambda _texts: None,
+        *,
+        read_html: HtmlReader,
     ) -> None:
         """``on_embedded``: told how many texts were embedded, each time some were."""
         self._embedders, self._stores, self._vectors, self._now = embedders, stores, vectors, now
-        self._on_embedded = on_embedded
+        self._on_embedded, self._read_html = on_embedded, read_html
 
     def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
         """The number of chunks of each, once all are searchable. Raises Unavailable; writing again is harmless."""
@@ -56,7 +58,7 @@ class IndexWriter:
         chunks: list[Chunk] = []
         counts: dict[Key, int] = {}
         for version in versions:
-            made = make_chunks(version.event, version.name, embedder.token_spans, index.recipe)
+            made = make_chunks(version.event, version.name, embedder.token_spans, index.recipe, self._read_html)
             counts[version.key] = len(made)
             chunks += made
         if chunks:

@@ -17,6 +17,7 @@ from agents.indexer.writing import IndexWriter
 from agents.wiring.children import place
 from agents.wiring.database import database_of
 from agents.wiring.indexes import ensure_indexes, own_scopes, stores_of
+from infra.conversion import read_html
 from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.milvus.stores import MilvusStores
 from infra.settings import Settings
@@ -53,7 +54,7 @@ def parts(settings: Settings) -> tuple[Worker, SentenceTransformerEmbedders, Mil
     embedded = _Embedded()
     vectors, indexes, documents = SqlVectors(database), SqlIndexes(database), SqlDocuments(database)
     indexer = Indexer(
-        writer=IndexWriter(models, stores, vectors, _now, embedded.note),
+        writer=IndexWriter(models, stores, vectors, _now, embedded.note, read_html=read_html),
         stores=stores,
         indexes=indexes,
         documents=documents,

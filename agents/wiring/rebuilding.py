@@ -12,6 +12,7 @@ from agents.indexer.writing import IndexWriter
 from agents.wiring.children import patiently, settings_of
 from agents.wiring.database import database_of
 from agents.wiring.indexes import new_index, recipe_of, stores_of
+from infra.conversion import read_html
 from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
@@ -32,7 +33,7 @@ def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
         scope, recipe_of(settings, scope, embedder), embedder.dimension, folder.absolute().name, datetime.now(UTC)
     )
     builder = IndexBuilder(
-        writer=IndexWriter(embedders, stores, SqlVectors(database), _now),
+        writer=IndexWriter(embedders, stores, SqlVectors(database), _now, read_html=read_html),
         documents=SqlDocuments(database),
         indexes=SqlIndexes(database),
         retired=SqlRetiredVersions(database),

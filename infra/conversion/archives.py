@@ -1,4 +1,4 @@
-"""Looks at DOCX, PPTX and XLSX before their readers do: those trust what a zip file says of itself, and inflate it."""
+"""Checks DOCX, PPTX and XLSX files before their readers inflate them: the readers trust what a zip file declares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def check_archive(raw: bytes, name: str, most_bytes: int = MAX_INFLATED_BYTES) -> None:
-    """Raises Unreadable unless ``raw`` is a zip file that inflates to at most ``most_bytes``, whatever it declares."""
+    """Raises Unreadable unless ``raw`` is a zip file that really inflates to at most ``most_bytes``."""
     if raw.startswith(_COMPOUND_FILE):
         if _ENCRYPTED_PACKAGE in raw:
             raise Unreadable("is protected by a password: save it without one")
@@ -43,11 +43,11 @@ def check_archive(raw: bytes, name: str, most_bytes: int = MAX_INFLATED_BYTES) -
 
 
 def _inflated(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: int) -> int:
-    """The bytes that a member really inflates to, counted no further than just beyond ``most_bytes``."""
-    # The module stops where the header says that the member ends; readers that take a member whole inflate more.
+    """Counts the bytes that a member inflates to; stops counting soon after ``most_bytes``."""
+    # ``zipfile`` stops at the length that the header declares; the formats' readers inflate all that there is.
     unbounded = copy.copy(member)
     unbounded.file_size = most_bytes + 1
-    del unbounded.CRC  # it is that of the declared length
+    del unbounded.CRC  # the checksum of the declared length only
     total = 0
     with archive.open(unbounded) as file:
         while chunk := file.read(_CHUNK):

@@ -1,8 +1,8 @@
-"""The process that reads what strangers wrote: ``python -m infra.conversion.child SECONDS MEMORY_BYTES``.
+"""The child process that converts untrusted files: ``python -m infra.conversion.child SECONDS MEMORY_BYTES``.
 
-A path a line in, as a JSON text; a JSON object a line out: ``text`` and ``title``, or ``unreadable``, and ``last``
-where the process must be replaced. The kernel ends it when a file takes too long, so that even a loop in a library's
-C code ends.
+It reads one path a line, as a JSON string, and writes one JSON object a line: ``text`` and ``title``, or
+``unreadable``, and ``last``, which is true when the process must be replaced. An alarm signal ends the process when a
+file takes too long, so that an endless loop in a library's C code ends too.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from infra.conversion.document import MAX_FILE_BYTES, READERS, Converted, Unreadable, bounded
 
-DEEPEST = 10_000
-"""Frames: pages nest a few hundred deep, at several frames a level."""
+MAX_FRAMES = 10_000
+"""The recursion limit: JSON and Office files may nest a few hundred levels deep, at several frames a level."""
 
 
 def main(seconds: float, memory_bytes: int) -> None:
-    """Answers until its input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the command's; it ends this process by itself
+    """Converts the files that standard input names, until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C, and ends this process
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for limit, most in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):  # a stricter one stands already, or the system has none
+        with contextlib.suppress(ValueError, OSError):  # there is a stricter limit, or no such limit on this system
             resource.setrlimit(limit, (most, most))
-    # A spreadsheet's reader loads numpy, whose threads would each take their share of the address space.
+    # The reader of spreadsheets loads numpy. Each of its threads would reserve a part of the address space.
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-    sys.setrecursionlimit(DEEPEST)
+    sys.setrecursionlimit(MAX_FRAMES)
     with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)  # what a library prints is no answer
+        os.dup2(2, 1)  # what a library prints must not be taken for an answer
         for line in sys.stdin.buffer:
             signal.setitimer(signal.ITIMER_REAL, seconds)
             answer = respond(Path(json.loads(line)), memory_bytes)
@@ -43,8 +43,8 @@ def main(seconds: float, memory_bytes: int) -> None:
             _write(answers, answer)
 
 
-def respond(path: Path, memory_bytes: int) -> dict[str, Any]:
-    """The answer about one file."""
+def respond(path: Path, memory_bytes: int) -> dict[str, object]:
+    """Converts one file into an answer."""
     try:
         found = convert(path)
     except Unreadable as error:
@@ -54,14 +54,14 @@ def respond(path: Path, memory_bytes: int) -> dict[str, Any]:
         return {"unreadable": needs, "last": True}
     except RecursionError:
         return {"unreadable": "is nested too deeply", "last": False}
-    except Exception as error:  # noqa: BLE001 - readers raise whatever a damaged file makes them stumble over
+    except Exception as error:  # noqa: BLE001 - on a damaged file, readers raise all kinds of errors
         said = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         return {"unreadable": f"is damaged, or no {path.suffix.lower()} file ({said})", "last": False}
     return {"text": found.text, "title": found.title, "last": False}
 
 
 def convert(path: Path) -> Converted:
-    """A file as Markdown, by its ending. Raises Unreadable, and what its reader raises."""
+    """Converts a file to Markdown, by the ending of its name. Raises Unreadable, and whatever its reader raises."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -79,11 +79,11 @@ def convert(path: Path) -> Converted:
 
 
 def _clean(text: str) -> str:
-    """Without the characters that no event may hold: NUL, and halves of characters from broken PDF files."""
+    """Removes the characters that no event may hold: NUL, and lone surrogates, which broken PDF files contain."""
     return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
 
 
-def _write(answers: IO[bytes], answer: dict[str, Any]) -> None:
+def _write(answers: IO[bytes], answer: dict[str, object]) -> None:
     answers.write(json.dumps(answer).encode() + b"\n")
     answers.flush()
 

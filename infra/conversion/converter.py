@@ -1,4 +1,4 @@
-"""The parent's side of conversion: one child process that reads file after file, replaced whenever one kills it."""
+"""The parent's side of conversion: runs the child process, and replaces it whenever a file has killed it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from types import TracebackType
 from infra.conversion.document import Converted, Unreadable
 
 FILES_PER_CHILD = 500
-"""So that what a library leaks does not add up."""
+"""A new child after so many files keeps memory leaks of libraries small."""
 SECONDS_PER_FILE = 60.0
 MEMORY_BYTES = 2 * 1024**3
 
 
 class Converter:
-    """Converts files; close it. The child process is started by the first file, not before.
+    """Converts files in a child process, which the first file starts. Close it after use.
 
-    ``seconds``: how long a file may take. ``memory_bytes``: how much address space the child may use.
+    ``seconds``: the time limit for each file. ``memory_bytes``: how much address space the child may use.
     """
 
     def __init__(self, *, seconds: float = SECONDS_PER_FILE, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -30,7 +30,7 @@ class Converter:
         self._served = 0
 
     def convert(self, path: Path) -> Converted:
-        """The file as Markdown. Raises Unreadable, also when the file killed the child process."""
+        """Converts a file to Markdown. Raises Unreadable, also when the file killed the child process."""
         if self._served >= FILES_PER_CHILD:
             self.close()
         child = self._child or self._start()
@@ -42,24 +42,24 @@ class Converter:
             answer = child.stdout.readline()
         except BrokenPipeError:
             if not self._served:
-                raise Unreadable(self._bury(child)) from None
-            self.close()  # it died between two files, which is not this file's fault
+                raise Unreadable(self._reason_of_death(child)) from None
+            self.close()  # it died before this file, so this file is not the cause
             return self.convert(path)
         if not answer.endswith(b"\n"):
-            raise Unreadable(self._bury(child))
+            raise Unreadable(self._reason_of_death(child))
         self._served += 1
         found = json.loads(answer)
         if found["last"]:
             served = self._served
             self.close()
-            if served > 1:  # what came before this file may have taken the memory
+            if served > 1:  # earlier files may have used the memory: try this one in a new child
                 return self.convert(path)
         if "unreadable" in found:
             raise Unreadable(found["unreadable"])
         return Converted(found["text"], found["title"])
 
     def close(self) -> None:
-        """Ends the child process; the next file starts another."""
+        """Ends the child process. The next file starts another one."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -74,7 +74,7 @@ class Converter:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # -P: a module of the folder that the command stands in must not pass for one of the child's.
+        # -P: the child must not import modules from the current folder.
         self._served = 0
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "infra.conversion.child", str(self._seconds), str(self._memory_bytes)],
@@ -84,8 +84,8 @@ class Converter:
         )
         return self._child
 
-    def _bury(self, child: subprocess.Popen[bytes]) -> str:
-        """What the child died of."""
+    def _reason_of_death(self, child: subprocess.Popen[bytes]) -> str:
+        """Collects a child that has ended, and says why it ended."""
         code = child.wait()
         self.close()
         if code == -signal.SIGALRM:

@@ -1,4 +1,4 @@
-"""What a conversion gives, why it may give nothing, and the bounds that every format keeps to."""
+"""The result of a conversion, its error, and the limits that hold for every format."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ READERS = {
     ".csv": "tables:convert_csv",
     ".json": "tables:convert_json",
 }
-"""Of each ending, in lower case, the module of this package and its function from a file's bytes to Converted."""
+"""By file ending in lower case: the module of this package and the function that converts a file's bytes."""
 FORMATS = frozenset(READERS)
-CONVERSION = 1
-"""Counts up when conversion gives other texts than before, so that folders are published anew."""
+CONVERSION = 2
+"""Increase this when conversion gives other texts than before: folders are then published again."""
 MAX_FILE_BYTES = 50 * 1024 * 1024
-"""A larger file is refused before it is read."""
+"""Larger files are refused before they are read."""
 
 
 class Unreadable(ValueError):
-    """A file that gives no document; the message says what is wrong with it, and what to do where that is not plain."""
+    """A file that cannot become a document. The message says what is wrong with it and, if need be, what to do."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A document's text as Markdown, and its title: the first heading, else what the file says of itself."""
+    """A document's text as Markdown, and its title: the first heading, or else the title in the file's properties."""
 
     text: str
     title: str | None = None
 
 
 def decode_utf8(raw: bytes) -> str:
-    """The text of a file that should be UTF-8, without a byte order mark. Raises Unreadable."""
+    """Decodes UTF-8, and drops a byte order mark. Raises Unreadable."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Unreadable("is UTF-16: save it as UTF-8")
     if b"\0" in raw:
@@ -51,7 +51,7 @@ def decode_utf8(raw: bytes) -> str:
 
 
 def bounded(parts: Iterable[str], between: str) -> str:
-    """The parts in one text. Raises Unreadable as soon as it is longer than a document may be."""
+    """Joins the parts. Raises Unreadable as soon as the text is longer than a document may be."""
     kept: list[str] = []
     total = 0
     for part in parts:
@@ -63,5 +63,5 @@ def bounded(parts: Iterable[str], between: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """The text with all white space as single spaces."""
+    """Replaces each run of white space by one space."""
     return " ".join(str(text).split())

@@ -1,42 +1,115 @@
-"""HTML as Markdown: its text, headings, lists, tables and links, without what only a browser needs."""
+"""Converts HTML to Markdown: text, headings, lists, tables and links, without what only a browser needs.
+
+This is the only such conversion: for published files, for events with HTML, and for DOCX files by way of mammoth.
+"""
 
 from __future__ import annotations
 
 import codecs
+import re
+from dataclasses import dataclass
 from typing import Any
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from bs4.dammit import EncodingDetector
 from markdownify import ATX, MarkdownConverter
 
 from infra.conversion.document import Converted, Unreadable, decode_utf8, one_line
+from infra.conversion.html_cleaning import HEADINGS, clean
 
-UNSEEN = ("script", "style", "template", "noscript", "svg", "iframe", "head", "nav")
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+MAX_DEPTH = 100
+"""Tags that are nested more deeply are ignored; their text is kept."""
+_CONTAINERS = ("ul", "ol", "blockquote")
+_TABLE_PARTS = ("caption", "thead", "tbody", "tfoot", "tr", "td", "th")
+_BLOCK_MARK = re.compile(r"^(\s*)(?=#{1,6}(?:\s|$)|```|~~~|<|[-=:|][-=:| ]*$)")
+"""A text that begins with what Markdown takes for a heading, code, HTML, or the line below a heading or table head."""
+_INLINE_MARK = re.compile(r"[\\`*_\[\]<>&#~]")
+_LINE = re.compile(r"^(?=.)(?<!\A)", re.MULTILINE)
+_BACKTICKS = re.compile(r"`+")
+_BAR = re.compile(r"(?<!\\)\|")
+_ESCAPED_BAR = r"\\|"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as Markdown, its first heading, and the text of its title element."""
+
+    text: str
+    heading: str | None
+    title: str | None
 
 
 def convert_html(raw: bytes) -> Converted:
-    """A page, decoded by its byte order mark, the charset that it declares, or as UTF-8."""
-    return markdown_of(_decode(raw))
+    """Converts a page, which it decodes by its byte order mark, by the charset that it declares, or as UTF-8."""
+    return converted(_decode(raw))
 
 
-def markdown_of(html: str) -> Converted:
-    """HTML text as Markdown, with its first heading or its title element as the title."""
-    soup = BeautifulSoup(html, "lxml")
-    title = one_line(soup.title.get_text()) if soup.title is not None else ""
-    for each in soup.find_all(UNSEEN):
-        each.decompose()
+def converted(html: str) -> Converted:
+    """Converts HTML text; the title is the first heading, or else the title element."""
+    page = read_page(html)
+    return Converted(page.text, page.heading or page.title)
+
+
+def read_page(html: str) -> Page:
+    """Converts any HTML text, in time and memory that grow linearly with its length. Broken markup hides no text."""
+    cleaned = clean(html)
+    soup = _BoundedSoup(f"<html><body>{cleaned.body}</body></html>", "lxml")
+    _arrange(soup)
     heading = None
     for each in soup.find_all(HEADINGS):
-        named = one_line(each.get_text())
-        heading = heading or named
-        if not named and each.find("img") is None:
-            each.decompose()  # space for the eye
-    converter = _Markdown(
-        heading_style=ATX, bullets="-", table_infer_header=True, escape_asterisks=False, escape_underscores=False
-    )
-    text: str = converter.convert_soup(soup)
-    return Converted(text, heading or title or None)
+        title = one_line(each.get_text())
+        heading = heading or title
+        if not title:
+            each.name = "div"  # it only makes space
+    text: str = _Markdown(
+        heading_style=ATX, bullets="-", wrap=True, wrap_width=None, escape_asterisks=False, escape_underscores=False
+    ).convert_soup(soup)
+    return Page(text.strip(), heading or None, cleaned.title or None)
+
+
+class _BoundedSoup(BeautifulSoup):
+    """Beautiful Soup that ignores tags nested deeper than MAX_DEPTH, because the converter recurses into each level."""
+
+    depth = 0
+
+    def reset(self) -> None:
+        super().reset()
+        self.depth = 0
+
+    def handle_starttag(self, *arguments: Any, **named: Any) -> Tag | None:
+        self.depth += 1
+        if self.depth <= MAX_DEPTH:
+            return super().handle_starttag(*arguments, **named)
+        self.handle_data(" ")  # a tag may separate two words
+        return None
+
+    def handle_endtag(self, *arguments: Any, **named: Any) -> None:
+        if self.depth <= MAX_DEPTH:
+            super().handle_endtag(*arguments, **named)
+        self.depth -= 1
+
+
+def _arrange(soup: BeautifulSoup) -> None:
+    """Prepares the tree for the converter: the items of ordered lists know their numbers, and layout becomes divisions.
+
+    A table that holds headings, code or tables, and a list or quotation that holds headings, only arranges the page: in
+    Markdown, a heading inside of them would be no heading of the page, and code in a table no code.
+    """
+    for ordered in soup.find_all("ol"):
+        start = str(ordered.get("start", ""))[:9]
+        items = ordered.find_all("li", recursive=False)
+        for number, item in enumerate(items, int(start) if start.isdecimal() else 1):
+            item["value"] = str(number)
+    layout: set[int] = set()
+    for each in soup.find_all([*HEADINGS, "pre", "table"]):
+        for parent in each.parents:
+            if parent.name == "table" or (parent.name in _CONTAINERS and each.name in HEADINGS):
+                parent.name = "div"
+                layout.add(id(parent))
+    for each in soup.find_all([*_TABLE_PARTS, "li"]):
+        if id(each.parent) in layout:
+            each.name = "div"
+            layout.add(id(each))
 
 
 def _decode(raw: bytes) -> str:
@@ -45,12 +118,12 @@ def _decode(raw: bytes) -> str:
             return _decode_as(raw, name)
     declared = EncodingDetector.find_declared_encoding(raw, is_html=True)
     if raw.startswith(codecs.BOM_UTF8) or declared is None or declared.lower().replace("-", "").startswith("utf"):
-        return decode_utf8(raw)  # whoever can read the declaration byte by byte has no UTF-16 before him
+        return decode_utf8(raw)  # a declaration that is found byte by byte cannot be in UTF-16, whatever it says
     return _decode_as(raw, _BROWSERS.get(declared.lower(), declared))
 
 
 _BROWSERS = {"iso-8859-1": "cp1252", "latin1": "cp1252", "ascii": "cp1252", "us-ascii": "cp1252"}
-"""What browsers take these for, and people mean."""
+"""Browsers read these charsets as Windows-1252, which is what most authors mean."""
 
 
 def _decode_as(raw: bytes, charset: str) -> str:
@@ -63,22 +136,50 @@ def _decode_as(raw: bytes, charset: str) -> str:
 
 
 class _Markdown(MarkdownConverter):
-    """Markdown for readers of text: images are their descriptions, and links lead somewhere."""
+    """markdownify, with links to other sites only, and with escapes for text that looks like Markdown.
 
-    def convert_img(self, element: Any, text: str, parent_tags: Any) -> str:
-        return one_line(element.get("alt") or "")
+    Its own methods for list items and table rows look at all siblings of each, which takes quadratic time.
+    """
 
-    def convert_a(self, element: Any, text: str, parent_tags: Any) -> str:
+    def escape(self, text: str, parent_tags: set[str]) -> str:
+        if not parent_tags.isdisjoint(HEADINGS):
+            return _INLINE_MARK.sub(r"\\\g<0>", text)
+        return _BLOCK_MARK.sub(r"\1\\", text)
+
+    def convert_br(self, element: Tag, text: str, parent_tags: set[str]) -> str:
+        return " " if "_inline" in parent_tags else "\n"
+
+    def convert_a(self, element: Tag, text: str, parent_tags: set[str]) -> str:
         if not str(element.get("href") or "").startswith(("http://", "https://")):
             return text
-        return self._as_it_is("a", element, text, parent_tags)
+        # By name, because the library's types do not tell of this method.
+        return str(getattr(super(), "convert_a")(element, text, parent_tags=parent_tags))  # noqa: B009
 
-    def convert_td(self, element: Any, text: str, parent_tags: Any) -> str:
-        return self._as_it_is("td", element, text.replace("|", "\\|"), parent_tags)
+    def convert_li(self, element: Tag, text: str, parent_tags: set[str]) -> str:
+        text = text.strip()
+        number = element.get("value")
+        bullet = "- " if number is None else f"{number}. "
+        return f"\n{bullet}{_LINE.sub(' ' * len(bullet), text)}\n" if text else ""
 
-    def convert_th(self, element: Any, text: str, parent_tags: Any) -> str:
-        return self._as_it_is("th", element, text.replace("|", "\\|"), parent_tags)
+    def convert_pre(self, element: Tag, text: str, parent_tags: set[str]) -> str:
+        code = text.strip("\r\n").rstrip()
+        fence = "`" * max(3, 1 + max(map(len, _BACKTICKS.findall(code)), default=0))
+        return f"\n\n{fence}\n{code}\n{fence}\n\n" if code else ""
 
-    def _as_it_is(self, tag: str, element: Any, text: str, parent_tags: Any) -> str:
-        # By name, because the library's types do not tell of these methods.
-        return str(getattr(super(), f"convert_{tag}")(element, text, parent_tags=parent_tags))
+    def convert_table(self, element: Tag, text: str, parent_tags: set[str]) -> str:
+        lines = [line for line in text.split("\n") if line.strip()]
+        rows = [line for line in lines if line.startswith("| ")]
+        if rows:
+            rows.insert(1, "|" + " --- |" * rows[0].count(" |"))
+        others = [line for line in lines if not line.startswith("| ")]
+        return "\n\n" + "\n\n".join([*others, "\n".join(rows)]).strip() + "\n\n"
+
+    def convert_tr(self, element: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"|{text}\n" if text.strip(" |") else ""
+
+    def convert_td(self, element: Tag, text: str, parent_tags: set[str]) -> str:
+        cell = f" {_BAR.sub(_ESCAPED_BAR, one_line(text))} |"
+        in_row = element.parent is not None and element.parent.name == "tr"
+        return cell if in_row else f"\n|{cell}\n"
+
+    convert_th = convert_td

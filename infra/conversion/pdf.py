@@ -1,7 +1,7 @@
-"""PDF files as Markdown: their text in reading order, with headings and paragraphs told by size and distance.
+"""Converts PDF files to Markdown: text in reading order, with headings and paragraphs found by size and distance.
 
-A PDF places characters on pages and says of none that it is a heading. What is set larger than most of the text, and
-is short, is one; a line that stands further below the last than its neighbours do begins a paragraph.
+A PDF places characters on pages, and does not mark headings. A short text that is larger than most of the text is
+taken for a heading. A line that is further below the one before it than lines usually are begins a paragraph.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from pypdfium2 import raw as pdfium
 
 from infra.conversion.document import Converted, Unreadable, bounded, one_line
 
-LARGER = 1.15
-"""A heading's height to the text's, at least."""
-FURTHER = 1.3
-"""A new paragraph's distance to that of most lines, at least."""
-LONGEST_HEADING = 200
-DEEPEST_HEADING = 4
+HEADING_RATIO = 1.15
+"""The least ratio of a heading's height to the height of most of the text."""
+PARAGRAPH_RATIO = 1.3
+"""The least ratio of the distance before a new paragraph to the distance of most lines."""
+MAX_HEADING_CHARACTERS = 200
+MAX_HEADING_LEVEL = 4
 BULLETS = "•◦▪‣●○■–·\uf0b7"
 _HYPHENS = (0x02, 0xFFFE)
-"""What the library gives for a hyphen at which a word was broken off; the word's rest follows it."""
+"""The code points that the library gives for a hyphen at the end of a line; the rest of the word follows."""
 _NEW_LINE, _SPACE = 10, 32
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text, or several that broken words join.
+    """A line of text, or several lines if a hyphenated word joins them.
 
-    ``height`` in points; ``first`` and ``last`` are the baselines of both ends, in points from the page's bottom.
+    ``height`` in points. ``first``, ``last``: the baselines of the first and last character, in points from the
+    bottom of the page.
     """
 
     page: int
@@ -46,7 +47,7 @@ class Line:
 
 
 def convert_pdf(raw: bytes) -> Converted:
-    """The text of all pages; the title is the first heading, else the file's own."""
+    """Converts all pages; the title is the first heading, or else the one in the file's properties."""
     try:
         document = pypdfium2.PdfDocument(raw)
     except pypdfium2.PdfiumError as error:
@@ -79,7 +80,7 @@ def _lines(document: pypdfium2.PdfDocument, number: int) -> Iterator[Line]:
             written = [index for index, each in enumerate(units) if each > _SPACE and each not in _HYPHENS]
             if written:
                 ends = begun + written[0], begun + written[-1]
-                # The height is the last character's: the first may be the mark of a list, of another font.
+                # The height is taken from the last character: the first may be a bullet in another font.
                 yield Line(
                     number, _text(units), _height(text, ends[1]), _baseline(text, ends[0]), _baseline(text, ends[1])
                 )
@@ -89,7 +90,7 @@ def _lines(document: pypdfium2.PdfDocument, number: int) -> Iterator[Line]:
 
 
 def _text(units: list[int]) -> str:
-    """Text of what the library gives a character: a code point, or half of one."""
+    """Joins UTF-16 code units: the library gives some characters as surrogate pairs."""
     written = (chr(unit).encode("utf-16-le", "surrogatepass") for unit in units if unit and unit not in _HYPHENS)
     return b"".join(written).decode("utf-16-le", "ignore").strip()
 
@@ -107,17 +108,17 @@ def _baseline(text: pypdfium2.PdfTextPage, place: int) -> float:
 
 
 def _levels(lines: list[Line]) -> dict[float, int]:
-    """The heading's level of each height that is a heading's: the largest is 1."""
+    """Maps the heights of headings to their levels; the largest is level 1."""
     characters: Counter[float] = Counter()
     for line in lines:
         characters[line.height] += len(line.text)
     usual = characters.most_common(1)[0][0]
-    larger = sorted((height for height in characters if height >= usual * LARGER), reverse=True)
-    return {height: min(level, DEEPEST_HEADING) for level, height in enumerate(larger, start=1)}
+    larger = sorted((height for height in characters if height >= usual * HEADING_RATIO), reverse=True)
+    return {height: min(level, MAX_HEADING_LEVEL) for level, height in enumerate(larger, start=1)}
 
 
 def _blocks(lines: list[Line], levels: dict[float, int]) -> Iterator[str]:
-    """Headings and paragraphs, each a text."""
+    """Joins lines to headings and paragraphs."""
     pairs = [(last, line) for last, line in pairwise(lines) if last.page == line.page]
     distances = [round(last.last - line.first) for last, line in pairs if last.last > line.first]
     usual = min(statistics.multimode(distances), default=0)
@@ -133,19 +134,19 @@ def _blocks(lines: list[Line], levels: dict[float, int]) -> Iterator[str]:
 def _continues(last: Line, line: Line, usual: int, levels: dict[float, int]) -> bool:
     if last.page != line.page or levels.get(last.height) != levels.get(line.height):
         return False
-    return -1.0 < last.last - line.first <= FURTHER * max(usual, line.height)
+    return -1.0 < last.last - line.first <= PARAGRAPH_RATIO * max(usual, line.height)
 
 
 def _block(lines: list[Line], levels: dict[float, int]) -> str:
     level = levels.get(lines[0].height)
     whole = one_line(" ".join(line.text for line in lines))
-    if level and len(whole) <= LONGEST_HEADING and sum(map(str.isalnum, whole)) > 2:
+    if level and len(whole) <= MAX_HEADING_CHARACTERS and sum(map(str.isalnum, whole)) > 2:
         return f"{'#' * level} {whole}"
     return "\n".join(_plain(line.text) for line in lines)
 
 
 def _plain(text: str) -> str:
-    """A line that Markdown must not take for a heading, with a list's marks as its own."""
+    """Escapes what Markdown would take for a heading, and turns bullets into list marks."""
     if text[0] in BULLETS and text[1:2] == " ":
         return f"- {text[2:].lstrip()}"
     return f"\\{text}" if text.startswith("#") else text

@@ -1,12 +1,16 @@
-"""PPTX files as Markdown: a heading a slide, its text as lists, its tables, and the speaker's notes."""
+"""Converts PPTX files to Markdown: for each slide a heading, its text as lists, its tables and the notes."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import pptx
+from pptx.shapes.autoshape import Shape
+from pptx.shapes.base import BaseShape
+from pptx.shapes.graphfrm import GraphicFrame
+from pptx.shapes.group import GroupShape
+from pptx.slide import Slide
 
 from infra.conversion.archives import check_archive
 from infra.conversion.document import Converted, bounded, one_line
@@ -14,7 +18,7 @@ from infra.conversion.tables import table
 
 
 def convert_pptx(raw: bytes) -> Converted:
-    """A presentation's slides in order; its title is the first slide's that has one."""
+    """Converts slides in order; the title is that of the first slide with a title."""
     check_archive(raw, ".pptx")
     presentation = pptx.Presentation(io.BytesIO(raw))
     titles = [_title(slide) for slide in presentation.slides]
@@ -26,12 +30,12 @@ def convert_pptx(raw: bytes) -> Converted:
     return Converted(text, title)
 
 
-def _title(slide: Any) -> str:
+def _title(slide: Slide) -> str:
     shape = slide.shapes.title
     return one_line(shape.text_frame.text) if shape is not None else ""
 
 
-def _slide(slide: Any, title: str) -> Iterator[str]:
+def _slide(slide: Slide, title: str) -> Iterator[str]:
     named = slide.shapes.title
     body = [
         part for shape in slide.shapes if named is None or shape.shape_id != named.shape_id for part in _shape(shape)
@@ -44,13 +48,13 @@ def _slide(slide: Any, title: str) -> Iterator[str]:
         yield f"Notes: {notes.text.strip()}"
 
 
-def _shape(shape: Any) -> Iterator[str]:
-    if hasattr(shape, "shapes"):  # a group
+def _shape(shape: BaseShape) -> Iterator[str]:
+    if isinstance(shape, GroupShape):
         for each in shape.shapes:
             yield from _shape(each)
-    elif getattr(shape, "has_table", False):
+    elif isinstance(shape, GraphicFrame) and shape.has_table:
         yield "\n".join(table([cell.text for cell in row.cells] for row in shape.table.rows))
-    elif shape.has_text_frame:
+    elif isinstance(shape, Shape):
         lines = [(each.level, one_line(each.text)) for each in shape.text_frame.paragraphs]
         lines = [(level, text) for level, text in lines if text]
         if len(lines) == 1:

@@ -1,4 +1,4 @@
-"""CSV and JSON files as Markdown: rows as a table, nested values as a nested list."""
+"""Converts CSV files to Markdown tables, and JSON files to nested lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from infra.conversion.document import Converted, Unreadable, bounded, decode_utf8, one_line
 
@@ -14,7 +13,7 @@ DELIMITERS = ",;\t|"
 
 
 def convert_csv(raw: bytes) -> Converted:
-    """One table; the delimiter is whichever the first line has most of."""
+    """Makes one table; the delimiter is the one that is most frequent in the first line."""
     text = decode_utf8(raw)
     first = text.lstrip().partition("\n")[0]
     csv.field_size_limit(len(text) + 1)
@@ -26,7 +25,7 @@ def convert_csv(raw: bytes) -> Converted:
 
 
 def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The lines of a Markdown table whose head is the first row that is not empty; empty rows are left out."""
+    """Yields the lines of a Markdown table. The first row that is not empty is its header; empty rows are left out."""
     filled = [[_cell(value) for value in row] for row in rows]
     filled = [row for row in filled if any(row)]
     width = max((1 + max(place for place, cell in enumerate(row) if cell) for row in filled), default=0)
@@ -37,7 +36,7 @@ def table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def convert_json(raw: bytes) -> Converted:
-    """A nested list; the title is the object's ``title`` where it has one."""
+    """Makes a nested list; the title is the object's ``title``, if it has one."""
     try:
         value = json.loads(decode_utf8(raw))
     except json.JSONDecodeError as error:
@@ -47,7 +46,7 @@ def convert_json(raw: bytes) -> Converted:
     return Converted(text, title if isinstance(title, str) else None)
 
 
-def _outline(value: Any, indent: str) -> Iterator[str]:
+def _outline(value: object, indent: str) -> Iterator[str]:
     if isinstance(value, dict):
         pairs = [(f"{one_line(name)}:", each) for name, each in value.items()]
     elif isinstance(value, list):
@@ -63,7 +62,7 @@ def _outline(value: Any, indent: str) -> Iterator[str]:
             yield f"{indent}- {label} {_scalar(each, indent + '  ')}" if label else f"{indent}- {_scalar(each, indent)}"
 
 
-def _scalar(value: Any, indent: str) -> str:
+def _scalar(value: object, indent: str) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text.replace("\n", f"\n{indent}")
 

@@ -1,4 +1,4 @@
-"""XLSX files as Markdown: a heading and a table a sheet, with the values that were last calculated."""
+"""Converts XLSX files to Markdown: for each sheet a heading and a table of the values last calculated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from datetime import date, datetime, time
-from typing import Any
 
 import openpyxl
 
@@ -16,17 +15,17 @@ from infra.conversion.tables import table
 
 
 def convert_xlsx(raw: bytes) -> Converted:
-    """A workbook's sheets in order; the title is the workbook's own, for a sheet's name is no heading of the whole."""
+    """Converts sheets in order; the title is the one in the file's properties, and never a sheet's name."""
     check_archive(raw, ".xlsx")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of styles and extensions that it does not know
+        warnings.simplefilter("ignore")  # about styles and extensions that the library does not know
         book = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=True, keep_links=False)
         return Converted(bounded(_sheets(book), "\n"), book.properties.title)
 
 
-def _sheets(book: Any) -> Iterator[str]:
+def _sheets(book: openpyxl.Workbook) -> Iterator[str]:
     for sheet in book.worksheets:
-        sheet.reset_dimensions()  # those that a file declares may be a million empty rows
+        sheet.reset_dimensions()  # the declared dimensions may include a million empty rows
         lines = list(table([_value(cell) for cell in row] for row in sheet.iter_rows(values_only=True)))
         if lines:
             yield f"## {one_line(sheet.title)}\n"
@@ -34,7 +33,7 @@ def _sheets(book: Any) -> Iterator[str]:
             yield ""
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime) and value.time() == time():

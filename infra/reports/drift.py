@@ -1,6 +1,6 @@
-"""Writes a drift check's report: our verdict on top, Evidently's view of every column below, one page, no network.
+"""Writes a drift check's report: one page with our verdict on top and Evidently's view of every column below.
 
-Evidently takes five seconds to import, so it belongs into a child process; and whatever it does, the verdict is ours.
+Evidently takes five seconds to import, so this runs in a child process. Our part is written even when Evidently fails.
 """
 
 from __future__ import annotations
@@ -14,28 +14,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from infra.durable_files import replace_file
+from infra.durable_files import refusals_as_unavailable, replace_file
+from infra.reports.pages import render_template
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title></head><body style="margin: 0">
-{head}
-</body></html>
-"""
-_BELOW = (
-    '<div class="el-drift"><h2>Columns, side by side</h2><p class="el-quiet">By Evidently, a description. Its own '
-    "&ldquo;dataset drift&rdquo; only says whether any one of these columns is marked; chance does that in at most "
-    "{alpha:.1%} of windows, and nothing follows from it.</p></div>"
-)
-_FAILED = (
-    '<div class="el-drift"><h2>Columns, side by side</h2><div class="el-verdict el-unknown">'
-    "Evidently's part of this report could not be made: {problem}. The verdict above does not depend on it.</div></div>"
-)
+_HARMLESS = str.maketrans("<>", "‹›")
+"""Evidently puts column values into a script of its page without escaping: ``</script>`` in an answer would end it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Rows of both windows, the ``reference_rows`` first ones the reference: numbers and names by column."""
+    """The rows of both windows, by column; the first ``reference_rows`` rows are the reference window."""
 
     reference_rows: int
     measured: Mapping[str, Sequence[float | None]]
@@ -44,7 +32,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenReport:
-    """Where a report lies; ``problem``: why Evidently's part is missing, None where it is there."""
+    """The files of a report. ``problem``: why Evidently's part is missing; None where it is there."""
 
     html: Path
     json: Path
@@ -54,20 +42,22 @@ class WrittenReport:
 def write_report(
     folder: Path, name: str, *, head: str, facts: Mapping[str, Any], columns: Columns, alpha: float
 ) -> WrittenReport:
-    """``<folder>/<name>.html`` and ``.json``. ``head``: HTML for the top. ``facts``: JSON beside Evidently's.
+    """Writes ``<folder>/<name>.html`` and ``.json``. ``head``: HTML for the top. ``facts``: JSON beside Evidently's.
 
-    ``alpha``: how often Evidently may mark any column without a difference. Raises OSError when the disk is full.
+    ``alpha``: the probability that Evidently marks any column by chance. Raises Unavailable when the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with refusals_as_unavailable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] | None = None
     problem: str | None = None
     try:
         page, found = _evidently(columns, alpha, folder / f"{name}.evidently.part")
-        html = page.replace("<body>", f'<body style="margin: 0">\n{head}\n{_BELOW.format(alpha=alpha)}', 1)
+        above = f"{head}\n{render_template('drift_columns.html.j2', alpha=alpha, problem=None)}"
+        html = page.replace("<body>", f'<body style="margin: 0">\n{above}', 1)
         html = html.replace("<head>", f"<head>\n<title>{escape(name)}</title>", 1)
-    except Exception as error:  # noqa: BLE001  # another's report must not cost us ours
+    except Exception as error:  # noqa: BLE001  # whatever Evidently raises, our part is written
         problem = f"{type(error).__name__}: {error}"
-        html = _PAGE.format(title=escape(name), head=head + _FAILED.format(problem=escape(problem)))
+        html = render_template("drift.html.j2", title=name, head=head, problem=problem)
     written = WrittenReport(html=folder / f"{name}.html", json=folder / f"{name}.json", problem=problem)
     whole = {**facts, "evidently": found, "evidently_problem": problem}
     replace_file(written.json, [json.dumps(whole, indent=1, ensure_ascii=False).encode()])
@@ -76,30 +66,34 @@ def write_report(
 
 
 def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict[str, Any]]:
-    """Its page and what it found."""
+    """Runs Evidently: its HTML page, and its findings as JSON."""
     os.environ["DO_NOT_TRACK"] = "1"  # before the import, which reads it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its libraries' own, about columns with few values
+        warnings.simplefilter("ignore")  # its libraries warn about columns with few values
         from evidently import DataDefinition, Dataset, Report
         from evidently.presets import DataDriftPreset, DataSummaryPreset
         from pandas import DataFrame
 
         measured = {name: values for name, values in columns.measured.items() if _varies(values)}
-        named = {name: values for name, values in columns.named.items() if _varies(values)}
+        named = {
+            name: [value.translate(_HARMLESS) for value in values]
+            for name, values in columns.named.items()
+            if _varies(values)
+        }
         frame = DataFrame({**measured, **named})
         definition = DataDefinition(numerical_columns=list(measured), categorical_columns=list(named))
         reference, current = (
             Dataset.from_pandas(part.reset_index(drop=True), data_definition=definition)
             for part in (frame.iloc[: columns.reference_rows], frame.iloc[columns.reference_rows :])
         )
-        # Its default scores and thresholds mark anything at small sizes; these are tests, shared out over the columns.
+        # Its default scores mark almost any small window. These are tests, with alpha divided by the number of columns.
         count = max(1, len(measured) + len(named))
         drift = DataDriftPreset(
             num_method="ks",
             cat_method="chisquare",
             num_threshold=alpha / count,
             cat_threshold=alpha / count,
-            drift_share=int(1000 / count) / 1000,  # any one column
+            drift_share=int(1000 / count) / 1000,  # one marked column is enough
         )
         snapshot = Report([drift, DataSummaryPreset()]).run(current, reference)
         try:
@@ -109,6 +103,6 @@ def _evidently(columns: Columns, alpha: float, scratch: Path) -> tuple[str, dict
             scratch.unlink(missing_ok=True)
 
 
-def _varies(values: Sequence[Any]) -> bool:
-    """Whether there is anything to compare; Evidently stumbles over columns that are empty or all the same."""
+def _varies(values: Sequence[object]) -> bool:
+    """Whether a column has different values; Evidently fails on columns that are empty or constant."""
     return len({value for value in values if value is not None}) > 1

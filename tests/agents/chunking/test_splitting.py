@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from agents.chunking.splitting import split_outline
-from agents.indexer.chunks import MAX_CHARACTERS, read_outline
+from agents.chunking.outline import read_outline
+from agents.chunking.splitting import MAX_CHARACTERS, split_outline
 from tests.agents.indexer.pages import TOKEN, chunks_of, pairs, spans, synthetic_markdown
 
 MARKED = re.compile(r"w\d+q")

@@ -6,8 +6,9 @@ import random
 import re
 from datetime import UTC, datetime
 
-from agents.chunking.structure import Outline
+from agents.chunking.outline import Outline
 from agents.indexer.chunks import Span, make_chunks
+from infra.conversion import read_html
 from schemas.documents import DocumentFormat, DocumentSubmitted
 from schemas.indexes import Recipe
 from schemas.retrieval import Chunk
@@ -49,7 +50,7 @@ def chunks_of(
         document_id="d", text=text, title=title, format=format, submitted_at=datetime(2026, 1, 1, tzinfo=UTC)
     )
     recipe = Recipe(embedding_model="m", chunk_tokens=max_tokens, overlap_tokens=overlap_tokens)
-    return make_chunks(event, "v", spans, recipe)
+    return make_chunks(event, "v", spans, recipe, read_html)
 
 
 def pairs(text: str, format: DocumentFormat | None = "markdown", **options: int) -> list[tuple[str | None, str]]:

@@ -13,6 +13,7 @@ from agents.delivery.worker import dispatcher
 from agents.indexer.agent import Indexer
 from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
+from infra.conversion import read_html
 from infra.memory.database import MemoryDatabase
 from infra.memory.documents import MemoryDocuments, MemoryRetiredVersions
 from infra.memory.embedder import MemoryEmbedder
@@ -78,7 +79,7 @@ class Room:
         self.indexes, self.vectors = MemoryIndexes(self.database), MemoryVectors(self.database)
         self.indexes.add(index(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens))
         self.stores = {"index0": self.chunks}
-        self.writer = IndexWriter(Always(self.embedder), self, self.vectors, lambda: START)
+        self.writer = IndexWriter(Always(self.embedder), self, self.vectors, lambda: START, read_html=read_html)
         self.indexer = Indexer(
             writer=self.writer,
             stores=self,

@@ -13,6 +13,7 @@ from typing import Any
 from agents.indexer.rebuilding import Built, IndexBuilder
 from agents.indexer.versions import DocumentEvent, Key
 from agents.indexer.writing import IndexWriter, Version
+from infra.conversion import read_html
 from infra.memory.documents import MemoryDocuments
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Received
@@ -102,7 +103,7 @@ class Site:
             step()
 
         documents = SmallPages(self.room.database)
-        writer = Writer(Always(self.room.embedder), self.room, self.room.vectors, lambda: START)
+        writer = Writer(Always(self.room.embedder), self.room, self.room.vectors, lambda: START, read_html=read_html)
         documents.step = writer.step = step
         return IndexBuilder(
             writer=writer,

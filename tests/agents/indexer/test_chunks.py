@@ -19,6 +19,7 @@ from agents.indexer.chunks import (
     split_document,
     text_to_embed,
 )
+from infra.conversion import read_html
 from schemas.documents import DocumentSubmitted
 from schemas.indexes import Recipe
 from tests.agents.indexer.room import START
@@ -163,7 +164,7 @@ def test_chunk_ids_depend_on_tenant_document_version_and_place_alone() -> None:
 
     def ids(tenant: str, document_id: str, version: str) -> list[str]:
         event = DocumentSubmitted(document_id=document_id, tenant=tenant, text=SENTENCE * 9, submitted_at=START)
-        return [chunk.chunk_id for chunk in make_chunks(event, version, spans, recipe)]
+        return [chunk.chunk_id for chunk in make_chunks(event, version, spans, recipe, read_html)]
 
     assert ids("t", "d", "v") == ids("t", "d", "v")
     every = [*ids("t", "d", "v"), *ids("t", "d", "w"), *ids("t", "e", "v"), *ids("u", "d", "v")]
@@ -173,7 +174,7 @@ def test_chunk_ids_depend_on_tenant_document_version_and_place_alone() -> None:
 def test_the_title_is_embedded_with_each_chunk_but_not_stored_in_its_text() -> None:
     recipe = Recipe(embedding_model="m", chunk_tokens=20, overlap_tokens=5)
     event = DocumentSubmitted(document_id="d", text=SENTENCE * 9, title="T" * 1000, submitted_at=START)
-    for chunk in make_chunks(event, "v", spans, recipe):
+    for chunk in make_chunks(event, "v", spans, recipe, read_html):
         assert "T" * 10 not in chunk.text
         assert text_to_embed(chunk) == "T" * MAX_TITLE_CHARACTERS + "\n" + chunk.text
 
@@ -185,6 +186,7 @@ def embedded(title: str | None, heading: str | None) -> str:
         "v",
         spans,
         Recipe(embedding_model="m", chunk_tokens=20, overlap_tokens=5),
+        read_html,
     )
     return text_to_embed(replace(made[0], title=title, heading=heading)).removesuffix("text")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from agents.chunking.outline import markdown_outline
 from agents.chunking.splitting import split_outline
-from agents.chunking.structure import markdown_outline
 from agents.indexer.chunks import MAX_CHARACTERS
 from tests.agents.indexer.pages import TOKEN, chunks_of, spans
 

@@ -15,6 +15,7 @@ import pytest
 from agents.indexer.agent import Indexer
 from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
+from infra.conversion import read_html
 from infra.embedding.embedder import SentenceTransformerEmbedder
 from infra.milvus.retriever import MilvusRetriever
 from infra.milvus.stores import MilvusChunks
@@ -75,7 +76,7 @@ def test_questions_find_the_passages_that_answer_them(
     indexes = serving(index(model=embedder.model, chunk_tokens=220, overlap_tokens=30, dimension=384))
     models, stores, vectors = Always(embedder), Always(milvus), SqlVectors(database)
     indexer = Indexer(
-        writer=IndexWriter(models, stores, vectors, lambda: WHEN),
+        writer=IndexWriter(models, stores, vectors, lambda: WHEN, read_html=read_html),
         stores=stores,
         indexes=indexes,
         documents=documents,

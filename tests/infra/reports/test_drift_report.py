@@ -70,6 +70,36 @@ def test_what_users_wrote_cannot_become_part_of_the_page():
     assert "<rose>" not in head(PAGE)
 
 
+HOSTILE = "</script><img src=x onerror=alert(1)>{{ 1 }}{% endraw %}"
+
+
+def test_hostile_text_anywhere_in_the_top_stays_text():
+    check = replace(CHECK, task=HOSTILE, check_id=HOSTILE, reasons=(HOSTILE,), figures={HOSTILE.replace(".", ""): 1.0})
+    found = replace(FINDING, detail=HOSTILE)
+    windows = (CheckedWindow(window=REFERENCE, findings=(found,)),)
+    top = head(replace(PAGE, check=check, windows=windows, novel=[(HOSTILE, 0.1)]))
+    assert "<img" not in top
+    assert "</script" not in top
+    assert top.count("&lt;img src=x onerror=alert(1)&gt;{{ 1 }}{% endraw %}") == 6
+
+
+def test_a_column_value_cannot_end_evidentlys_script(tmp_path: Path):
+    named = {"answer": [HOSTILE if number % 3 else "returns" for number in range(100)]}
+    written = write(tmp_path, replace(COLUMNS, named=named))
+    page = written.html.read_text(encoding="utf-8")
+    assert written.problem is None
+    assert "onerror=alert(1)" in page
+    assert "<img src=x" not in page
+
+
+def test_what_evidently_says_when_it_fails_stays_text(tmp_path: Path):
+    crooked = Columns(reference_rows=1, measured={}, named={"answer": ["a", HOSTILE]})
+    broken = replace(crooked, named={"answer": ["a", HOSTILE], HOSTILE: ["a", "b", "c"]})
+    written = write(tmp_path, broken)
+    assert written.problem is not None
+    assert "<img src=x" not in written.html.read_text(encoding="utf-8")
+
+
 def test_a_check_without_drift_and_one_that_was_not_made_look_different():
     calm = replace(CHECK, verdict=None, remedy="none", reasons=("no test tells them apart",))
     assert "No drift" in head(replace(PAGE, check=calm))

@@ -1,11 +1,16 @@
-"""Markdown falls apart at its headings, and at nothing that only looks like one."""
+"""Markdown is split at its headings, and at nothing that only looks like one."""
 
 from __future__ import annotations
 
 import pytest
 
-from agents.chunking.structure import MAX_HEADING_CHARACTERS, guessed_outline, markdown_outline, plain_outline
-from agents.indexer.chunks import read_outline
+from agents.chunking.outline import (
+    MAX_HEADING_CHARACTERS,
+    guessed_outline,
+    markdown_outline,
+    plain_outline,
+    read_outline,
+)
 from tests.agents.indexer.pages import sections
 
 GUIDE = """Before.

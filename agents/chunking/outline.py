@@ -1,4 +1,4 @@
-"""What a document's text is made of: sections under their headings, and code and tables that belong together."""
+"""Finds the sections of a text under their headings, and the code blocks and tables that should not be split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 MAX_HEADING_CHARACTERS = 200
-"""Of one heading in a path; the lines of a longer one stay in the section's text."""
+"""The longest heading in a path. A longer one is shortened there, and its lines stay in the section's text."""
 
 _MAX_NESTING = 20
 _MAX_INLINE_CHARACTERS = 2000
@@ -33,9 +33,9 @@ _HEADER_CELL = re.compile(r"<th[\s>]", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """A heading of level 1 to 6 without its marks, and where its lines lie in the text.
+    """A heading of level 1 to 6 without its marks, and where its lines start and end in the text.
 
-    ``complete``: the title says all that the lines say, so that a chunk need not repeat them.
+    ``complete``: the title holds everything that the lines say, so chunks need not repeat them.
     """
 
     level: int
@@ -47,7 +47,7 @@ class Heading:
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A stretch of text that is not cut where it fits into a chunk. ``header_end``: where a table's header rows end."""
+    """A code block or table, which is kept whole if it fits into a chunk. ``header_end``: the end of a header row."""
 
     kind: Literal["code", "table", "html table"]
     start: int
@@ -59,7 +59,7 @@ class Whole:
 class Section:
     """The text between two headings, and the headings above it, outermost first.
 
-    A heading with neither text nor a heading of a lower level below it is itself the text of a section.
+    A heading without text and without headings of a lower level below it becomes the text of a section.
     """
 
     path: tuple[str, ...]
@@ -70,25 +70,31 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """A document as it is cut: the text that all offsets count in, its sections in order, its title if it has one."""
+    """A document's text, in which all offsets count, and its sections in order."""
 
     text: str
     sections: tuple[Section, ...]
-    title: str | None = None
+
+
+def read_outline(text: str, format: Literal["markdown", "text"] | None) -> Outline:
+    """Finds the sections of a text; without a format, as ``guessed_outline`` does."""
+    if format == "markdown":
+        return markdown_outline(text)
+    return plain_outline(text) if format == "text" else guessed_outline(text)
 
 
 def plain_outline(text: str) -> Outline:
-    """One section without a heading."""
+    """Makes one section without a heading."""
     return Outline(text=text, sections=(Section(path=(), start=0, end=len(text)),))
 
 
 def markdown_outline(text: str) -> Outline:
-    """The sections of a Markdown text, without its front matter; time and memory grow with its length alone."""
+    """Finds the sections of Markdown, without its front matter, in time and memory linear in its length."""
     return _outline_of_blocks(text, *_blocks(text))
 
 
 def guessed_outline(text: str) -> Outline:
-    """As Markdown if the text has a heading with number signs, outside of code and front matter; else as plain text."""
+    """Reads the text as Markdown if it has a heading with number signs outside of code, else as plain text."""
     if _PERHAPS_HEADING.search(text):
         tokens, lines = _blocks(text)
         if any(token.type == "heading_open" and token.level == 0 and token.markup[0] == "#" for token in tokens):
@@ -96,38 +102,25 @@ def guessed_outline(text: str) -> Outline:
     return plain_outline(text)
 
 
-def outline(text: str, start: int, headings: Sequence[Heading], wholes: Sequence[Whole], title: str = "") -> Outline:
-    """The sections that headings make of the text from ``start`` on; ``headings`` and ``wholes`` come in its order."""
-    sections = tuple(_sections(text, start, headings, wholes))
-    return Outline(text=text, sections=sections, title=title or None)
-
-
-def heading(level: int, title: str, start: int, end: int, *, complete: bool = True) -> Heading:
-    """A heading whose title has one line of bounded length."""
-    title = " ".join(title.split())
-    if len(title) > MAX_HEADING_CHARACTERS:
-        title, complete = title[: MAX_HEADING_CHARACTERS - 1].rstrip() + "…", False
-    return Heading(level=level, title=title, start=start, end=end, complete=complete)
-
-
 def _front_matter_end(text: str) -> int:
-    """Where the text begins after YAML between two lines of dashes at its top; 0 where there is none."""
+    """Finds the end of YAML between two lines of dashes at the top; 0 where there is none."""
     found = _FRONT_MATTER.match(text)
     return found.end() if found else 0
 
 
 @cache
 def _parser() -> MarkdownIt:
-    # Definitions of links are text here like any other, and their rule would be the slowest.
+    # Link definitions are kept as text, and the rule for them would be the slowest.
     return MarkdownIt("commonmark", {"maxNesting": _MAX_NESTING}).enable("table").disable("reference")
 
 
 def _outline_of_blocks(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Outline:
-    return outline(text, lines[0], list(_headings(tokens, lines)), list(_wholes(text, tokens, lines)))
+    headings, wholes = list(_headings(tokens, lines)), list(_wholes(text, tokens, lines))
+    return Outline(text=text, sections=tuple(_sections(text, lines[0], headings, wholes)))
 
 
 def _blocks(text: str) -> tuple[list[Token], list[int]]:
-    """The block tokens of the text after its front matter; and where each line begins, the text's end last."""
+    """Parses the text after its front matter: block tokens, and where each line starts, with the text's end last."""
     start = _front_matter_end(text)
     body = text[start:]
     tokens: list[Token] = []
@@ -137,18 +130,21 @@ def _blocks(text: str) -> tuple[list[Token], list[int]]:
 
 
 def _headings(tokens: Sequence[Token], lines: Sequence[int]) -> Iterator[Heading]:
-    """Those that are not part of a list or a quotation."""
+    """Yields the headings outside of lists and quotations."""
     for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map:
             source = inline.content
             title = _without_marks(source[:_MAX_INLINE_CHARACTERS])
             complete = len(source) <= _MAX_INLINE_CHARACTERS and bool(title or not source.strip())
             first, after = token.map
-            yield heading(int(token.tag[1]), title, lines[first], lines[after], complete=complete)
+            title = " ".join(title.split())
+            if len(title) > MAX_HEADING_CHARACTERS:
+                title, complete = title[: MAX_HEADING_CHARACTERS - 1].rstrip() + "…", False
+            yield Heading(level=int(token.tag[1]), title=title, start=lines[first], end=lines[after], complete=complete)
 
 
 def _without_marks(source: str) -> str:
-    """A line of Markdown as its reader sees it: no emphasis, no link targets, no HTML tags, no trailing attributes."""
+    """Removes emphasis, link targets, HTML tags and trailing attributes from a line of Markdown."""
     (inline,) = _parser().parseInline(_ATTRIBUTES.sub("", source))
     seen = []
     for token in inline.children or ():
@@ -171,7 +167,7 @@ def _wholes(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Iterato
         elif token.type == "table_open":
             yield Whole(kind="table", start=start, end=end, header_end=lines[token.map[0] + 2])
         elif token.type == "html_block" and _TABLE_OPENS.match(token.content):
-            # To Markdown a blank line ends the HTML; to its reader the table goes on.
+            # In Markdown a blank line ends the HTML block, but the table goes on.
             at = bisect_right(closes, start)
             covered = end = max(end, closes[at]) if at < len(closes) else end
             yield Whole(kind="html table", start=start, end=end, header_end=_html_header_end(text, start, end))
@@ -208,7 +204,7 @@ def _sections(text: str, start: int, headings: Sequence[Heading], wholes: Sequen
         if text[start:end].strip():
             yield section(path, start, end)
         elif each.title and (below is None or below.level <= each.level):
-            # Nothing would be found of it otherwise.
+            # No chunk would hold the heading otherwise.
             at = text.find(each.title, each.start, each.end)
             start, end = (at, at + len(each.title)) if at >= 0 else (each.start, each.end)
             yield Section(path=path[:-1], start=start, end=end)
