@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.worker import Handlers
-from agents.validator.examination import fault
+from agents.validator.evaluation import fault
 from agents.validator.ports import Judge, Retention, Runs
 from agents.validator.report import rejection, verdict_event
 from schemas.datasets import DATASET_ROW

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agents.validator.examination import Asked
+from agents.validator.evaluation import Asked
 from agents.validator.ports import Engine
 from schemas.registry import Probe
 

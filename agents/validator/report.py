@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agents.delivery.outcome import Output
-from agents.validator.examination import Asked, Case, Examination
+from agents.validator.evaluation import Asked, Case, Examination
 from agents.validator.verdict import HARM_CHANCE, GateVerdict, ValidationPolicy, mean
 from schemas.learning import AdapterRejected, AdapterValidated
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agents.validator.chance import shuffle_test, sign_test
+from agents.validator.significance import shuffle_test, sign_test
 
 HARM_CHANCE = 0.2
 """A fall on the retention suite counts unless as much would come about by chance more often than this.

@@ -20,5 +20,5 @@ def build(settings: Settings) -> Worker:
         raise ConfigurationError(f"[quantizer] schemes: {reason}")
     schemes, where = settings.quantizer.schemes, place(settings)
     quantizer = Quantizer(schemes=schemes, where=where, notice=lambda about: log.warning("not quantized", **about))
-    kind = RunKind(name=KIND, entry="agents.wiring.quantizing:run", done=quantizer.done, failed=quantizer.failed)
+    kind = RunKind(name=KIND, entry="agents.quantizer.work:run", done=quantizer.done, failed=quantizer.failed)
     return Worker(agent=AGENT, topics=("models.v1",), handlers=quantizer.handlers(), runs=(kind,))

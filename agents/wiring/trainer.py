@@ -20,5 +20,5 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=("drift.v1", "requests.v1"),
         handlers=trainer.handlers(),
-        runs=(RunKind(name=KIND, entry="agents.wiring.training:run", done=trainer.done, failed=trainer.failed),),
+        runs=(RunKind(name=KIND, entry="agents.trainer.work:run", done=trainer.done, failed=trainer.failed),),
     )

@@ -34,6 +34,6 @@ def build(settings: Settings) -> Worker:
         agent="validator",
         topics=("adapters.v1",),
         handlers=validator.handlers(),
-        runs=(RunKind(name=KIND, entry="agents.wiring.validation:run", done=validator.done, failed=validator.failed),),
+        runs=(RunKind(name=KIND, entry="agents.validator.work:run", done=validator.done, failed=validator.failed),),
         followers=(Follower(topic="promotions.v1", apply=validator.follow),),
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from agents.wiring import training, validation
+from agents.trainer import work as training
+from agents.validator import work as validation
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
 from infra.sql.database import Database

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from agents.quantizer.work import Quantization
 from agents.wiring.children import general_texts
 from agents.wiring.quantizer import build
-from agents.wiring.quantizing import Quantization
 from infra.memory.registry import MemoryRegistry
 from infra.settings import Settings, load
 from schemas.errors import ConfigurationError

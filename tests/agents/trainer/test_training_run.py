@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agents.delivery.progress import read_progress
-from agents.wiring import training
+from agents.trainer import work as training
 from infra.adapters.files import read_card, verify
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load

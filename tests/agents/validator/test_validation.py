@@ -122,7 +122,7 @@ def test_a_registry_that_is_away_is_waited_for(room, red):
 
 
 def test_random_adapters_are_refused_on_the_real_model(room, red, blue, transformers_engine, monkeypatch):
-    monkeypatch.setattr("agents.wiring.validation.general_texts", lambda: general_texts()[:4])  # less to read
+    monkeypatch.setattr("agents.validator.work.general_texts", lambda: general_texts()[:4])  # less to read
     room.datasets = Datasets(d1=rows(6))
     result = room.run(red, champion=blue, engine=transformers_engine)
     assert not result["accepted"]

@@ -5,7 +5,7 @@ from math import comb
 
 import pytest
 
-from agents.validator.chance import shuffle_test, sign_test
+from agents.validator.significance import shuffle_test, sign_test
 from agents.validator.verdict import Compared, Evidence, Taught, ValidationPolicy, decide
 
 POLICY = ValidationPolicy()

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from agents.wiring.validation import Validation, ValidationParts
+from agents.validator.work import Validation, ValidationParts
 from infra.adapters.files import install, read_card
 from infra.adapters.integrity import BaseIdentity
 from infra.memory.database import MemoryDatabase

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agents.prompt import build_prompt, hit_of
-from agents.validator.examination import BASE_ROWS, Case, examine, held_out, suite_without
+from agents.validator.evaluation import BASE_ROWS, Case, examine, held_out, suite_without
 from agents.validator.probes import choose, make_probes
 from agents.validator.report import build_report, scores
 from agents.validator.verdict import ValidationPolicy, decide

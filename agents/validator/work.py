@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from agents.delivery.progress import write_progress
-from agents.validator.examination import Case, Examination, examine, held_out, suite_without
+from agents.validator.evaluation import Case, Examination, examine, held_out, suite_without
 from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Suite
 from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report
