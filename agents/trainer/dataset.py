@@ -96,7 +96,7 @@ def select(
     return Selection(rows=chosen, left_out=dict(left_out), learned_until=learned_until)
 
 
-def fault(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
+def reason_to_decline(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
     """Why these rows cannot be trained on, in one line that says what to do; None when they can."""
     train, holdout = selection.train, selection.holdout
     told = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))

@@ -1,195 +1,166 @@
-"""A training run's child process: a dataset from the feature table, an adapter from the dataset, a registry entry."""
+"""Does a training in a child process: chooses rows, trains an adapter on them, and registers the adapter."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
+from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
-from agents.prompt import build_prompt, hit_of
-from agents.trainer.dataset import DatasetPolicy, Selection, fault, select
-from agents.wiring.children import patiently, settings_of
-from infra.adapters.files import Card, install, size_of, write_card
-from infra.adapters.integrity import identity_of
-from infra.registry.mlflow import MlflowRegistry
-from infra.settings import Settings
-from infra.sql.database import Database
-from infra.sql.features import SqlFeatureTable
-from infra.training.datasets import FolderDatasets
+from agents.delivery.retrying import retry_while_unavailable
+from agents.prompt import build_row_prompt
+from agents.trainer.dataset import DatasetPolicy, Selection, reason_to_decline, select
+from agents.trainer.ports import (
+    AdapterInstaller,
+    AdapterTraining,
+    Datasets,
+    FeatureRows,
+    Registry,
+    TokenRow,
+    TrainedAdapter,
+)
 from schemas.datasets import DatasetManifest, DatasetRow
-from schemas.errors import ConfigurationError
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
 
-if TYPE_CHECKING:
-    from infra.training.batches import Row
-    from infra.training.lora import Trained
-
-_TRAINING = (0.08, 0.94)
-"""The part of the whole that the steps are."""
+T = TypeVar("T")
+_TRAINING_BEGINS, _TRAINING_ENDS = 0.08, 0.94
+"""The shares of the whole run between which the training reports its steps."""
 
 
-def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """``arguments``: config, task, cause. ``folder``: the run's, in which an interrupted training goes on.
+@dataclass(frozen=True, kw_only=True)
+class TrainingParts:
+    """What a training works with. ``sleep`` waits so many seconds."""
 
-    Gives adapter_id, dataset_id and base_model; or declined, a reason.
-    """
-    settings = settings_of(arguments, folder)
-    task = settings.tasks.get(arguments["task"])
-    if task is None:
-        raise ConfigurationError(f"there is no task {arguments['task']}: add it to everlearn.toml")
-    write_progress(folder, 0.0, "choosing the rows")
-    registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
-    database = Database(settings.sql_url())
-    try:
-        datasets = FolderDatasets(settings.datasets_folder, database)
-        chosen = patiently(lambda: _dataset(settings, task, database, datasets, registry, folder))
-        if isinstance(chosen, str):
-            return {"declined": chosen}
-        rows = datasets.rows(chosen.dataset_id)
-    finally:
-        database.close()
-    write_progress(folder, 0.03, "loading the base model")
-    trained, card = _train(settings, task, rows, folder)
-    write_progress(folder, _TRAINING[1], "registering the adapter")
-    write_card(trained.folder, card)
-    # Minutes of work are not given up because the registry or the disk is away for a while.
-    adapter_id, place = patiently(lambda: install(trained.folder, settings.adapters_folder))
-    record = AdapterRecord(
-        adapter_id=adapter_id,
-        task=task.name,
-        base_model=settings.model.base,
-        dataset_id=chosen.dataset_id,
-        run_id=folder.name,
-        cause=arguments["cause"],
-        size_bytes=size_of(place),
-        created_at=datetime.now(UTC),
-        metrics=trained.metrics,
-    )
-    parameters = {**settings.trainer.model_dump(), "rows": chosen.train_rows}
-    patiently(lambda: registry.log_training(record, parameters, trained.metrics))
-    patiently(lambda: registry.register(record))
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
-    return {"adapter_id": adapter_id, "dataset_id": chosen.dataset_id, "base_model": settings.model.base}
+    features: FeatureRows
+    datasets: Datasets
+    training: AdapterTraining
+    installer: AdapterInstaller
+    registry: Registry
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
 
 
-def _dataset(
-    settings: Settings,
-    task: Task,
-    database: Database,
-    datasets: FolderDatasets,
-    registry: MlflowRegistry,
-    folder: Path,
-) -> DatasetManifest | str:
-    """The snapshot to train on, or why there is none. An interrupted run goes on with the one that it had."""
-    remembered = folder / "dataset"
-    if remembered.is_file():
-        known = datasets.manifest(remembered.read_text())
-        if known is not None:
-            return known
-    selection, policy = _select(settings, task, database, datasets, registry)
-    reason = fault(selection, task, policy)
-    if reason is None:
-        # Counting tokens takes libraries that take seconds to import, and most reasons are found without.
-        selection = selection.only(_fits(settings, task))
-        reason = fault(selection, task, policy)
-    if reason is not None:
-        return reason
-    start, end = selection.window or (None, None)
-    manifest = datasets.put(task.name, selection.rows, created_at=datetime.now(UTC), window_start=start, window_end=end)
-    if any(record.dataset_id == manifest.dataset_id for record in registry.adapters(task.name)):
-        return (
-            f"nothing new since {manifest.created_at:%Y-%m-%d %H:%M} UTC, when dataset {manifest.dataset_id} was "
-            "trained on: collect corrections or publish examples"
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training run."""
+
+    task: Task
+    cause: str
+    """The id of the event that asked for the training."""
+    folder: Path
+    """The folder of the run. Its name is the run's id. An interrupted run resumes from what is in it."""
+    parts: TrainingParts
+    policy: DatasetPolicy
+    window_rows: int
+    """The most rated answers, and the most examples, that are read."""
+    max_tokens: int
+    """Rows with more tokens are left out."""
+    context_tokens: int
+    """The most tokens of a prompt, as the answerer has it."""
+    base_model: str
+    parameters: Mapping[str, object]
+    """What the registry keeps about how the training was done."""
+
+    def run(self) -> dict[str, Any]:
+        """Returns adapter_id, dataset_id and base_model; or ``declined``, the reason why nothing was trained."""
+        write_progress(self.folder, 0.0, "choosing the rows")
+        dataset = self._retry(self._dataset)
+        if isinstance(dataset, str):
+            return {"declined": dataset}
+        rows = self.parts.datasets.rows(dataset.dataset_id)
+        write_progress(self.folder, 0.03, "loading the base model")
+        token_rows = [self._encode(row) for row in rows if row.split == "train"]
+        trained = self.parts.training.train(self.task.name, token_rows, self.folder, self._report_step)
+        write_progress(self.folder, _TRAINING_ENDS, "registering the adapter")
+        adapter_id = self._register(dataset, trained)
+        self.parts.training.remove_checkpoints(self.folder)
+        return {"adapter_id": adapter_id, "dataset_id": dataset.dataset_id, "base_model": self.base_model}
+
+    def _dataset(self) -> DatasetManifest | str:
+        """Returns the snapshot to train on, or why there is none. An interrupted run keeps the one it began with."""
+        begun_with = self.folder / "dataset"
+        if begun_with.is_file():
+            known = self.parts.datasets.manifest(begun_with.read_text())
+            if known is not None:
+                return known
+        selection = self._select()
+        reason = reason_to_decline(selection, self.task, self.policy)
+        if reason is None:
+            # Counting tokens imports libraries, which takes seconds. Most reasons are found without them.
+            selection = selection.only(self._fits)
+            reason = reason_to_decline(selection, self.task, self.policy)
+        if reason is not None:
+            return reason
+        start, end = selection.window or (None, None)
+        manifest = self.parts.datasets.put(
+            self.task.name, selection.rows, created_at=self.parts.now(), window_start=start, window_end=end
         )
-    part = remembered.with_suffix(".part")
-    part.write_text(manifest.dataset_id)
-    part.replace(remembered)
-    return manifest
+        known_adapters = self.parts.registry.adapters(self.task.name)
+        if any(record.dataset_id == manifest.dataset_id for record in known_adapters):
+            return (
+                f"nothing new since {manifest.created_at:%Y-%m-%d %H:%M} UTC, when dataset {manifest.dataset_id} was "
+                "trained on: collect corrections or publish examples"
+            )
+        write_atomically(begun_with, manifest.dataset_id)
+        return manifest
 
+    def _select(self) -> Selection:
+        features, task, limit = self.parts.features, self.task.name, self.window_rows
+        adapters = self.parts.registry.adapters(task)
+        validated = next((each for each in adapters if each.state == "validated"), None)
+        learned = self.parts.datasets.manifest(validated.dataset_id) if validated is not None else None
+        until = learned.window_end if learned is not None else None
+        rated = features.rated(task, limit)
+        examples = features.examples(task, limit)
+        if until is not None:  # new rows alone may fill the window, and older rows are needed for the replay
+            rated += features.rated(task, limit, until=until)
+            examples += features.examples(task, limit, until=until)
+        return select(
+            self.task,
+            {row.answer_id: row for row in rated}.values(),
+            {row.example_id: row for row in examples}.values(),
+            self.policy,
+            learned_until=until,
+        )
 
-def _select(
-    settings: Settings, task: Task, database: Database, datasets: FolderDatasets, registry: MlflowRegistry
-) -> tuple[Selection, DatasetPolicy]:
-    wanted = settings.trainer
-    policy = DatasetPolicy(
-        replay_share=wanted.replay_share, holdout_share=wanted.holdout_share, minimum_rows=wanted.minimum_rows
-    )
-    features = SqlFeatureTable(database)
-    validated = next((each for each in registry.adapters(task.name) if each.state == "validated"), None)
-    learned = datasets.manifest(validated.dataset_id) if validated is not None else None
-    until, most = learned.window_end if learned is not None else None, wanted.window_rows
-    rated = features.rated(task.name, most)
-    examples = features.examples(task.name, most)
-    if until is not None:  # there may be more news than the window takes, and still something must be replayed
-        rated += features.rated(task.name, most, until=until)
-        examples += features.examples(task.name, most, until=until)
-    return select(
-        task,
-        {row.answer_id: row for row in rated}.values(),
-        {row.example_id: row for row in examples}.values(),
-        policy,
-        learned_until=until,
-    ), policy
+    def _fits(self, row: DatasetRow) -> bool:
+        prompt, answer = self._encode(row)
+        return len(prompt) + len(answer) <= self.max_tokens
 
+    def _encode(self, row: DatasetRow) -> TokenRow:
+        """Encodes a row as the answerer would ask it, so that the adapter is trained on the prompts it will get."""
+        encode = self.parts.training.encode
+        prompt = build_row_prompt(
+            self.task, row, budget=self.context_tokens, count=lambda messages: len(encode(messages))
+        )
+        return encode(prompt.messages), self.parts.training.encode_answer(row.output)
 
-def _fits(settings: Settings, task: Task) -> Callable[[DatasetRow], bool]:
-    from infra.models.chat import ChatFormat
-    from infra.models.loading import load_tokenizer
+    def _register(self, dataset: DatasetManifest, trained: TrainedAdapter) -> str:
+        adapter_id, size_bytes = self._retry(lambda: self.parts.installer.install(trained.folder))
+        record = AdapterRecord(
+            adapter_id=adapter_id,
+            task=self.task.name,
+            base_model=self.base_model,
+            dataset_id=dataset.dataset_id,
+            run_id=self.folder.name,
+            cause=self.cause,
+            size_bytes=size_bytes,
+            created_at=self.parts.now(),
+            metrics=trained.metrics,
+        )
+        parameters = {**self.parameters, "rows": dataset.train_rows}
+        self._retry(lambda: self.parts.registry.log_training(record, parameters, trained.metrics))
+        self._retry(lambda: self.parts.registry.register(record))
+        return adapter_id
 
-    chat = ChatFormat(load_tokenizer(settings))
-    return lambda row: len(_encode(settings, task, row, chat)) <= settings.trainer.max_tokens
+    def _report_step(self, done: float, text: str, seconds_left: float | None) -> None:
+        share = _TRAINING_BEGINS + done * (_TRAINING_ENDS - _TRAINING_BEGINS)
+        write_progress(self.folder, share, text, eta_seconds=seconds_left)
 
-
-def _train(settings: Settings, task: Task, rows: Sequence[DatasetRow], folder: Path) -> tuple[Trained, Card]:
-    """The adapter, and what it is for."""
-    from infra.models.chat import ChatFormat
-    from infra.models.loading import load_trainable
-    from infra.training.lora import LoraPolicy, train
-
-    wanted = settings.trainer
-    model, tokenizer, base = load_trainable(settings, nf4=wanted.quantization == "nf4")
-
-    chat = ChatFormat(tokenizer)
-    first, last = _TRAINING
-    trained = train(
-        model,
-        [_encode(settings, task, row, chat) for row in rows if row.split == "train"],
-        LoraPolicy(
-            rank=wanted.rank,
-            alpha=wanted.alpha,
-            dropout=wanted.dropout,
-            epochs=wanted.epochs,
-            learning_rate=wanted.learning_rate,
-            batch_rows=wanted.batch_rows,
-            checkpoint_steps=wanted.checkpoint_steps,
-            seed=wanted.seed,
-            nf4=wanted.quantization == "nf4",
-        ),
-        folder,
-        pad_token=tokenizer.pad_token_id,
-        base_model=settings.model.base,
-        progress=lambda done, text, eta: write_progress(folder, first + done * (last - first), text, eta_seconds=eta),
-    )
-    identity = identity_of(base, tokenizer)
-    card = Card(
-        task=task.name,
-        base_model=settings.model.base,
-        base_revision=identity.revision,
-        chat_template=identity.chat_template,
-    )
-    return trained, card
-
-
-def _encode(settings: Settings, task: Task, row: DatasetRow, chat: Any) -> Row:
-    """A row as the answerer would ask it, and its answer."""
-    from infra.training.batches import Row
-
-    hits = [hit_of(source) for source in row.sources]
-    budget = settings.answerer.context_tokens
-    prompt = build_prompt(task, row.input, hits, (), budget=budget, count=lambda each: len(chat.encode(each)))
-    return Row(prompt=chat.encode(prompt.messages), answer=chat.encode_answer(row.output))
+    def _retry(self, action: Callable[[], T]) -> T:
+        return retry_while_unavailable(action, self.parts.sleep)

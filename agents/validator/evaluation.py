@@ -1,48 +1,51 @@
-"""Asks candidate, champion and base model the same rows as an answerer would, and scores what they say."""
+"""Asks candidate, champion and base model the same rows as an answerer would, and scores their answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 
-from agents.prompt import build_prompt, hit_of
+from agents.prompt import build_row_prompt
 from agents.validator.metrics import METRICS, WHOLE
-from agents.validator.ports import Engine
-from agents.validator.verdict import Compared, Evidence, Taught
+from agents.validator.ports import EvaluationEngine
+from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores
 from schemas.datasets import DatasetRow
 from schemas.generation import ChatMessage, GenerationRequest
 from schemas.tasks import Task
 
-PORTION = 32
-"""Requests that are generated between two signs of progress."""
+BATCH_REQUESTS = 32
+"""Requests that are generated between two reports of progress."""
 BASE_ROWS = 40
-"""Rows that the base model is asked too where a champion is the reference: for the report, not for the verdict."""
+"""Rows that the base model is asked too when the champion is the reference. They are for the report only."""
 SLACK_TOKENS = 8
-"""An answer this much longer than the longest right one is not read to its end where it would be wrong anyway."""
+"""How much longer than the longest right answer an answer may get, if a longer one would be wrong anyway."""
 
-Tell = Callable[[int, int], None]
-"""Told how many of how many requests are answered."""
+OnProgress = Callable[[int, int], None]
+"""Gets how many requests are answered, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """What is examined. ``suite``: rows of earlier held-out sets. ``champion``: None where the base model serves.
-
-    ``context_tokens``: the most tokens of a prompt, as the answerer has it.
-    """
+class EvaluationPlan:
+    """What is evaluated."""
 
     task: Task
     adapter_id: str
     champion: str | None
+    """None while the base model serves."""
     rows: tuple[DatasetRow, ...]
+    """Held-out rows of the adapter's dataset."""
     suite: tuple[DatasetRow, ...]
+    """Held-out rows of earlier adapters."""
     general: tuple[str, ...]
+    """Plain texts on which forgetting is measured."""
     context_tokens: int
+    """The most tokens of a prompt, as the answerer has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A row, its request, what each arm said and how it scored. Arms: candidate, reference, base."""
+class EvaluatedRow:
+    """A row, its request, and by arm the answer and its score. The arms are candidate, reference and base."""
 
     row: DatasetRow
     request: GenerationRequest
@@ -51,17 +54,18 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examination:
-    """All that was asked, and the evidence that it makes. ``left_out``: rows whose prompts do not fit the model."""
+class Evaluation:
+    """Every row that was asked, and the evidence for the verdict."""
 
-    current: tuple[Asked, ...]
-    retention: tuple[Asked, ...]
+    current: tuple[EvaluatedRow, ...]
+    retention: tuple[EvaluatedRow, ...]
     evidence: Evidence
     left_out: int
+    """How many rows were not asked, because their prompts do not fit the model."""
 
 
-def fault(name: str, tasks: Mapping[str, Task]) -> str | None:
-    """Why no adapter of a task can be examined; None when it can."""
+def reason_to_reject(name: str, tasks: Mapping[str, Task]) -> str | None:
+    """Returns why no adapter of a task can be evaluated, or None when it can."""
     task = tasks.get(name)
     if task is None:
         return f"there is no task {name}: configured are {', '.join(sorted(tasks)) or 'none'}"
@@ -72,85 +76,100 @@ def fault(name: str, tasks: Mapping[str, Task]) -> str | None:
     return None
 
 
-def held_out(rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
-    """The rows that the training did not see, at most so many, always the same."""
+def general_texts() -> tuple[str, ...]:
+    """Returns the plain text on which forgetting is measured, a paragraph each."""
+    text = files("agents.validator").joinpath("general.txt").read_text(encoding="utf-8")
+    return tuple(each.strip() for each in text.split("\n\n") if each.strip())
+
+
+def held_out_rows(rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
+    """Returns at most ``most`` rows that the training did not use: the same rows each time."""
     return tuple(sorted((row for row in rows if row.split == "holdout"), key=lambda row: row.sampling_key)[:most])
 
 
-def suite_without(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
-    """The retention suite without what this dataset holds: trained on, it flatters; held out, it is asked anyway."""
+def retention_rows(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
+    """Returns at most ``most`` rows of the retention suite, without those that the dataset holds too.
+
+    A row that was trained on would flatter the adapter, and a held-out one is asked anyway.
+    """
     known = {row.row_id for row in rows} | {row.input.strip().casefold() for row in rows}
     others = [row for row in suite if row.row_id not in known and row.input.strip().casefold() not in known]
     return tuple(sorted(others, key=lambda row: row.sampling_key)[:most])
 
 
-def examine(case: Case, engine: Engine, tell: Tell, base_loss: Callable[[], float]) -> Examination:
-    """Generates greedily. ``base_loss``: the base model's on the general texts. Raises EngineCrashed or Unavailable."""
-    current, suite = _ready(case, case.rows, engine), _ready(case, case.suite, engine)
-    metric = str(case.task.metric)
-    arms = {"candidate": case.adapter_id, "reference": case.champion}
-    wanted = [(asked, arm) for asked in (*current, *suite) for arm in arms]
-    if case.champion is not None:
+def evaluate(
+    plan: EvaluationPlan, engine: EvaluationEngine, on_progress: OnProgress, base_loss: Callable[[], float]
+) -> Evaluation:
+    """Generates the answers of every arm, greedily, and scores them. The adapters must be loaded.
+
+    ``base_loss`` returns the loss of the base model on the general texts. Raises EngineCrashed or Unavailable.
+    """
+    current, suite = _with_requests(plan, plan.rows, engine), _with_requests(plan, plan.suite, engine)
+    metric = str(plan.task.metric)
+    arms = {"candidate": plan.adapter_id, "reference": plan.champion}
+    wanted = [(each, arm) for each in (*current, *suite) for arm in arms]
+    if plan.champion is not None:
         arms["base"] = None
-        wanted += [(asked, "base") for asked in current[:BASE_ROWS]]
-    wanted.sort(key=lambda each: len(each[0].request.messages[-1].content))  # like lengths pad little
-    for start in range(0, len(wanted), PORTION):
-        portion = wanted[start : start + PORTION]
-        said = engine.generate([replace(asked.request, adapter_id=arms[arm]) for asked, arm in portion])
-        for (asked, arm), generation in zip(portion, said, strict=True):
-            cut = generation.finish_reason == "length" and asked.request.max_tokens < _limit(case.task, engine)
-            asked.said[arm] = generation.text + (" …" if cut else "")
-            asked.scores[arm] = METRICS[metric](asked.said[arm], asked.row.output)
-        tell(min(start + PORTION, len(wanted)), len(wanted))
+        wanted += [(each, "base") for each in current[:BASE_ROWS]]
+    wanted.sort(key=lambda each: len(each[0].request.messages[-1].content))  # similar lengths need little padding
+    for start in range(0, len(wanted), BATCH_REQUESTS):
+        batch = wanted[start : start + BATCH_REQUESTS]
+        generations = engine.generate([replace(each.request, adapter_id=arms[arm]) for each, arm in batch])
+        for (each, arm), generation in zip(batch, generations, strict=True):
+            cut = generation.finish_reason == "length" and each.request.max_tokens < _answer_limit(plan.task, engine)
+            each.said[arm] = generation.text + (" …" if cut else "")
+            each.scores[arm] = METRICS[metric](each.said[arm], each.row.output)
+        on_progress(min(start + BATCH_REQUESTS, len(wanted)), len(wanted))
     evidence = Evidence(
         metric=metric,
-        reference="the base model" if case.champion is None else "the champion",
-        current=_compared(current),
-        retention=_compared(suite),
-        taught=tuple(_taught(current)),
-        general_candidate=engine.loss(case.general, case.adapter_id),
+        reference="the base model" if plan.champion is None else "the champion",
+        current=_paired_scores(current),
+        retention=_paired_scores(suite),
+        labelled=tuple(_labelled_answers(current)),
+        general_candidate=engine.loss(plan.general, plan.adapter_id),
         general_base=base_loss(),
     )
-    left_out = len(case.rows) + len(case.suite) - len(current) - len(suite)
-    return Examination(current=current, retention=suite, evidence=evidence, left_out=left_out)
+    left_out = len(plan.rows) + len(plan.suite) - len(current) - len(suite)
+    return Evaluation(current=current, retention=suite, evidence=evidence, left_out=left_out)
 
 
-def _ready(case: Case, rows: Sequence[DatasetRow], engine: Engine) -> tuple[Asked, ...]:
-    """The rows with the prompts that an answerer would make of them; without those that it would refuse as too long."""
-    limit = _limit(case.task, engine)
+def _with_requests(
+    plan: EvaluationPlan, rows: Sequence[DatasetRow], engine: EvaluationEngine
+) -> tuple[EvaluatedRow, ...]:
+    """Builds the prompts that an answerer would build. Leaves out rows that it would refuse as too long."""
+    limit = _answer_limit(plan.task, engine)
     room = engine.window - limit
-    budget = min(case.context_tokens, room)
+    budget = min(plan.context_tokens, room)
     most = limit
-    if case.task.metric in WHOLE and rows:
+    if plan.task.metric in WHOLE and rows:
         empty = engine.count_tokens([ChatMessage("user", "")])
         longest = max(engine.count_tokens([ChatMessage("user", text)]) for text in {row.output for row in rows})
         most = min(limit, longest - empty + SLACK_TOKENS)
     found = []
     for row in rows:
-        hits = [hit_of(source) for source in row.sources] if case.task.retrieval else []
-        prompt = build_prompt(case.task, row.input, hits, (), budget=budget, count=engine.count_tokens)
+        prompt = build_row_prompt(plan.task, row, budget=budget, count=engine.count_tokens)
         if prompt.tokens <= room:
-            found.append(Asked(row=row, request=GenerationRequest(messages=prompt.messages, max_tokens=most)))
+            found.append(EvaluatedRow(row=row, request=GenerationRequest(messages=prompt.messages, max_tokens=most)))
     return tuple(found)
 
 
-def _limit(task: Task, engine: Engine) -> int:
+def _answer_limit(task: Task, engine: EvaluationEngine) -> int:
     return min(task.max_tokens, engine.window // 2)
 
 
-def _compared(asked: Sequence[Asked]) -> Compared:
-    return Compared(
-        candidate=tuple(each.scores["candidate"] for each in asked),
-        reference=tuple(each.scores["reference"] for each in asked),
+def _paired_scores(rows: Sequence[EvaluatedRow]) -> PairedScores:
+    return PairedScores(
+        candidate=tuple(each.scores["candidate"] for each in rows),
+        reference=tuple(each.scores["reference"] for each in rows),
     )
 
 
-def _taught(current: Sequence[Asked]) -> list[Taught]:
-    """What people wrote by their own hand, by origin: an approved answer is the model's own and teaches nothing new."""
+def _labelled_answers(current: Sequence[EvaluatedRow]) -> list[LabelledAnswers]:
+    """Groups the candidate's answers by origin. Approved answers are left out: a model wrote those, not a person."""
     found = []
     for origin in ("correction", "example"):
         rows = [each for each in current if each.row.fresh and each.row.origin == origin]
         if rows:
             answers = tuple(each.said["candidate"] for each in rows)
-            found.append(Taught(origin=origin, answers=answers, right=tuple(each.row.output for each in rows)))
+            found.append(LabelledAnswers(origin=origin, answers=answers, right=tuple(each.row.output for each in rows)))
     return found

@@ -1,4 +1,4 @@
-"""How likely a difference would be if there were none: exact tests, so that few rows do not promise much."""
+"""Computes how likely a difference would be by chance alone. The tests are exact, so that few rows prove little."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import numpy as np
 
 from agents.validator.metrics import METRICS
 
-SHUFFLES = 4000
+PERMUTATIONS = 4000
 
 
 def sign_test(better: int, worse: int) -> float:
-    """How often at least ``better`` of all changed rows would be better if better and worse were equally likely.
+    """Returns the p-value of the exact one-sided sign test: at least so many of the changed rows are better.
 
-    The exact one-sided sign test; for right and wrong answers it is McNemar's exact test (McNemar 1947). 1.0 when
-    nothing changed.
+    For right and wrong answers it is McNemar's exact test (McNemar 1947). It is 1.0 when no row changed.
     """
     changed = better + worse
     return float(sum(comb(changed, each) for each in range(better, changed + 1)) / 2**changed)
 
 
-def shuffle_test(metric: str, answers: Sequence[str], right: Sequence[str], seed: int = 0) -> float:
-    """How often the answers fit right answers that were dealt out anew among the rows at least as well as their own.
+def permutation_test(metric: str, answers: Sequence[str], right: Sequence[str], seed: int = 0) -> float:
+    """Returns the p-value of a permutation test of whether the answers follow from their rows (Fisher 1935).
 
-    A permutation test of whether the answers follow from their rows at all (Fisher 1935), by ``SHUFFLES`` random
-    deals. 1.0 when all right answers are the same.
+    It is how often the answers score at least as high against right answers that are shuffled among the rows, in
+    ``PERMUTATIONS`` random permutations. It is 1.0 when all right answers are the same.
     """
     score = METRICS[metric]
     places = {text: place for place, text in enumerate(dict.fromkeys(right))}
@@ -35,6 +34,6 @@ def shuffle_test(metric: str, answers: Sequence[str], right: Sequence[str], seed
     rows = np.array([said[answer] for answer in answers])
     columns = np.array([places[text] for text in right])
     own = table[rows, columns].sum()
-    dealt = np.random.default_rng(seed).permuted(np.tile(columns, (SHUFFLES, 1)), axis=1)
-    reached = int((table[rows, dealt].sum(axis=1) >= own - 1e-9).sum())
-    return (1 + reached) / (1 + SHUFFLES)
+    shuffled = np.random.default_rng(seed).permuted(np.tile(columns, (PERMUTATIONS, 1)), axis=1)
+    reached = int((table[rows, shuffled].sum(axis=1) >= own - 1e-9).sum())
+    return (1 + reached) / (1 + PERMUTATIONS)

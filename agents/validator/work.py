@@ -1,10 +1,10 @@
-"""A validation, in a child process: integrity first, then what the adapter says beside champion and base model."""
+"""Does a validation in a child process: checks an adapter's files, evaluates it, decides, and reports the verdict."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -13,22 +13,25 @@ from typing import Any, TypeVar
 import structlog
 
 from agents.delivery.progress import write_progress
-from agents.validator.evaluation import Case, Examination, examine, held_out, suite_without
-from agents.validator.ports import Datasets, Engine, Registry, ServingEngine, Suite
+from agents.delivery.retrying import retry_while_unavailable
+from agents.validator.evaluation import Evaluation, EvaluationPlan, evaluate, held_out_rows, retention_rows
+from agents.validator.ports import (
+    AdapterFiles,
+    CachedLoss,
+    Datasets,
+    EvaluationEngine,
+    LoadedModel,
+    Registry,
+    RetentionSuite,
+    WriteReport,
+)
 from agents.validator.probes import make_probes
-from agents.validator.report import build_report, refusal_report
-from agents.validator.report import scores as scores_of
+from agents.validator.report import build_report, refusal_report, scores
 from agents.validator.verdict import GateFinding, GateVerdict, ValidationPolicy, decide, rejected
-from agents.wiring.children import general_texts, patiently, settings_of
-from infra.adapters.files import read_card, write_probes
-from infra.adapters.integrity import BaseIdentity, check_integrity, identity_of
-from infra.adapters.store import FolderAdapters
-from infra.models.scoring import cached_loss
-from infra.reports.validation import write_report
-from infra.settings import Settings
 from schemas.datasets import DATASET_ROW, DatasetRow
 from schemas.errors import AdapterMissing
 from schemas.registry import AdapterState
+from schemas.tasks import Task
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -36,186 +39,180 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationParts:
-    """What a validation stands on; ``load`` loads the serving base model, ``sleep`` waits so many seconds."""
+    """What a validation works with. ``load_model`` loads the base model that serves. ``sleep`` waits so many seconds.
+
+    ``general_texts``: the plain text on which forgetting is measured.
+    """
 
     registry: Registry
     datasets: Datasets
-    suite: Suite
-    load: Callable[[], tuple[ServingEngine, BaseIdentity]]
+    suite: RetentionSuite
+    adapters: AdapterFiles
+    load_model: Callable[[], LoadedModel]
+    cached_loss: CachedLoss
+    write_report: WriteReport
+    general_texts: tuple[str, ...]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
 
 
-def run(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """``arguments``: config, task, adapter_id, dataset_id, champion. ``folder``: ``<home>/work/runs/<run id>``.
-
-    Gives accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
-    """
-    settings = settings_of(arguments, folder)
-    return Validation(settings, arguments, folder, _parts(settings)).run()
-
-
+@dataclass(frozen=True, kw_only=True)
 class Validation:
-    """One adapter's validation."""
+    """One validation run."""
 
-    def __init__(self, settings: Settings, arguments: dict[str, Any], folder: Path, parts: ValidationParts) -> None:
-        self._settings, self._folder, self._parts = settings, folder, parts
-        self._task = settings.tasks[arguments["task"]]
-        self._adapter_id: str = arguments["adapter_id"]
-        self._dataset_id: str = arguments["dataset_id"]
-        self._champion: str | None = arguments.get("champion")
-        wanted = settings.validator
-        self._policy = ValidationPolicy(
-            min_gain=wanted.min_gain,
-            max_drop=wanted.max_drop,
-            max_general_loss=wanted.max_general_loss,
-            chance=wanted.chance,
-        )
-        self._lineage: dict[str, Any] = {"dataset": self._dataset_id}
+    task: Task
+    adapter_id: str
+    dataset_id: str
+    champion: str | None
+    """The id of the adapter that serves, or None while the base model does."""
+    folder: Path
+    """The folder of the run."""
+    parts: ValidationParts
+    policy: ValidationPolicy
+    current_rows: int
+    """The most held-out rows that are evaluated."""
+    retention_rows: int
+    """The most rows of the retention suite that are evaluated."""
+    context_tokens: int
+    """The most tokens of a prompt, as the answerer has it."""
+    _lineage: dict[str, Any] = field(init=False, default_factory=dict)
+    """Where the adapter comes from, for the report."""
 
     def run(self) -> dict[str, Any]:
-        """The verdict, written down in the registry and in a report. Bad adapters are refused, never a crash."""
-        write_progress(self._folder, 0.0, "checking the adapter's files")
+        """Returns accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
+
+        An adapter that cannot be evaluated is rejected with the reason. It is no error of the run.
+        """
+        write_progress(self.folder, 0.0, "checking the adapter's files")
+        self._lineage["dataset"] = self.dataset_id
         rows: tuple[DatasetRow, ...] = ()
-        scores: dict[str, float] = {}
+        figures: dict[str, float] = {}
         try:
-            case, engine, base = self._case()
+            plan, model = self._prepare()
         except AdapterMissing as error:
             verdict = rejected(str(error))
-            report = refusal_report(self._task.name, self._adapter_id, verdict, self._lineage)
+            report = refusal_report(self.task.name, self.adapter_id, verdict, self._lineage)
         else:
-            examined = examine(case, engine, _Clock(self._folder).tell, lambda: self._base_loss(case, engine, base))
-            verdict = self._probed(decide(examined.evidence, self._policy), examined, engine)
-            report = build_report(case, examined, verdict, self._policy, self._lineage)
-            rows, scores = case.rows, scores_of(examined, champion=self._champion is not None)
-        at = datetime.now(UTC)
-        write_progress(self._folder, 0.98, "writing the report")
-        target = self._settings.reports_folder / "validation" / self._task.name
-        uri = self._patiently(lambda: write_report(target, {**report, "at": at.isoformat()})).absolute().as_uri()
-        self._judge(verdict, scores, uri)
+            evaluation = evaluate(
+                plan, model.engine, _Progress(self.folder).report, lambda: self._base_loss(plan, model)
+            )
+            verdict = self._with_probes(decide(evaluation.evidence, self.policy), evaluation, model.engine)
+            report = build_report(plan, evaluation, verdict, self.policy, self._lineage)
+            rows, figures = plan.rows, scores(evaluation, champion=self.champion is not None)
+        at = self.parts.now().isoformat()
+        write_progress(self.folder, 0.98, "writing the report")
+        uri = self._retry(lambda: self.parts.write_report({**report, "at": at}))
+        self._judge(verdict, figures, uri)
         return {
             "accepted": verdict.accepted,
             "reasons": list(verdict.reasons),
-            "scores": scores,
+            "scores": figures,
             "report_uri": uri,
-            "at": at.isoformat(),
+            "at": at,
             "rows": [DATASET_ROW.dump_python(row, mode="json") for row in rows] if verdict.accepted else [],
         }
 
-    def _base_loss(self, case: Case, engine: Engine, base: BaseIdentity) -> float:
-        """A tenth of a validation's time, and the same for all of one base model."""
-        texts = sha256("\0".join(case.general).encode()).hexdigest()
-        file = self._settings.home / "work" / "general-loss.json"
-        return cached_loss(file, f"{base.revision} {engine.signature} {texts}", lambda: engine.loss(case.general))
+    def _prepare(self) -> tuple[EvaluationPlan, LoadedModel]:
+        """Returns what to evaluate, and the model with the adapters loaded.
 
-    def _case(self) -> tuple[Case, ServingEngine, BaseIdentity]:
-        """What to examine, the engine with its adapters, its base. Raises AdapterMissing with the reason to refuse."""
-        record = self._patiently(lambda: self._parts.registry.find(self._adapter_id))
-        if record is None:
-            raise AdapterMissing(f"{self._adapter_id} is not in the registry: train it again")
-        self._lineage |= {
-            name: getattr(record, name)
-            for name in ("base_model", "version", "run_id", "cause", "size_bytes", "metrics")
-        } | {"trained": record.created_at.isoformat()}
-        store = FolderAdapters(self._settings.adapters_folder)
-        path = store.path(self._adapter_id)
-        check_integrity(
-            self._adapter_id,
-            path,
-            task=self._task.name,
-            base_model=self._settings.model.base,
-            max_bytes=self._settings.validator.max_adapter_bytes,
-        )
+        Raises AdapterMissing with the reason to reject the adapter.
+        """
+        self._find()
+        self.parts.adapters.check(self.adapter_id, self.task.name)
         rows, suite = self._rows()
-        engine, base = self._parts.load()
-        base.check(self._adapter_id, read_card(path))
-        engine.set_adapters({self._adapter_id: path})
-        if self._champion is not None:
-            try:
-                engine.set_adapters({self._adapter_id: path, self._champion: store.path(self._champion)})
-            except AdapterMissing as error:
-                raise AdapterMissing(f"there is no champion to hold it against: {error}") from error
-        case = Case(
-            task=self._task,
-            adapter_id=self._adapter_id,
-            champion=self._champion,
-            rows=held_out(rows, self._settings.validator.current_rows),
-            suite=suite_without(suite, rows, self._settings.validator.retention_rows),
-            general=general_texts(),
-            context_tokens=self._settings.answerer.context_tokens,
+        model = self.parts.load_model()
+        model.check(self.adapter_id)
+        self._load_adapters(model.engine)
+        plan = EvaluationPlan(
+            task=self.task,
+            adapter_id=self.adapter_id,
+            champion=self.champion,
+            rows=held_out_rows(rows, self.current_rows),
+            suite=retention_rows(suite, rows, self.retention_rows),
+            general=self.parts.general_texts,
+            context_tokens=self.context_tokens,
         )
-        return case, engine, base
+        return plan, model
+
+    def _find(self) -> None:
+        record = self._retry(lambda: self.parts.registry.find(self.adapter_id))
+        if record is None:
+            raise AdapterMissing(f"{self.adapter_id} is not in the registry: train it again")
+        for name in ("base_model", "version", "run_id", "cause", "size_bytes", "metrics"):
+            self._lineage[name] = getattr(record, name)
+        self._lineage["trained"] = record.created_at.isoformat()
 
     def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow]]:
-        """The dataset's, and of the retention suite as many as may be left when the dataset's are taken out."""
-        manifest = self._patiently(lambda: self._parts.datasets.manifest(self._dataset_id))
+        """Returns the dataset's rows and rows of the retention suite, enough even if the dataset holds some of them."""
+        manifest = self._retry(lambda: self.parts.datasets.manifest(self.dataset_id))
         if manifest is None:
-            raise AdapterMissing(f"the dataset {self._dataset_id} is not here: train the adapter again")
+            raise AdapterMissing(f"the dataset {self.dataset_id} is not here: train the adapter again")
         self._lineage["dataset_rows"] = {
-            "training": manifest.train_rows, "held out": manifest.holdout_rows, "fresh": manifest.fresh_rows,
+            "training": manifest.train_rows,
+            "held out": manifest.holdout_rows,
+            "fresh": manifest.fresh_rows,
             **manifest.counts,
-        }  # fmt: skip
-        rows = self._patiently(lambda: self._parts.datasets.rows(self._dataset_id))
-        most = self._settings.validator.retention_rows
-        return rows, self._patiently(lambda: self._parts.suite.rows(self._task.name, most + len(rows))) if most else []
+        }
+        rows = self._retry(lambda: self.parts.datasets.rows(self.dataset_id))
+        if not self.retention_rows:
+            return rows, []
+        most = self.retention_rows + len(rows)
+        return rows, self._retry(lambda: self.parts.suite.rows(self.task.name, most))
 
-    def _probed(self, verdict: GateVerdict, examined: Examination, engine: Engine) -> GateVerdict:
-        """The verdict, once an accepted adapter's probes lie beside it; an answerer serves none without."""
+    def _load_adapters(self, engine: EvaluationEngine) -> None:
+        """Loads the candidate alone first, so that an error says which of the two adapters cannot be loaded."""
+        adapters = {self.adapter_id: self.parts.adapters.path(self.adapter_id)}
+        engine.set_adapters(adapters)
+        if self.champion is None:
+            return
+        try:
+            engine.set_adapters({**adapters, self.champion: self.parts.adapters.path(self.champion)})
+        except AdapterMissing as error:
+            raise AdapterMissing(f"there is no champion to hold it against: {error}") from error
+
+    def _base_loss(self, plan: EvaluationPlan, model: LoadedModel) -> float:
+        """Caches the loss. It takes a tenth of a validation's time and is the same for all adapters of a base model."""
+        texts = sha256("\0".join(plan.general).encode()).hexdigest()
+        key = f"{model.revision} {model.engine.signature} {texts}"
+        return self.parts.cached_loss(key, lambda: model.engine.loss(plan.general))
+
+    def _with_probes(self, verdict: GateVerdict, evaluation: Evaluation, engine: EvaluationEngine) -> GateVerdict:
+        """Writes the probes of an accepted adapter. Answerers serve no adapter without probes, so it needs some."""
         if not verdict.accepted:
             return verdict
-        write_progress(self._folder, 0.95, "making the probes")
-        probes = make_probes(examined.current, self._adapter_id, engine)
+        write_progress(self.folder, 0.95, "making the probes")
+        probes = make_probes(evaluation.current, self.adapter_id, engine)
         if not probes:
             unsteady = "no prompt gets the same answer alone and in company: nothing to recognise the adapter by"
             return GateVerdict(findings=(*verdict.findings, GateFinding(passed=False, sentence=unsteady)))
-        self._patiently(lambda: write_probes(self._settings.adapters_folder / self._adapter_id, probes))
+        self._retry(lambda: self.parts.adapters.write_probes(self.adapter_id, probes))
         return verdict
 
-    def _judge(self, verdict: GateVerdict, scores: dict[str, float], uri: str) -> None:
+    def _judge(self, verdict: GateVerdict, figures: dict[str, float], uri: str) -> None:
         state: AdapterState = "validated" if verdict.accepted else "rejected"
         try:
-            self._patiently(
-                lambda: self._parts.registry.judge(
-                    self._adapter_id, state=state, scores=scores, reasons=verdict.reasons, report_uri=uri
+            self._retry(
+                lambda: self.parts.registry.judge(
+                    self.adapter_id, state=state, scores=figures, reasons=verdict.reasons, report_uri=uri
                 )
             )
-        except AdapterMissing as error:  # it was never registered; the event tells the reason all the same
-            log.warning("not judged in the registry", adapter=self._adapter_id, reason=str(error))
+        except AdapterMissing as error:  # it was never registered; the event still gives the reason
+            log.warning("not judged in the registry", adapter=self.adapter_id, reason=str(error))
 
-    def _patiently(self, action: Callable[[], T]) -> T:
-        return patiently(action, self._parts.sleep)
+    def _retry(self, action: Callable[[], T]) -> T:
+        return retry_while_unavailable(action, self.parts.sleep)
 
 
-class _Clock:
-    """Turns answered requests into progress with the time left."""
+class _Progress:
+    """Reports how many requests were answered, and how long the rest will take."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._began = time.monotonic()
         write_progress(folder, 0.05, "asking the held-out rows")
 
-    def tell(self, done: int, of: int) -> None:
-        left = (time.monotonic() - self._began) / done * (of - done)
-        write_progress(self._folder, 0.05 + 0.9 * done / of, f"{done} of {of} answers", eta_seconds=round(left, 1))
-
-
-def _parts(settings: Settings) -> ValidationParts:
-    from agents.wiring.database import database_of
-    from infra.registry.mlflow import MlflowRegistry
-    from infra.sql.retention import SqlRetention
-    from infra.training.datasets import FolderDatasets
-
-    database = database_of(settings)
-    return ValidationParts(
-        registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
-        datasets=FolderDatasets(settings.datasets_folder, database),
-        suite=SqlRetention(database),
-        load=lambda: _load(settings),
-    )
-
-
-def _load(settings: Settings) -> tuple[ServingEngine, BaseIdentity]:
-    from infra.engines.transformers import TransformersEngine
-    from infra.models.loading import prepare
-
-    engine = TransformersEngine.load(settings)
-    return engine, identity_of(prepare(settings), engine.tokenizer)
+    def report(self, done: int, total: int) -> None:
+        left = (time.monotonic() - self._began) / done * (total - done)
+        write_progress(
+            self._folder, 0.05 + 0.9 * done / total, f"{done} of {total} answers", eta_seconds=round(left, 1)
+        )

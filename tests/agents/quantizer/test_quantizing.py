@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from agents.quantizer.work import Quantization
-from agents.wiring.children import general_texts
-from agents.wiring.quantizer import build
+from agents.quantizer.schemes import SoundnessPolicy
+from agents.quantizer.work import QuantizationRun
+from agents.validator.evaluation import general_texts
+from agents.wiring.quantizer import BitsandbytesQuantization, build
 from infra.memory.registry import MemoryRegistry
 from infra.settings import Settings, load
 from schemas.errors import ConfigurationError
@@ -36,11 +37,18 @@ def add(registry: MemoryRegistry, location: object) -> ModelRecord:
     return registry.register_model(ModelRecord(name="tiny", location=str(location), size_bytes=9, created_at=NOW))
 
 
-def quantization(settings: Settings, registry: MemoryRegistry, run_id: str = "r1", **changes: Any) -> Quantization:
+def quantization(settings: Settings, registry: MemoryRegistry, run_id: str = "r1", **changes: Any) -> QuantizationRun:
     folder = settings.home / "work" / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"name": "tiny", "version": 1, "scheme": "int8", **changes}
-    return Quantization(settings, arguments, folder, registry, TEXTS, sleep=lambda _: _back(registry))
+    return QuantizationRun(
+        **{"name": "tiny", "version": 1, "scheme": "int8", **changes},
+        folder=folder,
+        models_folder=settings.registry_folder / "models",
+        registry=registry,
+        quantization=BitsandbytesQuantization(settings, TEXTS),
+        policy=SoundnessPolicy(max_rise_nats=settings.quantizer.max_loss_rise),
+        sleep=lambda _: _back(registry),
+    )
 
 
 def _back(registry: MemoryRegistry) -> None:
