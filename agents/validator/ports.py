@@ -15,6 +15,9 @@ from schemas.registry import AdapterRecord, AdapterState, Probe
 WriteReport = Callable[[Mapping[str, object]], str]
 """Writes the report on a validation and returns its URI. Raises Unavailable when the disk is full."""
 
+Reject = Callable[[str, Sequence[str]], None]
+"""Writes into the registry that an adapter is rejected for these reasons. Raises Unavailable."""
+
 CachedLoss = Callable[[str, Callable[[], float]], float]
 """Returns a loss by the key of what it was computed from, and computes it if it is not known yet."""
 
@@ -115,12 +118,4 @@ class Datasets(Protocol):
 
     def rows(self, dataset_id: str) -> list[DatasetRow]:
         """Raises AdapterMissing when the rows are gone or were changed."""
-        ...
-
-
-class Reject(Protocol):
-    """Writes into the registry that an adapter is rejected."""
-
-    def __call__(self, adapter_id: str, reasons: Sequence[str]) -> None:
-        """Raises Unavailable."""
         ...
