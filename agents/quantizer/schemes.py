@@ -30,7 +30,7 @@ class Measured:
     sample: str
 
 
-def unknown(schemes: Sequence[str]) -> str | None:
+def unknown_schemes(schemes: Sequence[str]) -> str | None:
     """Returns why these schemes cannot be used, or None when all of them exist."""
     odd = [scheme for scheme in schemes if scheme not in SCHEMES]
     if not odd:

@@ -11,7 +11,7 @@ import structlog
 from agents.delivery.worker import RunKind, Worker
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.ports import ModelFigures
-from agents.quantizer.schemes import SoundnessPolicy, unknown
+from agents.quantizer.schemes import SoundnessPolicy, unknown_schemes
 from agents.quantizer.work import QuantizationRun
 from agents.validator.evaluation import general_texts
 from agents.wiring.runs import settings_location, settings_of
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 def build(settings: Settings) -> Worker:
     """Builds a worker that loads nothing. Raises ConfigurationError when an unknown scheme is configured."""
-    if reason := unknown(settings.quantizer.schemes):
+    if reason := unknown_schemes(settings.quantizer.schemes):
         raise ConfigurationError(f"[quantizer] schemes: {reason}")
     quantizer = Quantizer(
         schemes=settings.quantizer.schemes,

@@ -10,7 +10,7 @@ import pytest
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import dispatcher
 from agents.quantizer.agent import KIND, Quantizer
-from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of, unknown
+from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of, unknown_schemes
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
 from schemas.errors import InvalidEvent
@@ -107,7 +107,7 @@ def test_only_a_version_as_it_came_can_be_quantized():
 
 
 def test_known_schemes_have_no_fault():
-    assert unknown(("int8", "nf4")) is None
+    assert unknown_schemes(("int8", "nf4")) is None
 
 
 POLICY = SoundnessPolicy(max_rise_nats=1.0)

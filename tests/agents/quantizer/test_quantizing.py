@@ -17,7 +17,6 @@ from infra.memory.registry import MemoryRegistry
 from infra.settings import Settings, load
 from schemas.errors import ConfigurationError
 from schemas.registry import ModelRecord
-from schemas.topics import TOPICS
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TEXTS = ("the rain falls and the old man runs", "a river is among the oldest of tools")
@@ -58,11 +57,6 @@ def _back(registry: MemoryRegistry) -> None:
 def left(settings: Settings) -> list[str]:
     folder = settings.registry_folder / "models" / "tiny"
     return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
-
-
-def test_it_reads_the_topics_that_the_table_gives_it(settings):
-    worker = build(settings)
-    assert set(worker.topics) == {topic.name for topic in TOPICS if worker.agent in topic.readers}
 
 
 def test_an_unknown_scheme_in_the_configuration_is_told_at_the_start(settings):
