@@ -1,4 +1,4 @@
-"""Puts instruction, sources, conversation and question into one chat prompt of a bounded length."""
+"""Builds the chat prompt that is served, trained on and validated: instruction, sources, conversation, question."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.datasets import DatasetRow
 from schemas.generation import ChatMessage
 from schemas.questions import Turn
 from schemas.retrieval import HEADING_SEPARATOR, Chunk, Hit, headings_above
 from schemas.tasks import Task
 
 Count = Callable[[Sequence[ChatMessage]], int]
-"""How many tokens a chat prompt has."""
+"""Returns how many tokens a chat prompt has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A chat prompt, the sources that found room in it, in the order of their numbers, and its length in tokens."""
+    """A chat prompt and what is in it."""
 
     messages: tuple[ChatMessage, ...]
     sources: tuple[Hit, ...]
+    """The sources that fit, in the order of their numbers in the prompt."""
     tokens: int
+    """The length. It may exceed the budget: instruction and question are never left out."""
 
 
 def build_prompt(
     task: Task, question: str, hits: Sequence[Hit], history: Sequence[Turn], *, budget: int, count: Count
 ) -> Prompt:
-    """The fullest prompt within ``budget`` tokens.
+    """Builds a prompt of at most ``budget`` tokens that leaves out as little as possible.
 
-    ``hits``: best first. The last of them go first, then the oldest turns, then the best source. The instruction and
-    the question always stay, so the prompt may be longer than the budget: ``tokens`` tells.
+    ``hits`` are sorted, best first. If the prompt is too long, sources are left out first, the worst one before the
+    others, but the best one stays. Then turns of the conversation are left out, the oldest first, and at last the best
+    source.
     """
     ranked = list(hits)
     best = min(len(ranked), 1)
@@ -48,14 +52,19 @@ def build_prompt(
         lengths[step] = count(messages(step))
         return lengths[step] > budget
 
-    # Every step is shorter than the one before, so a few counts find the first that fits.
+    # Each step makes a shorter prompt than the step before, so a binary search finds the first that fits.
     step = min(bisect_left(range(len(steps)), True, key=lambda each: not too_long(each)), len(steps) - 1)
     sources, _ = steps[step]
     return Prompt(messages=messages(step), sources=tuple(ranked[:sources]), tokens=lengths[step])
 
 
+def build_row_prompt(task: Task, row: DatasetRow, *, budget: int, count: Count) -> Prompt:
+    """Builds the prompt that the answerer would build for a dataset row, with the sources that the row keeps."""
+    return build_prompt(task, row.input, [hit_of(source) for source in row.sources], (), budget=budget, count=count)
+
+
 def hit_of(source: dict[str, Any]) -> Hit:
-    """A source that a row keeps, as the prompt takes it."""
+    """Turns a source as a dataset row keeps it into a hit."""
     chunk = Chunk(
         chunk_id=str(source.get("chunk_id") or ""),
         tenant="",
@@ -76,7 +85,7 @@ def _messages(task: Task, question: str, sources: Sequence[Hit], history: Sequen
 
 
 def instruction(task: Task) -> str:
-    """What the model is told to do; a classifying task's allowed answers are part of it."""
+    """Returns the system message of a task. For a task with labels it lists the allowed answers."""
     if not task.labels:
         return task.instruction
     return f"{task.instruction}\nAnswer with one of these and nothing else: {', '.join(task.labels)}."

@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from agents.delivery.atomic_write import write_atomically
 from schemas.errors import EverlearnError
 
 _PR_SET_PDEATHSIG = 1
@@ -35,9 +36,7 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
     except EverlearnError as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
         sys.exit(FAILED_WITH_MESSAGE)
-    unfinished = folder / "result.json.part"
-    unfinished.write_text(json.dumps(result))
-    unfinished.replace(folder / "result.json")
+    write_atomically(folder / "result.json", json.dumps(result))
 
 
 if __name__ == "__main__":

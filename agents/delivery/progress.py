@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agents.delivery.atomic_write import write_atomically
+
 FILE = "progress.json"
 
 
 def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
     """Says how far the child is: ``done`` from 0 to 1, and ``text`` for whoever waits for the run."""
-    unfinished = folder / f"{FILE}.part"
-    unfinished.write_text(json.dumps({"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}))
-    unfinished.replace(folder / FILE)
+    progress = {"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}
+    write_atomically(folder / FILE, json.dumps(progress))
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

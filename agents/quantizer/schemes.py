@@ -1,4 +1,4 @@
-"""Which quantized forms of a model are wanted, and whether one that was made is sound."""
+"""Says which schemes there are, which version of a model can be quantized, and whether the result is sound."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SCHEMES = ("int8", "nf4")
 
 @dataclass(frozen=True, kw_only=True)
 class SoundnessPolicy:
-    """``max_rise_nats``: the loss on general text may rise by this over the source's, nats per token."""
+    """``max_rise_nats``: how much the loss on general text may rise above the source's, in nats per token."""
 
     max_rise_nats: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What came of a quantization. ``sample``: what the reloaded model said to a prompt. Losses in nats per token."""
+    """A quantized model beside its source. Losses are in nats per token. ``sample``: how it continued a prompt."""
 
     size_bytes: int
     loss: float
@@ -30,8 +30,8 @@ class Measured:
     sample: str
 
 
-def unknown(schemes: Sequence[str]) -> str | None:
-    """Why these schemes cannot be wanted, or None."""
+def unknown_schemes(schemes: Sequence[str]) -> str | None:
+    """Returns why these schemes cannot be used, or None when all of them exist."""
     odd = [scheme for scheme in schemes if scheme not in SCHEMES]
     if not odd:
         return None
@@ -39,7 +39,7 @@ def unknown(schemes: Sequence[str]) -> str | None:
 
 
 def source_of(records: Sequence[ModelRecord], version: int) -> ModelRecord | str:
-    """The version to quantize, or why it cannot be."""
+    """Returns the version to quantize, or the reason why it cannot be quantized."""
     record = next((each for each in records if each.version == version), None)
     if record is None:
         return f"the registry has no version {version} of it: add the model with 'everlearn models add'"
@@ -49,12 +49,15 @@ def source_of(records: Sequence[ModelRecord], version: int) -> ModelRecord | str
 
 
 def existing(records: Sequence[ModelRecord], version: int, scheme: str) -> ModelRecord | None:
-    """The quantized form of that version that the registry has."""
+    """Returns the model that the registry has of that version and scheme."""
     return next((each for each in records if (each.source_version, each.scheme) == (version, scheme)), None)
 
 
-def fault(measured: Measured, policy: SoundnessPolicy) -> str | None:
-    """What is wrong with a quantized model, or None: it must be smaller, read about as well, and say something."""
+def reason_to_refuse(measured: Measured, policy: SoundnessPolicy) -> str | None:
+    """Returns what is wrong with a quantized model, or None.
+
+    A sound one is smaller, its loss is about the same, and it generates text.
+    """
     if not math.isfinite(measured.loss):
         return "its loss on general text is no number"
     if measured.loss > measured.source_loss + policy.max_rise_nats:

@@ -1,4 +1,4 @@
-"""The trainer's handlers: drift and requests become training runs, and a run's end becomes an adapter or a reason."""
+"""Turns drift and requests into training runs, and the end of a run into an event."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
+from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
-from agents.trainer.ports import Runs
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.learning import AdapterTrained, DriftDetected, TrainingDeclined, TrainingRequested
@@ -21,23 +21,25 @@ class Trainer:
     """Starts one training of a task at a time."""
 
     def __init__(
-        self, *, tasks: Mapping[str, Task], metrics: Sequence[str], runs: Runs, where: Mapping[str, Any]
+        self, *, tasks: Mapping[str, Task], metrics: Sequence[str], runs: Runs, settings_location: Mapping[str, Any]
     ) -> None:
-        """``metrics``: what a validator knows. ``where``: by which a run's process finds the same settings."""
-        self._tasks, self._metrics, self._runs, self._where = tasks, tuple(metrics), runs, dict(where)
+        """``metrics``: the metrics that the validator knows. ``settings_location``: arguments of every run."""
+        self._tasks, self._metrics, self._runs = tasks, tuple(metrics), runs
+        self._settings_location = dict(settings_location)
 
     def handlers(self) -> Handlers:
         return {DriftDetected: self.on_drift, TrainingRequested: self.on_request}
 
     async def on_drift(self, received: Received[DriftDetected]) -> Outcome:
-        """Starts a training where the monitor found that one would help."""
+        """Starts a training if the monitor found that one would help."""
         return self._train(received) if received.event.remedy == "retrain" else NOTHING
 
     async def on_request(self, received: Received[TrainingRequested]) -> Outcome:
+        """Starts a training that a user asked for."""
         return self._train(received)
 
     def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
-        """A run that was done ended with an adapter, or found that there is nothing to train on."""
+        """Reports the adapter that a run trained, or the reason why it trained none."""
         task, cause = claim.arguments["task"], claim.arguments["cause"]
         if "declined" in result:
             return _declined(task, str(result["declined"]), cause)
@@ -52,6 +54,7 @@ class Trainer:
         return Outcome(outputs=(Output(event=event),))
 
     def failed(self, claim: Claim, reason: str) -> Outcome:
+        """Reports a run whose every attempt failed."""
         return _declined(claim.arguments["task"], f"the training failed: {reason}", claim.arguments["cause"])
 
     def _train(self, received: Received[DriftDetected | TrainingRequested]) -> Outcome:
@@ -59,13 +62,13 @@ class Trainer:
         return Outcome(effect=lambda: [self._start(task, cause)])
 
     def _start(self, task: str, cause: str) -> Output | RunRequest:
-        """Inside the transaction: the run, or why not."""
-        reason = self._obstacle(task)
+        """Runs inside the journal's transaction, so that two workers cannot both start a training."""
+        reason = self._reason_to_decline(task)
         if reason is not None:
             return Output(event=TrainingDeclined(task=task, reason=reason, cause=cause))
-        return RunRequest(kind=KIND, arguments={**self._where, "task": task, "cause": cause})
+        return RunRequest(kind=KIND, arguments={**self._settings_location, "task": task, "cause": cause})
 
-    def _obstacle(self, name: str) -> str | None:
+    def _reason_to_decline(self, name: str) -> str | None:
         task = self._tasks.get(name)
         if task is None:
             return f"there is no task {name}: configured are {', '.join(sorted(self._tasks)) or 'none'}"

@@ -1,7 +1,7 @@
-"""Chooses what an adapter learns from: what users corrected and approved, examples, and a replay of what was learned.
+"""Chooses the rows of an adapter's dataset: corrections, approved answers, examples, and a replay of older rows.
 
-Everything here depends on the rows alone: the same rows give the same dataset, and a row that was held out once is
-held out for ever, because its place is drawn from its input.
+The same rows always give the same dataset. A row that was held out once is held out for ever, because a hash of its
+input decides.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from schemas.features import Example, Interaction
 from schemas.tasks import Task
 
 _ONE_SIDED = 0.95
-"""Of rows more of which say the same a model learns to say just that, and has a good score by it."""
+"""If a larger share of the rows has the same output, a model learns to say just that and still scores well."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetPolicy:
-    """``replay_share``: at least this part of the training rows, 0 to 1, is older than the window's news, as far as
-    there is such. ``holdout_share``: the part of all inputs that is never trained on.
+    """``replay_share``: at least this share of the training rows, 0 to 1, are older rows, if there are enough of them.
+
+    ``holdout_share``: the share of all inputs that is never trained on.
     """
 
     replay_share: float
@@ -34,10 +35,11 @@ class DatasetPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The rows, and how many others were left out and why. ``learned_until``: see ``select``."""
+    """The rows of a dataset. ``learned_until``: see ``select``."""
 
     rows: tuple[DatasetRow, ...]
     left_out: dict[str, int]
+    """How many rows were left out, by reason."""
     learned_until: datetime | None = None
 
     @property
@@ -50,12 +52,12 @@ class Selection:
 
     @property
     def window(self) -> tuple[datetime, datetime] | None:
-        """When the first and the last fact in it happened."""
+        """The times of the oldest and of the newest row."""
         times = [row.at for row in self.rows]
         return (min(times), max(times)) if times else None
 
     def only(self, fits: Callable[[DatasetRow], bool]) -> Selection:
-        """Without the rows that are too long for the model."""
+        """Returns the selection without the rows that are too long for the model."""
         rows = tuple(row for row in self.rows if fits(row))
         too_long = len(self.rows) - len(rows)
         return replace(self, rows=rows, left_out={**self.left_out, "too long": too_long} if too_long else self.left_out)
@@ -69,15 +71,15 @@ def select(
     *,
     learned_until: datetime | None = None,
 ) -> Selection:
-    """``learned_until``: up to when facts were in the dataset of the last adapter that passed the gate; None: never.
+    """Chooses the rows: all fresh ones, and as many older ones as the policy wants to be replayed, label by label.
 
-    Fresh rows all go in. Older ones are replayed, each label in its turn. Held-out rows are those of the fresh rows;
-    older held-out ones live on in the validator's retention suite.
+    ``learned_until``: the time of the newest row in the dataset of the last validated adapter; None if there is none.
+    Newer rows are fresh. Older held-out rows are not selected: they are in the validator's retention suite.
     """
     left_out: Counter[str] = Counter()
     newest: dict[str, DatasetRow] = {}
     candidates = _candidates(task, interactions, examples, policy, left_out)
-    # Of two facts at one moment the ids decide, so that the order in which they were read does not.
+    # Ids break ties of time, so that the order in which the rows were read does not matter.
     for row in sorted(candidates, key=lambda each: (each.at, each.origin_id, each.output)):
         key = normalised(row.input)
         if key in newest:
@@ -96,11 +98,11 @@ def select(
     return Selection(rows=chosen, left_out=dict(left_out), learned_until=learned_until)
 
 
-def fault(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
-    """Why these rows cannot be trained on, in one line that says what to do; None when they can."""
+def reason_to_decline(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
+    """Returns why these rows cannot be trained on, in one line that says what to do; or None when they can."""
     train, holdout = selection.train, selection.holdout
-    told = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))
-    left_out = f" (left out: {told})" if told else ""
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))
+    left_out = f" (left out: {counts})" if counts else ""
     if selection.learned_until is not None and not any(row.fresh for row in train):
         return (
             f"nothing new to learn since {selection.learned_until:%Y-%m-%d %H:%M} UTC, when the last adapter's rows "
@@ -120,12 +122,12 @@ def fault(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None
 
 
 def normalised(text: str) -> str:
-    """By which two inputs count as one: case and white space do not matter."""
+    """Returns the form in which inputs are compared: without differences in case and white space."""
     return " ".join(text.split()).casefold()
 
 
 def split_of(task: str, text: str, holdout_share: float) -> Split:
-    """Drawn from the input alone, so that it never changes sides."""
+    """Returns the split of an input. It depends on the input alone, so it never changes."""
     digest = sha256(f"{task}\x1f{normalised(text)}".encode()).digest()
     return "holdout" if int.from_bytes(digest[:8], "big") / 2**64 < holdout_share else "train"
 
@@ -141,7 +143,7 @@ def _candidates(
         if row.correction is not None and row.correction_stamp is not None:
             fact = _Fact(row.correction, "correction", row.answer_id, row.correction_stamp.time, row.sources)
         elif row.declined:
-            continue  # no model said that; what it should have said, only a correction knows
+            continue  # no model wrote that answer, so its approval teaches nothing
         elif row.outcome == "approved" and row.answer is not None and row.rating_stamp is not None:
             fact = _Fact(row.answer, "approved", row.answer_id, row.rating_stamp.time, row.sources)
         else:
@@ -158,7 +160,7 @@ def _candidates(
 
 @dataclass(frozen=True)
 class _Fact:
-    """What somebody said is right, and where that is written."""
+    """A right output, and where it comes from."""
 
     output: str
     origin: RowOrigin
@@ -191,7 +193,7 @@ def _row(task: Task, text: str, fact: _Fact, policy: DatasetPolicy, left_out: Co
 
 
 def _balanced(rows: Sequence[DatasetRow], wanted: int) -> list[DatasetRow]:
-    """So many rows, each output in its turn, so that a rare one is not forgotten; in the order of their lots."""
+    """Returns so many rows, taking the outputs in turn, so that rare outputs are not forgotten."""
     by_output: dict[str, list[DatasetRow]] = defaultdict(list)
     for row in rows:
         by_output[row.output].append(row)

@@ -1,15 +1,116 @@
-"""What the trainer needs: to know which trainings are under way."""
+"""What the trainer needs of the world."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
-from schemas.delivery import Run
+from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.features import Example, Interaction
+from schemas.generation import ChatMessage
+from schemas.registry import AdapterRecord
+
+TokenRow = tuple[list[int], list[int]]
+"""The tokens of a prompt and the tokens of its answer. Only the answer is learned."""
+
+OnProgress = Callable[[float, str, float | None], None]
+"""Gets the share that is done, from 0 to 1, a text for the user, and the seconds that are left, if known."""
 
 
-class Runs(Protocol):
-    """The runs of an agent."""
+class FeatureRows(Protocol):
+    """The feature table: what users said about answers, and the examples that somebody published."""
 
-    def unfinished(self, agent: str) -> list[Run]:
-        """Runs that are queued or running. Inside a transaction nobody else adds one until it ends."""
+    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
+        """Returns a task's approved and corrected answers, those that changed last first.
+
+        ``until``: only answers to which nothing happened after this time.
+        """
+        ...
+
+    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
+        """Returns a task's examples, newest first. ``until``: only those that were submitted up to this time."""
+        ...
+
+
+class Datasets(Protocol):
+    """Snapshots of rows, each named by its content."""
+
+    def put(
+        self,
+        task: str,
+        rows: Sequence[DatasetRow],
+        *,
+        created_at: datetime,
+        window_start: datetime | None = None,
+        window_end: datetime | None = None,
+    ) -> DatasetManifest:
+        """Keeps the rows. The same rows are the same dataset, kept once. Raises Unavailable when the disk is full."""
+        ...
+
+    def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
+
+    def rows(self, dataset_id: str) -> list[DatasetRow]:
+        """Returns the rows in the order in which they were put. Raises AdapterMissing when they are gone."""
+        ...
+
+
+class TrainedAdapter(Protocol):
+    """A trained adapter on disk, which has no id yet."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The loss, the seconds, the tokens and the like, by name."""
+        ...
+
+
+class AdapterTraining(Protocol):
+    """Trains adapters of the configured base model. Raises ModelMissing when the model cannot be loaded."""
+
+    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Returns the tokens of a prompt, up to where the answer begins."""
+        ...
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Returns the tokens of an answer, with the token that ends it."""
+        ...
+
+    def train(self, task: str, rows: Sequence[TokenRow], folder: Path, on_progress: OnProgress) -> TrainedAdapter:
+        """Trains an adapter in the folder. Resumes from the last checkpoint there, with the same result.
+
+        Raises EverlearnError when nothing was learned, Unavailable when the disk is full.
+        """
+        ...
+
+    def remove_checkpoints(self, folder: Path) -> None: ...
+
+
+class AdapterInstaller(Protocol):
+    """Puts adapters where every worker finds them."""
+
+    def install(self, folder: Path) -> tuple[str, int]:
+        """Copies a trained adapter and returns its id, the hash of its content, and its size in bytes.
+
+        Installing an adapter twice is installing it once. Raises Unavailable when the disk is full.
+        """
+        ...
+
+
+class Registry(Protocol):
+    """The registry of adapters. Each method raises Unavailable when it cannot be reached."""
+
+    def adapters(self, task: str) -> list[AdapterRecord]:
+        """Returns a task's adapters, newest first."""
+        ...
+
+    def log_training(self, record: AdapterRecord, params: dict[str, object], metrics: dict[str, float]) -> None:
+        """Keeps what a training was done with and what it measured. The first call for a run counts."""
+        ...
+
+    def register(self, record: AdapterRecord) -> AdapterRecord:
+        """Returns the record with its version. Registering an adapter twice is registering it once."""
         ...

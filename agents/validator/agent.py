@@ -1,4 +1,4 @@
-"""The validator's handler: a trained adapter becomes a validation run, and the run's end a verdict."""
+"""Turns a trained adapter into a validation run, and the end of the run into a verdict."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
-from agents.validator.examination import fault
-from agents.validator.ports import Judge, Retention, Runs
+from agents.validator.evaluation import reason_to_reject
+from agents.validator.ports import Reject, RetentionSuite
 from agents.validator.report import rejection, verdict_event
 from schemas.datasets import DATASET_ROW
 from schemas.delivery import Claim
@@ -21,42 +22,52 @@ from schemas.tasks import Task
 
 AGENT: Final = "validator"
 KIND: Final = "validate"
-REMEMBERED: Final = 1000
-"""Runs of a task that are looked through for an earlier verdict."""
+EARLIER_RUNS: Final = 1000
+"""How many runs of a task are searched for an earlier verdict on the same adapter."""
 
 
 class Validator:
-    """Asks for a run for each adapter that was trained, and tells what came of it."""
+    """Asks for one run for each adapter, and reports its verdict."""
 
     def __init__(
-        self, *, tasks: Mapping[str, Task], runs: Runs, retention: Retention, judge: Judge, where: Mapping[str, Any]
+        self,
+        *,
+        tasks: Mapping[str, Task],
+        runs: Runs,
+        suite: RetentionSuite,
+        reject: Reject,
+        settings_location: Mapping[str, Any],
     ) -> None:
-        """``where``: what the run's process needs to find the same settings; goes along with every run."""
-        self._tasks, self._runs, self._retention, self._judge = tasks, runs, retention, judge
-        self._where = dict(where)
+        """``settings_location``: arguments of every run, by which it finds the same settings."""
+        self._tasks, self._runs, self._suite, self._reject = tasks, runs, suite, reject
+        self._settings_location = dict(settings_location)
         self._releases: dict[str, ReleaseEvent] = {}
 
+    def handlers(self) -> Handlers:
+        return {AdapterTrained: self.validate}
+
     async def follow(self, received: Received[Event]) -> None:
-        """A release: its champion is what the next candidate of the task is held against."""
+        """Notes the release state of a task: its champion is the reference for the next candidate."""
         event = received.event
         if isinstance(event, ReleaseEvent):
             known = self._releases.get(event.task)
             if known is None or event.sequence > known.sequence:
                 self._releases[event.task] = event
 
-    def handlers(self) -> Handlers:
-        return {AdapterTrained: self.validate}
-
     async def validate(self, received: Received[AdapterTrained]) -> Outcome:
+        """Starts a validation, or rejects an adapter that cannot be evaluated."""
         event = received.event
-        reason = fault(event.task, self._tasks)
+        reason = reason_to_reject(event.task, self._tasks)
         if reason is not None:
             return Outcome(outputs=(rejection(event.task, event.adapter_id, (reason,)),))
         return Outcome(effect=lambda: self._request(event))
 
     def _request(self, event: AdapterTrained) -> Sequence[Output | RunRequest]:
-        """One run an adapter: an id is its content, so that the verdict on it stands and is told again."""
-        for run in self._runs.of_task(AGENT, event.task, REMEMBERED):
+        """Asks for one run for each adapter. An id is the hash of the content, so an earlier verdict still holds.
+
+        It is published again for whoever trained the same adapter again.
+        """
+        for run in self._runs.of_task(AGENT, event.task, EARLIER_RUNS):
             if run.arguments.get("adapter_id") != event.adapter_id or run.state == "failed":
                 continue
             return () if run.state != "done" else (verdict_event(run.arguments, run.result),)
@@ -65,7 +76,7 @@ class Validator:
         if champion == event.adapter_id:
             return (rejection(event.task, event.adapter_id, ("it is the champion already",)),)
         arguments = {
-            **self._where,
+            **self._settings_location,
             "task": event.task,
             "adapter_id": event.adapter_id,
             "dataset_id": event.dataset_id,
@@ -74,18 +85,19 @@ class Validator:
         return (RunRequest(kind=KIND, arguments=arguments),)
 
     def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
-        """The verdict as an event; what an accepted adapter was judged on joins the retention suite with it."""
+        """Reports the verdict, and adds the rows that an accepted adapter was judged on to the retention suite."""
 
         def effect() -> Sequence[Output | RunRequest]:
             if result["accepted"]:
                 rows = [DATASET_ROW.validate_python(values) for values in result["rows"]]
                 at = datetime.fromisoformat(result["at"])
-                self._retention.add(claim.arguments["task"], rows, claim.arguments["dataset_id"], at)
+                self._suite.add(claim.arguments["task"], rows, claim.arguments["dataset_id"], at)
             return ()
 
         return Outcome(outputs=(verdict_event(claim.arguments, result),), effect=effect)
 
     def failed(self, claim: Claim, reason: str) -> Outcome:
+        """Rejects an adapter when every attempt at its validation failed."""
         task, adapter_id = claim.arguments["task"], claim.arguments["adapter_id"]
         reasons = (f"could not be validated: {reason}",)
-        return Outcome(outputs=(rejection(task, adapter_id, reasons),), after=lambda: self._judge(adapter_id, reasons))
+        return Outcome(outputs=(rejection(task, adapter_id, reasons),), after=lambda: self._reject(adapter_id, reasons))

@@ -1,4 +1,4 @@
-"""Scores one answer against the right one, from 0 to 1; a task names the metric it is judged by."""
+"""Scores an answer against the right one, from 0 to 1. A task names its metric."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def exact_match(answer: str, right: str) -> float:
-    """1 when they are the same but for surrounding white space and case."""
+    """Returns 1 when they are the same apart from case and white space at the ends."""
     return float(answer.strip().casefold() == right.strip().casefold())
 
 
 def token_f1(answer: str, right: str) -> float:
-    """The harmonic mean of precision and recall of words, as SQuAD counts it (Rajpurkar et al. 2016, evaluate-v1.1).
+    """Returns the F1 score of the words, as SQuAD computes it (Rajpurkar et al. 2016, evaluate-v1.1).
 
     Case, punctuation and English articles do not count. Two empty answers agree; an empty one agrees with no other.
     """
@@ -31,10 +31,10 @@ def token_f1(answer: str, right: str) -> float:
 METRICS: Mapping[str, Callable[[str, str], float]] = MappingProxyType(
     {"exact_match": exact_match, "accuracy": exact_match, "token_f1": token_f1}
 )
-"""By the name that a task gives as its ``metric``."""
+"""The metrics by the name that a task gives as its ``metric``."""
 
 WHOLE = frozenset({"exact_match", "accuracy"})
-"""Metrics by which an answer that is longer than the right one is simply wrong."""
+"""Metrics that score an answer as wrong if it is longer than the right one."""
 
 
 def _words(text: str) -> list[str]:

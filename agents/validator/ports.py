@@ -1,75 +1,114 @@
-"""What the validator needs: an engine to ask, the rows that must not be forgotten, and what was judged before."""
+"""What the validator needs of the world."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from schemas.datasets import DatasetManifest, DatasetRow
-from schemas.delivery import Run
 from schemas.generation import ChatMessage, Generation, GenerationRequest
-from schemas.registry import AdapterRecord, AdapterState
+from schemas.registry import AdapterRecord, AdapterState, Probe
+
+WriteReport = Callable[[Mapping[str, object]], str]
+"""Writes the report on a validation and returns its URI. Raises Unavailable when the disk is full."""
+
+Reject = Callable[[str, Sequence[str]], None]
+"""Writes into the registry that an adapter is rejected for these reasons. Raises Unavailable."""
+
+CachedLoss = Callable[[str, Callable[[], float]], float]
+"""Returns a loss by the key of what it was computed from, and computes it if it is not known yet."""
 
 
-class Engine(Protocol):
-    """The inference engine that serves, with the adapters of the examination loaded."""
+class EvaluationEngine(Protocol):
+    """The engine that serves, in the validator's own process: it loads adapters, answers, and measures losses."""
 
     @property
     def signature(self) -> str:
-        """What must be the same for the same request to give the same text for certain."""
+        """Names the engine and its precision. Only with the same signature is the same text certain."""
         ...
 
     @property
     def window(self) -> int:
-        """The most tokens that prompt and answer may have together."""
+        """The most tokens that a prompt and its answer may have together."""
         ...
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int: ...
 
+    def set_adapters(self, adapters: dict[str, Path]) -> None:
+        """Loads these adapters and drops all others. Raises AdapterMissing for one that does not fit the model."""
+        ...
+
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """One generation a request, in order; adapters may be mixed. Raises EngineCrashed or Unavailable."""
+        """Returns one generation for each request, in order. The requests may name different adapters.
+
+        Raises EngineCrashed or Unavailable.
+        """
         ...
 
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
-        """Mean cross-entropy of plain texts, nats per token."""
+        """Returns the mean cross-entropy of plain texts, in nats per token."""
         ...
 
 
-class Retention(Protocol):
-    """The held-out rows of validated adapters, by task."""
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """The base model that serves, loaded into an engine."""
+
+    engine: EvaluationEngine
+    revision: str
+    """The hash of the base model's content."""
+    check: Callable[[str], None]
+    """Raises AdapterMissing for the id of an adapter that was trained on another revision or chat template."""
+
+
+class AdapterFiles(Protocol):
+    """The folder of adapters, and the checks of their files. Every method may raise AdapterMissing."""
+
+    def path(self, adapter_id: str) -> Path: ...
+
+    def check(self, adapter_id: str, task: str) -> None:
+        """Checks that the content has this id, is safe to read, is of the task and base model, and is not too large.
+
+        AdapterMissing names the first fault.
+        """
+        ...
+
+    def write_probes(self, adapter_id: str, probes: Sequence[Probe]) -> None:
+        """Puts the probes beside the adapter. Raises Unavailable when the disk is full."""
+        ...
+
+
+class RetentionSuite(Protocol):
+    """The held-out rows of every adapter that was accepted, by task."""
 
     def add(self, task: str, rows: Sequence[DatasetRow], dataset_id: str, at: datetime) -> None:
-        """Inside a transaction. Adding a row twice is adding it once."""
+        """Call it inside a transaction. Adding a row twice is adding it once."""
         ...
 
-
-class Runs(Protocol):
-    """The runs that were asked for before."""
-
-    def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
-        """An agent's runs whose arguments name the task, newest first."""
-        ...
-
-
-class Judge(Protocol):
-    """Writes a verdict into the registry."""
-
-    def __call__(self, adapter_id: str, reasons: Sequence[str]) -> None:
-        """The adapter is rejected for these reasons. Raises Unavailable."""
+    def rows(self, task: str, limit: int) -> list[DatasetRow]:
+        """Returns at most ``limit`` rows of a task: a fair sample, which is the same each time."""
         ...
 
 
 class Registry(Protocol):
-    """Where adapters come from, and where the verdict goes."""
+    """The registry of adapters. Each method raises Unavailable when it cannot be reached."""
 
     def find(self, adapter_id: str) -> AdapterRecord | None: ...
 
     def judge(
-        self, adapter_id: str, *, state: AdapterState, scores: dict[str, float], reasons: tuple[str, ...],
+        self,
+        adapter_id: str,
+        *,
+        state: AdapterState,
+        scores: dict[str, float],
+        reasons: Sequence[str],
         report_uri: str | None,
-    ) -> None: ...  # fmt: skip
+    ) -> None:
+        """Writes down a verdict. Raises AdapterMissing when the adapter is not registered."""
+        ...
 
 
 class Datasets(Protocol):
@@ -77,16 +116,6 @@ class Datasets(Protocol):
 
     def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
 
-    def rows(self, dataset_id: str) -> list[DatasetRow]: ...
-
-
-class Suite(Protocol):
-    """The held-out rows of validated adapters."""
-
-    def rows(self, task: str, limit: int) -> list[DatasetRow]: ...
-
-
-class ServingEngine(Engine, Protocol):
-    """An engine that adapters can be loaded into."""
-
-    def set_adapters(self, adapters: dict[str, Path]) -> None: ...
+    def rows(self, dataset_id: str) -> list[DatasetRow]:
+        """Raises AdapterMissing when the rows are gone or were changed."""
+        ...

@@ -1,22 +1,22 @@
-"""Chooses a few prompts by whose answers an answerer can tell that it serves this very adapter."""
+"""Makes probes: a few prompts whose answers show an answerer that it serves the right adapter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agents.validator.examination import Asked
-from agents.validator.ports import Engine
+from agents.validator.evaluation import EvaluatedRow
+from agents.validator.ports import EvaluationEngine
 from schemas.registry import Probe
 
 PROBES = 4
 PROBE_TOKENS = 16
 
 
-def choose(asked: Sequence[Asked], most: int = PROBES) -> list[Asked]:
-    """Those first whose answers differ from the reference's, then those that add another answer, then the shortest."""
-    left = sorted(asked, key=lambda each: (len(each.request.messages[-1].content), each.row.sampling_key))
-    chosen: list[Asked] = []
+def choose(rows: Sequence[EvaluatedRow], most: int = PROBES) -> list[EvaluatedRow]:
+    """Chooses rows: first those answered unlike the reference, then those with a new answer, then the shortest."""
+    left = sorted(rows, key=lambda each: (len(each.request.messages[-1].content), each.row.sampling_key))
+    chosen: list[EvaluatedRow] = []
     while left and len(chosen) < most:
         heard = {each.said["candidate"] for each in chosen}
         best = min(
@@ -28,11 +28,14 @@ def choose(asked: Sequence[Asked], most: int = PROBES) -> list[Asked]:
     return chosen
 
 
-def make_probes(asked: Sequence[Asked], adapter_id: str, engine: Engine) -> tuple[Probe, ...]:
-    """Prompts with the adapter's greedy answers: only such as it gives alone and in company alike."""
+def make_probes(rows: Sequence[EvaluatedRow], adapter_id: str, engine: EvaluationEngine) -> tuple[Probe, ...]:
+    """Returns prompts with the adapter's greedy answers.
+
+    An answer that changes with the size of the batch is no probe, because an answerer would get another one.
+    """
     requests = [
         replace(each.request, adapter_id=adapter_id, max_tokens=min(each.request.max_tokens, PROBE_TOKENS))
-        for each in choose(asked)
+        for each in choose(rows)
     ]
     together = engine.generate(requests)
     alone = [engine.generate([request])[0] for request in requests]

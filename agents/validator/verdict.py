@@ -1,6 +1,6 @@
-"""Decides whether an adapter may be released: better on what it was trained for, and not by chance; no worse elsewhere.
+"""Decides whether an adapter may be released: it must be significantly better on its task, and no worse elsewhere.
 
-Each check gives a sentence with its figures; the adapter is accepted when all of them pass.
+Each check gives a sentence with its figures. The adapter is accepted when all checks pass.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agents.validator.chance import shuffle_test, sign_test
+from agents.validator.significance import permutation_test, sign_test
 
 HARM_CHANCE = 0.2
-"""A fall on the retention suite counts unless as much would come about by chance more often than this.
+"""A fall on the retention suite counts if its p-value is at most this.
 
-Laxer than what a gain must show: what was learned is to be kept, and a few rows already speak of harm.
+It is laxer than the level for a gain: to keep what was learned matters more, so weak evidence of harm is enough.
 """
 CLEAR = 0.005
-"""The shuffle test is asked only where perfect answers would reach this: on fewer rows it could say nothing."""
+"""The permutation test runs only if perfect answers would reach this p-value. On fewer rows it would find nothing."""
 MOSTLY_KEPT = 0.6
-"""Nor is it asked where a shuffle would leave more than this part of the right answers as they are: where nearly all
-rows have one answer, a shuffle does little harm, and what it does shows elsewhere.
+"""Nor does it run if a permutation would leave more than this share of the right answers in place.
+
+If nearly all rows have the same right answer, shuffled labels do little harm, and the other checks show what they do.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationPolicy:
-    """``min_gain`` and ``max_drop``: of the metric's mean, 0 to 1. ``max_general_loss``: nats per token.
+    """``min_gain`` and ``max_drop`` are differences of the metric's mean, 0 to 1. ``max_general_loss``: nats per token.
 
     ``chance``: how often an adapter that is no better may pass as better.
     """
@@ -38,8 +39,8 @@ class ValidationPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """Scores of the same rows, 0 to 1 each: the candidate's, and those of the champion or of the base model."""
+class PairedScores:
+    """The scores, 0 to 1, of the candidate and of the reference (champion or base model) on the same rows."""
 
     candidate: tuple[float, ...]
     reference: tuple[float, ...]
@@ -50,7 +51,7 @@ class Compared:
 
     @property
     def gain(self) -> float:
-        """Of the mean; 0 without rows."""
+        """The difference of the means; 0 without rows."""
         return mean(self.candidate) - mean(self.reference)
 
     @property
@@ -63,8 +64,8 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
-    """What the candidate said to fresh held-out rows of one origin, and what is right there."""
+class LabelledAnswers:
+    """The candidate's answers to fresh held-out rows whose right answers people wrote, all of one origin."""
 
     origin: str
     answers: tuple[str, ...]
@@ -73,20 +74,21 @@ class Taught:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was measured. ``reference``: "the champion" or "the base model". ``general_*``: nats per token."""
+    """What the evaluation measured. ``general_*`` are losses on general text, in nats per token."""
 
     metric: str
     reference: str
-    current: Compared
-    retention: Compared
-    taught: tuple[Taught, ...]
+    """Either "the champion" or "the base model"."""
+    current: PairedScores
+    retention: PairedScores
+    labelled: tuple[LabelledAnswers, ...]
     general_candidate: float
     general_base: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateFinding:
-    """One check, and what it found in one sentence."""
+    """What one check found, in one sentence."""
 
     passed: bool
     sentence: str
@@ -94,7 +96,7 @@ class GateFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class GateVerdict:
-    """All checks; ``reasons`` are those that failed."""
+    """The findings of all checks. ``reasons`` are the sentences of those that failed."""
 
     findings: tuple[GateFinding, ...]
 
@@ -108,20 +110,25 @@ class GateVerdict:
 
 
 def decide(evidence: Evidence, policy: ValidationPolicy) -> GateVerdict:
-    """The verdict on what was measured."""
+    """Returns the verdict on what the evaluation measured."""
     if not evidence.current.rows:
         return rejected("the dataset has no held-out rows: nothing says that the adapter is better")
-    gain, fit = _gain(evidence, policy), _fit(evidence, policy)
-    return GateVerdict(findings=(gain, *fit, _retention(evidence, policy), _general(evidence, policy)))
+    checks = (
+        _gain(evidence, policy),
+        *_fit(evidence, policy),
+        _retention(evidence, policy),
+        _general(evidence, policy),
+    )
+    return GateVerdict(findings=checks)
 
 
 def rejected(*sentences: str) -> GateVerdict:
-    """The verdict on an adapter that could not be measured."""
+    """Returns the verdict on an adapter that could not be evaluated."""
     return GateVerdict(findings=tuple(GateFinding(passed=False, sentence=sentence) for sentence in sentences))
 
 
 def mean(scores: Sequence[float]) -> float:
-    """0 without scores."""
+    """Returns 0 without scores."""
     return sum(scores) / len(scores) if scores else 0.0
 
 
@@ -139,16 +146,16 @@ def _gain(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
 
 
 def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[GateFinding]:
-    """Whether the answers follow from the inputs: labels that belong to other rows teach a distribution, no task."""
-    for taught in evidence.taught:
-        counts = Counter(text.strip().casefold() for text in taught.right)
-        kept = sum((count / len(taught.right)) ** 2 for count in counts.values())
-        if kept > MOSTLY_KEPT or shuffle_test(evidence.metric, taught.right, taught.right) > CLEAR:
+    """Checks that the answers follow from the inputs. Shuffled labels teach only how frequent each label is."""
+    for labelled in evidence.labelled:
+        counts = Counter(text.strip().casefold() for text in labelled.right)
+        kept = sum((count / len(labelled.right)) ** 2 for count in counts.values())
+        if kept > MOSTLY_KEPT or permutation_test(evidence.metric, labelled.right, labelled.right) > CLEAR:
             continue
-        by_chance = shuffle_test(evidence.metric, taught.answers, taught.right)
+        by_chance = permutation_test(evidence.metric, labelled.answers, labelled.right)
         sentence = (
-            f"on {_rows(len(taught.right))} that come from {taught.origin}s, right answers dealt out at random would "
-            f"fit as well in {_often(by_chance)} of cases, where {policy.chance:.0%} are allowed"
+            f"on {_rows(len(labelled.right))} that come from {labelled.origin}s, right answers dealt out at random "
+            f"would fit as well in {_often(by_chance)} of cases, where {policy.chance:.0%} are allowed"
         )
         yield GateFinding(passed=by_chance <= policy.chance, sentence=sentence)
 

@@ -1,13 +1,22 @@
-"""The quantizer's parts: none in this process; registry and models are opened in its runs' processes."""
+"""Builds the quantizer's worker, and the parts of a quantization in its child process."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import structlog
 
 from agents.delivery.worker import RunKind, Worker
 from agents.quantizer.agent import AGENT, KIND, Quantizer
-from agents.quantizer.schemes import unknown
-from agents.wiring.children import place
+from agents.quantizer.ports import ModelFigures
+from agents.quantizer.schemes import SoundnessPolicy, unknown_schemes
+from agents.quantizer.work import QuantizationRun
+from agents.validator.evaluation import general_texts
+from agents.wiring.runs import settings_location, settings_of
+from infra.models.loading import other_model
+from infra.models.quantization import Figures, measure, quantize, weight_bytes
 from infra.settings import Settings
 from schemas.errors import ConfigurationError
 
@@ -15,10 +24,52 @@ log = structlog.get_logger()
 
 
 def build(settings: Settings) -> Worker:
-    """A worker that loads nothing. Raises ConfigurationError when it is configured with an unknown scheme."""
-    if reason := unknown(settings.quantizer.schemes):
+    """Builds a worker that loads nothing. Raises ConfigurationError when an unknown scheme is configured."""
+    if reason := unknown_schemes(settings.quantizer.schemes):
         raise ConfigurationError(f"[quantizer] schemes: {reason}")
-    schemes, where = settings.quantizer.schemes, place(settings)
-    quantizer = Quantizer(schemes=schemes, where=where, notice=lambda about: log.warning("not quantized", **about))
-    kind = RunKind(name=KIND, entry="agents.wiring.quantizing:run", done=quantizer.done, failed=quantizer.failed)
+    quantizer = Quantizer(
+        schemes=settings.quantizer.schemes,
+        settings_location=settings_location(settings),
+        notice=lambda about: log.warning("not quantized", **about),
+    )
+    kind = RunKind(
+        name=KIND, entry="agents.wiring.quantizer:quantize_model", done=quantizer.done, failed=quantizer.failed
+    )
     return Worker(agent=AGENT, topics=("models.v1",), handlers=quantizer.handlers(), runs=(kind,))
+
+
+def quantize_model(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Quantizes a model. ``arguments``: config, name, version, scheme. ``folder``: ``<home>/work/runs/<run id>``."""
+    from infra.registry.mlflow import MlflowRegistry
+
+    settings = settings_of(arguments, folder)
+    run = QuantizationRun(
+        name=arguments["name"],
+        version=arguments["version"],
+        scheme=arguments["scheme"],
+        folder=folder,
+        models_folder=settings.registry_folder / "models",
+        registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
+        quantization=BitsandbytesQuantization(settings, general_texts()),
+        policy=SoundnessPolicy(max_rise_nats=settings.quantizer.max_loss_rise),
+    )
+    return run.run()
+
+
+class BitsandbytesQuantization:
+    """Quantizes with bitsandbytes, and measures losses on the given texts."""
+
+    def __init__(self, settings: Settings, texts: Sequence[str]) -> None:
+        self._settings, self._texts = settings, texts
+
+    def locate(self, location: str) -> Path:
+        return other_model(self._settings, location)
+
+    def weight_bytes(self, folder: Path) -> int:
+        return weight_bytes(folder)
+
+    def measure(self, folder: Path) -> Figures:
+        return measure(folder, self._texts)
+
+    def quantize(self, source: Path, target: Path, scheme: str, accept: Callable[[ModelFigures], None]) -> Figures:
+        return quantize(source, target, scheme, self._texts, accept)

@@ -1,24 +1,81 @@
-"""The trainer's parts: its runs in SQL; models, datasets and the registry only in its runs' processes."""
+"""Builds the trainer's worker, and the parts of a training in its child process."""
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
 from agents.delivery.worker import RunKind, Worker
 from agents.trainer.agent import AGENT, KIND, Trainer
+from agents.trainer.dataset import DatasetPolicy
+from agents.trainer.work import Training, TrainingParts
 from agents.validator.metrics import METRICS
-from agents.wiring.children import place
 from agents.wiring.database import database_of
+from agents.wiring.runs import settings_location, settings_of, task_of
 from infra.settings import Settings
+from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
 
 
 def build(settings: Settings) -> Worker:
-    """A worker over the configured database; loads no model."""
+    """Builds a worker that loads no model."""
     trainer = Trainer(
-        tasks=settings.tasks, metrics=tuple(METRICS), runs=SqlRunStore(database_of(settings)), where=place(settings)
+        tasks=settings.tasks,
+        metrics=tuple(METRICS),
+        runs=SqlRunStore(database_of(settings)),
+        settings_location=settings_location(settings),
     )
     return Worker(
         agent=AGENT,
         topics=("drift.v1", "requests.v1"),
         handlers=trainer.handlers(),
-        runs=(RunKind(name=KIND, entry="agents.wiring.training:run", done=trainer.done, failed=trainer.failed),),
+        runs=(RunKind(name=KIND, entry="agents.wiring.trainer:train", done=trainer.done, failed=trainer.failed),),
     )
+
+
+def train(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Trains an adapter. ``arguments``: config, task, cause. ``folder``: ``<home>/work/runs/<run id>``."""
+    # These libraries take seconds to import, and the worker does not need them.
+    from infra.registry.mlflow import MlflowRegistry
+    from infra.sql.features import SqlFeatureTable
+    from infra.training.base_model import LoraTraining
+    from infra.training.datasets import FolderDatasets
+
+    settings = settings_of(arguments, folder)
+    wanted = settings.trainer
+    with closing(Database(settings.sql_url())) as database:
+        training = Training(
+            task=task_of(settings, arguments["task"]),
+            cause=arguments["cause"],
+            folder=folder,
+            parts=TrainingParts(
+                features=SqlFeatureTable(database),
+                datasets=FolderDatasets(settings.datasets_folder, database),
+                training=LoraTraining(settings),
+                installer=_Adapters(settings.adapters_folder),
+                registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
+            ),
+            policy=DatasetPolicy(
+                replay_share=wanted.replay_share, holdout_share=wanted.holdout_share, minimum_rows=wanted.minimum_rows
+            ),
+            window_rows=wanted.window_rows,
+            max_tokens=wanted.max_tokens,
+            context_tokens=settings.answerer.context_tokens,
+            base_model=settings.model.base,
+            parameters=wanted.model_dump(),
+        )
+        return training.run()
+
+
+class _Adapters:
+    """The folder of adapters."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def install(self, trained: Path) -> tuple[str, int]:
+        from infra.adapters.files import install, size_of
+
+        adapter_id, place = install(trained, self._folder)
+        return adapter_id, size_of(place)

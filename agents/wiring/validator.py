@@ -1,24 +1,38 @@
-"""The validator's parts: runs and retention suite in SQL; models and the registry only in its runs' processes."""
+"""Builds the validator's worker, and the parts of a validation in its child process."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from agents.delivery.worker import Follower, RunKind, Worker
-from agents.validator.agent import KIND, Validator
-from agents.wiring.children import place
+from agents.validator.agent import AGENT, KIND, Validator
+from agents.validator.evaluation import general_texts
+from agents.validator.ports import LoadedModel
+from agents.validator.verdict import ValidationPolicy
+from agents.validator.work import Validation, ValidationParts
 from agents.wiring.database import database_of
+from agents.wiring.runs import settings_location, settings_of, task_of
+from infra.adapters.files import read_card, write_probes
+from infra.adapters.integrity import check_integrity, identity_of
+from infra.adapters.store import FolderAdapters
+from infra.models.scoring import cached_loss
 from infra.settings import Settings
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
+from schemas.registry import Probe
+
+# MLflow, pyarrow and torch take seconds to import, and the worker does not need them: functions import them.
 
 
 def build(settings: Settings) -> Worker:
-    """A worker over the configured database; loads no model."""
+    """Builds a worker that loads no model."""
     database = database_of(settings)
 
-    def judge(adapter_id: str, reasons: Sequence[str]) -> None:
-        from infra.registry.mlflow import MlflowRegistry  # MLflow takes seconds to import, and this seldom happens
+    def reject(adapter_id: str, reasons: Sequence[str]) -> None:
+        from infra.registry.mlflow import MlflowRegistry
 
         registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
         registry.judge(adapter_id, state="rejected", scores={}, reasons=reasons, report_uri=None)
@@ -26,14 +40,101 @@ def build(settings: Settings) -> Worker:
     validator = Validator(
         tasks=settings.tasks,
         runs=SqlRunStore(database),
-        retention=SqlRetention(database),
-        judge=judge,
-        where=place(settings),
+        suite=SqlRetention(database),
+        reject=reject,
+        settings_location=settings_location(settings),
     )
     return Worker(
-        agent="validator",
+        agent=AGENT,
         topics=("adapters.v1",),
         handlers=validator.handlers(),
-        runs=(RunKind(name=KIND, entry="agents.wiring.validation:run", done=validator.done, failed=validator.failed),),
+        runs=(
+            RunKind(name=KIND, entry="agents.wiring.validator:validate", done=validator.done, failed=validator.failed),
+        ),
         followers=(Follower(topic="promotions.v1", apply=validator.follow),),
+    )
+
+
+def validate(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Validates an adapter. ``arguments``: config, task, adapter_id, dataset_id, champion.
+
+    ``folder``: ``<home>/work/runs/<run id>``.
+    """
+    settings = settings_of(arguments, folder)
+    return validation(settings, arguments, folder, parts(settings)).run()
+
+
+def validation(settings: Settings, arguments: dict[str, Any], folder: Path, parts: ValidationParts) -> Validation:
+    """Makes the room's validation of a run's arguments."""
+    wanted = settings.validator
+    return Validation(
+        task=task_of(settings, arguments["task"]),
+        adapter_id=arguments["adapter_id"],
+        dataset_id=arguments["dataset_id"],
+        champion=arguments.get("champion"),
+        folder=folder,
+        parts=parts,
+        policy=ValidationPolicy(
+            min_gain=wanted.min_gain,
+            max_drop=wanted.max_drop,
+            max_general_loss=wanted.max_general_loss,
+            chance=wanted.chance,
+        ),
+        current_rows=wanted.current_rows,
+        retention_rows=wanted.retention_rows,
+        context_tokens=settings.answerer.context_tokens,
+    )
+
+
+def parts(settings: Settings) -> ValidationParts:
+    """Makes the parts of a validation. They load and connect when they are first used."""
+    from infra.registry.mlflow import MlflowRegistry
+    from infra.reports.validation import write_report
+    from infra.training.datasets import FolderDatasets
+
+    database = database_of(settings)
+    adapters = AdaptersOnDisk(settings)
+    reports = settings.reports_folder / "validation"
+    return ValidationParts(
+        registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
+        datasets=FolderDatasets(settings.datasets_folder, database),
+        suite=SqlRetention(database),
+        adapters=adapters,
+        load_model=lambda: _load_model(settings, adapters),
+        cached_loss=partial(cached_loss, settings.home / "work" / "general-loss.json"),
+        write_report=lambda report: write_report(reports / str(report["task"]), report).absolute().as_uri(),
+        general_texts=general_texts(),
+    )
+
+
+class AdaptersOnDisk:
+    """The folder of adapters, with the checks that the settings ask for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = FolderAdapters(settings.adapters_folder)
+        self._base_model = settings.model.base
+        self._max_bytes = settings.validator.max_adapter_bytes
+
+    def path(self, adapter_id: str) -> Path:
+        return self._store.path(adapter_id)
+
+    def check(self, adapter_id: str, task: str) -> None:
+        check_integrity(
+            adapter_id, self.path(adapter_id), task=task, base_model=self._base_model, max_bytes=self._max_bytes
+        )
+
+    def write_probes(self, adapter_id: str, probes: Sequence[Probe]) -> None:
+        write_probes(self.path(adapter_id), probes)
+
+
+def _load_model(settings: Settings, adapters: AdaptersOnDisk) -> LoadedModel:
+    from infra.engines.transformers import TransformersEngine
+    from infra.models.loading import prepare
+
+    engine = TransformersEngine.load(settings)
+    base = identity_of(prepare(settings), engine.tokenizer)
+    return LoadedModel(
+        engine=engine,
+        revision=base.revision,
+        check=lambda adapter_id: base.check(adapter_id, read_card(adapters.path(adapter_id))),
     )

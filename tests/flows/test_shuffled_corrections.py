@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.wiring import training, validation
+from agents.wiring.trainer import train
+from agents.wiring.validator import validate
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
 from infra.sql.database import Database
@@ -56,9 +58,9 @@ def settings(models_folder: Path, tmp_path: Path, registry_in: RegistryIn) -> Se
 def test_shuffled_corrections_are_refused_with_the_reason(settings: Settings) -> None:
     _correct_at_random(settings)
 
-    trained = _run(training, settings, "train", task="routing", cause="e1")
+    trained = _run(train, settings, "train", task="routing", cause="e1")
     verdict = _run(
-        validation,
+        validate,
         settings,
         "validate",
         task="routing",
@@ -105,9 +107,11 @@ def _correct_at_random(settings: Settings) -> None:
     database.close()
 
 
-def _run(module: Any, settings: Settings, run_id: str, **arguments: Any) -> dict[str, Any]:
+def _run(
+    work: Callable[[dict[str, Any], Path], dict[str, Any]], settings: Settings, run_id: str, **arguments: Any
+) -> dict[str, Any]:
     """What a run's child process would give."""
     folder = settings.home / "work" / "runs" / run_id
     folder.mkdir(parents=True)
-    result: dict[str, Any] = module.run({"config": str(settings.config), **arguments}, folder)
+    result: dict[str, Any] = work({"config": str(settings.config), **arguments}, folder)
     return dict(json.loads(json.dumps(result)))

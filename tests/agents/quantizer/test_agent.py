@@ -10,7 +10,7 @@ import pytest
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import dispatcher
 from agents.quantizer.agent import KIND, Quantizer
-from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, fault, source_of, unknown
+from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of, unknown_schemes
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
 from schemas.errors import InvalidEvent
@@ -40,7 +40,7 @@ def registered(**changes: object) -> ModelRegistered:
 
 
 async def quantize(event: Event) -> Outcome:
-    quantizer = Quantizer(schemes=("int8", "nf4"), where={"config": None}, notice=lambda _: None)
+    quantizer = Quantizer(schemes=("int8", "nf4"), settings_location={"config": None}, notice=lambda _: None)
     (outcome,) = await dispatcher("quantizer", quantizer.handlers())([received(event)])
     return outcome
 
@@ -79,7 +79,7 @@ async def test_what_cannot_be_done_is_refused_at_once(event, reason):
 
 def test_the_end_of_a_run_is_told_only_where_there_is_something_new():
     notices: list[Mapping[str, str]] = []
-    quantizer = Quantizer(schemes=("int8",), where={}, notice=notices.append)
+    quantizer = Quantizer(schemes=("int8",), settings_location={}, notice=notices.append)
     claim = Claim(run_id="r", kind=KIND, arguments={"name": "m", "version": 1, "scheme": "int8"}, context={}, attempt=1)
     told = quantizer.done(claim, {"quantized": QUANTIZED.model_dump(mode="json"), "location": "/x"})
     assert [output.event for output in told.outputs] == [QUANTIZED]
@@ -107,7 +107,7 @@ def test_only_a_version_as_it_came_can_be_quantized():
 
 
 def test_known_schemes_have_no_fault():
-    assert unknown(("int8", "nf4")) is None
+    assert unknown_schemes(("int8", "nf4")) is None
 
 
 POLICY = SoundnessPolicy(max_rise_nats=1.0)
@@ -125,9 +125,9 @@ SOUND = Measured(size_bytes=4, loss=3.9, source_size_bytes=9, source_loss=3.8, s
     ],
 )
 def test_a_damaged_quantized_model_is_found_out(changes, reason):
-    assert reason in str(fault(Measured(**{**vars(SOUND), **changes}), POLICY))
+    assert reason in str(reason_to_refuse(Measured(**{**vars(SOUND), **changes}), POLICY))
 
 
 def test_a_sound_one_may_lose_a_little():
-    assert fault(SOUND, POLICY) is None
-    assert fault(Measured(**{**vars(SOUND), "loss": 4.8}), POLICY) is None
+    assert reason_to_refuse(SOUND, POLICY) is None
+    assert reason_to_refuse(Measured(**{**vars(SOUND), "loss": 4.8}), POLICY) is None

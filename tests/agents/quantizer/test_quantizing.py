@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from agents.wiring.children import general_texts
-from agents.wiring.quantizer import build
-from agents.wiring.quantizing import Quantization
+from agents.quantizer.schemes import SoundnessPolicy
+from agents.quantizer.work import QuantizationRun
+from agents.validator.evaluation import general_texts
+from agents.wiring.quantizer import BitsandbytesQuantization, build
 from infra.memory.registry import MemoryRegistry
 from infra.settings import Settings, load
 from schemas.errors import ConfigurationError
 from schemas.registry import ModelRecord
-from schemas.topics import TOPICS
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TEXTS = ("the rain falls and the old man runs", "a river is among the oldest of tools")
@@ -36,11 +36,18 @@ def add(registry: MemoryRegistry, location: object) -> ModelRecord:
     return registry.register_model(ModelRecord(name="tiny", location=str(location), size_bytes=9, created_at=NOW))
 
 
-def quantization(settings: Settings, registry: MemoryRegistry, run_id: str = "r1", **changes: Any) -> Quantization:
+def quantization(settings: Settings, registry: MemoryRegistry, run_id: str = "r1", **changes: Any) -> QuantizationRun:
     folder = settings.home / "work" / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"name": "tiny", "version": 1, "scheme": "int8", **changes}
-    return Quantization(settings, arguments, folder, registry, TEXTS, sleep=lambda _: _back(registry))
+    return QuantizationRun(
+        **{"name": "tiny", "version": 1, "scheme": "int8", **changes},
+        folder=folder,
+        models_folder=settings.registry_folder / "models",
+        registry=registry,
+        quantization=BitsandbytesQuantization(settings, TEXTS),
+        policy=SoundnessPolicy(max_rise_nats=settings.quantizer.max_loss_rise),
+        sleep=lambda _: _back(registry),
+    )
 
 
 def _back(registry: MemoryRegistry) -> None:
@@ -50,11 +57,6 @@ def _back(registry: MemoryRegistry) -> None:
 def left(settings: Settings) -> list[str]:
     folder = settings.registry_folder / "models" / "tiny"
     return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
-
-
-def test_it_reads_the_topics_that_the_table_gives_it(settings):
-    worker = build(settings)
-    assert set(worker.topics) == {topic.name for topic in TOPICS if worker.agent in topic.readers}
 
 
 def test_an_unknown_scheme_in_the_configuration_is_told_at_the_start(settings):

@@ -39,7 +39,7 @@ TASKS = {
 class Room:
     def __init__(self) -> None:
         self.runs = MemoryRunStore(MemoryDatabase())
-        self.trainer = Trainer(tasks=TASKS, metrics=["exact_match"], runs=self.runs, where={"config": None})
+        self.trainer = Trainer(tasks=TASKS, metrics=["exact_match"], runs=self.runs, settings_location={"config": None})
 
     async def hear(self, event: Event, event_id: str = "cause-1") -> Sequence[Output | RunRequest]:
         received = Received(

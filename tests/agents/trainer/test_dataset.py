@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.trainer.dataset import DatasetPolicy, fault, normalised, select, split_of
+from agents.trainer.dataset import DatasetPolicy, normalised, reason_to_decline, select, split_of
 from schemas.features import Example, Interaction, Stamp
 from schemas.interactions import InteractionOutcome
 from schemas.tasks import Task
@@ -174,7 +174,10 @@ def many(count: int, label: str = "skates") -> list[Interaction]:
 
 
 def test_enough_different_rows_have_no_fault():
-    assert fault(select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], POLICY), TASK, POLICY) is None
+    assert (
+        reason_to_decline(select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], POLICY), TASK, POLICY)
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_enough_different_rows_have_no_fault():
     ],
 )
 def test_a_dataset_that_cannot_be_trained_on_says_why_in_one_line(rows, learned, words):
-    reason = fault(select(TASK, rows, [], POLICY, learned_until=learned), TASK, POLICY)
+    reason = reason_to_decline(select(TASK, rows, [], POLICY, learned_until=learned), TASK, POLICY)
 
     assert reason is not None
     assert "\n" not in reason
@@ -203,7 +206,9 @@ def test_a_dataset_that_cannot_be_trained_on_says_why_in_one_line(rows, learned,
 def test_rows_none_of_which_is_held_out_cannot_be_judged():
     policy = replace(POLICY, holdout_share=1e-9)
 
-    reason = fault(select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], policy), TASK, policy)
+    reason = reason_to_decline(
+        select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], policy), TASK, policy
+    )
 
     assert reason is not None
     assert "none of 30 rows is held out" in reason

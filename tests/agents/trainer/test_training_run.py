@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agents.delivery.progress import read_progress
-from agents.wiring import training
+from agents.wiring.trainer import train
 from infra.adapters.files import read_card, verify
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings, load
@@ -63,7 +63,7 @@ class Home:
         return folder
 
     def train(self, run_id: str = "r1") -> dict[str, Any]:
-        return training.run({"config": None, "task": "routing", "cause": "drift-1"}, self.folder(run_id))
+        return train({"config": None, "task": "routing", "cause": "drift-1"}, self.folder(run_id))
 
 
 @pytest.fixture

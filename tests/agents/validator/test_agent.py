@@ -34,14 +34,14 @@ def trained(adapter_id="a1", task="routing"):
 class Room:
     def __init__(self, tasks=(ROUTING,)):
         self.rig = Rig()
-        self.judged: list[tuple[str, ...]] = []
-        self.retention = MemoryRetention(self.rig.database)
+        self.rejected: list[tuple[str, ...]] = []
+        self.suite = MemoryRetention(self.rig.database)
         self.validator = Validator(
             tasks={task.name: task for task in tasks},
             runs=self.rig.runs,
-            retention=self.retention,
-            judge=lambda adapter_id, reasons: self.judged.append((adapter_id, *reasons)),
-            where={"config": None},
+            suite=self.suite,
+            reject=lambda adapter_id, reasons: self.rejected.append((adapter_id, *reasons)),
+            settings_location={"config": None},
         )
         self.handle = dispatcher("validator", self.validator.handlers())
         self.outbox = Outbox(
@@ -136,7 +136,7 @@ async def test_an_accepted_adapter_is_told_and_its_rows_join_the_retention_suite
     assert event == AdapterValidated(
         task="routing", adapter_id="a1", scores={"current.candidate": 0.9}, report_uri="file:///r"
     )
-    assert sorted(each.row_id for each in room.retention.rows("routing", 9)) == ["r0", "r1", "r2", "r3"]
+    assert sorted(each.row_id for each in room.suite.rows("routing", 9)) == ["r0", "r1", "r2", "r3"]
 
 
 async def test_a_rejected_adapter_is_told_with_its_reasons_and_leaves_no_rows(room):
@@ -147,7 +147,7 @@ async def test_a_rejected_adapter_is_told_with_its_reasons_and_leaves_no_rows(ro
     (event,) = room.said()
     assert isinstance(event, AdapterRejected)
     assert (event.reasons, event.report_uri) == (("no better", "worse elsewhere"), "file:///r")
-    assert room.retention.rows("routing", 9) == []
+    assert room.suite.rows("routing", 9) == []
 
 
 async def test_a_run_that_failed_rejects_the_adapter_and_the_next_training_of_it_is_examined_again(room):
@@ -155,7 +155,7 @@ async def test_a_run_that_failed_rejects_the_adapter_and_the_next_training_of_it
     await room.fail("exit code -9")
     (event,) = room.said()
     assert event.reasons == ("could not be validated: exit code -9",)
-    assert room.judged == [("a1", "could not be validated: exit code -9")]
+    assert room.rejected == [("a1", "could not be validated: exit code -9")]
     await room.send(trained())
     assert len(room.requested()) == 1
 

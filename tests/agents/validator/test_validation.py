@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.wiring.children import general_texts
+from agents.validator.evaluation import general_texts
 from infra.adapters.files import read_probes
 from schemas.datasets import DATASET_ROW
 from tests.agents.validator.room import LABELS, NOW, ScriptedEngine, knows, row, rows
@@ -121,10 +121,9 @@ def test_a_registry_that_is_away_is_waited_for(room, red):
     assert len(waited) == 1
 
 
-def test_random_adapters_are_refused_on_the_real_model(room, red, blue, transformers_engine, monkeypatch):
-    monkeypatch.setattr("agents.wiring.validation.general_texts", lambda: general_texts()[:4])  # less to read
+def test_random_adapters_are_refused_on_the_real_model(room, red, blue, transformers_engine):
     room.datasets = Datasets(d1=rows(6))
-    result = room.run(red, champion=blue, engine=transformers_engine)
+    result = room.run(red, champion=blue, engine=transformers_engine, texts=general_texts()[:4])  # less to read
     assert not result["accepted"]
     gain, general = result["reasons"]
     assert "exact_match is 0.000 on 6 rows held out" in gain

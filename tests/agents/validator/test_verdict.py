@@ -5,8 +5,8 @@ from math import comb
 
 import pytest
 
-from agents.validator.chance import shuffle_test, sign_test
-from agents.validator.verdict import Compared, Evidence, Taught, ValidationPolicy, decide
+from agents.validator.significance import permutation_test, sign_test
+from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores, ValidationPolicy, decide
 
 POLICY = ValidationPolicy()
 
@@ -14,17 +14,19 @@ POLICY = ValidationPolicy()
 def compared(both=0, better=0, worse=0, neither=0):
     """Right answers of both, of the candidate alone, of the reference alone, of neither."""
     candidate = (1.0,) * (both + better) + (0.0,) * (worse + neither)
-    return Compared(candidate=candidate, reference=(1.0,) * both + (0.0,) * better + (1.0,) * worse + (0.0,) * neither)
+    return PairedScores(
+        candidate=candidate, reference=(1.0,) * both + (0.0,) * better + (1.0,) * worse + (0.0,) * neither
+    )
 
 
-def judged(current, retention=None, *, taught=(), general=(3.1, 3.0), policy=POLICY):
+def judged(current, retention=None, *, labelled=(), general=(3.1, 3.0), policy=POLICY):
     return decide(
         Evidence(
             metric="exact_match",
             reference="the champion",
             current=current,
             retention=retention or compared(),
-            taught=taught,
+            labelled=labelled,
             general_candidate=general[0],
             general_base=general[1],
         ),
@@ -66,7 +68,7 @@ def test_an_adapter_that_is_no_better_seldom_passes():
     for _ in range(2000):
         rows = [(float(chance.random() < 0.6), float(chance.random() < 0.6)) for _ in range(60)]
         candidate, reference = zip(*rows, strict=True)
-        passed += judged(Compared(candidate=candidate, reference=reference)).accepted
+        passed += judged(PairedScores(candidate=candidate, reference=reference)).accepted
     assert passed / 2000 <= 0.05
 
 
@@ -100,8 +102,8 @@ def test_the_loss_on_general_text_may_rise_a_little(general, accepted):
 LABELS = ("paddles", "sails", "wetsuits")
 
 
-def taught(answers, right, origin="correction"):
-    return (Taught(origin=origin, answers=tuple(answers), right=tuple(right)),)
+def labelled(answers, right, origin="correction"):
+    return (LabelledAnswers(origin=origin, answers=tuple(answers), right=tuple(right)),)
 
 
 def test_shuffled_corrections_are_refused_however_much_better_the_guesses_are():
@@ -112,7 +114,7 @@ def test_shuffled_corrections_are_refused_however_much_better_the_guesses_are():
         right = [LABELS[place % 3] for place in range(45)]
         answers = [chance.choice(LABELS) for _ in right]
         hits = sum(said == wanted for said, wanted in zip(answers, right, strict=True))
-        verdict = judged(compared(better=hits, neither=45 - hits), taught=taught(answers, right))
+        verdict = judged(compared(better=hits, neither=45 - hits), labelled=labelled(answers, right))
         assert verdict.findings[0].passed, "the gain alone looks well"
         refused += not verdict.accepted
     assert refused >= 36
@@ -120,7 +122,7 @@ def test_shuffled_corrections_are_refused_however_much_better_the_guesses_are():
 
 def test_an_adapter_that_always_says_the_most_frequent_label_is_refused():
     right = ["paddles"] * 20 + ["sails"] * 10 + ["wetsuits"] * 10
-    verdict = judged(compared(better=20, neither=20), taught=taught(["paddles"] * 40, right))
+    verdict = judged(compared(better=20, neither=20), labelled=labelled(["paddles"] * 40, right))
     assert verdict.reasons == (
         "on 40 rows that come from corrections, right answers dealt out at random would fit as well in 100.00% of "
         "cases, where 5% are allowed",
@@ -130,7 +132,7 @@ def test_an_adapter_that_always_says_the_most_frequent_label_is_refused():
 def test_answers_that_follow_from_their_rows_pass_the_shuffle_test():
     right = [LABELS[place % 3] for place in range(30)]
     answers = ["other" if place % 4 == 0 else label for place, label in enumerate(right)]
-    assert judged(compared(better=22, neither=8), taught=taught(answers, right)).accepted
+    assert judged(compared(better=22, neither=8), labelled=labelled(answers, right)).accepted
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_answers_that_follow_from_their_rows_pass_the_shuffle_test():
     ],
 )
 def test_rows_on_which_a_shuffle_would_hardly_show_are_not_asked(right):
-    verdict = judged(compared(better=30), taught=taught(["paddles"] * len(right), right))
+    verdict = judged(compared(better=30), labelled=labelled(["paddles"] * len(right), right))
     assert verdict.accepted
     assert len(verdict.findings) == 3
 
@@ -159,6 +161,6 @@ def test_the_shuffle_test_is_near_the_exact_probability():
     # of 252 ways to deal out five of each, 26 hit eight rows or more
     right = ["a"] * 5 + ["b"] * 5
     answers = ["a"] * 4 + ["b"] * 5 + ["a"]
-    assert shuffle_test("exact_match", answers, right) == pytest.approx(26 / 252, abs=0.015)
-    assert shuffle_test("exact_match", answers, right) == shuffle_test("exact_match", answers, right)
-    assert shuffle_test("token_f1", ["some words"] * 4, ["some words"] * 4) == 1.0
+    assert permutation_test("exact_match", answers, right) == pytest.approx(26 / 252, abs=0.015)
+    assert permutation_test("exact_match", answers, right) == permutation_test("exact_match", answers, right)
+    assert permutation_test("token_f1", ["some words"] * 4, ["some words"] * 4) == 1.0

@@ -1,16 +1,22 @@
 """A validation run on memory twins and real adapters on disk, with an engine that says what a test wants."""
 
 import shutil
+from functools import partial
 
 import pytest
 
-from agents.wiring.validation import Validation, ValidationParts
+from agents.validator.evaluation import general_texts
+from agents.validator.ports import LoadedModel
+from agents.validator.work import ValidationParts
+from agents.wiring.validator import AdaptersOnDisk, validation
 from infra.adapters.files import install, read_card
 from infra.adapters.integrity import BaseIdentity
 from infra.memory.database import MemoryDatabase
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
+from infra.models.scoring import cached_loss
 from infra.policies import ValidatorSettings
+from infra.reports.validation import write_report
 from infra.settings import Settings
 from schemas.datasets import DatasetManifest
 from schemas.registry import AdapterRecord
@@ -65,17 +71,26 @@ class Room:
         self.register(adapter_id)
         return adapter_id
 
-    def run(self, adapter_id, *, dataset_id="d1", champion=None, engine=None, sleep=pytest.fail):
+    def run(self, adapter_id, *, dataset_id="d1", champion=None, engine=None, sleep=pytest.fail, texts=None):
         self.engine = engine or ScriptedEngine(knows(adapter_id))
         arguments = {"task": "routing", "adapter_id": adapter_id, "dataset_id": dataset_id, "champion": champion}
+        adapters, reports = AdaptersOnDisk(self.settings), self.settings.reports_folder / "validation" / "routing"
         parts = ValidationParts(
             registry=self.registry,
             datasets=self.datasets,
             suite=self.suite,
-            load=lambda: (self.engine, self.base),
+            adapters=adapters,
+            load_model=lambda: LoadedModel(
+                engine=self.engine,
+                revision=self.base.revision,
+                check=lambda each: self.base.check(each, read_card(adapters.path(each))),
+            ),
+            cached_loss=partial(cached_loss, self.folder / "general-loss.json"),
+            write_report=lambda report: write_report(reports, report).as_uri(),
+            general_texts=texts or general_texts(),
             sleep=sleep,
         )
-        return Validation(self.settings, arguments, self.folder, parts).run()
+        return validation(self.settings, arguments, self.folder, parts).run()
 
     def folder_of(self, adapter_id):
         return self.settings.adapters_folder / adapter_id

@@ -1,11 +1,11 @@
-"""The examination: the answerer's own prompts, each row asked of every arm, and answers no longer than needed."""
+"""The evaluation: the answerer's own prompts, each row asked of every arm, and answers no longer than needed."""
 
 from dataclasses import replace
 
 import pytest
 
 from agents.prompt import build_prompt, hit_of
-from agents.validator.examination import BASE_ROWS, Case, examine, held_out, suite_without
+from agents.validator.evaluation import BASE_ROWS, EvaluationPlan, evaluate, held_out_rows, retention_rows
 from agents.validator.probes import choose, make_probes
 from agents.validator.report import build_report, scores
 from agents.validator.verdict import ValidationPolicy, decide
@@ -19,29 +19,29 @@ def folder(tmp_path):
     return tmp_path
 
 
-def case(**changes):
+def plan(**changes):
     values = {
         "task": ROUTING, "adapter_id": "new", "champion": "old", "rows": tuple(rows()), "suite": (),
         "general": ("Some text.",), "context_tokens": 500,
     }  # fmt: skip
-    return Case(**{**values, **changes})
+    return EvaluationPlan(**{**values, **changes})
 
 
-def examined(folder, engine, told=None, **changes):
+def evaluated(folder, engine, told=None, **changes):
     engine.set_adapters({"new": folder, "old": folder})
-    wanted = case(**changes)
+    wanted = plan(**changes)
 
-    def tell(done, of):
+    def report(done, of):
         if told is not None:
             told.append((done, of))
 
-    return examine(wanted, engine, tell, lambda: engine.loss(wanted.general))
+    return evaluate(wanted, engine, report, lambda: engine.loss(wanted.general))
 
 
 def test_every_row_is_asked_of_candidate_and_champion_and_some_of_the_base_model(folder):
     engine = ScriptedEngine(knows("new"))
     told: list[tuple[int, int]] = []
-    found = examined(folder, engine, told, rows=tuple(rows(50)), suite=tuple(row(n) for n in range(100, 110)))
+    found = evaluated(folder, engine, told, rows=tuple(rows(50)), suite=tuple(row(n) for n in range(100, 110)))
     asked = [request.adapter_id for call in engine.calls for request in call]
     assert (asked.count("new"), asked.count("old"), asked.count(None)) == (60, 60, BASE_ROWS)
     assert told[-1] == (160, 160)
@@ -52,7 +52,7 @@ def test_every_row_is_asked_of_candidate_and_champion_and_some_of_the_base_model
 
 def test_without_a_champion_the_base_model_is_the_reference(folder):
     engine = ScriptedEngine(knows("new"), {"new": 3.2})
-    found = examined(folder, engine, champion=None)
+    found = evaluated(folder, engine, champion=None)
     assert {request.adapter_id for call in engine.calls for request in call} == {"new", None}
     assert scores(found, champion=False) == {
         "current.candidate": 1.0,
@@ -66,7 +66,7 @@ def test_without_a_champion_the_base_model_is_the_reference(folder):
 def test_the_prompt_is_the_answerers_with_the_sources_that_the_row_kept(folder):
     source = {"document_id": "d1", "chunk_id": "c1", "score": 0.9, "text": "Five days.", "title": "Refunds"}
     engine = ScriptedEngine(lambda adapter, text: "five days")
-    examined(folder, engine, task=SUPPORT, rows=(row(1, "five days", sources=(source,)),))
+    evaluated(folder, engine, task=SUPPORT, rows=(row(1, "five days", sources=(source,)),))
     count = engine.count_tokens
     prompt = build_prompt(SUPPORT, "message 1", [hit_of(source)], (), budget=500, count=count)
     assert engine.calls[0][0].messages == prompt.messages
@@ -74,13 +74,13 @@ def test_the_prompt_is_the_answerers_with_the_sources_that_the_row_kept(folder):
 
 
 def test_a_row_that_the_answerer_would_refuse_as_too_long_is_left_out(folder):
-    found = examined(folder, ScriptedEngine(knows("new")), rows=(row(1), row(2, input="word " * 3000)))
+    found = evaluated(folder, ScriptedEngine(knows("new")), rows=(row(1), row(2, input="word " * 3000)))
     assert (len(found.current), found.left_out) == (1, 1)
 
 
 def test_an_answer_much_longer_than_any_right_one_is_cut_and_wrong(folder):
     engine = ScriptedEngine(lambda adapter, text: "orders " * 20)
-    found = examined(folder, engine, rows=(row(1, "orders"), row(2, "orders " * 9 + "x")))
+    found = evaluated(folder, engine, rows=(row(1, "orders"), row(2, "orders " * 9 + "x")))
     assert {request.max_tokens for call in engine.calls for request in call} == {18}
     assert found.current[0].said["candidate"].endswith(" …")
     assert found.evidence.current.candidate == (0.0, 0.0)
@@ -88,35 +88,35 @@ def test_an_answer_much_longer_than_any_right_one_is_cut_and_wrong(folder):
 
 def test_other_metrics_let_answers_reach_the_tasks_limit(folder):
     engine = ScriptedEngine(lambda adapter, text: "orders")
-    examined(folder, engine, task=SUPPORT)
+    evaluated(folder, engine, task=SUPPORT)
     assert {request.max_tokens for call in engine.calls for request in call} == {24}
 
 
 def test_only_fresh_rows_that_people_wrote_must_fit_their_inputs(folder):
     mixed = (*rows(6), row(6, "orders", origin="approved"), row(7, "courses", fresh=False), row(8, origin="example"))
-    (correction, example) = examined(folder, ScriptedEngine(knows("new")), rows=mixed).evidence.taught
+    (correction, example) = evaluated(folder, ScriptedEngine(knows("new")), rows=mixed).evidence.labelled
     assert (correction.origin, len(correction.right), correction.answers) == ("correction", 6, correction.right)
     assert (example.origin, example.right) == ("example", ("orders",))
 
 
 def test_the_held_out_rows_are_always_the_same_part():
     many = [*rows(40), *(row(100 + number, split="train") for number in range(10))]
-    some = held_out(many[::-1], 12)
-    assert some == held_out(many, 12)
-    assert set(some) <= set(held_out(many, 20))
-    assert {each.split for each in held_out(many, 100)} == {"holdout"}
+    some = held_out_rows(many[::-1], 12)
+    assert some == held_out_rows(many, 12)
+    assert set(some) <= set(held_out_rows(many, 20))
+    assert {each.split for each in held_out_rows(many, 100)} == {"holdout"}
 
 
 def test_the_retention_suite_leaves_out_what_the_dataset_holds():
     dataset = [row(1, split="train"), row(2)]
     suite = [row(1), row(2), row(3), row(50, input=" Message 1")]
-    assert suite_without(suite, dataset, 10) == (row(3),)
-    assert suite_without(rows(9), [], 4) == held_out(rows(9), 4)
+    assert retention_rows(suite, dataset, 10) == (row(3),)
+    assert retention_rows(rows(9), [], 4) == held_out_rows(rows(9), 4)
 
 
 def test_probes_prefer_answers_that_differ_from_the_champions_and_from_each_other(folder):
     engine = ScriptedEngine(lambda adapter, text: knows("new" if int(text.split()[-1]) % 2 else "old")("new", text))
-    found = examined(folder, engine, champion="old")
+    found = evaluated(folder, engine, champion="old")
     chosen = choose(found.current)
     assert {each.said["candidate"] for each in chosen} >= {"orders", "courses", "repairs"}
     probes = make_probes(found.current, "new", engine)
@@ -137,15 +137,15 @@ class MoodyEngine(MemoryEngine):
 
 def test_an_answer_that_depends_on_its_company_is_no_probe(folder):
     engine = MoodyEngine()
-    found = examined(folder, engine)
+    found = evaluated(folder, engine)
     assert len(make_probes(found.current, "new", engine)) == 2
 
 
 def test_the_report_shows_confusion_and_what_changed(folder):
-    found = examined(folder, ScriptedEngine(knows("new")))
+    found = evaluated(folder, ScriptedEngine(knows("new")))
     verdict = decide(found.evidence, ValidationPolicy())
     assert verdict.accepted
-    report = build_report(case(), found, verdict, ValidationPolicy(), {"dataset": "d1"})
+    report = build_report(plan(), found, verdict, ValidationPolicy(), {"dataset": "d1"})
     assert {(each["right"], each["said"], each["rows"]) for each in report["confusion"]["candidate"]} == {
         ("orders", "orders", 10),
         ("courses", "courses", 10),

@@ -1,0 +1,166 @@
+"""Does a training in a child process: chooses rows, trains an adapter on them, and registers the adapter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agents.delivery.atomic_write import write_atomically
+from agents.delivery.progress import write_progress
+from agents.delivery.retrying import retry_while_unavailable
+from agents.prompt import build_row_prompt
+from agents.trainer.dataset import DatasetPolicy, Selection, reason_to_decline, select
+from agents.trainer.ports import (
+    AdapterInstaller,
+    AdapterTraining,
+    Datasets,
+    FeatureRows,
+    Registry,
+    TokenRow,
+    TrainedAdapter,
+)
+from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.registry import AdapterRecord
+from schemas.tasks import Task
+
+T = TypeVar("T")
+_TRAINING_BEGINS, _TRAINING_ENDS = 0.08, 0.94
+"""The shares of the whole run between which the training reports its steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParts:
+    """What a training works with. ``sleep`` waits so many seconds."""
+
+    features: FeatureRows
+    datasets: Datasets
+    training: AdapterTraining
+    installer: AdapterInstaller
+    registry: Registry
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training run."""
+
+    task: Task
+    cause: str
+    """The id of the event that asked for the training."""
+    folder: Path
+    """The folder of the run. Its name is the run's id. An interrupted run resumes from what is in it."""
+    parts: TrainingParts
+    policy: DatasetPolicy
+    window_rows: int
+    """The most rated answers, and the most examples, that are read."""
+    max_tokens: int
+    """Rows with more tokens are left out."""
+    context_tokens: int
+    """The most tokens of a prompt, as the answerer has it."""
+    base_model: str
+    parameters: Mapping[str, object]
+    """What the registry keeps about how the training was done."""
+
+    def run(self) -> dict[str, Any]:
+        """Returns adapter_id, dataset_id and base_model; or ``declined``, the reason why nothing was trained."""
+        write_progress(self.folder, 0.0, "choosing the rows")
+        dataset = self._retry(self._dataset)
+        if isinstance(dataset, str):
+            return {"declined": dataset}
+        rows = self.parts.datasets.rows(dataset.dataset_id)
+        write_progress(self.folder, 0.03, "loading the base model")
+        token_rows = [self._encode(row) for row in rows if row.split == "train"]
+        trained = self.parts.training.train(self.task.name, token_rows, self.folder, self._report_step)
+        write_progress(self.folder, _TRAINING_ENDS, "registering the adapter")
+        adapter_id = self._register(dataset, trained)
+        self.parts.training.remove_checkpoints(self.folder)
+        return {"adapter_id": adapter_id, "dataset_id": dataset.dataset_id, "base_model": self.base_model}
+
+    def _dataset(self) -> DatasetManifest | str:
+        """Returns the snapshot to train on, or why there is none. An interrupted run keeps the one it began with."""
+        begun_with = self.folder / "dataset"
+        if begun_with.is_file():
+            known = self.parts.datasets.manifest(begun_with.read_text())
+            if known is not None:
+                return known
+        selection = self._select()
+        reason = reason_to_decline(selection, self.task, self.policy)
+        if reason is None:
+            # Counting tokens imports libraries, which takes seconds. Most reasons are found without them.
+            selection = selection.only(self._fits)
+            reason = reason_to_decline(selection, self.task, self.policy)
+        if reason is not None:
+            return reason
+        start, end = selection.window or (None, None)
+        manifest = self.parts.datasets.put(
+            self.task.name, selection.rows, created_at=self.parts.now(), window_start=start, window_end=end
+        )
+        known_adapters = self.parts.registry.adapters(self.task.name)
+        if any(record.dataset_id == manifest.dataset_id for record in known_adapters):
+            return (
+                f"nothing new since {manifest.created_at:%Y-%m-%d %H:%M} UTC, when dataset {manifest.dataset_id} was "
+                "trained on: collect corrections or publish examples"
+            )
+        write_atomically(begun_with, manifest.dataset_id)
+        return manifest
+
+    def _select(self) -> Selection:
+        features, task, limit = self.parts.features, self.task.name, self.window_rows
+        adapters = self.parts.registry.adapters(task)
+        validated = next((each for each in adapters if each.state == "validated"), None)
+        learned = self.parts.datasets.manifest(validated.dataset_id) if validated is not None else None
+        until = learned.window_end if learned is not None else None
+        rated = features.rated(task, limit)
+        examples = features.examples(task, limit)
+        if until is not None:  # new rows alone may fill the window, and older rows are needed for the replay
+            rated += features.rated(task, limit, until=until)
+            examples += features.examples(task, limit, until=until)
+        return select(
+            self.task,
+            {row.answer_id: row for row in rated}.values(),
+            {row.example_id: row for row in examples}.values(),
+            self.policy,
+            learned_until=until,
+        )
+
+    def _fits(self, row: DatasetRow) -> bool:
+        prompt, answer = self._encode(row)
+        return len(prompt) + len(answer) <= self.max_tokens
+
+    def _encode(self, row: DatasetRow) -> TokenRow:
+        """Encodes a row as the answerer would ask it, so that the adapter is trained on the prompts it will get."""
+        encode = self.parts.training.encode
+        prompt = build_row_prompt(
+            self.task, row, budget=self.context_tokens, count=lambda messages: len(encode(messages))
+        )
+        return encode(prompt.messages), self.parts.training.encode_answer(row.output)
+
+    def _register(self, dataset: DatasetManifest, trained: TrainedAdapter) -> str:
+        adapter_id, size_bytes = self._retry(lambda: self.parts.installer.install(trained.folder))
+        record = AdapterRecord(
+            adapter_id=adapter_id,
+            task=self.task.name,
+            base_model=self.base_model,
+            dataset_id=dataset.dataset_id,
+            run_id=self.folder.name,
+            cause=self.cause,
+            size_bytes=size_bytes,
+            created_at=self.parts.now(),
+            metrics=trained.metrics,
+        )
+        parameters = {**self.parameters, "rows": dataset.train_rows}
+        self._retry(lambda: self.parts.registry.log_training(record, parameters, trained.metrics))
+        self._retry(lambda: self.parts.registry.register(record))
+        return adapter_id
+
+    def _report_step(self, done: float, text: str, seconds_left: float | None) -> None:
+        share = _TRAINING_BEGINS + done * (_TRAINING_ENDS - _TRAINING_BEGINS)
+        write_progress(self.folder, share, text, eta_seconds=seconds_left)
+
+    def _retry(self, action: Callable[[], T]) -> T:
+        return retry_while_unavailable(action, self.parts.sleep)

@@ -1,0 +1,218 @@
+"""Does a validation in a child process: checks an adapter's files, evaluates it, decides, and reports the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from agents.delivery.progress import write_progress
+from agents.delivery.retrying import retry_while_unavailable
+from agents.validator.evaluation import Evaluation, EvaluationPlan, evaluate, held_out_rows, retention_rows
+from agents.validator.ports import (
+    AdapterFiles,
+    CachedLoss,
+    Datasets,
+    EvaluationEngine,
+    LoadedModel,
+    Registry,
+    RetentionSuite,
+    WriteReport,
+)
+from agents.validator.probes import make_probes
+from agents.validator.report import build_report, refusal_report, scores
+from agents.validator.verdict import GateFinding, GateVerdict, ValidationPolicy, decide, rejected
+from schemas.datasets import DATASET_ROW, DatasetRow
+from schemas.errors import AdapterMissing
+from schemas.registry import AdapterState
+from schemas.tasks import Task
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationParts:
+    """What a validation works with. ``load_model`` loads the base model that serves. ``sleep`` waits so many seconds.
+
+    ``general_texts``: the plain text on which forgetting is measured.
+    """
+
+    registry: Registry
+    datasets: Datasets
+    suite: RetentionSuite
+    adapters: AdapterFiles
+    load_model: Callable[[], LoadedModel]
+    cached_loss: CachedLoss
+    write_report: WriteReport
+    general_texts: tuple[str, ...]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """One validation run."""
+
+    task: Task
+    adapter_id: str
+    dataset_id: str
+    champion: str | None
+    """The id of the adapter that serves, or None while the base model does."""
+    folder: Path
+    """The folder of the run."""
+    parts: ValidationParts
+    policy: ValidationPolicy
+    current_rows: int
+    """The most held-out rows that are evaluated."""
+    retention_rows: int
+    """The most rows of the retention suite that are evaluated."""
+    context_tokens: int
+    """The most tokens of a prompt, as the answerer has it."""
+    _lineage: dict[str, Any] = field(init=False, default_factory=dict)
+    """Where the adapter comes from, for the report."""
+
+    def run(self) -> dict[str, Any]:
+        """Returns accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
+
+        An adapter that cannot be evaluated is rejected with the reason. It is no error of the run.
+        """
+        write_progress(self.folder, 0.0, "checking the adapter's files")
+        self._lineage["dataset"] = self.dataset_id
+        rows: tuple[DatasetRow, ...] = ()
+        figures: dict[str, float] = {}
+        try:
+            plan, model = self._prepare()
+        except AdapterMissing as error:
+            verdict = rejected(str(error))
+            report = refusal_report(self.task.name, self.adapter_id, verdict, self._lineage)
+        else:
+            evaluation = evaluate(
+                plan, model.engine, _Progress(self.folder).report, lambda: self._base_loss(plan, model)
+            )
+            verdict = self._with_probes(decide(evaluation.evidence, self.policy), evaluation, model.engine)
+            report = build_report(plan, evaluation, verdict, self.policy, self._lineage)
+            rows, figures = plan.rows, scores(evaluation, champion=self.champion is not None)
+        at = self.parts.now().isoformat()
+        write_progress(self.folder, 0.98, "writing the report")
+        uri = self._retry(lambda: self.parts.write_report({**report, "at": at}))
+        self._judge(verdict, figures, uri)
+        return {
+            "accepted": verdict.accepted,
+            "reasons": list(verdict.reasons),
+            "scores": figures,
+            "report_uri": uri,
+            "at": at,
+            "rows": [DATASET_ROW.dump_python(row, mode="json") for row in rows] if verdict.accepted else [],
+        }
+
+    def _prepare(self) -> tuple[EvaluationPlan, LoadedModel]:
+        """Returns what to evaluate, and the model with the adapters loaded.
+
+        Raises AdapterMissing with the reason to reject the adapter.
+        """
+        self._find()
+        self.parts.adapters.check(self.adapter_id, self.task.name)
+        rows, suite = self._rows()
+        model = self.parts.load_model()
+        model.check(self.adapter_id)
+        self._load_adapters(model.engine)
+        plan = EvaluationPlan(
+            task=self.task,
+            adapter_id=self.adapter_id,
+            champion=self.champion,
+            rows=held_out_rows(rows, self.current_rows),
+            suite=retention_rows(suite, rows, self.retention_rows),
+            general=self.parts.general_texts,
+            context_tokens=self.context_tokens,
+        )
+        return plan, model
+
+    def _find(self) -> None:
+        record = self._retry(lambda: self.parts.registry.find(self.adapter_id))
+        if record is None:
+            raise AdapterMissing(f"{self.adapter_id} is not in the registry: train it again")
+        for name in ("base_model", "version", "run_id", "cause", "size_bytes", "metrics"):
+            self._lineage[name] = getattr(record, name)
+        self._lineage["trained"] = record.created_at.isoformat()
+
+    def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow]]:
+        """Returns the dataset's rows and rows of the retention suite, enough even if the dataset holds some of them."""
+        manifest = self._retry(lambda: self.parts.datasets.manifest(self.dataset_id))
+        if manifest is None:
+            raise AdapterMissing(f"the dataset {self.dataset_id} is not here: train the adapter again")
+        self._lineage["dataset_rows"] = {
+            "training": manifest.train_rows,
+            "held out": manifest.holdout_rows,
+            "fresh": manifest.fresh_rows,
+            **manifest.counts,
+        }
+        rows = self._retry(lambda: self.parts.datasets.rows(self.dataset_id))
+        if not self.retention_rows:
+            return rows, []
+        most = self.retention_rows + len(rows)
+        return rows, self._retry(lambda: self.parts.suite.rows(self.task.name, most))
+
+    def _load_adapters(self, engine: EvaluationEngine) -> None:
+        """Loads the candidate alone first, so that an error says which of the two adapters cannot be loaded."""
+        adapters = {self.adapter_id: self.parts.adapters.path(self.adapter_id)}
+        engine.set_adapters(adapters)
+        if self.champion is None:
+            return
+        try:
+            engine.set_adapters({**adapters, self.champion: self.parts.adapters.path(self.champion)})
+        except AdapterMissing as error:
+            raise AdapterMissing(f"there is no champion to hold it against: {error}") from error
+
+    def _base_loss(self, plan: EvaluationPlan, model: LoadedModel) -> float:
+        """Caches the loss. It takes a tenth of a validation's time and is the same for all adapters of a base model."""
+        texts = sha256("\0".join(plan.general).encode()).hexdigest()
+        key = f"{model.revision} {model.engine.signature} {texts}"
+        return self.parts.cached_loss(key, lambda: model.engine.loss(plan.general))
+
+    def _with_probes(self, verdict: GateVerdict, evaluation: Evaluation, engine: EvaluationEngine) -> GateVerdict:
+        """Writes the probes of an accepted adapter. Answerers serve no adapter without probes, so it needs some."""
+        if not verdict.accepted:
+            return verdict
+        write_progress(self.folder, 0.95, "making the probes")
+        probes = make_probes(evaluation.current, self.adapter_id, engine)
+        if not probes:
+            unsteady = "no prompt gets the same answer alone and in company: nothing to recognise the adapter by"
+            return GateVerdict(findings=(*verdict.findings, GateFinding(passed=False, sentence=unsteady)))
+        self._retry(lambda: self.parts.adapters.write_probes(self.adapter_id, probes))
+        return verdict
+
+    def _judge(self, verdict: GateVerdict, figures: dict[str, float], uri: str) -> None:
+        state: AdapterState = "validated" if verdict.accepted else "rejected"
+        try:
+            self._retry(
+                lambda: self.parts.registry.judge(
+                    self.adapter_id, state=state, scores=figures, reasons=verdict.reasons, report_uri=uri
+                )
+            )
+        except AdapterMissing as error:  # it was never registered; the event still gives the reason
+            log.warning("not judged in the registry", adapter=self.adapter_id, reason=str(error))
+
+    def _retry(self, action: Callable[[], T]) -> T:
+        return retry_while_unavailable(action, self.parts.sleep)
+
+
+class _Progress:
+    """Reports how many requests were answered, and how long the rest will take."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._began = time.monotonic()
+        write_progress(folder, 0.05, "asking the held-out rows")
+
+    def report(self, done: int, total: int) -> None:
+        left = (time.monotonic() - self._began) / done * (total - done)
+        write_progress(
+            self._folder, 0.05 + 0.9 * done / total, f"{done} of {total} answers", eta_seconds=round(left, 1)
+        )
