@@ -94,7 +94,22 @@ class MessageLookup(Protocol):
     async def close(self) -> None: ...
 
 
-class RunStore(Protocol):
+class Runs(Protocol):
+    """Tells a room which runs there are. Rooms ask for a run with a ``RunRequest``; the outbox adds it."""
+
+    def unfinished(self, agent: str) -> list[Run]:
+        """Returns the agent's runs that are queued or running, oldest first.
+
+        When called inside a transaction, no other process can add a run until the transaction ends.
+        """
+        ...
+
+    def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
+        """Returns the agent's runs whose arguments name the task, newest first."""
+        ...
+
+
+class RunStore(Runs, Protocol):
     """Long work: rows that one worker at a time holds by a lease that it must renew."""
 
     def add(
@@ -128,14 +143,6 @@ class RunStore(Protocol):
     def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None: ...
 
     def show(self, run_id: str) -> Run | None: ...
-
-    def unfinished(self, agent: str) -> list[Run]:
-        """Runs that are queued or running, oldest first. Inside a transaction nobody else adds one until it ends."""
-        ...
-
-    def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
-        """An agent's runs whose arguments name the task, newest first."""
-        ...
 
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
         """Writes down how far a run is; nothing happens when another worker holds it by now."""
