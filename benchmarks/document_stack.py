@@ -22,7 +22,7 @@ CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 
-from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
+from agents.indexer.indexes import stores_of  # noqa: E402  # after the models' folder is set
 from infra.embedding.embedder import SentenceTransformerEmbedders  # noqa: E402
 from infra.kafka import KafkaClientConfig, RecordPublisher, RecordReader  # noqa: E402
 from infra.local.supervisor import Supervisor  # noqa: E402

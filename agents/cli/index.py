@@ -109,7 +109,7 @@ def render(found: JsonObject) -> str:
 
 
 def _check_task(settings: Settings, task: str | None) -> None:
-    from agents.wiring.indexes import own_scopes
+    from agents.indexer.indexes import own_scopes
 
     if task is not None and choose_task(task, settings.tasks) not in own_scopes(settings):
         raise Misuse(
@@ -181,7 +181,7 @@ def gather(settings: Settings, database: Database, tell: Callable[[str], None]) 
 
 def differences(settings: Settings, indexes: Sequence[Index], documents: int) -> list[str]:
     """A line for each property in which a serving index differs from the settings."""
-    from agents.wiring.indexes import own_scopes
+    from agents.indexer.indexes import own_scopes
 
     scopes = [DEFAULT_SCOPE, *own_scopes(settings)]
     serving = {index.scope: index for index in indexes if index.state == "serving"}
@@ -225,7 +225,7 @@ def rebuild_command(task: str | None) -> str:
 
 
 def _differs(settings: Settings, scope: str, index: Index) -> list[str]:
-    from agents.wiring.indexes import asked_recipe
+    from agents.indexer.indexes import asked_recipe
     from infra.embedding.embedder import token_limit
 
     model, made = settings.embedding.model, index.recipe
@@ -250,7 +250,7 @@ def _stored_chunks(settings: Settings, indexes: Sequence[Index], tell: Callable[
     """The number of stored chunks by index id; indexes that Milvus cannot count are left out."""
     if not indexes:
         return {}
-    from agents.wiring.indexes import stores_of
+    from agents.indexer.indexes import stores_of
 
     counts: dict[str, int] = {}
     try:

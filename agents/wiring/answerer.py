@@ -58,7 +58,7 @@ def build(settings: Settings) -> Worker:
 
 def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Callable[[], None]]:
     """The search, what readies it for indexes that will serve soon, and what ends it."""
-    from agents.wiring.indexes import stores_of
+    from agents.indexer.indexes import stores_of
     from infra.embedding.embedder import SentenceTransformerEmbedders
     from infra.embedding.reranker import CrossEncoderReranker
     from infra.milvus.retriever import MilvusRetriever

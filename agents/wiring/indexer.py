@@ -12,11 +12,11 @@ import structlog
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import RunKind, Tick, Worker
 from agents.indexer.agent import Indexer
+from agents.indexer.indexes import ensure_indexes, own_scopes, stores_of
 from agents.indexer.rebuild_requests import KIND, Rebuilds
 from agents.indexer.writing import IndexWriter
 from agents.wiring.children import place
 from agents.wiring.database import database_of
-from agents.wiring.indexes import ensure_indexes, own_scopes, stores_of
 from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.milvus.stores import MilvusStores
 from infra.settings import Settings

@@ -49,7 +49,7 @@ def build(settings: Settings) -> Worker:
         runs=(
             RunKind(
                 name=CHECK,
-                entry="agents.wiring.drift_check:run",
+                entry="agents.monitor.work:run",
                 done=monitor.done,
                 failed=monitor.failed,
                 niceness=CHECK_NICENESS,

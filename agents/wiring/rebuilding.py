@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.delivery.progress import write_progress
-from agents.indexer.rebuilding import IndexBuilder
+from agents.indexer.indexes import new_index, recipe_of, stores_of
+from agents.indexer.work import IndexBuilder
 from agents.indexer.writing import IndexWriter
 from agents.wiring.children import patiently, settings_of
 from agents.wiring.database import database_of
-from agents.wiring.indexes import new_index, recipe_of, stores_of
 from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.indexer.rebuilding import Built, IndexBuilder
 from agents.indexer.versions import DocumentEvent, Key
+from agents.indexer.work import Built, IndexBuilder
 from agents.indexer.writing import IndexWriter, Version
 from infra.memory.documents import MemoryDocuments
 from schemas.documents import DocumentSubmitted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.wiring.indexes import ensure_indexes
+from agents.indexer.indexes import ensure_indexes
 from infra.document_settings import IndexerSettings
 from infra.memory.embedder import MemoryEmbedder
 from infra.settings import Settings

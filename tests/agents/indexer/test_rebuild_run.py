@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.indexer.indexes import stores_of
 from agents.wiring import rebuilding
 from agents.wiring.database import database_of
 from agents.wiring.indexer import build
-from agents.wiring.indexes import stores_of
 from infra.settings import Settings, load
 from infra.sql.documents import SqlDocuments
 from infra.sql.indexes import SqlIndexes

@@ -8,7 +8,7 @@ from schemas.errors import InvalidEvent
 from schemas.interactions import InteractionRecorded
 from schemas.learning import DriftCheckRequested, TrainingRequested
 from schemas.promotions import AdapterPromoted, CanaryStarted
-from tests.agents.monitor.bench import Bench
+from tests.agents.monitor.room import Bench
 from tests.agents.monitor.rows import row
 
 

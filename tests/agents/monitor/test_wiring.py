@@ -26,7 +26,7 @@ from schemas.envelope import EventContext, decode, identity
 from schemas.errors import ConfigurationError
 from schemas.learning import DriftCheckRequested, DriftDetected
 from schemas.topics import TOPICS
-from tests.agents.monitor.bench import Bench
+from tests.agents.monitor.room import Bench
 from tests.agents.monitor.rows import row
 
 TOML = """
