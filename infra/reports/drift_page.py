@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from schemas.drift import DriftCheck, Finding
-from schemas.learning import Window
+from schemas.drift import CheckedWindow, DriftCheck, Finding
 
 _STYLE = """
 <style>
@@ -38,14 +37,6 @@ _MEANING = {
     "answers": "which labels are answered",
     "sources": "how well sources fit",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedWindow:
-    """A current window and what the tests found in it."""
-
-    window: Window
-    findings: Sequence[Finding]
 
 
 @dataclass(frozen=True, kw_only=True)
