@@ -1,56 +1,63 @@
-"""What the indexer, the loader, a rebuild and the answerer share: the recipes that the settings ask for, and stores."""
+"""Decides which indexes there should be and how each is made, and adds the first ones."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 
-from agents.indexer.ports import Embedder
-from infra.milvus.stores import MilvusStores
-from infra.settings import Settings
-from infra.sql.database import Database
-from infra.sql.documents import SqlDocuments
-from infra.sql.indexes import SqlIndexes
+from agents.indexer.ports import ChangingIndexes, DocumentTotals
 from schemas.envelope import derived_id
 from schemas.errors import ConfigurationError
 from schemas.indexes import DEFAULT_SCOPE, Index, Recipe
+from schemas.tasks import Task
 
 CONTEXT_TOKENS = 48
 """Left free in what the embedding model reads, for the title and the headings before each chunk."""
 
 
-def recipe_of(settings: Settings, scope: str, embedder: Embedder) -> Recipe:
-    """What the settings ask for. Raises ConfigurationError when the overlap is as long as a chunk."""
-    return asked_recipe(settings, scope, embedder.model, embedder.max_tokens)
+@dataclass(frozen=True, kw_only=True)
+class ConfiguredIndexes:
+    """Which indexes the configuration asks for: a shared one, and one for each task with its own chunk size.
 
+    ``chunk_tokens`` and ``overlap_tokens`` are those of the shared index, and the defaults of the others.
+    """
 
-def asked_recipe(settings: Settings, scope: str, model: str, max_tokens: int) -> Recipe:
-    """The same, for a model that reads so many tokens; nothing is loaded."""
-    task = settings.tasks.get(scope)
-    tokens = (task.chunk_tokens if task else None) or settings.indexer.chunk_tokens
-    tokens = min(tokens, max_tokens - CONTEXT_TOKENS)
-    own = task.overlap_tokens if task else None
-    overlap = settings.indexer.overlap_tokens if own is None else own
-    if overlap >= tokens:
-        raise ConfigurationError(
-            f"overlap_tokens is {overlap}, as long as a chunk of {tokens} tokens: lower it in "
-            f"{f'[tasks.{scope}]' if own is not None else '[indexer]'}"
-        )
-    return Recipe(embedding_model=model, chunk_tokens=tokens, overlap_tokens=overlap)
+    tasks: Mapping[str, Task]
+    chunk_tokens: int
+    overlap_tokens: int
 
+    @property
+    def own_scopes(self) -> list[str]:
+        """The tasks that have an index of their own."""
+        return [task.name for task in self.tasks.values() if task.retrieval and task.chunk_tokens is not None]
 
-def own_scopes(settings: Settings) -> list[str]:
-    """The tasks that have an index of their own."""
-    return [task.name for task in settings.tasks.values() if task.retrieval and task.chunk_tokens is not None]
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes of all indexes, the shared one first."""
+        return [DEFAULT_SCOPE, *self.own_scopes]
 
+    def recipe(self, scope: str, model: str, max_tokens: int) -> Recipe:
+        """Returns how an index is made with a model that reads ``max_tokens``.
 
-def stores_of(settings: Settings, *, make: bool = True) -> MilvusStores:
-    """Connects nothing yet. ``make``: false where indexes are only read, so that a dropped one does not come back."""
-    token = settings.milvus.token
-    return MilvusStores(settings.milvus_uri(), token.get_secret_value() if token else None, make=make)
+        Raises ConfigurationError when the overlap is as long as a chunk.
+        """
+        task = self.tasks.get(scope)
+        tokens = (task.chunk_tokens if task else None) or self.chunk_tokens
+        tokens = min(tokens, max_tokens - CONTEXT_TOKENS)
+        own = task.overlap_tokens if task else None
+        overlap = self.overlap_tokens if own is None else own
+        if overlap >= tokens:
+            raise ConfigurationError(
+                f"overlap_tokens is {overlap}, as long as a chunk of {tokens} tokens: lower it in "
+                f"{f'[tasks.{scope}]' if own is not None else '[indexer]'}"
+            )
+        return Recipe(embedding_model=model, chunk_tokens=tokens, overlap_tokens=overlap)
 
 
 def new_index(scope: str, recipe: Recipe, dimension: int, name: str, at: datetime) -> Index:
-    """``name``: what the id is made from; another name is another collection."""
+    """Describes an index that is yet to be built. Its id depends on ``scope`` and ``name`` alone."""
     return Index(
         index_id=derived_id("index", scope, name).replace("-", "")[:16],
         scope=scope,
@@ -61,24 +68,34 @@ def new_index(scope: str, recipe: Recipe, dimension: int, name: str, at: datetim
     )
 
 
-def ensure_indexes(settings: Settings, database: Database, embedder: Embedder, dimension: int) -> list[Index]:
-    """Adds what can serve at once, because there are no documents yet; gives what is active then.
+def ensure_indexes(
+    configured: ConfiguredIndexes,
+    *,
+    model: str,
+    max_tokens: int,
+    dimension: int,
+    indexes: ChangingIndexes,
+    documents: DocumentTotals,
+    transaction: Callable[[], AbstractContextManager[None]],
+    now: Callable[[], datetime],
+) -> list[Index]:
+    """Adds the indexes that can serve at once because there are no documents yet, and returns the active ones.
 
-    The index of a task that asks for none of its own any more is retired, so that it uses the shared one.
+    ``model``, ``max_tokens`` and ``dimension`` are those of the configured embedding model. Retires the index of a task
+    that no longer asks for its own, so that the task uses the shared one.
     """
-    indexes = SqlIndexes(database)
-    with database.transaction():
+    with transaction():
         indexes.hold()
-        scopes = [DEFAULT_SCOPE, *own_scopes(settings)]
         for index in indexes.active():
-            if index.scope not in scopes:
+            if index.scope not in configured.scopes:
                 indexes.retire(index.index_id)
-        there = {index.scope for index in indexes.active()}
-        documents, _ = SqlDocuments(database).totals()
-        for scope in scopes:
-            if scope not in there and not documents:
-                at = datetime.now(UTC)
-                index = new_index(scope, recipe_of(settings, scope, embedder), dimension, at.isoformat(), at)
+        existing = {index.scope for index in indexes.active()}
+        count, _ = documents.totals()
+        for scope in configured.scopes:
+            if scope not in existing and not count:
+                at = now()
+                recipe = configured.recipe(scope, model, max_tokens)
+                index = new_index(scope, recipe, dimension, at.isoformat(), at)
                 indexes.add(index)
                 indexes.serve(index.index_id, at)
         return indexes.active()

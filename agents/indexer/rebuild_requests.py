@@ -1,14 +1,15 @@
-"""Requests to rebuild an index become runs, and a run's end becomes an event."""
+"""Turns requests to rebuild an index into runs, and the end of a run into an event."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
-from agents.indexer.ports import Indexes
-from schemas.delivery import Claim, Run
+from agents.indexer.ports import ChangingIndexes
+from schemas.delivery import Claim
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.envelope import Received
 from schemas.indexes import DEFAULT_SCOPE
@@ -16,27 +17,13 @@ from schemas.indexes import DEFAULT_SCOPE
 KIND: Final = "rebuild"
 
 
-class Runs(Protocol):
-    """The table of runs."""
-
-    def unfinished(self, agent: str) -> list[Run]: ...
-
-
-class GivenUpIndexes(Indexes, Protocol):
-    """The table of indexes, where what a failed rebuild has begun is given up."""
-
-    def hold(self) -> None: ...
-
-    def retire(self, index_id: str) -> None: ...
-
-
 class Rebuilds:
     """Starts one rebuild of an index at a time."""
 
     def __init__(
-        self, *, agent: str, own: Collection[str], runs: Runs, indexes: GivenUpIndexes, where: Mapping[str, Any]
+        self, *, agent: str, own: Collection[str], runs: Runs, indexes: ChangingIndexes, where: Mapping[str, Any]
     ) -> None:
-        """``own``: the tasks with an index of their own. ``where``: by which a run's process finds the settings."""
+        """``own``: the tasks with an index of their own. ``where``: lets a run's process find the settings."""
         self._agent, self._own, self._runs, self._indexes, self._where = agent, own, runs, indexes, dict(where)
 
     def handlers(self) -> Handlers:
@@ -57,7 +44,10 @@ class Rebuilds:
         return Outcome(effect=lambda: [self._give_up(event)])
 
     def _give_up(self, event: IndexNotRebuilt) -> Output:
-        """Inside the transaction: documents are no longer written to what was begun; there is one rebuild at a time."""
+        """Inside the transaction: retires the unfinished index, so that documents are no longer written to it.
+
+        The unfinished index of the scope is the failed run's, because there is one rebuild of it at a time.
+        """
         self._indexes.hold()
         for index in self._indexes.active():
             if index.state == "building" and index.scope == (event.task or DEFAULT_SCOPE):
@@ -65,7 +55,7 @@ class Rebuilds:
         return Output(event=event)
 
     def _start(self, event: IndexRebuildRequested, cause: str) -> Output | RunRequest:
-        """Inside the transaction: the run, or why not."""
+        """Inside the transaction: requests the run, or says why not."""
         reason = self._obstacle(event.task)
         if reason is not None:
             return Output(event=IndexNotRebuilt(task=event.task, reason=reason, cause=cause))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import dispatcher
 from agents.indexer.agent import Indexer
+from agents.indexer.sweep import Sweeper
 from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
 from infra.memory.database import MemoryDatabase
@@ -79,20 +80,28 @@ class Room:
         self.indexes.add(index(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens))
         self.stores = {"index0": self.chunks}
         self.writer = IndexWriter(Always(self.embedder), self, self.vectors, lambda: START)
-        self.indexer = Indexer(
-            writer=self.writer,
-            stores=self,
+        self.sweeper = Sweeper(
             indexes=self.indexes,
-            documents=self.documents,
+            stores=self,
             retired=self.retired,
             vectors=self.vectors,
             keep_vectors=timedelta(days=30),
+        )
+        self.indexer = Indexer(
+            writer=self.writer,
+            indexes=self.indexes,
+            documents=self.documents,
+            retired=self.retired,
+            sweeper=self.sweeper,
             tenants=tenants,
         )
 
     def of(self, wanted: Index) -> Chunks:
         """An index's collection."""
         return self.stores.setdefault(wanted.index_id, Chunks())
+
+    def drop(self, index: Index) -> None:
+        del self.stores[index.index_id]
 
     async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:
         """One batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""

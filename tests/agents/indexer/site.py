@@ -112,12 +112,12 @@ class Site:
             transaction=transaction,
             now=lambda: START,
             folder=self.folder,
-            tell=lambda done, text: None,
+            progress=lambda done, text: None,
         ).build(wanted)
 
     def picture(self) -> tuple[object, ...]:
         """Everything that must not depend on what happened on the way."""
-        LOOP.run(self.room.indexer.sweep(START))
+        LOOP.run(self.room.sweeper.sweep(START))
         with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
             return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agents.indexer.agent import Indexer
+from agents.indexer.sweep import Sweeper
 from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
 from infra.embedding.embedder import SentenceTransformerEmbedder
@@ -73,15 +74,16 @@ def test_questions_find_the_passages_that_answer_them(
     embedder = sentence_embedder
     documents = SqlDocuments(database)
     indexes = serving(index(model=embedder.model, chunk_tokens=220, overlap_tokens=30, dimension=384))
+    retired = SqlRetiredVersions(database)
     models, stores, vectors = Always(embedder), Always(milvus), SqlVectors(database)
     indexer = Indexer(
         writer=IndexWriter(models, stores, vectors, lambda: WHEN),
-        stores=stores,
         indexes=indexes,
         documents=documents,
-        retired=SqlRetiredVersions(database),
-        vectors=vectors,
-        keep_vectors=timedelta(days=30),
+        retired=retired,
+        sweeper=Sweeper(
+            indexes=indexes, stores=stores, retired=retired, vectors=vectors, keep_vectors=timedelta(days=30)
+        ),
     )
     began = time.perf_counter()
     for start in range(0, len(passages), BATCH):
