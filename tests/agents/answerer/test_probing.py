@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.answerer.probing import objection, requests_of
+from agents.answerer.releases import objection, requests_of
 from schemas.generation import ChatMessage
 from schemas.registry import Probe
 

@@ -13,8 +13,7 @@ from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.ports import Database as DatabasePort
 from agents.delivery.worker import dispatcher
-from agents.promoter.agent import Promoter
-from agents.promoter.aliases import ReleaseAliases
+from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import ReleaseStore
