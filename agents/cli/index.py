@@ -16,7 +16,7 @@ from agents.cli.stores import open_database
 from agents.cli.waiting import progress_text, request_run
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.errors import ConfigurationError, EverlearnError, Misuse
-from schemas.indexes import DEFAULT_SCOPE, Index
+from schemas.indexes import Index
 
 if TYPE_CHECKING:
     from infra.settings import Settings
