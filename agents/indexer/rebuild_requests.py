@@ -21,10 +21,18 @@ class Rebuilds:
     """Starts one rebuild of an index at a time."""
 
     def __init__(
-        self, *, agent: str, own: Collection[str], runs: Runs, indexes: ChangingIndexes, where: Mapping[str, Any]
+        self,
+        *,
+        agent: str,
+        own_scopes: Collection[str],
+        runs: Runs,
+        indexes: ChangingIndexes,
+        settings_location: Mapping[str, Any],
     ) -> None:
-        """``own``: the tasks with an index of their own. ``where``: lets a run's process find the settings."""
-        self._agent, self._own, self._runs, self._indexes, self._where = agent, own, runs, indexes, dict(where)
+        """``own_scopes``: the tasks with an index of their own. ``settings_location``: arguments by which a run's
+        process finds the settings."""
+        self._agent, self._own_scopes, self._runs, self._indexes = agent, own_scopes, runs, indexes
+        self._settings_location = dict(settings_location)
 
     def handlers(self) -> Handlers:
         return {IndexRebuildRequested: self.on_request}
@@ -59,10 +67,10 @@ class Rebuilds:
         reason = self._obstacle(event.task)
         if reason is not None:
             return Output(event=IndexNotRebuilt(task=event.task, reason=reason, cause=cause))
-        return RunRequest(kind=KIND, arguments={**self._where, "task": event.task, "cause": cause})
+        return RunRequest(kind=KIND, arguments={**self._settings_location, "task": event.task, "cause": cause})
 
     def _obstacle(self, task: str | None) -> str | None:
-        if task is not None and task not in self._own:
+        if task is not None and task not in self._own_scopes:
             return (
                 f"the task {task} has no index of its own: set chunk_tokens in [tasks.{task}], or leave out --task to "
                 "rebuild the index that it shares; if it is set, start the indexer anew"

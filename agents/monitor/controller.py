@@ -41,11 +41,11 @@ class CheckController:
         checks: Checks,
         runs: Runs,
         policy: SchedulePolicy,
-        arguments: Mapping[str, Any] | None = None,
+        settings_location: Mapping[str, Any],
     ) -> None:
-        """``arguments``: what each check's child process gets besides its own arguments."""
+        """``settings_location``: arguments by which a check's process finds the settings."""
         self._answers, self._checks, self._runs, self._policy = answers, checks, runs, policy
-        self._arguments = dict(arguments or {})
+        self._settings_location = dict(settings_location)
         self._releases: dict[str, FollowedRelease] = {}
 
     def follow(self, event: ReleaseEvent) -> None:
@@ -83,7 +83,7 @@ class CheckController:
         if any(run.arguments.get("task") == task for run in self._runs.unfinished(AGENT)):
             return ()
         own = {"task": task, "baseline": baseline.sequence, "champion": baseline.champion}
-        return (RunRequest(kind=CHECK, arguments={**self._arguments, **own}),)
+        return (RunRequest(kind=CHECK, arguments={**self._settings_location, **own}),)
 
     def _last_and_baseline(self, task: str) -> tuple[DriftCheck | None, Baseline]:
         """Returns the baseline, and the newest check if it has the same baseline."""

@@ -58,10 +58,10 @@ def build(settings: Settings) -> Worker:
             log.warning("documents wait: run 'everlearn index rebuild'", problem=str(error))
     rebuilds = Rebuilds(
         agent=AGENT,
-        own=configured_indexes(settings).own_scopes,
+        own_scopes=configured_indexes(settings).own_scopes,
         runs=SqlRunStore(database),
         indexes=indexes,
-        where=place(settings),
+        settings_location=place(settings),
     )
     run = RunKind(name=KIND, entry="agents.wiring.indexer:rebuild", done=rebuilds.done, failed=rebuilds.failed)
     return Worker(

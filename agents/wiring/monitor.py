@@ -43,7 +43,7 @@ def build(settings: Settings) -> Worker:
             every_rows=policy.every_rows,
             cool_down_seconds=policy.cool_down_seconds,
         ),
-        arguments=place(settings),
+        settings_location=place(settings),
     )
     monitor = Monitor(tasks=settings.tasks, controller=controller, now=_now)
     run = RunKind(

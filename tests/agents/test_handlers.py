@@ -20,7 +20,13 @@ from tests.agents.indexer.room import Room as IndexerRoom
 
 def of_indexer(folder: Path) -> Handlers:
     room = IndexerRoom()
-    rebuilds = Rebuilds(agent="indexer", own=(), runs=MemoryRunStore(room.database), indexes=room.indexes, where={})
+    rebuilds = Rebuilds(
+        agent="indexer",
+        own_scopes=(),
+        runs=MemoryRunStore(room.database),
+        indexes=room.indexes,
+        settings_location={},
+    )
     return {**room.indexer.handlers(), **rebuilds.handlers()}
 
 

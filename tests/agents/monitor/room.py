@@ -69,7 +69,7 @@ class Room:
             checks=self.checks,
             runs=self.runs,
             policy=SCHEDULE,
-            arguments={"config": None},
+            settings_location={"config": None},
         )
         tasks = {"routing": ROUTING, "support": SUPPORT}
         self.monitor = Monitor(tasks=tasks, controller=controller, now=lambda: self.now)

@@ -73,7 +73,7 @@ class Writer(IndexWriter):
         return counts
 
 
-class Site:
+class RebuildRoom:
     """A room with a library, and a rebuild in it that tells of each of its steps."""
 
     def __init__(self, folder: Path) -> None:
@@ -125,30 +125,30 @@ class Site:
         return {each.index_id: each.state for each in self.room.indexes.all()}
 
 
-def outside_transactions(site: Site) -> list[int]:
+def outside_transactions(room: RebuildRoom) -> list[int]:
     """The steps at which others may do something, of an undisturbed build."""
     free: list[int] = []
 
     def watch() -> None:
-        if site.room.database.current is None:
-            free.append(site.steps)
+        if room.room.database.current is None:
+            free.append(room.steps)
 
-    site.build(at=dict.fromkeys(range(1, 1000), watch))
+    room.build(at=dict.fromkeys(range(1, 1000), watch))
     return free
 
 
 class Slow:
     """A worker that is slow to commit, and does it over when that is refused."""
 
-    def __init__(self, site: Site, event: Received[DocumentEvent]) -> None:
-        self.site, self.event, self.refused = site, event, False
+    def __init__(self, rebuild: RebuildRoom, event: Received[DocumentEvent]) -> None:
+        self.rebuild, self.event, self.refused = rebuild, event, False
 
     def index(self) -> None:
-        self.outcomes = LOOP.run(self.site.room.indexer.index([self.event]))
+        self.outcomes = LOOP.run(self.rebuild.room.indexer.index([self.event]))
 
     def commit(self) -> None:
         try:
-            self.site.room.commit([(self.event, self.outcomes[0])])
+            self.rebuild.room.commit([(self.event, self.outcomes[0])])
         except Unavailable:
             self.refused = True
-            self.site.deliver(self.event)
+            self.rebuild.deliver(self.event)
