@@ -27,7 +27,7 @@ class Rebuilds:
         own_scopes: Collection[str],
         runs: Runs,
         indexes: ChangingIndexes,
-        settings_location: Mapping[str, Any],
+        settings_location: Mapping[str, object],
     ) -> None:
         """``own_scopes``: the tasks with an index of their own. ``settings_location``: arguments by which a run's
         process finds the settings."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from agents.indexer.ports import Embedder, Embedders, KeptVectors, Vectors, Vect
 from agents.indexer.versions import DocumentUpdate, Key
 from schemas.documents import DocumentSubmitted
 from schemas.errors import ModelMissing, Unavailable
+from schemas.features import DocumentState
 from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.retrieval import Chunk
 
@@ -94,7 +94,7 @@ class IndexWriter:
             for key, count in counts.items() if index.scope == DEFAULT_SCOPE else ():
                 made = done[key]
                 if made is not None:
-                    done[key] = replace(made, target=replace(made.target, **_sizes(index, count)))
+                    done[key] = replace(made, target=_with_count(made.target, index, count))
         return done
 
     def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk], dimension: int) -> None:
@@ -133,10 +133,10 @@ class IndexWriter:
         return made
 
 
-def _sizes(index: Index, count: int) -> dict[str, Any]:
+def _with_count(state: DocumentState, index: Index, count: int) -> DocumentState:
     if index.state == "building":
-        return {"next_chunk_count": count}
-    return {"chunk_count": count, "embedding_model": index.recipe.embedding_model}
+        return replace(state, next_chunk_count=count)
+    return replace(state, chunk_count=count, embedding_model=index.recipe.embedding_model)
 
 
 def _hash(text: str) -> str:

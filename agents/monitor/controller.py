@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
 
 from agents.delivery.outcome import Output, RunRequest
 from agents.delivery.ports import Runs
@@ -41,7 +40,7 @@ class CheckController:
         checks: Checks,
         runs: Runs,
         policy: SchedulePolicy,
-        settings_location: Mapping[str, Any],
+        settings_location: Mapping[str, object],
     ) -> None:
         """``settings_location``: arguments by which a check's process finds the settings."""
         self._answers, self._checks, self._runs, self._policy = answers, checks, runs, policy
