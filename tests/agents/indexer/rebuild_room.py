@@ -1,4 +1,4 @@
-"""A room with a library in it, and a rebuild that tells of each of its steps."""
+"""An indexer with documents, and a rebuild that calls back at each of its steps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Step = Callable[[], None]
 
 
 class InThisThread(ThreadPoolExecutor):
-    """Nothing here waits for anything: handing over to a thread and back takes longer than what it does."""
+    """Runs calls in the calling thread: the hand-over to another thread would take longer than the calls."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         done = Future[Any]()
@@ -46,13 +46,13 @@ class InThisThread(ThreadPoolExecutor):
 
 
 LOOP = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-"""One for all: a loop takes longer to make than what it does here, thousands of times."""
+"""One loop for all rooms: making a loop takes longer than what it runs here, thousands of times."""
 LOOP.get_loop().set_default_executor(InThisThread())
 atexit.register(LOOP.close)
 
 
 class SmallPages(MemoryDocuments):
-    """Tells of each step, and gives two documents at a time."""
+    """Calls ``step`` before each page, and returns at most two documents at a time."""
 
     step: Step
 
@@ -62,7 +62,7 @@ class SmallPages(MemoryDocuments):
 
 
 class Writer(IndexWriter):
-    """Tells of each step."""
+    """Calls ``step`` before and after it writes."""
 
     step: Step
 
@@ -74,7 +74,7 @@ class Writer(IndexWriter):
 
 
 class RebuildRoom:
-    """A room with a library, and a rebuild in it that tells of each of its steps."""
+    """An indexer with documents, and a rebuild that calls back at each of its steps."""
 
     def __init__(self, folder: Path) -> None:
         self.room, self.folder, self.steps = Room(), folder, 0
@@ -85,7 +85,7 @@ class RebuildRoom:
         LOOP.run(self.room.deliver(*events))
 
     def build(self, wanted: Index = NEW, at: Mapping[int, Step] | None = None) -> Built:
-        """``at``: what happens at a step, by its number."""
+        """``at``: what to call at which step, by the number of the step."""
         self.steps = 0
 
         def step() -> None:
@@ -116,7 +116,7 @@ class RebuildRoom:
         ).build(wanted)
 
     def picture(self) -> tuple[object, ...]:
-        """Everything that must not depend on what happened on the way."""
+        """Returns everything that must not depend on what happened during the rebuild."""
         LOOP.run(self.room.sweeper.sweep(START))
         with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
             return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
@@ -126,7 +126,7 @@ class RebuildRoom:
 
 
 def outside_transactions(room: RebuildRoom) -> list[int]:
-    """The steps at which others may do something, of an undisturbed build."""
+    """Returns the steps of an undisturbed build at which no transaction is open."""
     free: list[int] = []
 
     def watch() -> None:
@@ -138,7 +138,7 @@ def outside_transactions(room: RebuildRoom) -> list[int]:
 
 
 class Slow:
-    """A worker that is slow to commit, and does it over when that is refused."""
+    """A worker that commits late, and delivers again when the commit is refused."""
 
     def __init__(self, rebuild: RebuildRoom, event: Received[DocumentEvent]) -> None:
         self.rebuild, self.event, self.refused = rebuild, event, False

@@ -1,4 +1,4 @@
-"""An indexer on memory twins, events for it, and a delivery in miniature that can crash where a process can."""
+"""An indexer on memory twins, events for it, and a small delivery that can crash where a process can."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Crash(Exception):
 
 
 class CountingEmbedder(MemoryEmbedder):
-    """Remembers what it embedded; may be told to fail."""
+    """Remembers what it embedded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class CountingEmbedder(MemoryEmbedder):
 
 
 class Chunks(MemoryChunks):
-    """The twin, with a switch for being away."""
+    """The twin, which can be made unreachable."""
 
     away = False
 
@@ -97,14 +97,14 @@ class Room:
         )
 
     def of(self, wanted: Index) -> Chunks:
-        """An index's collection."""
+        """Returns an index's collection."""
         return self.stores.setdefault(wanted.index_id, Chunks())
 
     def drop(self, index: Index) -> None:
         del self.stores[index.index_id]
 
     async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:
-        """One batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
+        """Delivers one batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
         known = self.journal.find("indexer", [each.identity for each in events])
         fresh = [each for each in events if each.identity not in known]
         outcomes = list(zip(fresh, await dispatcher("indexer", self.indexer.handlers())(fresh), strict=True))
@@ -131,14 +131,14 @@ class Room:
     def state(self, document_id: str = "d", tenant: str = "default") -> DocumentState | None:
         return self.documents.current([(tenant, document_id)]).get((tenant, document_id))
 
-    def told(self, event_id: str) -> DocumentIndexed | DocumentUnindexed:
-        """The one fact that was published for an event."""
+    def published_for(self, event_id: str) -> DocumentIndexed | DocumentUnindexed:
+        """Returns the one event that was published for an event."""
         (output,) = [output for cause, output in self.published if cause == event_id]
         assert isinstance(output.event, DocumentIndexed | DocumentUnindexed)
         return output.event
 
     def picture(self) -> tuple[object, ...]:
-        """Everything that must not depend on crashes, on batches or on the order of events."""
+        """Returns everything that must not depend on crashes, on batches or on the order of events."""
         with self.database.table("documents") as documents, self.database.table("retired_versions") as retired:
             return dict(documents), dict(retired), self.chunks.chunks
 

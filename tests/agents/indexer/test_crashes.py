@@ -1,4 +1,4 @@
-"""The indexer ends in the state of an undisturbed run, wherever it died and whoever was faster."""
+"""The indexer reaches the state of an undisturbed run, wherever it died and whichever worker was faster."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_chunks_of_a_crashed_attempt_are_retired_when_a_newer_version_was_
     await room.deliver(submitted("b", 2, "fast"))
     await room.deliver(slow)
     assert texts(room) == {"fast"}
-    assert room.told("a").submitted_at == at(2)
+    assert room.published_for("a").submitted_at == at(2)
 
 
 async def test_a_worker_that_was_overtaken_between_upsert_and_commit_retires_its_own_version() -> None:

@@ -1,4 +1,4 @@
-"""A request to rebuild becomes one run of an index at a time; one that failed leaves no half of an index behind."""
+"""A request to rebuild becomes one run for an index at a time; a failed run leaves no unfinished index behind."""
 
 from __future__ import annotations
 

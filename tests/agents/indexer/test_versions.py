@@ -1,4 +1,4 @@
-"""Which event of a document decides, and what makes a version another one."""
+"""Which event of a document decides, and when two submissions are different versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rebuild ends as an undisturbed one does, wherever it dies and whatever happens to documents meanwhile."""
+"""A rebuild has the result of an undisturbed one, wherever it dies and whatever happens to documents meanwhile."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_replaced_before_or_while_it_is_down_leaves_nothing_behind(new_r
 
 
 def ending(room: RebuildRoom) -> tuple[object, ...]:
-    """What everything must lead to."""
+    """Returns the final state that every order of events must lead to."""
     room.deliver(*LIVE.values())
     room.build()
     return room.picture()

@@ -1,4 +1,4 @@
-"""The monitor from events to drift that is told: when it checks, for which baseline, how often it says the same."""
+"""The monitor from events to published drift: when it checks, for which baseline, and how often it publishes."""
 
 from __future__ import annotations
 

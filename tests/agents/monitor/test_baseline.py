@@ -1,4 +1,4 @@
-"""Since when answers are compared: whatever part of promotions.v1 a worker has seen."""
+"""Since when answers are compared, whichever part of promotions.v1 a worker has seen."""
 
 from __future__ import annotations
 

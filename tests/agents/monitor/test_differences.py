@@ -1,4 +1,4 @@
-"""Each test alone: how often it is wrong without drift, how often it is right with, and how long it takes."""
+"""Each statistical test alone: how often it is wrong without drift and right with drift, and how long it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a check is due, and when drift is told again."""
+"""When a check is due, and when drift is published again."""
 
 from __future__ import annotations
 

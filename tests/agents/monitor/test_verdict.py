@@ -21,7 +21,7 @@ def found(kind: str, *, flagged: bool) -> Finding:
 
 
 def windows_of(*flagged: str) -> list[list[Finding]]:
-    """Windows, newest first, each with the kinds that are flagged in it."""
+    """Makes windows, newest first, each with the kinds that are flagged in it."""
     kinds = ("questions", "outcomes", "failures", "answers", "sources")
     return [[found(kind, flagged=kind in names.split()) for kind in kinds] for names in flagged]
 

@@ -1,4 +1,4 @@
-"""Windows of answers: what is in which, and what they hold."""
+"""Windows of answers: which answers are in which window, and what a window counts."""
 
 from __future__ import annotations
 

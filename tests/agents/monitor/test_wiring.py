@@ -1,4 +1,4 @@
-"""The monitor as it really runs: from rows in SQL over a child process to drift that is told, and a page."""
+"""The monitor as it really runs: from rows in SQL through a child process to published drift and a page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ labels = ["orders", "returns"]
 """
 
 in_a_child = pytest.mark.usefixtures("sentence_embedder")
-"""Children load the same model, which must be there; and such tests are not fast."""
+"""Child processes load the model too. The fixture makes sure that it is there, and marks the tests as not fast."""
 
 
 class RealMonitor:

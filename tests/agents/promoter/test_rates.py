@@ -1,4 +1,4 @@
-"""Two rates compared: exact where it can be checked, and valid however often it is looked at."""
+"""Two rates compared: right where it can be checked; the e-value is valid however often one looks at it."""
 
 from __future__ import annotations
 
