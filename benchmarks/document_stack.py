@@ -22,11 +22,11 @@ CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
 
-from agents.wiring.indexes import stores_of  # noqa: E402  # after the models' folder is set
-from infra.embedding.embedder import SentenceTransformerEmbedders  # noqa: E402
+from infra.embedding.embedder import SentenceTransformerEmbedders  # noqa: E402  # after the models' folder is set
 from infra.kafka import RecordPublisher, RecordReader, kafka_connection  # noqa: E402
 from infra.local.supervisor import Supervisor  # noqa: E402
 from infra.milvus.retriever import MilvusRetriever  # noqa: E402
+from infra.milvus.stores import MilvusStores  # noqa: E402
 from infra.settings import Settings, load  # noqa: E402
 from infra.sql import tables  # noqa: E402
 from infra.sql.database import Database  # noqa: E402
@@ -71,7 +71,7 @@ class Stack:
         self.settings: Settings = load(home)
         self.database = Database(self.settings.sql_url())
         self.documents, self.indexes = SqlDocuments(self.database), SqlIndexes(self.database)
-        self.stores = stores_of(self.settings)
+        self.stores = MilvusStores.from_settings(self.settings)
         self._embedders = SentenceTransformerEmbedders(self.settings)
         self.embedder = self._embedders.of(self.settings.embedding.model)
         self.given = GivenVectors()

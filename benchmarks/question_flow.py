@@ -92,7 +92,7 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
     os.environ["EVERLEARN_MODEL_FOLDER"] = str(CACHE / "models")
     from agents.indexer.chunks import make_chunks, text_to_embed
     from agents.prompt import build_prompt
-    from agents.wiring.indexes import recipe_of
+    from agents.wiring.indexer import configured_indexes
     from infra.conversion import read_html
     from infra.embedding.embedder import SentenceTransformerEmbedder
     from infra.engines.transformers import TransformersEngine
@@ -104,7 +104,7 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
 
     settings = load(home)
     embedder = SentenceTransformerEmbedder(settings)
-    recipe = recipe_of(settings, DEFAULT_SCOPE, embedder)
+    recipe = configured_indexes(settings).recipe(DEFAULT_SCOPE, embedder.model, embedder.max_tokens)
     at = datetime.now(UTC)
     texts = [
         text_to_embed(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -60,6 +61,35 @@ class DriftCheck:
     figures: dict[str, float] = field(default_factory=dict)
     told_at: datetime | None = None
     told: Remedy | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedWindow:
+    """A current window and what the tests found in it."""
+
+    window: Window
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport:
+    """What a check's report shows.
+
+    ``windows``: newest first. ``novel``: unfamiliar questions of the current window, each with its greatest cosine
+    similarity to a question of the reference. ``measured`` and ``named``: columns of numbers and of names over the rows
+    of both windows, of which the first ``reference_rows`` are the reference. ``alpha``, ``flags`` and ``of``: the
+    thresholds of the check.
+    """
+
+    check: DriftCheck
+    windows: Sequence[CheckedWindow]
+    novel: Sequence[tuple[str, float]]
+    reference_rows: int
+    measured: Mapping[str, Sequence[float | None]]
+    named: Mapping[str, Sequence[str]]
+    alpha: float
+    flags: int
+    of: int
 
 
 DRIFT_CHECK: TypeAdapter[DriftCheck] = TypeAdapter(DriftCheck)

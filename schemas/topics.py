@@ -176,6 +176,16 @@ TOPIC_OF: dict[type[Event], Topic] = {event: topic for topic in reversed(TOPICS)
 BULK_DOCUMENTS = "documents.bulk.v1"
 
 
+def read_by(agent: str) -> tuple[str, ...]:
+    """Returns the topics that an agent consumes, in the order of the table."""
+    return tuple(topic.name for topic in TOPICS if agent in topic.readers)
+
+
+def followed_by(agent: str) -> tuple[str, ...]:
+    """Returns the compacted topics that an agent reads whole, without a group."""
+    return tuple(topic.name for topic in TOPICS if agent in topic.followers)
+
+
 def dead_letter_topic(topic: str, agent: str) -> str:
     """Where an agent puts what it could not process."""
     return f"{topic}.{agent}.dlq"

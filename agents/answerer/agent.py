@@ -1,4 +1,4 @@
-"""The answerer's handlers: questions in, answers out; releases followed."""
+"""The answerer's handlers: turns questions into answers, and follows releases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from agents.answerer.generation import generate
 from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
-from agents.answerer.replies import failed, refusal, unasked
+from agents.answerer.replies import failed, refusal, without_model
 from agents.answerer.retrieval import Job, find
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Batch, Handlers
@@ -21,11 +21,11 @@ from schemas.questions import QuestionAsked
 from schemas.tasks import Task
 
 RETRY_ADOPTION = timedelta(seconds=5)
-"""How long a missing adapter is left alone before it is looked for again."""
+"""How long the answerer waits before it looks again for a missing adapter."""
 
 
 class Answerer:
-    """Answers batches of questions. Unavailable and EngineCrashed escape, so that delivery tries again."""
+    """Answers batches of questions. Raises Unavailable and EngineCrashed, so that delivery tries again."""
 
     def __init__(
         self,
@@ -38,56 +38,56 @@ class Answerer:
         now: Callable[[], datetime],
         tenants: Collection[str] = (),
     ) -> None:
-        """``tenants``: whose questions are answered; everybody's where it is empty."""
+        """``tenants``: the tenants whose questions are answered; empty means all."""
         self._tasks, self._retriever, self._engine, self._tenants = tasks, retriever, engine, tenants
         self._context_tokens, self._now, self.releases = context_tokens, now, releases
         self._retry_at: datetime | None = None
         self._adopting = asyncio.Lock()
-        # While a batch holds it, no adapter that the batch may ask for is dropped.
+        # While a batch holds it, no adapter that the batch may use is dropped.
         self._engine_turn = asyncio.Lock()
 
     def handlers(self) -> Handlers:
         return {QuestionAsked: Batch(self.answer)}
 
     async def answer(self, batch: Sequence[Received[QuestionAsked]]) -> Sequence[Outcome]:
-        if not self._adopting.locked():  # else somebody is at it already, and what serves goes on serving
+        if not self._adopting.locked():  # otherwise it is being done, and the loaded adapters go on serving
             await self.catch_up()
         asked = dict(enumerate(batch))
         replies: dict[int, Event] = {}
-        for place, each in asked.items():
+        for index, each in asked.items():
             reason = refusal(each.event, self._tasks, self._tenants, self._now())
             if reason is not None:
-                replies[place] = failed(each, reason, self._now())
-        jobs = await self._retrieve({place: asked[place] for place in asked if place not in replies})
-        replies |= unasked(jobs, self._now())
-        jobs = {place: job for place, job in jobs.items() if place not in replies}
+                replies[index] = failed(each, reason, self._now())
+        jobs = await self._retrieve({index: asked[index] for index in asked if index not in replies})
+        replies |= without_model(jobs, self._now())
+        jobs = {index: job for index, job in jobs.items() if index not in replies}
         if jobs:
             replies |= await self._generate(jobs)
-        return [Outcome(outputs=(Output(event=replies[place]),)) for place in asked]
+        return [Outcome(outputs=(Output(event=replies[index]),)) for index in asked]
 
     async def _retrieve(self, asked: Mapping[int, Received[QuestionAsked]]) -> dict[int, Job]:
-        tasks = {place: self._tasks[each.event.task] for place, each in asked.items()}
-        searches = [(each.event, tasks[place]) for place, each in asked.items()]
+        tasks = {index: self._tasks[each.event.task] for index, each in asked.items()}
+        searches = [(each.event, tasks[index]) for index, each in asked.items()]
         found = await asyncio.to_thread(find, self._retriever, searches)
         return {
-            place: Job(asked=each, task=tasks[place], hits=hits)
-            for (place, each), hits in zip(asked.items(), found, strict=True)
+            index: Job(asked=each, task=tasks[index], hits=hits)
+            for (index, each), hits in zip(asked.items(), found, strict=True)
         }
 
     async def _generate(self, jobs: Mapping[int, Job]) -> dict[int, Event]:
         async with self._engine_turn:
-            # One state for the whole batch, from its first choice to its last token: a swap is seen by the next one.
+            # One state for the whole batch, from its first choice to its last token. The next batch sees a swap.
             states, tokens = self.releases.served, self._context_tokens
             return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
 
     async def follow(self, received: Received[Event]) -> None:
-        """A release: its adapters are loaded before it is served."""
+        """Follows a release: loads its adapters, then serves it."""
         if isinstance(received.event, ReleaseEvent) and self.releases.apply(received.event):
             self._retry_at = None
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Serves what was released and is not served yet; does nothing while a failed attempt is fresh."""
+        """Serves what was released and is not served yet. Does nothing shortly after a failed attempt."""
         async with self._adopting:
             if not self.releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
                 return

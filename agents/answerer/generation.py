@@ -1,4 +1,4 @@
-"""Asks the engine all questions of a batch at once, each with its own prompt, adapter and limits."""
+"""Sends all questions of a batch to the engine at once, each with its own prompt, adapter and limits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from schemas.retrieval import Hit
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ready:
-    """A question that the engine can be asked now."""
+class _Prepared:
+    """A question with its prompt, ready for the engine."""
 
     request: GenerationRequest
     sources: tuple[Hit, ...]
@@ -35,25 +35,25 @@ def generate(
     context_tokens: int,
     now: Callable[[], datetime],
 ) -> dict[int, Event]:
-    """The answers by the jobs' places, all by the same release states. Raises EngineCrashed or Unavailable."""
+    """Returns the answers under the jobs' keys, all by the same release states. Raises EngineCrashed or Unavailable."""
     replies: dict[int, Event] = {}
-    ready: dict[int, _Ready] = {}
-    for place, job in jobs.items():
+    prepared: dict[int, _Prepared] = {}
+    for index, job in jobs.items():
         choice = choose_arm(states.get(job.task.name), subject_of(job.asked.event))
-        made = _make_ready(job, choice, engine, context_tokens)
+        made = _prepare(job, choice, engine, context_tokens)
         if isinstance(made, str):
-            replies[place] = failed(job.asked, made, now(), choice)
+            replies[index] = failed(job.asked, made, now(), choice)
         else:
-            ready[place] = made
-    generations = engine.generate([each.request for each in ready.values()]) if ready else []
-    for (place, each), generation in zip(ready.items(), generations, strict=True):
+            prepared[index] = made
+    generations = engine.generate([each.request for each in prepared.values()]) if prepared else []
+    for (index, each), generation in zip(prepared.items(), generations, strict=True):
         by = {"engine": engine.name, "base_model": engine.base_model}
-        replies[place] = produced(jobs[place].asked, generation, each.sources, each.choice, now(), **by)
+        replies[index] = produced(jobs[index].asked, generation, each.sources, each.choice, now(), **by)
     return replies
 
 
-def _make_ready(job: Job, choice: Choice, engine: Engine, context_tokens: int) -> _Ready | str:
-    """The engine's request; or, in one line, why the question cannot be asked."""
+def _prepare(job: Job, choice: Choice, engine: Engine, context_tokens: int) -> _Prepared | str:
+    """Returns the engine's request or, in one line, why the question cannot be asked."""
     question = job.asked.event
     limit = min(question.max_tokens or job.task.max_tokens, engine.window // 2)
     room = engine.window - limit
@@ -68,9 +68,9 @@ def _make_ready(job: Job, choice: Choice, engine: Engine, context_tokens: int) -
         temperature=question.temperature,
         seed=_seed(question.question_id),
     )
-    return _Ready(request=request, sources=prompt.sources, choice=choice)
+    return _Prepared(request=request, sources=prompt.sources, choice=choice)
 
 
 def _seed(question_id: str) -> int:
-    """The same question gets the same sample when it is delivered again."""
+    """Derives the seed, so that a question that is delivered again gets the same sample."""
     return int.from_bytes(hashlib.sha256(question_id.encode()).digest()[:4], "big")

@@ -15,7 +15,10 @@ class Retriever(Protocol):
     """Searches documents."""
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """The hits of each, best first: of current versions and of the search's tenant only. Raises Unavailable."""
+        """Returns the hits of each search, best first, of current versions and of the search's tenant only.
+
+        Raises Unavailable.
+        """
         ...
 
 
@@ -27,7 +30,7 @@ class Engine(Protocol):
 
     @property
     def signature(self) -> str:
-        """What must be the same for the same request to give the same text for certain."""
+        """Engines with the same signature certainly give the same text for the same request."""
         ...
 
     @property
@@ -39,15 +42,18 @@ class Engine(Protocol):
         ...
 
     def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
-        """How long a chat prompt is for this model."""
+        """Counts the tokens of a chat prompt."""
         ...
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """One generation a request, in order; adapters may be mixed. Raises EngineCrashed or Unavailable."""
+        """Returns one generation for each request, in order. Requests may use different adapters.
+
+        Raises EngineCrashed or Unavailable.
+        """
         ...
 
     def set_adapters(self, adapters: dict[str, Path]) -> None:
-        """Makes exactly these adapters available, by id; raises AdapterMissing, and then keeps what it had."""
+        """Makes exactly these adapters available, by id. Raises AdapterMissing, and then keeps those it had."""
         ...
 
 
@@ -55,7 +61,7 @@ class AdapterStore(Protocol):
     """Adapters on disk."""
 
     def path(self, adapter_id: str) -> Path:
-        """The folder of an adapter in PEFT's format; raises AdapterMissing."""
+        """Returns the folder of an adapter in PEFT's format. Raises AdapterMissing."""
         ...
 
     def verify(self, adapter_id: str) -> None:
@@ -63,5 +69,5 @@ class AdapterStore(Protocol):
         ...
 
     def probes(self, adapter_id: str) -> tuple[Probe, ...]:
-        """What the adapter said when it was validated; empty when it never was. Raises AdapterMissing."""
+        """Returns what the adapter answered when it was validated; empty if it never was. Raises AdapterMissing."""
         ...

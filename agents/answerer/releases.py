@@ -1,62 +1,66 @@
-"""Brings the engine's adapters in step with what is released, and says which release is really served.
+"""Loads released adapters into the engine, and knows which release is really served.
 
-An adapter is loaded beside what serves, verified and probed before anybody may ask for it; the swap itself is one
+An adapter is loaded beside those that serve, verified and probed before a question can use it. The swap itself is one
 assignment, which the next batch sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agents.answerer.ports import AdapterStore, Engine
-from agents.answerer.probing import objection, requests_of
 from agents.answerer.routing import ReleaseStates, adapters_of
 from schemas.errors import AdapterMissing, Unavailable
 from schemas.fleet import Serving
+from schemas.generation import GenerationRequest
 from schemas.promotions import ReleaseEvent
+from schemas.registry import Probe
+
+SHARE_ELSEWHERE = 0.5
+"""The share of probes that must get the same answer on another engine or precision, which rounds differently."""
 
 
 class LoadedAdapters:
-    """The adapters that may be asked for. One thread at a time; batches may be generated meanwhile."""
+    """The adapters that questions may use. One thread at a time may call it; batches may be generated meanwhile."""
 
     def __init__(self, engine: Engine, store: AdapterStore, *, unprobed: bool) -> None:
         self._engine, self._store, self._unprobed = engine, store, unprobed
         self._paths: dict[str, Path] = {}
 
     def ensure(self, adapter_ids: Iterable[str]) -> None:
-        """Takes in what is not there yet; raises AdapterMissing for the first that cannot be, and leaves it out.
+        """Loads the adapters that are not loaded yet. Raises AdapterMissing for the first that cannot be loaded.
 
-        A loaded adapter is not looked at again: its folder may be gone while it serves well.
+        A loaded adapter is not checked again: it serves well even if its folder is gone.
         """
         for adapter_id in adapter_ids:
             if adapter_id not in self._paths:
-                self._take_in(adapter_id)
+                self._load(adapter_id)
 
     def holds_others(self, adapter_ids: Collection[str]) -> bool:
         """Whether ``keep_only`` would drop something."""
         return not self._paths.keys() <= set(adapter_ids)
 
     def keep_only(self, adapter_ids: Collection[str]) -> None:
-        """Drops all others. Nothing may be generated meanwhile, else a batch could ask for one that has just gone."""
+        """Drops all others. Nothing may be generated meanwhile: a batch could use an adapter that was just dropped."""
         kept = {each: path for each, path in self._paths.items() if each in adapter_ids}
         self._engine.set_adapters(dict(kept))
         self._paths = kept
 
-    def _take_in(self, adapter_id: str) -> None:
+    def _load(self, adapter_id: str) -> None:
         path = self._store.path(adapter_id)
         self._store.verify(adapter_id)
         probes = self._store.probes(adapter_id)
-        if not probes:  # the weights need not be loaded to know
-            self._object(objection(adapter_id, (), (), engine=self._engine.signature, unprobed=self._unprobed))
+        if not probes:  # decided without loading the weights
+            self._check(objection(adapter_id, (), (), engine=self._engine.signature, unprobed=self._unprobed))
         before = dict(self._paths)
         self._engine.set_adapters({**before, adapter_id: path})
         try:
-            # one by one: a batch of questions waits for one probe at most
+            # One at a time, so that a batch of questions waits for one probe at most.
             asked = requests_of(probes, adapter_id)
             answers = [self._engine.generate([request])[0].text for request in asked]
             engine, unprobed = self._engine.signature, self._unprobed
-            self._object(objection(adapter_id, probes, answers, engine=engine, unprobed=unprobed))
+            self._check(objection(adapter_id, probes, answers, engine=engine, unprobed=unprobed))
         except AdapterMissing:
             self._engine.set_adapters(before)
             raise
@@ -66,7 +70,7 @@ class LoadedAdapters:
         self._paths = {**before, adapter_id: path}
 
     @staticmethod
-    def _object(reason: str | None) -> None:
+    def _check(reason: str | None) -> None:
         if reason is not None:
             raise AdapterMissing(reason)
 
@@ -79,11 +83,11 @@ class ServedReleases:
         self._wanted = ReleaseStates()
         self._served: dict[str, ReleaseEvent] = {}
         self.problem: str | None = None
-        """What keeps this worker from serving the newest release or from going back at once, in one line."""
+        """Why this worker cannot serve the newest release, or not go back to the previous one at once; in one line."""
 
     @property
     def served(self) -> Mapping[str, ReleaseEvent]:
-        """By task; what the engine's adapters are in step with. What was had from here never changes."""
+        """The release of each task whose adapters are loaded. A mapping that was returned never changes."""
         return self._served
 
     @property
@@ -92,14 +96,14 @@ class ServedReleases:
         return self._wanted.latest != self._served
 
     def apply(self, event: ReleaseEvent) -> bool:
-        """Takes note of a release; ``adopt`` makes it served. False when it is not news."""
+        """Remembers a release, which ``adopt`` then serves. Returns False when it is not newer."""
         return self._wanted.apply(event)
 
     def adopt(self) -> None:
-        """Loads what is released and swaps to it, a task at a time. Slow: call it in a thread, one at a time.
+        """Loads what is released and swaps to it, task by task. Slow: call it in a thread, one at a time.
 
-        Batches may be generated meanwhile, for nothing is dropped here. The adapter before the champion is loaded
-        last: going back to it is then a swap too.
+        Batches may be generated meanwhile, because nothing is dropped here. The adapters before the champions are
+        loaded last, so that a rollback is only a swap too.
         """
         problems = []
         for task, state in self._wanted.latest.items():
@@ -124,7 +128,7 @@ class ServedReleases:
         return self._loaded.holds_others(self._named())
 
     def drop_unused(self) -> None:
-        """Lets go of what no served release names. Nothing may be generated meanwhile."""
+        """Drops adapters that no served release names. Nothing may be generated meanwhile."""
         self._loaded.keep_only(self._named())
 
     def _named(self) -> set[str]:
@@ -132,14 +136,50 @@ class ServedReleases:
 
 
 def _spares(state: ReleaseEvent) -> tuple[str, ...]:
-    """At most three adapters of a task are loaded: champion, challenger and the one before the champion."""
+    """The adapters that a rollback would need: the one before the champion."""
     return () if state.previous is None else (state.previous,)
 
 
 def serving(tasks: Iterable[str], served: Mapping[str, ReleaseEvent]) -> list[Serving]:
-    """What a heartbeat says of each task; sequence 0 and no adapter where nothing was released."""
+    """Returns what a heartbeat reports of each task: sequence 0 and no adapter where nothing was released."""
     states = [(task, served.get(task)) for task in sorted(tasks)]
     return [
         Serving(task=task, sequence=state.sequence, adapters=adapters_of(state)) if state else Serving(task=task)
         for task, state in states
     ]
+
+
+def requests_of(probes: Sequence[Probe], adapter_id: str) -> list[GenerationRequest]:
+    """Returns the probes as requests to an engine: greedy, and as short as the validator asked them."""
+    return [
+        GenerationRequest(messages=probe.messages, adapter_id=adapter_id, max_tokens=probe.max_tokens)
+        for probe in probes
+    ]
+
+
+def objection(
+    adapter_id: str, probes: Sequence[Probe], answers: Sequence[str], *, engine: str, unprobed: bool
+) -> str | None:
+    """Returns in one line why an adapter must not be served, or None when it may be.
+
+    On the engine and precision that made the probes, every answer must be exactly the same. On another one, half of the
+    answers must be. An adapter without probes was never validated, and is served only where ``unprobed`` allows it.
+    """
+    if not probes:
+        if unprobed:
+            return None
+        return (
+            f"{adapter_id} was never validated, for no probes lie beside it: have it validated, or set [answerer] "
+            "unprobed = true to serve adapters that were installed by hand"
+        )
+    alike = sum(answer == probe.output for probe, answer in zip(probes, answers, strict=True))
+    needed = len(probes) if all(probe.engine == engine for probe in probes) else SHARE_ELSEWHERE * len(probes)
+    if alike >= needed:
+        return None
+    probe, answer = next(
+        (probe, answer) for probe, answer in zip(probes, answers, strict=True) if answer != probe.output
+    )
+    return (
+        f"{adapter_id} does not answer as it did when it was validated, {len(probes) - alike} of {len(probes)} probes "
+        f"differ, such as {answer!r:.60} for {probe.output!r:.60}: train it again, or roll back"
+    )

@@ -1,4 +1,4 @@
-"""Writes the event that answers a question, with everything needed to trace how."""
+"""Makes the event that answers a question, with everything that is needed to trace the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.tasks import Task
 
 
 def refusal(question: QuestionAsked, tasks: Mapping[str, Task], tenants: Collection[str], now: datetime) -> str | None:
-    """Why a question is not worked on; None when it is. ``tenants``: those there are; any where it is empty."""
+    """Returns why a question is refused, or None. ``tenants``: those that are allowed; empty means all."""
     if question.deadline is not None and question.deadline < now:
         late = (now - question.deadline).total_seconds()
         return f"deadline passed {late:.1f} s before it was this question's turn: allow more time or run more answerers"
@@ -39,26 +39,26 @@ def failed(asked: Received[QuestionAsked], reason: str, now: datetime, choice: C
     return AnswerFailed(reason=reason, **_shared(asked, choice or Choice(), now))
 
 
-def unasked(jobs: Mapping[int, Job], now: datetime) -> dict[int, Event]:
-    """The replies that need no model: to questions that only retrieve, and to those that no document answers."""
+def without_model(jobs: Mapping[int, Job], now: datetime) -> dict[int, Event]:
+    """Returns the replies that need no model: to questions that only retrieve, and where no document answers."""
     replies: dict[int, Event] = {}
-    for place, job in jobs.items():
+    for index, job in jobs.items():
         if job.asked.event.retrieve_only:
-            replies[place] = retrieved(job.asked, job.hits, now)
+            replies[index] = retrieved(job.asked, job.hits, now)
         elif is_unknown(job.asked.event, job.task, job.hits):
-            replies[place] = declined(job, now)
+            replies[index] = declined(job, now)
     return replies
 
 
 def retrieved(asked: Received[QuestionAsked], hits: Sequence[Hit], now: datetime) -> AnswerProduced:
-    """The answer to a question that only retrieves: the sources, and no text."""
+    """Returns the answer to a question that only retrieves: sources, and no text."""
     return AnswerProduced(
         text="", sources=_sources(hits), finish_reason="retrieve_only", **_shared(asked, Choice(), now)
     )
 
 
 def declined(job: Job, now: datetime) -> AnswerProduced:
-    """The answer to a question that no document answers; the hits that were not good enough go along."""
+    """Returns the answer where no document answers the question. It names the hits that were not good enough."""
     return AnswerProduced(
         text=job.task.unknown, sources=_sources(job.hits), declined=True, **_shared(job.asked, Choice(), now)
     )
@@ -75,7 +75,7 @@ def produced(
     base_model: str,
 ) -> AnswerProduced:
     return AnswerProduced(
-        # A model that spells bytes can spell the one character that no event may hold.
+        # A model that generates bytes can generate the one character that no event may hold.
         text=generation.text.replace("\0", ""),
         sources=_sources(hits),
         finish_reason=generation.finish_reason,
@@ -99,7 +99,7 @@ def _shared(asked: Received[QuestionAsked], choice: Choice, now: datetime) -> di
         "adapter_id": choice.adapter_id,
         "release_sequence": choice.sequence,
         "arm": choice.arm,
-        # A sender's clock may run ahead of this one.
+        # A sender's clock may be ahead of this one.
         "latency_ms": max(0.0, (now - asked.context.time).total_seconds() * 1000),
     }
 

@@ -1,4 +1,4 @@
-"""Decides what a question is searched for, which hits are used, and whether they are any good."""
+"""Decides how documents are searched for a question, which hits are used, and whether they are relevant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Job:
 
 
 def search_for(question: QuestionAsked, task: Task) -> Search:
-    """``k`` is 0 where nothing is searched for. Raises FilterError for a filter that cannot be read."""
+    """Returns the search for a question; its ``k`` is 0 if nothing is to be searched. Raises FilterError."""
     searched = task.retrieval or question.retrieve_only
     return Search(
         text=question.text,
@@ -40,9 +40,9 @@ def search_for(question: QuestionAsked, task: Task) -> Search:
 
 
 def find(retriever: Retriever, searches: Sequence[tuple[QuestionAsked, Task]]) -> list[list[Hit]]:
-    """The hits of each question, best first, those that its task finds too unlike left out. Raises Unavailable.
+    """Returns the hits of each question, best first, without those below the task's ``min_score``.
 
-    A question that only retrieves gets the best chunks, whatever the task thinks of them.
+    A question that only retrieves gets its best chunks whatever their score is. Raises Unavailable.
     """
     found = retriever.search([search_for(question, task) for question, task in searches])
     return [
@@ -52,15 +52,15 @@ def find(retriever: Retriever, searches: Sequence[tuple[QuestionAsked, Task]]) -
 
 
 def is_unknown(question: QuestionAsked, task: Task, hits: Sequence[Hit]) -> bool:
-    """Whether nothing relevant enough was found to answer from."""
+    """Whether nothing was found that is relevant enough to answer from."""
     return task.retrieval and task.floor > 0 and relevance(question.text, hits) < task.floor
 
 
 def relevance(question: str, hits: Sequence[Hit], *, best: int = BEST, words_weight: float = WORDS_WEIGHT) -> float:
-    """0 to 1: over the first ``best`` hits, the highest mean of a hit's cosine and its share of the question's words.
+    """Returns the greatest relevance, 0 to 1, of the first ``best`` hits; 0 without hits.
 
-    A cosine below 0 counts as 0; a hit's words are those of its title, heading and text; the question's are its
-    content words. 0 where nothing was found. ``benchmarks.retrieval`` shows what this and its floor are worth.
+    A hit's relevance is the weighted mean of its cosine, at least 0, and of the share of the question's content words
+    that its title, heading and text hold. ``benchmarks.retrieval`` measures it, and the floor of tasks.
     """
     wanted = set(content_words(question))
     values = [0.0]

@@ -26,7 +26,7 @@ class ReleaseStates:
         self._latest: dict[str, ReleaseEvent] = {}
 
     def apply(self, event: ReleaseEvent) -> bool:
-        """Whether the event is news; one whose sequence is not above the known one is ignored."""
+        """Returns whether the event is newer than the known one; others are ignored."""
         known = self._latest.get(event.task)
         if known is not None and event.sequence <= known.sequence:
             return False
@@ -39,26 +39,26 @@ class ReleaseStates:
 
 
 def choose_arm(state: ReleaseEvent | None, subject: str) -> Choice:
-    """The same subject always gets the same arm of a release; ``share`` of all subjects get the challenger."""
+    """Chooses an arm: always the same one for a subject and a release; ``share`` of the subjects get the challenger."""
     if state is None:
         return Choice()
-    if state.challenger is not None and state.stage != "steady" and _place(state.salt, subject) < state.share:
+    if state.challenger is not None and state.stage != "steady" and _hash_position(state.salt, subject) < state.share:
         return Choice(arm="challenger", adapter_id=state.challenger, sequence=state.sequence)
     return Choice(adapter_id=state.champion, sequence=state.sequence)
 
 
 def subject_of(question: QuestionAsked) -> str:
-    """Whom a choice of arm sticks to: the user, else the conversation, else this question alone."""
+    """Returns whom a choice of arm sticks to: the user, or else the conversation, or else this question."""
     return question.user or question.session or question.question_id
 
 
 def adapters_of(state: ReleaseEvent) -> tuple[str, ...]:
-    """The adapters that may be asked for while this is the state."""
+    """Returns the adapters that questions may use in this state."""
     named = (state.champion, state.challenger if state.stage != "steady" else None)
     return tuple(dict.fromkeys(each for each in named if each is not None))
 
 
-def _place(salt: str, subject: str) -> float:
-    """Where a subject lies between 0 and 1; a new salt shuffles all of them."""
+def _hash_position(salt: str, subject: str) -> float:
+    """Maps a subject to a number from 0 to 1; a new salt shuffles all subjects."""
     digest = hashlib.sha256(f"{salt}\x1f{subject}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -16,7 +16,7 @@ from agents.cli.stores import open_database
 from agents.cli.waiting import progress_text, request_run
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.errors import ConfigurationError, EverlearnError, Misuse
-from schemas.indexes import DEFAULT_SCOPE, Index
+from schemas.indexes import Index
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -109,9 +109,9 @@ def render(found: JsonObject) -> str:
 
 
 def _check_task(settings: Settings, task: str | None) -> None:
-    from agents.wiring.indexes import own_scopes
+    from agents.wiring.indexer import configured_indexes
 
-    if task is not None and choose_task(task, settings.tasks) not in own_scopes(settings):
+    if task is not None and choose_task(task, settings.tasks) not in configured_indexes(settings).own_scopes:
         raise Misuse(
             f"the task {task} has no index of its own: set chunk_tokens in [tasks.{task}] (with retrieval = true), or "
             f"run {REBUILD} without --task for the index that it shares"
@@ -181,9 +181,9 @@ def gather(settings: Settings, database: Database, tell: Callable[[str], None]) 
 
 def differences(settings: Settings, indexes: Sequence[Index], documents: int) -> list[str]:
     """A line for each property in which a serving index differs from the settings."""
-    from agents.wiring.indexes import own_scopes
+    from agents.wiring.indexer import configured_indexes
 
-    scopes = [DEFAULT_SCOPE, *own_scopes(settings)]
+    scopes = configured_indexes(settings).scopes
     serving = {index.scope: index for index in indexes if index.state == "serving"}
     found = []
     for scope in scopes:
@@ -225,13 +225,13 @@ def rebuild_command(task: str | None) -> str:
 
 
 def _differs(settings: Settings, scope: str, index: Index) -> list[str]:
-    from agents.wiring.indexes import asked_recipe
+    from agents.wiring.indexer import configured_indexes
     from infra.embedding.embedder import token_limit
 
     model, made = settings.embedding.model, index.recipe
     limit = token_limit(model)
     try:
-        asked = asked_recipe(settings, scope, model, limit or UNKNOWN_LIMIT)
+        asked = configured_indexes(settings).recipe(scope, model, limit or UNKNOWN_LIMIT)
     except ConfigurationError as error:
         return [f"cannot be built as it is configured ({error})"]
     found = []
@@ -250,11 +250,11 @@ def _stored_chunks(settings: Settings, indexes: Sequence[Index], tell: Callable[
     """The number of stored chunks by index id; indexes that Milvus cannot count are left out."""
     if not indexes:
         return {}
-    from agents.wiring.indexes import stores_of
+    from infra.milvus.stores import MilvusStores
 
     counts: dict[str, int] = {}
     try:
-        stores = stores_of(settings, make=False)
+        stores = MilvusStores.from_settings(settings, make=False)
         try:
             for index in indexes:
                 counts[index.index_id] = stores.of(index).count()

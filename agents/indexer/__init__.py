@@ -1,5 +1,6 @@
 """The indexer: makes documents searchable.
 
-Reads documents.v1; writes indexing.v1; keeps chunks and embeddings in the vector store and versions in SQL.
-Decides how a document is cut into chunks and which version of it is current. Never answers, never changes a document.
+Reads documents.v1 and requests.v1; writes indexing.v1; keeps chunks and embeddings in the vector store, and versions
+in SQL. Decides how a document is split into chunks, which version of it is current, and which indexes there are.
+Never answers a question, never changes a document.
 """

@@ -1,14 +1,15 @@
-"""Requests to rebuild an index become runs, and a run's end becomes an event."""
+"""Turns requests to rebuild an index into runs, and the end of a run into an event."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
+from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
-from agents.indexer.ports import Indexes
-from schemas.delivery import Claim, Run
+from agents.indexer.ports import ChangingIndexes
+from schemas.delivery import Claim
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.envelope import Received
 from schemas.indexes import DEFAULT_SCOPE
@@ -16,28 +17,22 @@ from schemas.indexes import DEFAULT_SCOPE
 KIND: Final = "rebuild"
 
 
-class Runs(Protocol):
-    """The table of runs."""
-
-    def unfinished(self, agent: str) -> list[Run]: ...
-
-
-class GivenUpIndexes(Indexes, Protocol):
-    """The table of indexes, where what a failed rebuild has begun is given up."""
-
-    def hold(self) -> None: ...
-
-    def retire(self, index_id: str) -> None: ...
-
-
 class Rebuilds:
     """Starts one rebuild of an index at a time."""
 
     def __init__(
-        self, *, agent: str, own: Collection[str], runs: Runs, indexes: GivenUpIndexes, where: Mapping[str, Any]
+        self,
+        *,
+        agent: str,
+        own_scopes: Collection[str],
+        runs: Runs,
+        indexes: ChangingIndexes,
+        settings_location: Mapping[str, object],
     ) -> None:
-        """``own``: the tasks with an index of their own. ``where``: by which a run's process finds the settings."""
-        self._agent, self._own, self._runs, self._indexes, self._where = agent, own, runs, indexes, dict(where)
+        """``own_scopes``: the tasks with an index of their own. ``settings_location``: arguments by which a run's
+        process finds the settings."""
+        self._agent, self._own_scopes, self._runs, self._indexes = agent, own_scopes, runs, indexes
+        self._settings_location = dict(settings_location)
 
     def handlers(self) -> Handlers:
         return {IndexRebuildRequested: self.on_request}
@@ -57,7 +52,10 @@ class Rebuilds:
         return Outcome(effect=lambda: [self._give_up(event)])
 
     def _give_up(self, event: IndexNotRebuilt) -> Output:
-        """Inside the transaction: documents are no longer written to what was begun; there is one rebuild at a time."""
+        """Inside the transaction: retires the unfinished index, so that documents are no longer written to it.
+
+        The unfinished index of the scope is the failed run's, because there is one rebuild of it at a time.
+        """
         self._indexes.hold()
         for index in self._indexes.active():
             if index.state == "building" and index.scope == (event.task or DEFAULT_SCOPE):
@@ -65,14 +63,14 @@ class Rebuilds:
         return Output(event=event)
 
     def _start(self, event: IndexRebuildRequested, cause: str) -> Output | RunRequest:
-        """Inside the transaction: the run, or why not."""
+        """Inside the transaction: requests the run, or says why not."""
         reason = self._obstacle(event.task)
         if reason is not None:
             return Output(event=IndexNotRebuilt(task=event.task, reason=reason, cause=cause))
-        return RunRequest(kind=KIND, arguments={**self._where, "task": event.task, "cause": cause})
+        return RunRequest(kind=KIND, arguments={**self._settings_location, "task": event.task, "cause": cause})
 
     def _obstacle(self, task: str | None) -> str | None:
-        if task is not None and task not in self._own:
+        if task is not None and task not in self._own_scopes:
             return (
                 f"the task {task} has no index of its own: set chunk_tokens in [tasks.{task}], or leave out --task to "
                 "rebuild the index that it shares; if it is set, start the indexer anew"

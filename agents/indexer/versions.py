@@ -1,6 +1,6 @@
-"""Which version of a document is current: whatever order its events arrive in, the newest submission decides.
+"""Decides which version of a document is current: the newest submission, in whatever order events arrive.
 
-Newest is by (submitted_at, event id), the document's *fence*: it only rises. A submission whose content is what is
+Events are ordered by (submitted_at, event id), the document's *fence*, which only rises. A submission whose content is
 current already raises the fence and keeps the chunks.
 """
 
@@ -25,25 +25,25 @@ NO_VERSION = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a document is to become. ``submission``: the event whose text must be embedded for it, if any."""
+class DocumentUpdate:
+    """The state that a document gets. ``submission``: the event whose text must be embedded for it, if any."""
 
     target: DocumentState
     submission: Received[DocumentSubmitted] | None
 
 
 def key_of(received: Received[DocumentEvent]) -> Key:
-    """(tenant, document_id)."""
+    """Returns (tenant, document_id)."""
     return received.event.tenant, received.event.document_id
 
 
 def fence_of(received: Received[DocumentEvent]) -> tuple[datetime, str]:
-    """What orders a document's events; of two at the same moment, one wins everywhere."""
+    """Returns what orders a document's events. Of two at the same moment, every worker picks the same one."""
     return received.event.submitted_at, received.identity
 
 
 def content_hash(event: DocumentSubmitted) -> str:
-    """SHA-256 of everything that a reader of the document sees: text, title, URI and metadata, and of its format."""
+    """Returns the SHA-256 of all that a reader of the document sees (text, title, URI, metadata), and its format."""
     content: list[object] = [event.text, event.title, event.uri, event.metadata]
     if event.format is not None:
         content.append(event.format)
@@ -52,10 +52,10 @@ def content_hash(event: DocumentSubmitted) -> str:
 
 
 def version_of(received: Received[DocumentSubmitted]) -> str:
-    """The version that a submission makes: the same for each delivery of it, and another for every other submission.
+    """Returns the version that a submission makes: the same at each delivery, and another for every other submission.
 
-    Not of the content alone: a text that comes back after another one must not share chunk ids with its first
-    version, which may still be waiting for deletion.
+    It does not depend on the content alone: a text that comes back after another one must not share chunk ids with its
+    first version, which may still be waiting for deletion.
     """
     event = received.event
     return derived_id(
@@ -69,7 +69,7 @@ def version_of(received: Received[DocumentSubmitted]) -> str:
 
 
 def decide(current: DocumentState | None, received: Received[DocumentEvent]) -> Decision:
-    """What an event means for a document in its current state; None: never heard of."""
+    """Decides what an event means for a document. ``current``: None if the document is not known."""
     event = received.event
     if current is not None and fence_of(received) <= (current.submitted_at, current.event_id):
         return "stale"
@@ -80,10 +80,10 @@ def decide(current: DocumentState | None, received: Received[DocumentEvent]) -> 
     return "index"
 
 
-def plan(current: DocumentState | None, events: Iterable[Received[DocumentEvent]]) -> Plan | None:
-    """The outcome of some events of one document, in whatever order they come; None when all are stale.
+def plan_update(current: DocumentState | None, events: Iterable[Received[DocumentEvent]]) -> DocumentUpdate | None:
+    """Combines some events of one document, in whatever order they come; returns None when all are stale.
 
-    Only the text that is left in the end is to be embedded, however many were submitted in between.
+    Only the final text has to be embedded, however many were submitted before it.
     """
     state, submission = current, None
     for received in sorted(events, key=fence_of):
@@ -100,7 +100,7 @@ def plan(current: DocumentState | None, events: Iterable[Received[DocumentEvent]
             state = _withdrawn(received)
     if state is None or state is current:
         return None
-    return Plan(target=state, submission=submission)
+    return DocumentUpdate(target=state, submission=submission)
 
 
 def _submitted(received: Received[DocumentSubmitted]) -> DocumentState:

@@ -1,31 +1,32 @@
-"""Writes documents to an index: cut, embedded where no kept vector serves, and stored while the next are embedded."""
+"""Writes documents to an index: splits them, embeds new texts, and stores chunks while the next are embedded."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
 from agents.indexer.chunks import make_chunks, text_to_embed
 from agents.indexer.ports import Embedder, Embedders, HtmlReader, KeptVectors, Vectors, VectorStore, VectorStores
-from agents.indexer.versions import Key, Plan
+from agents.indexer.versions import DocumentUpdate, Key
 from schemas.documents import DocumentSubmitted
 from schemas.errors import ModelMissing, Unavailable
+from schemas.features import DocumentState
 from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.retrieval import Chunk
 
 TEXTS_AT_ONCE = 256
-"""Embedded together: enough for batches of like length, few enough that storing keeps up meanwhile."""
+"""Texts embedded together: enough for batches of similar length, few enough that storing keeps up meanwhile."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A submission and the version that it makes."""
+    """A submission and the name of the version that it makes."""
 
     event: DocumentSubmitted
     name: str
@@ -36,7 +37,7 @@ class Version:
 
 
 class IndexWriter:
-    """Puts versions of documents into indexes. May be used from one thread at a time."""
+    """Writes versions of documents to indexes. One thread at a time may use it."""
 
     def __init__(
         self,
@@ -48,12 +49,17 @@ class IndexWriter:
         *,
         read_html: HtmlReader,
     ) -> None:
-        """``on_embedded``: told how many texts were embedded, each time some were."""
+        """``on_embedded`` is called after each portion, with the number of texts that were embedded."""
         self._embedders, self._stores, self._vectors, self._now = embedders, stores, vectors, now
         self._on_embedded, self._read_html = on_embedded, read_html
+        self.embedded_at = 0.0
+        """When texts were last embedded, on ``time.monotonic``'s clock. The watchdog reads it during long batches."""
 
     def write(self, index: Index, versions: Sequence[Version]) -> dict[Key, int]:
-        """The number of chunks of each, once all are searchable. Raises Unavailable; writing again is harmless."""
+        """Returns the number of chunks of each document once all are searchable. Raises Unavailable.
+
+        Writing again is harmless.
+        """
         embedder, store = self._embedder_of(index), self._stores.of(index)
         chunks: list[Chunk] = []
         counts: dict[Key, int] = {}
@@ -68,15 +74,17 @@ class IndexWriter:
     def _embedder_of(self, index: Index) -> Embedder:
         try:
             return self._embedders.of(index.recipe.embedding_model)
-        except ModelMissing as error:  # here, and perhaps nowhere else: the documents wait
+        except ModelMissing as error:  # another machine may have it, so the documents wait
             raise Unavailable(f"an index was made with a model that this machine has not: {error}") from error
 
-    def write_plans(self, indexes: Sequence[Index], plans: Mapping[Key, Plan | None]) -> dict[Key, Plan | None]:
-        """Writes what is new to every index; the plans with their numbers of chunks filled in. Raises Unavailable."""
-        done = dict(plans)
+    def write_updates(
+        self, indexes: Sequence[Index], updates: Mapping[Key, DocumentUpdate | None]
+    ) -> dict[Key, DocumentUpdate | None]:
+        """Writes new texts to every index, and returns the updates with their chunk counts. Raises Unavailable."""
+        done = dict(updates)
         fresh = [
             Version(each.submission.event, each.target.version)
-            for each in plans.values()
+            for each in updates.values()
             if each is not None and each.submission is not None
         ]
         if not fresh:
@@ -88,7 +96,7 @@ class IndexWriter:
             for key, count in counts.items() if index.scope == DEFAULT_SCOPE else ():
                 made = done[key]
                 if made is not None:
-                    done[key] = replace(made, target=replace(made.target, **_sizes(index, count)))
+                    done[key] = replace(made, target=_with_count(made.target, index, count))
         return done
 
     def _store(self, embedder: Embedder, store: VectorStore, chunks: Sequence[Chunk], dimension: int) -> None:
@@ -96,23 +104,23 @@ class IndexWriter:
         hashes = [_hash(text) for text in every]
         texts = dict(zip(hashes, every, strict=True))
         found = self._vectors.find(embedder.model, list(texts), self._now())
-        # A model that was replaced under its old name by one of another size has others.
+        # A model may have been replaced under its old name by one with another dimension.
         known = {each: vector for each, vector in found.items() if len(vector) == dimension}
         waiting = dict(enumerate(hashes))
-        # Texts of like length together, so that little is computed for padding.
+        # Texts of similar length together, so that little is computed for padding.
         missing = sorted(texts.keys() - known.keys(), key=lambda each: (len(texts[each]), each))
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="storing") as pool:
             storing: Future[None] | None = None
             for start in range(0, len(missing) or 1, TEXTS_AT_ONCE):
                 some = missing[start : start + TEXTS_AT_ONCE]
                 known |= self._embed(embedder, {each: texts[each] for each in some})
-                ready = [place for place, each in waiting.items() if each in known]
-                for place in ready:
-                    del waiting[place]
-                vectors = np.asarray([known[hashes[place]] for place in ready], dtype=np.float32)
+                ready = [index for index, each in waiting.items() if each in known]
+                for index in ready:
+                    del waiting[index]
+                vectors = np.asarray([known[hashes[index]] for index in ready], dtype=np.float32)
                 if storing is not None:
                     storing.result()  # at most one portion waits, however slow the store is
-                storing = pool.submit(store.upsert, [chunks[place] for place in ready], vectors)
+                storing = pool.submit(store.upsert, [chunks[index] for index in ready], vectors)
             if storing is not None:
                 storing.result()
 
@@ -120,16 +128,17 @@ class IndexWriter:
         if not texts:
             return {}
         made = dict(zip(texts, embedder.embed(list(texts.values())), strict=True))
-        # Before the chunks are stored: what a crash interrupts is not embedded again.
+        # Kept before the chunks are stored, so that nothing is embedded again after a crash.
         self._vectors.put(embedder.model, made, self._now())
+        self.embedded_at = time.monotonic()
         self._on_embedded(len(made))
         return made
 
 
-def _sizes(index: Index, count: int) -> dict[str, Any]:
+def _with_count(state: DocumentState, index: Index, count: int) -> DocumentState:
     if index.state == "building":
-        return {"next_chunk_count": count}
-    return {"chunk_count": count, "embedding_model": index.recipe.embedding_model}
+        return replace(state, next_chunk_count=count)
+    return replace(state, chunk_count=count, embedding_model=index.recipe.embedding_model)
 
 
 def _hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The monitor's handlers: answers, ratings, requests and time start checks; a check's result may be told as drift."""
+"""The monitor's handlers: answers, ratings, requests and ticks start checks; a check's result may become an event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.delivery.outcome import NOTHING, Outcome
 from agents.delivery.worker import Batch, Handlers
-from agents.monitor.checking import Checking, failed_check
+from agents.monitor.controller import CheckController, failed_check
 from schemas.delivery import Claim
 from schemas.drift import DRIFT_CHECK
 from schemas.envelope import Received
@@ -21,48 +21,48 @@ from schemas.tasks import Task
 
 
 class Monitor:
-    """Nothing is read or written here: all of it happens in the effects, inside the journal's transaction."""
+    """Reads and writes nothing itself: its outcomes' effects do, inside the journal's transaction."""
 
-    def __init__(self, *, tasks: Mapping[str, Task], checking: Checking, now: Callable[[], datetime]) -> None:
-        self._tasks = tasks
-        self._checking = checking
-        self._now = now
-
-    async def follow(self, received: Received[Event]) -> None:
-        """Keeps what promotions.v1 says of each task."""
-        if isinstance(received.event, ReleaseEvent):
-            self._checking.follow(received.event)
+    def __init__(self, *, tasks: Mapping[str, Task], controller: CheckController, now: Callable[[], datetime]) -> None:
+        self._tasks, self._controller, self._now = tasks, controller, now
 
     def handlers(self) -> Handlers:
         return {InteractionRecorded: Batch(self.on_interactions), DriftCheckRequested: self.on_request}
 
+    async def follow(self, received: Received[Event]) -> None:
+        """Remembers the newest release of each task."""
+        if isinstance(received.event, ReleaseEvent):
+            self._controller.follow(received.event)
+
     async def on_interactions(self, batch: Sequence[Received[InteractionRecorded]]) -> Sequence[Outcome]:
-        """Looks once for each task, at the task's last interaction of the batch."""
+        """Asks once for each task whether a check is due, at the task's last interaction in the batch."""
         last = {received.event.task: received for received in batch}
-        return [self._look(each) if each is last[each.event.task] else NOTHING for each in batch]
+        return [self._check_if_due(each) if each is last[each.event.task] else NOTHING for each in batch]
 
     async def on_request(self, received: Received[DriftCheckRequested]) -> Outcome:
-        asked = received.event.task
-        if asked not in self._tasks:
-            raise InvalidEvent(f"there is no task {asked}: add it to everlearn.toml and retry this letter")
-        return Outcome(effect=lambda: self._checking.look(asked, self._now(), requested=True))
+        task = received.event.task
+        if task not in self._tasks:
+            raise InvalidEvent(f"there is no task {task}: add it to everlearn.toml and retry this letter")
+        return Outcome(effect=lambda: self._controller.start(task))
 
     async def tick(self, scheduled: datetime) -> Outcome:
-        """What is due without traffic: late ratings, checks that had to wait, drift that is to be told again."""
-        return Outcome(effect=lambda: [run for task in self._tasks for run in self._checking.look(task, scheduled)])
+        """Starts what is due without traffic: late ratings, checks that had to wait, drift that lasts."""
+        return Outcome(
+            effect=lambda: [run for task in self._tasks for run in self._controller.start_if_due(task, scheduled)]
+        )
 
     def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
-        """A check's result becomes its row, and what it tells."""
+        """Records a check, and publishes the drift that it found."""
         check = DRIFT_CHECK.validate_python(result["check"])
-        return Outcome(effect=lambda: self._checking.keep(check))
+        return Outcome(effect=lambda: self._controller.record(check))
 
     def failed(self, claim: Claim, error: str) -> Outcome:
-        """A check that could not be made becomes a row that says why."""
+        """Records that a check could not be made, and why."""
         check = failed_check(claim, error, self._now())
-        return Outcome(effect=lambda: self._checking.keep(check))
+        return Outcome(effect=lambda: self._controller.record(check))
 
-    def _look(self, received: Received[InteractionRecorded]) -> Outcome:
+    def _check_if_due(self, received: Received[InteractionRecorded]) -> Outcome:
         task = received.event.task
         if task is None or task not in self._tasks:
             return NOTHING
-        return Outcome(effect=lambda: self._checking.look(task, self._now()))
+        return Outcome(effect=lambda: self._controller.start_if_due(task, self._now()))

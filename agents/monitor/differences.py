@@ -1,6 +1,6 @@
-"""Tests of whether two windows differ, each with an error rate that holds exactly, at any size of the windows.
+"""Tests whether two windows differ, with error rates that hold exactly at any size of the windows.
 
-The usual drift scores with fixed thresholds alarm on nothing when windows are small. These are permutation tests and
+The usual drift scores with fixed thresholds raise false alarms when windows are small. These are permutation tests and
 Fisher's exact test: without drift, P(p <= a) <= a for every a, provided that a window's rows are independent of each
 other. The permutations are drawn from a fixed seed, so that the same rows always give the same p-values.
 """
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 MOST_ROWS = 1000
-"""More rows of a window than this are thinned out evenly where a test's work grows with their square."""
+"""Of a larger window this many rows are taken, evenly spaced, where a test's cost grows with their square."""
 _SEED = 20_240_229
 _FEWEST_SPLITS = 1999
 _MOST_SPLITS = 19_999
@@ -30,23 +30,23 @@ _PORTION_CELLS = 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """``p_value``: how likely such a difference is without drift. ``effect``: how large it is, in the test's unit."""
+    """``p_value``: the probability of such a difference without drift. ``effect``: its size, in the test's unit."""
 
     p_value: float
     effect: float
 
 
 def splits_for(alpha: float) -> int:
-    """How many random splits resolve p-values well below ``alpha``, also when that is shared out over five tests."""
+    """Returns how many random splits resolve p-values well below ``alpha``, even when five tests share it."""
     return min(_MOST_SPLITS, max(_FEWEST_SPLITS, ceil(20 / alpha) - 1))
 
 
 def questions_differ(reference: Floats, current: Floats, splits: int) -> Difference:
-    """Whether embeddings, shape (rows, dimension), come from different distributions.
+    """Tests whether embeddings, shape (rows, dimension), come from different distributions.
 
     Maximum mean discrepancy with a Gaussian kernel of a quarter of the median squared distance (Gretton et al., A
-    Kernel Two-Sample Test, JMLR 13, 2012), calibrated by permutation. Effect: the part of the current questions that
-    is further from every reference question than 95 % of those are from each other.
+    Kernel Two-Sample Test, JMLR 13, 2012), calibrated by permutation. Effect: the share of current questions that
+    are further from every reference question than 95 % of the reference questions are from their nearest neighbour.
     """
     before, now = _thinned(reference), _thinned(current)
     both = np.vstack([before, now])
@@ -65,27 +65,30 @@ def questions_differ(reference: Floats, current: Floats, splits: int) -> Differe
     return Difference(p_value=_permutation_p(discrepancy, m, n, splits), effect=float(_is_new(squared, m).mean()))
 
 
-def nearest(reference: Floats, current: Floats) -> Floats:
-    """Each current question's similarity to the reference question that is most like it; unit vectors."""
+def greatest_similarity(reference: Floats, current: Floats) -> Floats:
+    """Returns each current question's cosine similarity to the most similar reference question; for unit vectors."""
     found: Floats = (current @ reference.T).max(axis=1)
     return found
 
 
 def rate_rose(before: tuple[int, int], now: tuple[int, int]) -> Difference:
-    """Whether a rate rose: (cases, all) before and now. Fisher's exact test, one-sided. Effect: by how much."""
+    """Tests whether a rate rose, from (cases, all) before and now. Fisher's exact test, one-sided. Effect: the rise."""
     (cases_before, all_before), (cases_now, all_now) = before, now
     if not all_before or not all_now:
         return Difference(p_value=1.0, effect=0.0)
     table = [[cases_now, all_now - cases_now], [cases_before, all_before - cases_before]]
-    from scipy.stats import fisher_exact  # which takes seconds to load
+    from scipy.stats import fisher_exact  # takes seconds to load
 
     p_value = float(fisher_exact(table, alternative="greater").pvalue)
     return Difference(p_value=min(1.0, p_value), effect=cases_now / all_now - cases_before / all_before)
 
 
 def kinds_differ(before: Sequence[str], now: Sequence[str], splits: int) -> Difference:
-    """Whether the mix of kinds changed: the chi-squared statistic, calibrated by permutation, since the expected
-    counts of rare kinds are too small for its own distribution. Effect: total variation distance, 0 to 1."""
+    """Tests whether the mix of kinds changed. Effect: total variation distance, 0 to 1.
+
+    The chi-squared statistic is calibrated by permutation, because the expected counts of rare kinds are too small for
+    the chi-squared distribution.
+    """
     if not before or not now:
         return Difference(p_value=1.0, effect=0.0)
     _, codes = np.unique(np.array([*before, *now]), return_inverse=True)
@@ -94,20 +97,22 @@ def kinds_differ(before: Sequence[str], now: Sequence[str], splits: int) -> Diff
     expected = totals * (len(before) / len(codes))
 
     def chi_squared(reference_counts: Integers) -> NDArray[np.float64]:
-        # With the margins fixed, one window's deviations determine the other's, so one row of the table will do.
+        # With fixed margins one window's deviations determine the other's, so one row of the table is enough.
         found: NDArray[np.float64] = ((reference_counts - expected) ** 2 / totals).sum(axis=-1)
         return found
 
-    # how often each kind falls into the reference when rows are split at random
+    # How often each kind falls into the reference when rows are split at random.
     split = np.random.default_rng(_SEED).multivariate_hypergeometric(totals, len(before), size=splits)
-    p_value = _part_as_large(float(chi_squared(counts)), [chi_squared(split)], splits)
+    p_value = _share_as_large(float(chi_squared(counts)), [chi_squared(split)], splits)
     shares = counts / len(before) - (totals - counts) / len(now)
     return Difference(p_value=p_value, effect=float(np.abs(shares).sum() / 2))
 
 
 def values_fell(before: Sequence[float], now: Sequence[float], splits: int) -> Difference:
-    """Whether values became lower: the rank sum, calibrated by permutation, one-sided. Effect: by how much the median
-    fell."""
+    """Tests whether values became lower: the rank sum, calibrated by permutation, one-sided.
+
+    Effect: how far the median fell.
+    """
     if not before or not now:
         return Difference(p_value=1.0, effect=0.0)
     thin = _thinned(np.asarray(before)), _thinned(np.asarray(now))
@@ -124,34 +129,38 @@ def values_fell(before: Sequence[float], now: Sequence[float], splits: int) -> D
 
 
 def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Which hypotheses Holm's method rejects: with probability at most ``alpha`` any true one (Holm 1979)."""
+    """Returns which null hypotheses Holm's method rejects; any true one with probability at most ``alpha`` (Holm
+    1979)."""
     flags = [False] * len(p_values)
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    for number, place in enumerate(order):
-        if p_values[place] > alpha / (len(p_values) - number):
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for number, index in enumerate(order):
+        if p_values[index] > alpha / (len(p_values) - number):
             break
-        flags[place] = True
+        flags[index] = True
     return flags
 
 
 def _permutation_p(statistic: Callable[[Floats], Floats], m: int, n: int, splits: int) -> float:
-    """``statistic``: of splits, shape (splits, m + n), ones where a row is in the reference; large means different."""
+    """Returns the p-value of a statistic that is large when windows differ.
+
+    ``statistic`` gets splits, shape (splits, m + n), with ones where a row is in the reference.
+    """
     real = np.zeros((1, m + n), dtype=np.float32)
     real[0, :m] = 1
     drawn = (statistic(some) for some in _random_splits(m, n, splits))
-    return _part_as_large(float(statistic(real)[0]), drawn, splits)
+    return _share_as_large(float(statistic(real)[0]), drawn, splits)
 
 
-def _part_as_large(observed: float, drawn: Iterable[NDArray[Any]], splits: int) -> float:
-    """The part of the splits, the real one among them, whose statistic is as large: an exact p-value."""
-    # equal splits must count as equal, whatever order their terms were added in
+def _share_as_large(observed: float, drawn: Iterable[NDArray[Any]], splits: int) -> float:
+    """Returns the share of the splits, the real one included, whose statistic is as large: an exact p-value."""
+    # Equal splits must count as equal, in whatever order their terms were added.
     slack = 1e-5 * abs(observed) + 1e-7
     return (1 + sum(int((some >= observed - slack).sum()) for some in drawn)) / (1 + splits)
 
 
 @lru_cache(maxsize=1)
 def _random_splits(m: int, n: int, splits: int) -> tuple[Floats, ...]:
-    """In portions, so that no more than one is held in double precision."""
+    """Draws splits in portions, so that only one portion at a time is held in double precision."""
     random = np.random.default_rng(_SEED)
     size = max(1, _PORTION_CELLS // (m + n))
     portions = []
@@ -165,7 +174,7 @@ def _random_splits(m: int, n: int, splits: int) -> tuple[Floats, ...]:
 
 
 def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
-    """Which of the rows after the first m are further from each of those than 95 % of those are from each other."""
+    """Returns which rows after the first m are further from all of these than 95 % of these are from their nearest."""
     among = squared[:m, :m].copy()
     np.fill_diagonal(among, np.inf)
     found: NDArray[np.bool_] = squared[m:, :m].min(axis=1) > np.quantile(among.min(axis=1), 0.95)
@@ -173,8 +182,8 @@ def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
 
 
 def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
-    """At most ``MOST_ROWS`` rows, evenly spaced."""
+    """Returns at most ``MOST_ROWS`` rows, evenly spaced."""
     if len(rows) <= MOST_ROWS:
         return rows
-    places = np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)
-    return np.take(rows, places, axis=0)
+    indices = np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)
+    return np.take(rows, indices, axis=0)

@@ -1,20 +1,21 @@
-"""When a check is made, and when its result is told."""
+"""Decides when a check is made, since when answers are compared in it, and whether its drift is published."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from schemas.drift import DriftCheck
+from schemas.drift import Baseline, DriftCheck
 from schemas.learning import Remedy
+from schemas.promotions import AdapterPromoted, AdapterRolledBack, ReleaseEvent
 
 _URGENCY: tuple[Remedy, ...] = ("none", "label", "index", "retrain")
-"""From what asks for least to what asks for most."""
+"""From the remedy that asks for least to the one that asks for most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulePolicy:
-    """Both windows must be full; then a check is made after ``every_rows`` new answers or new ratings."""
+    """Both windows must be full. From then on a check is made after ``every_rows`` new answers or new ratings."""
 
     reference_rows: int
     current_rows: int
@@ -27,10 +28,10 @@ class SchedulePolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """Answers of a baseline, each counted no further than matters.
+class AnswerCounts:
+    """How many answers belong to a baseline, each number counted no further than matters.
 
-    ``fresh``: answered after the last check's window. ``rated``: rated ones from that window's beginning on.
+    ``fresh``: answered after the last check's window. ``rated``: rated, and answered since that window's beginning.
     """
 
     rows: int
@@ -38,34 +39,76 @@ class Seen:
     rated: int = 0
 
 
-def is_due(seen: Seen, last: DriftCheck | None, policy: SchedulePolicy, now: datetime) -> bool:
-    """Whether a check should be made. ``last``: the newest check of the same baseline.
+@dataclass(frozen=True, kw_only=True)
+class FollowedRelease:
+    """What promotions.v1 has said of a task. ``since``: when its champion became the champion, None if not known.
 
-    Ratings come late: a window is looked at again when enough of its answers were rated since. Drift that was told is
-    looked at again when the cool-down is over, so that lasting drift is told again without traffic.
+    A compacted topic keeps a task's last event, which need not be the one that changed the champion.
     """
-    if seen.rows < policy.rows_needed:
+
+    sequence: int
+    champion: str | None
+    since: int | None
+
+
+def is_due(counts: AnswerCounts, last: DriftCheck | None, policy: SchedulePolicy, now: datetime) -> bool:
+    """Decides whether a check should be made. ``last``: the newest check of the same baseline.
+
+    Ratings come late, so a window is checked again when enough of its answers were rated since. Published drift is
+    checked again when the cool-down is over, so that lasting drift is published again without traffic.
+    """
+    if counts.rows < policy.rows_needed:
         return False
     told_at = last.told_at if last is not None and last.told == _URGENCY[-1] else None
     if told_at is not None and _is_cooling(told_at, now, policy):
-        return False  # nothing more urgent could be told, and the training wants the processor
-    if last is None or seen.fresh >= policy.every_rows:
+        return False  # nothing more urgent could be published, and the training needs the processor
+    if last is None or counts.fresh >= policy.every_rows:
         return True
-    if seen.rated - last.figures.get("rated", 0) >= policy.every_rows:
+    if counts.rated - last.figures.get("rated", 0) >= policy.every_rows:
         return True
     return last.verdict is not None and last.told_at is not None and not _is_cooling(last.told_at, now, policy)
 
 
-def is_silent(last: DriftCheck | None, remedy: Remedy, at: datetime, policy: SchedulePolicy) -> bool:
-    """Whether drift is not told because it was told a short while ago.
+def is_repeated(last: DriftCheck | None, remedy: Remedy, at: datetime, policy: SchedulePolicy) -> bool:
+    """Decides whether drift is not published because it was published a short while ago.
 
-    ``last``: the newest check of the same baseline. A remedy that asks for more than the one that was told is
-    news: "label" must not silence "retrain".
+    ``last``: the newest check of the same baseline. A remedy that asks for more than the published one is no
+    repetition: "label" must not silence "retrain".
     """
     if last is None or last.told_at is None or last.told is None:
         return False
     asks_for_more = _URGENCY.index(remedy) > _URGENCY.index(last.told)
     return _is_cooling(last.told_at, at, policy) and not asks_for_more
+
+
+def follow(known: FollowedRelease | None, event: ReleaseEvent) -> FollowedRelease:
+    """Returns what is known after one more event. An event that is not newer changes nothing."""
+    if known is not None and event.sequence <= known.sequence:
+        return known
+    if known is not None and known.champion == event.champion and not isinstance(event, AdapterPromoted):
+        since = known.since
+    else:
+        # A rollback that comes first may be one of a challenger, and then the champion is older.
+        is_change = isinstance(event, AdapterPromoted) or (known is not None and isinstance(event, AdapterRolledBack))
+        since = event.sequence if is_change else None
+    return FollowedRelease(sequence=event.sequence, champion=event.champion, since=since)
+
+
+def baseline_of(release: FollowedRelease | None, last_of_others: int | None, checked: int | None) -> Baseline:
+    """Decides since when answers are compared: since the champion became the champion.
+
+    The topic says when that was; where it does not, the answers do. ``last_of_others``: the highest release sequence
+    at which another champion answered. ``checked``: the last check's baseline. It is kept as long as it can be right,
+    so that a restarted worker goes on with the same baseline.
+    """
+    if release is None:
+        return Baseline()
+    if release.since is not None:
+        return Baseline(sequence=release.since, champion=release.champion)
+    least = 0 if last_of_others is None else last_of_others + 1
+    if checked is not None and least <= checked <= release.sequence:
+        least = checked
+    return Baseline(sequence=least, champion=release.champion)
 
 
 def _is_cooling(told_at: datetime, at: datetime, policy: SchedulePolicy) -> bool:

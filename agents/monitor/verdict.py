@@ -1,4 +1,4 @@
-"""Whether the current windows differ from the reference for certain, and what would help."""
+"""Decides whether the current windows differ from the reference with certainty, and what would help."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from schemas.learning import Remedy
 from schemas.tasks import Task
 
 KINDS = ("sources", "outcomes", "failures", "questions", "answers")
-"""What is tested; where several kinds drift, the first of these is named."""
+"""What is tested. Where several kinds drift, a verdict names the first of these."""
 
-_SIGN = 0.05
-"""A p-value of outcomes that speaks for worse answers where something else drifted."""
+_WORSE_P_VALUE = 0.05
+"""Where something else drifted, answers count as worse when the p-value of their outcomes is at most this."""
 
 Embeddings = Mapping[str, Floats]
 """Each answer's question as a vector of length 1, by answer id."""
@@ -35,10 +35,11 @@ Embeddings = Mapping[str, Floats]
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictPolicy:
-    """``alpha``: how often one window is flagged by chance, over all tests. ``flags`` of ``of`` windows make drift.
+    """``alpha``: the probability that one window is flagged without drift, over all tests together.
 
-    ``min_rated``: with fewer ratings nobody can say how new questions are answered. ``min_corrected``: with fewer
-    corrections there is nothing to train on.
+    ``flags``: how many of ``of`` windows must be flagged for a verdict of drift. ``min_rated``: with fewer ratings it
+    is not known how well new questions are answered. ``min_corrected``: with fewer corrections there is nothing to
+    train on.
     """
 
     alpha: float
@@ -50,7 +51,7 @@ class VerdictPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftVerdict:
-    """``kind``: what drifted, None if nothing did. ``flags``: in how many windows each tested kind was flagged."""
+    """``kind``: what drifted, None if nothing did. ``flags``: the number of flagged windows of each tested kind."""
 
     kind: str | None
     remedy: Remedy
@@ -60,7 +61,7 @@ class DriftVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """``findings``: of each current window, the newest first. ``figures``: what the newest one holds."""
+    """``findings``: of each current window, the newest first. ``figures``: counts of the newest window."""
 
     findings: tuple[tuple[Finding, ...], ...]
     figures: dict[str, float]
@@ -68,7 +69,7 @@ class Judged:
 
 
 def judge(found: windows.Windows, embeddings: Embeddings, task: Task, policy: VerdictPolicy) -> Judged:
-    """All tests on all current windows, and what they amount to. There is at least one current window."""
+    """Runs all tests on all current windows, and decides. There must be at least one current window."""
     findings = tuple(examine(found.reference, rows, embeddings, task, policy.alpha) for rows in found.currents)
     figures = windows.figures(found.currents[0])
     return Judged(findings=findings, figures=figures, verdict=decide(findings, figures, task, policy))
@@ -81,7 +82,10 @@ def examine(
     task: Task,
     alpha: float,
 ) -> tuple[Finding, ...]:
-    """All tests that make sense for the task, with Holm's correction: by chance any is flagged with at most alpha."""
+    """Runs all tests that make sense for the task, with Holm's correction.
+
+    Without drift, the probability that any test is flagged is at most ``alpha``.
+    """
     tested = _differences(reference, current, embeddings, task, splits_for(alpha))
     flags = rejected([difference.p_value for difference, _ in tested.values()], alpha)
     return tuple(
@@ -93,27 +97,27 @@ def examine(
 def decide(
     findings: Sequence[Sequence[Finding]], figures: Mapping[str, float], task: Task, policy: VerdictPolicy
 ) -> DriftVerdict:
-    """The debounced verdict. ``findings``: of each window, the newest first. ``figures``: of the newest window.
+    """Decides from several windows. ``findings``: of each window, the newest first. ``figures``: of the newest window.
 
-    A kind is drift when ``flags`` of the last ``of`` windows are flagged for it. Error rate: without drift a window is
-    flagged with probability at most ``alpha`` (``examine``), so that by Markov's inequality one check says drift with
-    probability at most ``alpha * of / flags``, however strongly the windows depend on each other by their overlap and
-    their common reference: 1.5 % by default. Independent windows would make it 3 alpha², 0.03 %; the truth lies
-    between, and tests/agents/monitor/test_error_rate.py measures it.
+    A kind has drifted when ``flags`` of the last ``of`` windows are flagged for it. Error rate: without drift a window
+    is flagged with probability at most ``alpha`` (``examine``). By Markov's inequality one check then finds drift with
+    probability at most ``alpha * of / flags``, which is 1.5 % by default, however strongly the windows depend on each
+    other through their overlap and their common reference. With independent windows it would be 3 alpha², 0.03 %. The
+    real rate lies between; tests/agents/monitor/test_error_rate.py measures it.
     """
     recent = findings[: policy.of]
     kinds = [kind for kind in KINDS if any(each.kind == kind for window in recent for each in window)]
     flags = {kind: sum(each.flagged for window in recent for each in window if each.kind == kind) for kind in kinds}
     drifted = [kind for kind in kinds if flags[kind] >= policy.flags]
     if not drifted:
-        return DriftVerdict(kind=None, remedy="none", reasons=_calm(flags, policy), flags=flags)
+        return DriftVerdict(kind=None, remedy="none", reasons=_no_drift_reasons(flags, policy), flags=flags)
     newest = {each.kind: each for each in findings[0]}
     reasons = [
         f"{kind}: {newest[kind].detail} (flagged in {flags[kind]} of the last {len(recent)} windows)"
         for kind in drifted
     ]
-    # That something drifted is certain by now, so a weaker sign will do for choosing what would help.
-    got_worse = "outcomes" in drifted or ("outcomes" in newest and newest["outcomes"].p_value <= _SIGN)
+    # That something drifted is certain by now, so weaker evidence is enough for choosing the remedy.
+    got_worse = "outcomes" in drifted or ("outcomes" in newest and newest["outcomes"].p_value <= _WORSE_P_VALUE)
     remedy, why = _remedy(drifted, got_worse, figures, task, policy)
     return DriftVerdict(kind=drifted[0], remedy=remedy, reasons=(*reasons, why), flags=flags)
 
@@ -121,7 +125,7 @@ def decide(
 def _remedy(
     drifted: Sequence[str], got_worse: bool, figures: Mapping[str, float], task: Task, policy: VerdictPolicy
 ) -> tuple[Remedy, str]:
-    """What would help, and why."""
+    """Chooses the remedy, and says why."""
     rated, corrected = int(figures["rated"]), int(figures["corrected"])
     if "sources" in drifted and task.retrieval:
         return "index", "index: fewer questions find a fitting document; publish documents on what is asked now"
@@ -142,7 +146,7 @@ def _remedy(
     return "none", f"none: something changed, but {rated} rated answers do not look worse than before"
 
 
-def _calm(flags: Mapping[str, int], policy: VerdictPolicy) -> tuple[str, ...]:
+def _no_drift_reasons(flags: Mapping[str, int], policy: VerdictPolicy) -> tuple[str, ...]:
     flagged = [f"{kind} were flagged in {count} of the last windows" for kind, count in flags.items() if count]
     if not flagged:
         return ("no test tells the current windows from the reference",)
@@ -156,7 +160,7 @@ def _differences(
     task: Task,
     splits: int,
 ) -> dict[str, tuple[Difference, str]]:
-    """Each test's result by its kind, and in words."""
+    """Returns each test's result by its kind, with a sentence."""
     pair = (reference, current)
     found = {
         "questions": _questions(pair, embeddings, splits),

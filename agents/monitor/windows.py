@@ -1,4 +1,4 @@
-"""Cuts a task's answers into the reference window and successive current ones, and says what a window holds."""
+"""Divides a task's answers into a reference window and overlapping current windows, and summarizes a window."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from schemas.tasks import Task
 BAD = frozenset({"disapproved", "corrected"})
 OTHER = "(other)"
 NOTHING_FOUND = -1.0
-"""The top score of an answer without sources: the least that cosine similarity can be."""
+"""The top score of an answer without sources: the lowest possible cosine similarity."""
 _SHOWN_OPENINGS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPolicy:
-    """The first ``reference_rows`` say what is normal. ``of`` windows of ``current_rows`` are held against them.
+    """The first ``reference_rows`` answers are the reference. ``of`` windows of ``current_rows`` are compared with it.
 
-    The last of those ends with the newest answer, each other one ``every_rows`` answers before the next.
+    The newest window ends with the newest answer. Each older one ends ``every_rows`` answers earlier.
     """
 
     reference_rows: int
@@ -33,15 +33,16 @@ class WindowPolicy:
 
     @property
     def newest_rows(self) -> int:
-        """How many of the newest answers the current windows reach back over."""
+        """How many of the newest answers the current windows cover together."""
         return self.current_rows + (self.of - 1) * self.every_rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """``currents``: newest first, each oldest first within. Empty as long as there are too few answers.
+    """``currents``: the newest window first, and within a window the oldest answer first.
 
-    ``rest_rows``: answers after the reference, as far as the current windows reach back.
+    ``currents`` is empty while there are too few answers. ``rest_rows``: how many of the newest answers, as far as the
+    current windows reach back, lie after the reference.
     """
 
     reference: Sequence[Interaction]
@@ -49,9 +50,12 @@ class Windows:
     rest_rows: int
 
 
-def cut(first: Sequence[Interaction], newest: Sequence[Interaction], policy: WindowPolicy) -> Windows:
-    """``first``: the first answers since the baseline, at least ``reference_rows`` if there are so many. ``newest``:
-    the newest ``newest_rows``, which may be the same ones in part. Both oldest first."""
+def make_windows(first: Sequence[Interaction], newest: Sequence[Interaction], policy: WindowPolicy) -> Windows:
+    """Makes the windows of a check.
+
+    ``first``: the first answers since the baseline, at least ``reference_rows`` if there are so many. ``newest``: the
+    newest ``newest_rows`` answers; the two may overlap. Both have the oldest answer first.
+    """
     reference = first[: policy.reference_rows]
     known = {row.answer_id for row in reference}
     rest = [row for row in newest if row.answer_id not in known]
@@ -61,7 +65,7 @@ def cut(first: Sequence[Interaction], newest: Sequence[Interaction], policy: Win
 
 
 def span(rows: Sequence[Interaction], at: datetime) -> Window:
-    """The window's times and size; ``at`` stands for both times of an empty one."""
+    """Returns the window's times and size. An empty window begins and ends at ``at``."""
     times = [row.answered_at for row in rows if row.answered_at is not None] or [at]
     return Window(start=min(times), end=max(times), rows=len(rows))
 
@@ -71,8 +75,11 @@ def is_failed(row: Interaction) -> bool:
 
 
 def is_rated(row: Interaction) -> bool:
-    """Whether a user has said of the answer that it was good or bad. A failure is told at once and ratings come
-    late, so that a failure among ratings would make every fresh window look bad: failures are counted by themselves."""
+    """Whether a user has rated the answer.
+
+    Failures do not count. They are known at once and ratings come late, so with failures among the ratings every fresh
+    window would look bad.
+    """
     return row.outcome in RATED
 
 
@@ -81,18 +88,18 @@ def is_bad(row: Interaction) -> bool:
 
 
 def label_of(row: Interaction, task: Task) -> str:
-    """The allowed answer that was given, whatever its case; ``(other)`` where it is none."""
+    """Returns the label that the answer is, ignoring case, or ``(other)``."""
     given = (row.answer or "").strip().casefold()
     return next((label for label in task.labels if label.casefold() == given), OTHER)
 
 
 def top_score(row: Interaction) -> float:
-    """Cosine similarity of the best source."""
+    """Returns the cosine similarity of the best source."""
     return max((float(source.get("score") or 0.0) for source in row.sources), default=NOTHING_FOUND)
 
 
 def figures(rows: Sequence[Interaction]) -> dict[str, float]:
-    """What a window holds, in numbers."""
+    """Counts the window's rated, bad, corrected and failed answers."""
     return {
         "rated": float(sum(map(is_rated, rows))),
         "bad": float(sum(map(is_bad, rows))),
@@ -104,7 +111,7 @@ def figures(rows: Sequence[Interaction]) -> dict[str, float]:
 def columns(
     reference: Sequence[Interaction], current: Sequence[Interaction], task: Task
 ) -> tuple[dict[str, list[float | None]], dict[str, list[str]]]:
-    """What a report shows of each row, reference rows first: measured columns, and named ones."""
+    """Returns what a report shows of each row, reference rows first: columns of numbers, and columns of names."""
     rows = [*reference, *current]
     measured: dict[str, list[float | None]] = {
         "question, characters": [float(len(row.question or "")) for row in rows],
@@ -130,7 +137,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _openings(rows: Sequence[Interaction]) -> list[str]:
-    """The first two words of each answer, as far as they are among the frequent ones."""
+    """Returns the first two words of each answer where they are frequent, and ``(other)`` elsewhere."""
     openings = [" ".join((row.answer or "").split()[:2]).casefold() for row in rows]
     frequent = {opening for opening, _ in Counter(filter(None, openings)).most_common(_SHOWN_OPENINGS)}
     return [opening if opening in frequent else OTHER for opening in openings]

@@ -1,20 +1,19 @@
-"""The promoter's handlers: validated adapters, requests by hand and what users say become releases."""
+"""The promoter's handlers: validated adapters, requests and ratings change releases; ticks keep time and aliases."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from agents.delivery.outcome import NOTHING, Outcome, Output
 from agents.delivery.worker import Batch, Handlers
-from agents.promoter.aliases import ReleaseAliases
 from agents.promoter.controller import ReleaseController
-from agents.promoter.ports import AdapterLookup, Log
+from agents.promoter.ports import AdapterLookup, Aliases, Log, Releases
 from schemas.envelope import Received
-from schemas.errors import InvalidEvent
+from schemas.errors import EverlearnError, InvalidEvent
 from schemas.event import Event
 from schemas.interactions import InteractionRecorded
 from schemas.learning import (
@@ -28,10 +27,12 @@ from schemas.learning import (
 ReleaseDecision = Callable[[], Sequence[Output]]
 Requested = AdapterValidated | PromotionRequested | RollbackRequested | ExperimentRequested
 BY_HAND = "asked for by hand"
+SET_AGAIN_AFTER = timedelta(minutes=5)
+"""How often all aliases are set again, because somebody else may have changed one."""
 
 
 class Promoter:
-    """Reacts to events and ticks; the controller decides, inside the transaction."""
+    """Reacts to events and ticks. The controller decides, inside the transaction."""
 
     def __init__(
         self, *, controller: ReleaseController, adapters: AdapterLookup, aliases: ReleaseAliases, log: Log
@@ -45,11 +46,11 @@ class Promoter:
         }
 
     def handlers(self) -> Handlers:
-        change = Batch(self.change)  # one call for all that changes releases: its tasks are locked together
+        change = Batch(self.change)  # one call for all changes of releases, so that their tasks are locked together
         return {InteractionRecorded: change, AdapterRejected: self.on_rejected, **dict.fromkeys(self._decide, change)}
 
     async def change(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        """Decides on validated adapters and requests. Judges canaries once a batch, at its last interaction."""
+        """Decides on validated adapters and requests. Judges canaries once, at the batch's last interaction."""
         interactions = [each.event for each in batch if isinstance(each.event, InteractionRecorded)]
         seen = {event.task for event in interactions if event.task}
         asked = {each.event.task for each in batch if isinstance(each.event, Requested)}
@@ -68,12 +69,12 @@ class Promoter:
         self._log("adapter was rejected", task=event.task, adapter=event.adapter_id, reasons=list(event.reasons))
         return NOTHING
 
-    async def look(self, scheduled: datetime) -> Outcome:
-        """A tick: canaries whose time is over, or whose last ratings came in without another interaction."""
+    async def evaluate(self, scheduled: datetime) -> Outcome:
+        """A tick: judges canaries whose time is over, and ratings that came without another interaction."""
         return self._outcome(lambda: self._controller.evaluate(None, f"tick {scheduled.isoformat()}"))
 
     async def set_aliases(self, scheduled: datetime) -> Outcome:
-        """A tick: the registry learns what was released."""
+        """A tick: sets the registry's aliases."""
         return Outcome(after=lambda: self._aliases.follow(scheduled))
 
     async def _consider(self, received: Received[AdapterValidated]) -> ReleaseDecision:
@@ -96,7 +97,7 @@ class Promoter:
         return partial(self._controller.roll_back, event.task, event.reason or BY_HAND, received.identity)
 
     def _outcome(self, decide: ReleaseDecision, tasks: Collection[str] = ()) -> Outcome:
-        """``tasks``: all that the batch may change, locked together before the first of them is changed."""
+        """``tasks``: those that the batch may change; all are locked before the first is changed."""
 
         def effect() -> Sequence[Output]:
             if tasks:
@@ -113,3 +114,33 @@ class Promoter:
             raise InvalidEvent(f"{adapter_id} was rejected ({'; '.join(record.reasons)}): promote another adapter")
         if record.state != "validated":
             raise InvalidEvent(f"{adapter_id} is not validated yet: ask again when it is")
+
+
+class ReleaseAliases:
+    """Sets the registry's aliases ``champion`` and ``challenger`` as the release state says, which is the truth.
+
+    Only a tick does it. So a registry that is slow or unreachable delays no release, and a crash is repaired.
+    """
+
+    def __init__(self, releases: Releases, aliases: Aliases) -> None:
+        self._releases, self._aliases = releases, aliases
+        self._set: dict[str, int] = {}
+        self._set_again_at: datetime | None = None
+
+    def follow(self, now: datetime) -> None:
+        """Sets the aliases of releases that changed since this promoter set them. Raises the last failure."""
+        if self._set_again_at is None or now >= self._set_again_at:
+            self._set, self._set_again_at = {}, now + SET_AGAIN_AFTER
+        failure: EverlearnError | None = None
+        for release in self._releases.all():
+            if self._set.get(release.task) == release.sequence:
+                continue
+            challenger = release.challenger if release.stage != "steady" else None
+            try:
+                self._aliases.set_aliases(release.task, champion=release.champion, challenger=challenger)
+            except EverlearnError as error:
+                failure = error  # another task's aliases can still be set
+            else:
+                self._set[release.task] = release.sequence
+        if failure is not None:
+            raise failure

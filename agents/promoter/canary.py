@@ -1,15 +1,15 @@
 """Decides what becomes of a canary, from counts of what both arms answered since it began.
 
-Three rates are compared: failed answers of all, bad answers of the rated, bad answers of all. The last one counts where
-only those who are displeased say something. The rules, in this order:
+Three rates are compared: failed answers of all, bad answers of the rated ones, bad answers of all. The last one matters
+where only dissatisfied users rate. The rules, in this order:
 
-1. Certainly worse in one of them: rolled back at once. The evidence may be looked at after every answer: a challenger
-   that is as good as the champion is rolled back by this rule with a probability of at most 1 - ``confidence``.
-2. Enough ratings: ``judged`` of the challenger at this share, and as many of the champion since the canary began. If it
-   is in no rate likely (``LIKELY``) to be more than the margin above the champion, it goes on to the next share, and
-   after the last one it is promoted.
-3. If it still is likely so after ``PATIENCE`` times as many ratings, it is rolled back.
-4. ``watch_seconds`` at one share without such a decision: rolled back. Missing ratings are no good sign.
+1. The challenger is certainly worse in one rate: roll back at once. This test may be made after every answer: a
+   challenger that is as good as the champion is rolled back by it with a probability of at most 1 - ``confidence``.
+2. There are enough ratings: ``judged`` of the challenger at this share, and as many of the champion since the canary
+   began. If in no rate the challenger is likely (``LIKELY``) to be more than the margin above the champion, advance to
+   the next share, or promote after the last one.
+3. It is still likely to be so after ``PATIENCE`` times as many ratings: roll back.
+4. ``watch_seconds`` have passed at one share without a decision: roll back. Missing ratings are a bad sign.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from agents.promoter.evidence import Rate, chance_higher, evidence_higher
+from agents.promoter.rates import Rate, e_value_higher, probability_higher
 from schemas.release_state import ArmCounts, Release
 
 LIKELY = 0.7
-"""A probability of harm that a canary must not have. At the default settings it rolls back about one of twenty canaries
-of a challenger that is as good as the champion, and practically each with twice 25 % of bad answers; at 10 % half."""
+"""A canary must not reach this probability of harm.
+
+At the default settings about one in twenty canaries of a challenger that is as good as the champion is rolled back, and
+about all where the champion has 25 % bad answers and the challenger twice as many; at 10 %, about half.
+"""
 PATIENCE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryPolicy:
-    """How far a canary must go, and what it may cost. The defaults are those of the settings, which explain them."""
+    """Limits of a canary. The settings explain them, and have the same defaults."""
 
     shares: tuple[float, ...] = (0.1, 0.5)
     judged: int = 30
@@ -42,7 +45,7 @@ class CanaryPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryVerdict:
-    """What to do, and why in a sentence with figures. ``share``: what to advance to."""
+    """What to do, and why, in a sentence with figures. ``share``: the next share, where the step is to advance."""
 
     step: Literal["wait", "advance", "promote", "roll back", "end watch"] = "wait"
     reason: str = ""
@@ -63,12 +66,12 @@ class _Comparison:
         return f"{self.ours} {self.what}, {self.theirs} of the champion's"
 
     @property
-    def chance_of_harm(self) -> float:
-        return chance_higher(self.ours, self.theirs, self.margin)
+    def probability_of_harm(self) -> float:
+        return probability_higher(self.ours, self.theirs, self.margin)
 
 
 def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> CanaryVerdict:
-    """What becomes of the canary or experiment that is under way. ``counts``: since it began."""
+    """Decides what becomes of a canary or an experiment. ``counts``: since it began."""
     challenger = _total(each for each in counts if each.arm == "challenger")
     champion = _total(each for each in counts if each.arm == "champion")
     here = _total(each for each in counts if each.arm == "challenger" and each.sequence >= release.sequence).judged
@@ -78,12 +81,12 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPo
         return CanaryVerdict(step="roll back", reason=worse)
     fewest = min(here, champion.judged)
     if fewest >= policy.judged:
-        worst = max(comparisons, key=lambda each: each.chance_of_harm)
-        chance = worst.chance_of_harm
-        if chance < LIKELY:
-            return _go_on(release, policy, f"{comparisons[1]}: good enough with a probability of {1 - chance:.0%}")
+        worst = max(comparisons, key=lambda each: each.probability_of_harm)
+        harm = worst.probability_of_harm
+        if harm < LIKELY:
+            return _go_on(release, policy, f"{comparisons[1]}: good enough with a probability of {1 - harm:.0%}")
         if fewest >= PATIENCE * policy.judged:
-            return CanaryVerdict(step="roll back", reason=f"{worst}: with a probability of {chance:.0%} too much worse")
+            return CanaryVerdict(step="roll back", reason=f"{worst}: with a probability of {harm:.0%} too much worse")
     if _is_over(release, policy, now):
         reason = f"too few ratings in {policy.watch_seconds:,.0f} s to be judged: {here} of the challenger at this "
         reason += f"share and {champion.judged} of the champion, {policy.judged} of each are needed"
@@ -94,9 +97,9 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPo
 
 
 def judge_champion(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> CanaryVerdict:
-    """Whether a champion out of a canary is, in front of everybody, certainly worse than the old one was beside it.
+    """Decides whether a promoted champion, with all users, is certainly worse than the old champion was in the canary.
 
-    It is watched for ``watch_seconds``, or until ``PATIENCE`` times ``judged`` ratings are in.
+    It is watched for ``watch_seconds``, or until ``PATIENCE`` times ``judged`` ratings have arrived.
     """
     ours = _total(each for each in counts if each.arm == "champion" and each.sequence >= release.sequence)
     theirs = _total(each for each in counts if each.arm == "champion" and each.sequence < release.sequence)
@@ -121,11 +124,11 @@ def _go_on(release: Release, policy: CanaryPolicy, reason: str) -> CanaryVerdict
 
 
 def _certainly_worse(comparisons: Sequence[_Comparison], policy: CanaryPolicy) -> str | None:
-    """The error is shared out evenly among the comparisons."""
+    """Returns why the challenger is worse, or None. The comparisons share the allowed error evenly."""
     for each in comparisons:
-        evidence = evidence_higher(each.ours, each.theirs) / len(comparisons)
-        if evidence * (1 - policy.confidence) >= 1:
-            return f"{each}: worse with a confidence of {1 - 1 / evidence:.1%}"
+        e_value = e_value_higher(each.ours, each.theirs) / len(comparisons)
+        if e_value * (1 - policy.confidence) >= 1:
+            return f"{each}: worse with a confidence of {1 - 1 / e_value:.1%}"
     return None
 
 

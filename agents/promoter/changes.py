@@ -1,4 +1,4 @@
-"""The steps that a task's release can take, each from one whole state to the next."""
+"""The changes that a task's release can go through, each from one whole state to the next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATE = tuple(ReleaseEvent.model_fields)
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """The next state, what kind of event tells of it, and when it was reached."""
+    """The next state, the class of event that describes it, and when it was reached."""
 
     release: Release
     kind: type[ReleaseEvent]
@@ -28,7 +28,7 @@ class Change:
 
 
 def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reason: str, at: datetime) -> Change:
-    """The adapter begins to answer a share of the users. A canary that was under way ends with that."""
+    """Lets the adapter answer a share of the users. This ends a canary that was under way."""
     sequence = release.sequence + 1
     begun = _next(
         release,
@@ -37,7 +37,7 @@ def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reas
         challenger=adapter_id,
         stage=stage,
         share=share,
-        # of nothing but this, so that whoever starts it draws the same users
+        # Depends on nothing else, so that whoever starts the canary picks the same users.
         salt=derived_id(release.task, sequence, adapter_id),
         since_sequence=sequence,
         since_at=at,
@@ -47,15 +47,15 @@ def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reas
 
 
 def advance(release: Release, *, share: float, reason: str, at: datetime) -> Change:
-    """The challenger's share grows. The salt stays, so that nobody who had the challenger loses it."""
+    """Raises the challenger's share. The salt stays, so that nobody who had the challenger loses it."""
     return Change(release=_next(release, reason, at, share=share), kind=CanaryAdvanced, at=at)
 
 
 def promote(release: Release, adapter_id: str, *, reason: str, at: datetime) -> Change:
-    """The adapter answers everybody, and who did so before is kept as the previous one."""
+    """Lets the adapter answer all users, and keeps the old champion as the previous one."""
     promoted = _steady(release, reason, at, champion=adapter_id, previous=release.champion)
     if adapter_id == release.challenger:
-        # what its canary saw remains what it is held against
+        # It is still compared with what its canary measured.
         promoted = replace(promoted, since_sequence=release.since_sequence, since_at=release.since_at)
     if release.waiting == adapter_id:
         promoted = replace(promoted, waiting=None)
@@ -63,34 +63,35 @@ def promote(release: Release, adapter_id: str, *, reason: str, at: datetime) -> 
 
 
 def take_back(release: Release, *, reason: str, at: datetime) -> Change:
-    """The challenger goes; the champion answers everybody again."""
+    """Removes the challenger; the champion answers all users again."""
     return Change(release=_steady(release, reason, at), kind=AdapterRolledBack, at=at)
 
 
 def return_to_previous(release: Release, *, before: str | None, reason: str, at: datetime) -> Change:
-    """The champion goes, and whom it had replaced is back; ``before``: whom that one had replaced."""
+    """Brings back the adapter that the champion had replaced. ``before``: the one that that adapter had replaced."""
     returned = _steady(release, reason, at, champion=release.previous, previous=before)
     return Change(release=returned, kind=AdapterRolledBack, at=at)
 
 
 def champions(history: Sequence[ReleaseChange]) -> list[str | None]:
-    """Who would be returned to one after the other, the champion last; the base model alone, None, is the first.
+    """Returns the stack of champions that rollbacks would go back to, the current champion last.
 
-    ``history`` is newest first. Each promotion lays one on the pile, each return takes one away.
+    The first one is None, the base model alone. ``history`` is newest first. Each promotion pushes a champion, each
+    rollback pops one.
     """
-    pile: list[str | None] = [None]
+    stack: list[str | None] = [None]
     for change in reversed(history):
-        if change.release.champion == pile[-1]:
+        if change.release.champion == stack[-1]:
             continue
         if change.event_type == AdapterRolledBack.type:
-            pile.pop()
+            stack.pop()
         else:
-            pile.append(change.release.champion)
-    return pile
+            stack.append(change.release.champion)
+    return stack
 
 
 def was_released(history: Sequence[ReleaseChange], adapter_id: str) -> bool:
-    """Whether the adapter ever answered anybody."""
+    """Whether the adapter has ever answered users."""
     return any(adapter_id in (each.release.champion, each.release.challenger) for each in history)
 
 

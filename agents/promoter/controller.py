@@ -1,7 +1,7 @@
 """Changes releases: reads the state, decides and writes, all inside the journal's transaction.
 
-Whoever else is at work waits for the lock on the task's release, and a repeated decision reads the state anew, so that
-any number of promoters, redeliveries and crashes make one history with one event a sequence.
+Other promoters wait for the lock on the task's release, and a repeated decision reads the state again. So any number of
+promoters, redeliveries and crashes lead to one history, with one event for each sequence number.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from schemas.errors import InvalidEvent
 from schemas.release_state import Release
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""Answers may carry a time that is so much before the release that they were given by."""
+"""How far the time of an answer may lie before the release that it was given by."""
 
 
 class ReleaseController:
-    """Each method runs inside a transaction, and gives the events of what it changed, each with its time."""
+    """Each method runs inside a transaction and returns the events of what it changed."""
 
     def __init__(self, releases: ReleaseStore, policy: CanaryPolicy, *, now: Callable[[], datetime], log: Log) -> None:
         self._releases, self._policy, self._now, self._log = releases, policy, now, log
 
     def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
-        """A validated adapter: its canary begins, or waits for the end of the one that is under way.
+        """Starts the canary of a validated adapter, or lets it wait for the end of another canary.
 
-        Of several that wait the newest counts. What was released before, in whatever way it ended, is not taken up.
+        The newest adapter that waits replaces others that wait. An adapter that was ever released is not considered
+        again.
         """
         release = self._releases.current(task)
         if changes.was_released(self._releases.history(task), adapter_id):
@@ -44,7 +45,7 @@ class ReleaseController:
         return ()
 
     def promote(self, task: str, adapter_id: str, reason: str, cause: str) -> Sequence[Output]:
-        """By hand: the adapter answers everybody from now on."""
+        """Serves a request: lets the adapter answer all users."""
         release = self._releases.current(task)
         if release.champion == adapter_id:
             self._log("adapter is the champion already", task=task, adapter=adapter_id)
@@ -52,7 +53,7 @@ class ReleaseController:
         return self._apply([changes.promote(release, adapter_id, reason=reason, at=self._time(release))], cause)
 
     def experiment(self, task: str, adapter_id: str, share: float, cause: str) -> Sequence[Output]:
-        """By hand: the adapter answers a share of the users until it is judged."""
+        """Serves a request: lets the adapter answer a share of the users until it is judged."""
         release = self._releases.current(task)
         if release.champion == adapter_id:
             raise InvalidEvent(f"{adapter_id} is the champion of {task} already: compare it with another adapter")
@@ -64,14 +65,14 @@ class ReleaseController:
         return self._apply([change], cause)
 
     def roll_back(self, task: str, reason: str, cause: str) -> Sequence[Output]:
-        """By hand: a canary that is under way is taken back, else the champion."""
+        """Serves a request: takes back a canary that is under way, or else the champion."""
         release = self._releases.current(task)
         if release.stage == "steady" and release.champion is None:
             raise InvalidEvent(f"there is nothing to roll back: {task} is served by the base model alone")
         return self._apply([self._return(release, reason)], cause)
 
     def evaluate(self, tasks: Collection[str] | None, cause: str) -> Sequence[Output]:
-        """Judges what is under way in these tasks, or in all; cheap when nothing is."""
+        """Judges canaries, experiments and watched champions of these tasks, or of all tasks."""
         under_way = sorted(each.task for each in self._releases.all() if _is_under_way(each))
         busy = [task for task in under_way if tasks is None or task in tasks]
         if not busy:
@@ -80,7 +81,7 @@ class ReleaseController:
         return [output for task in busy for output in self._evaluate(task, cause)]
 
     def lock(self, tasks: Iterable[str]) -> None:
-        """Before several tasks are changed in one transaction: in one order for everybody."""
+        """Locks the releases of several tasks in a fixed order, before they are changed in one transaction."""
         self._releases.lock(tasks)
 
     def _evaluate(self, task: str, cause: str) -> Sequence[Output]:
@@ -117,7 +118,7 @@ class ReleaseController:
         return changes.start(release, adapter_id, stage="canary", share=share, reason=reason, at=at)
 
     def _apply(self, steps: Iterable[Change], cause: str) -> list[Output]:
-        """Writes the changes down, and the canary that waited for them."""
+        """Stores the changes, and starts the canary that waited for them."""
         return [self._write(change, cause) for step in steps for change in self._with_waiting(step)]
 
     def _with_waiting(self, change: Change) -> Iterator[Change]:
@@ -133,7 +134,7 @@ class ReleaseController:
             "released",
             task=release.task,
             sequence=release.sequence,
-            told=change.kind.type,
+            event_type=change.kind.type,
             champion=release.champion,
             challenger=release.challenger,
             share=release.share,
@@ -142,7 +143,7 @@ class ReleaseController:
         return Output(event=change.event, time=change.at)
 
     def _time(self, release: Release) -> datetime:
-        """Now; but a clock that is behind another promoter's must not put the history out of order."""
+        """Returns now, or the last change's time if a clock is behind: the history must stay in order."""
         return max(self._now(), release.changed_at) if release.changed_at else self._now()
 
 

@@ -1,4 +1,4 @@
-"""What the promoter needs: the release state and counts of what came of it, and two looks at the registry."""
+"""What the promoter needs: release states, counts of their results, and the registry."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from schemas.release_state import ArmCounts, Release, ReleaseChange
 
 
 class Releases(Protocol):
-    """The release state of each task. What changes it runs inside a transaction."""
+    """The release state of each task. Methods that change it run inside a transaction."""
 
     def lock(self, tasks: Iterable[str]) -> None:
-        """Keeps everybody else from changing these tasks' releases until the transaction ends."""
+        """Locks these tasks' releases until the transaction ends."""
         ...
 
     def current(self, task: str) -> Release:
-        """Sequence 0 where there was none yet; locked until the transaction ends."""
+        """Returns the state and locks it until the transaction ends. Sequence 0 if nothing was released yet."""
         ...
 
     def all(self) -> list[Release]:
-        """Of every task that ever had one, locked by nobody."""
+        """Returns the states of all tasks that have one, without locks."""
         ...
 
     def change(self, release: Release, *, event_type: str, cause: str | None, at: datetime) -> None:
-        """The next state and a line of the history; raises Unavailable when somebody else was faster."""
+        """Stores the next state and a line of the history. Raises Unavailable when another promoter was faster."""
         ...
 
     def amend(self, release: Release) -> None:
-        """Notes something about the current state that nobody need be told of."""
+        """Changes a detail of the current state that needs no event."""
         ...
 
 
 class History(Protocol):
-    """How the release state came about."""
+    """The history of the release states."""
 
     def history(self, task: str, limit: int | None = None) -> Sequence[ReleaseChange]:
-        """Newest first."""
+        """Returns the changes of a task, newest first."""
         ...
 
 
@@ -46,16 +46,16 @@ class Counts(Protocol):
     """The feature table as the promoter sees it."""
 
     def counts(self, task: str, *, sequence: int, since: datetime) -> Sequence[ArmCounts]:
-        """What came of questions by release and arm, from that sequence on and not answered before that time."""
+        """Counts results by release and arm, from this sequence on and since this time."""
         ...
 
 
 class ReleaseStore(Releases, History, Counts, Protocol):
-    """All that the promoter keeps in SQL."""
+    """Everything that the promoter stores in SQL."""
 
 
 class AdapterLookup(Protocol):
-    """The registry's record of an adapter."""
+    """Finds adapters in the registry."""
 
     def find(self, adapter_id: str) -> AdapterRecord | None:
         """Raises Unavailable when the registry cannot be reached."""
@@ -63,14 +63,17 @@ class AdapterLookup(Protocol):
 
 
 class Aliases(Protocol):
-    """The registry's names for the adapters that are released."""
+    """The registry's aliases of released adapters."""
 
     def set_aliases(self, task: str, *, champion: str | None, challenger: str | None) -> None:
-        """By adapter ids; an alias of nobody is removed. Raises Unavailable, or AdapterMissing for an unknown one."""
+        """Sets the aliases to these adapter ids, and removes the alias that is None.
+
+        Raises Unavailable, or AdapterMissing for an unknown adapter.
+        """
         ...
 
 
 class Log(Protocol):
-    """Tells of something that happened, with ids."""
+    """Logs an event with its fields, as structlog does."""
 
     def __call__(self, event: str, **fields: object) -> object: ...

@@ -1,5 +1,5 @@
-"""The recorder: joins answers and what users said of them into the feature table.
+"""The recorder: joins answers with the feedback on them in the feature table.
 
 Reads answers.v1, feedback.v1 and examples.v1; writes interactions.v1; keeps the feature table in SQL.
-Decides how facts merge into a row, whatever order they arrive in. Never judges an answer itself.
+Decides how facts merge into a row, in whatever order they arrive. Never judges an answer.
 """

@@ -1,15 +1,14 @@
-"""The recorder's handler: answers and feedback become rows, examples become examples."""
+"""The recorder's handlers: answers and feedback become rows, and examples are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Batch, Handlers
 from agents.recorder.features import Fact, merge
 from agents.recorder.ports import FeatureTable
-from agents.recorder.rows import BatchRows
 from schemas.envelope import Received, derived_id
 from schemas.features import Example, Interaction
 from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded
@@ -17,7 +16,7 @@ from schemas.questions import AnswerFailed, AnswerProduced
 
 
 class Recorder:
-    """Joins what arrives into the feature table."""
+    """Joins answers and feedback in the feature table."""
 
     def __init__(self, table: FeatureTable) -> None:
         self._table = table
@@ -28,22 +27,23 @@ class Recorder:
             AnswerProduced: record,
             AnswerFailed: record,
             FeedbackGiven: record,
-            ExampleSubmitted: self.keep_example,
+            ExampleSubmitted: self.record_example,
         }
 
     async def record(self, batch: Sequence[Received[Fact]]) -> Sequence[Outcome]:
-        """Merges answers and feedback into rows. The effects do it all, inside the journal's transaction."""
+        """Merges answers and feedback into rows. The effects do everything, inside the journal's transaction."""
         rows = BatchRows(self._table, (received.event.answer_id for received in batch))
         return [Outcome(effect=partial(_merge, received, rows)) for received in batch]
 
-    async def keep_example(self, received: Received[ExampleSubmitted]) -> Outcome:
-        return Outcome(effect=lambda: self._keep(received))
+    async def record_example(self, received: Received[ExampleSubmitted]) -> Outcome:
+        """Stores a labelled example."""
+        return Outcome(effect=lambda: self._put_example(received))
 
-    def _keep(self, received: Received[ExampleSubmitted]) -> Sequence[Output]:
+    def _put_example(self, received: Received[ExampleSubmitted]) -> Sequence[Output]:
         event, context = received.event, received.context
         self._table.put_example(
             Example(
-                example_id=derived_id(context.source, context.id),  # two sources may use one id
+                example_id=derived_id(context.source, context.id),  # two sources may use the same event id
                 task=event.task,
                 input=event.input,
                 output=event.output,
@@ -54,10 +54,37 @@ class Recorder:
         return ()
 
 
+class BatchRows:
+    """Reads a batch's rows once per transaction instead of once per event.
+
+    A transaction may be rolled back and its effects run again, also for half of the batch. So rows of an earlier
+    transaction are forgotten: another worker may have changed them since.
+    """
+
+    def __init__(self, table: FeatureTable, answer_ids: Iterable[str]) -> None:
+        self._table = table
+        self._answer_ids = sorted(set(answer_ids))  # workers that lock rows in the same order cannot block each other
+        self._transaction: object = None
+        self._rows: dict[str, Interaction] = {}
+
+    def find(self, answer_id: str) -> Interaction | None:
+        """Inside a transaction: returns the row, with what this batch has put into it so far."""
+        transaction = self._table.transaction()
+        if transaction is not self._transaction:
+            self._rows = dict(self._table.interactions(self._answer_ids))
+            self._transaction = transaction
+        return self._rows.get(answer_id)
+
+    def put(self, row: Interaction) -> None:
+        """Inside a transaction, after ``find``."""
+        self._table.put_interaction(row)
+        self._rows[row.answer_id] = row
+
+
 def _merge(received: Received[Fact], rows: BatchRows) -> Sequence[Output]:
     row = merge(rows.find(received.event.answer_id), received)
     rows.put(row)
-    # The fact's own time: a replay years later says the same as the first run.
+    # The event has the fact's own time, so that a replay years later publishes the same.
     return (Output(event=_recorded(row), time=received.context.time),)
 
 

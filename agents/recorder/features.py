@@ -1,7 +1,7 @@
 """Merges answers and feedback into a question's row, so that the row depends on the facts and not on their order.
 
-Each fact's part of a row is chosen by the greatest stamp, times by least and greatest, and facts are counted: all of
-these commute and associate, which makes a replay, a late answer and an early feedback end in the same row.
+Each field comes from the fact with the greatest stamp, times are minima and maxima, and facts are counted. All of these
+are commutative and associative, so a replay, a late answer and early feedback lead to the same row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Fact = AnswerProduced | AnswerFailed | FeedbackGiven
 
 
 def merge(row: Interaction | None, received: Received[Fact]) -> Interaction:
-    """The row with one more fact in it. The journal sees to it that no fact comes twice."""
+    """Returns the row with one more fact. The journal makes sure that no fact comes twice."""
     fact = received.event
     row = row or Interaction(answer_id=fact.answer_id)
     if row.answer_id != fact.answer_id:
@@ -36,7 +36,7 @@ def merge(row: Interaction | None, received: Received[Fact]) -> Interaction:
 
 
 def outcome_of(row: Interaction) -> InteractionOutcome:
-    """What became of a question, as far as is known."""
+    """Returns the outcome of a question, as far as it is known."""
     if row.answer_stamp is None:
         return "pending"
     if row.failure is not None:
@@ -49,10 +49,10 @@ def outcome_of(row: Interaction) -> InteractionOutcome:
 
 
 def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp: Stamp) -> Interaction:
-    """A question asked twice under one id has two answers; every field is of the later one, none is mixed."""
+    """Takes every field from the later answer: a question that is asked twice under one id has two answers."""
     if not _is_later(stamp, row.answer_stamp):
         return row
-    # A new row rather than a changed one: nothing of the earlier answer may remain.
+    # A new row instead of a changed one, so that nothing of the earlier answer remains.
     row = Interaction(
         answer_id=row.answer_id,
         revision=row.revision,
@@ -95,7 +95,7 @@ def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp:
 
 
 def _with_feedback(row: Interaction, feedback: FeedbackGiven, stamp: Stamp) -> Interaction:
-    """Rating, correction and reason are decided one by one: a later rating does not erase an earlier correction."""
+    """Takes rating, correction and reason independently: a later rating does not erase an earlier correction."""
     if feedback.rating is not None and _is_later(stamp, row.rating_stamp):
         row = replace(row, rating=feedback.rating, rating_stamp=stamp)
     if feedback.correction is not None and _is_later(stamp, row.correction_stamp):

@@ -9,14 +9,14 @@ from schemas.features import Example, Interaction
 
 
 class FeatureTable(Protocol):
-    """One row a question, and the labelled examples. All methods run inside a transaction."""
+    """One row for each question, and the labelled examples. All methods run inside a transaction."""
 
     def transaction(self) -> object:
-        """The transaction that is open here and now: the same object until it ends, another one afterwards."""
+        """Returns the open transaction: the same object until it ends, another one afterwards."""
         ...
 
     def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
-        """The rows that exist, locked until the transaction ends."""
+        """Returns the rows that exist, and locks them until the transaction ends."""
         ...
 
     def put_interaction(self, row: Interaction) -> None: ...

@@ -1,1 +1,4 @@
-"""A file an agent: settings to ports to worker; imported on demand, so that no worker pays for another's libraries."""
+"""Builds parts and workers from the settings: one file for each agent, imported on demand.
+
+So no worker loads another agent's libraries.
+"""

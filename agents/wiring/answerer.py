@@ -1,31 +1,34 @@
-"""Builds the answerer's worker: embedding model and Milvus for the search, an engine, and adapters on disk."""
+"""Builds the answerer's worker: embedding models and Milvus for the search, an engine, and adapters on disk."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-
-import structlog
+from typing import TYPE_CHECKING
 
 from agents.answerer.agent import Answerer
-from agents.answerer.ports import AdapterStore, Engine, Retriever
+from agents.answerer.ports import AdapterStore, Engine
 from agents.answerer.releases import LoadedAdapters, ServedReleases
 from agents.delivery.worker import Chore, Follower, Worker
 from agents.wiring.database import database_of
 from infra.settings import Settings
+from schemas.topics import followed_by, read_by
 
-log = structlog.get_logger()
+if TYPE_CHECKING:
+    from infra.milvus.retriever import IndexPreparation, MilvusRetriever
+    from infra.milvus.stores import MilvusStores
 
-READY_SECONDS = 2.0
-"""How often the answerer loads the models of indexes that are being built, so that no search waits after the switch."""
+AGENT = "answerer"
+PREPARE_SECONDS = 2.0
+"""How often the answerer prepares for indexes that are being built, so that no search waits after the switch."""
 CATCH_UP_SECONDS = 1.0
 """How often it looks for an adapter that was released and could not be loaded yet."""
 
 
 def build(settings: Settings) -> Worker:
     """Loads the models, which takes a quarter of a minute. Raises Unavailable while Milvus is not there."""
-    retriever, make_ready, close = _retriever(settings)
+    retriever, preparation, stores = _search(settings)
+    preparation.prepare_serving()
     engine = _engine(settings)
     loaded = LoadedAdapters(engine, _adapters(settings), unprobed=settings.answerer.unprobed)
     answerer = Answerer(
@@ -38,16 +41,20 @@ def build(settings: Settings) -> Worker:
         tenants=settings.tenants.names,
     )
     return Worker(
-        agent="answerer",
-        topics=("questions.v1",),
+        agent=AGENT,
+        topics=read_by(AGENT),
         handlers=answerer.handlers(),
         batch_size=settings.answerer.batch,
-        followers=(Follower(topic="promotions.v1", apply=answerer.follow),),
+        followers=tuple(Follower(topic=topic, apply=answerer.follow) for topic in followed_by(AGENT)),
         chores=(
             Chore(name="adapters", every_seconds=CATCH_UP_SECONDS, do=answerer.catch_up),
-            Chore(name="indexes", every_seconds=READY_SECONDS, do=lambda: asyncio.to_thread(make_ready)),
+            Chore(
+                name="indexes",
+                every_seconds=PREPARE_SECONDS,
+                do=lambda: asyncio.to_thread(preparation.prepare_active),
+            ),
         ),
-        close=close,
+        close=stores.close,
         serves=answerer.serves,
         problem=lambda: answerer.releases.problem,
     )
@@ -56,30 +63,19 @@ def build(settings: Settings) -> Worker:
 # The libraries below take ten seconds to import; a process that only describes the worker must not pay for them.
 
 
-def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Callable[[], None]]:
-    """The search, what readies it for indexes that will serve soon, and what ends it."""
-    from agents.wiring.indexes import stores_of
+def _search(settings: Settings) -> tuple[MilvusRetriever, IndexPreparation, MilvusStores]:
     from infra.embedding.embedder import SentenceTransformerEmbedders
     from infra.embedding.reranker import CrossEncoderReranker
-    from infra.milvus.retriever import MilvusRetriever
+    from infra.milvus.retriever import IndexPreparation, MilvusRetriever
+    from infra.milvus.stores import MilvusStores
     from infra.sql.documents import SqlDocuments
     from infra.sql.indexes import SqlIndexes
 
     database = database_of(settings)
-    indexes, stores = SqlIndexes(database), stores_of(settings, make=False)
+    indexes, stores = SqlIndexes(database), MilvusStores.from_settings(settings, make=False)
     embedders = SentenceTransformerEmbedders(settings)
-    wanted = settings.retrieval
-
-    def make_ready(states: Sequence[str] = ("serving", "building")) -> None:
-        known = indexes.all()
-        stores.keep(known)
-        for index in known:
-            if index.state in states:
-                embedders.of(index.recipe.embedding_model)
-                stores.of(index).prepare()
-
     embedders.of(settings.embedding.model)
-    make_ready(("serving",))  # what is being built is nobody's reason to wait
+    wanted = settings.retrieval
     retriever = MilvusRetriever(
         indexes=indexes,
         stores=stores,
@@ -88,13 +84,13 @@ def _retriever(settings: Settings) -> tuple[Retriever, Callable[[], None], Calla
         reranker=CrossEncoderReranker(wanted.cross_encoder) if wanted.cross_encoder else None,
         reranked=wanted.reranked if wanted.cross_encoder else 0,
     )
-    return retriever, make_ready, stores.close
+    return retriever, IndexPreparation(indexes=indexes, stores=stores, embedders=embedders), stores
 
 
 def _engine(settings: Settings) -> Engine:
     from infra.models.loading import prepare
 
-    prepare(settings)  # a model that is not there is told before libraries are loaded
+    prepare(settings)  # reports a missing model before libraries are loaded
     from infra.engines.transformers import TransformersEngine
 
     return TransformersEngine.load(settings)

@@ -1,4 +1,4 @@
-"""One database object a process: a store takes part in the journal's transaction only through the very same object."""
+"""Gives every store of a process the same database object: only then do they share the journal's transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infra.sql.database import Database
 
 
 def database_of(settings: Settings) -> Database:
-    """The configured database, the same object each time."""
+    """Returns the configured database, the same object each time."""
     return _database(settings.sql_url())
 
 

@@ -1,22 +1,24 @@
-"""Builds the indexer's worker: embedding models, Milvus, and the tables of documents and indexes in SQL."""
+"""Builds the indexer's worker, and what its rebuilds need in their child processes."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import structlog
 
-from agents.delivery.outcome import Outcome
+from agents.delivery.progress import write_progress
 from agents.delivery.worker import RunKind, Tick, Worker
 from agents.indexer.agent import Indexer
+from agents.indexer.indexes import ConfiguredIndexes, ensure_indexes, new_index
 from agents.indexer.rebuild_requests import KIND, Rebuilds
+from agents.indexer.sweep import Sweeper
+from agents.indexer.work import IndexBuilder
 from agents.indexer.writing import IndexWriter
-from agents.wiring.children import place
+from agents.wiring.children import patiently, place, settings_of
 from agents.wiring.database import database_of
-from agents.wiring.indexes import ensure_indexes, own_scopes, stores_of
 from infra.conversion import read_html
 from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.milvus.stores import MilvusStores
@@ -25,95 +27,125 @@ from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.runs import SqlRunStore
 from schemas.errors import ModelMissing
+from schemas.indexes import DEFAULT_SCOPE
+from schemas.topics import read_by
 
 log = structlog.get_logger()
 
 AGENT = "indexer"
 SWEEP_SECONDS = 10.0
-DROP_AFTER = timedelta(seconds=60)
-"""A worker that began before a switch of the index may use the old collection for this long."""
 
 
 def build(settings: Settings) -> Worker:
-    """Makes the first index where there is none, and loads the models. Raises Unavailable without Milvus or SQL."""
-    worker, models, stores = parts(settings)
-    database = database_of(settings)
-    embedder = models.of(settings.embedding.model)
-    for index in ensure_indexes(settings, database, embedder, embedder.dimension):
-        stores.of(index).prepare()
+    """Adds the first indexes if there are none, and loads the models. Raises Unavailable without Milvus or SQL."""
+    parts, database = IndexerParts(settings), database_of(settings)
+    indexes = SqlIndexes(database)
+    embedder = parts.embedders.of(settings.embedding.model)
+    active = ensure_indexes(
+        configured_indexes(settings),
+        model=embedder.model,
+        max_tokens=embedder.max_tokens,
+        dimension=embedder.dimension,
+        indexes=indexes,
+        documents=SqlDocuments(database),
+        transaction=database.transaction,
+        now=_now,
+    )
+    for index in active:
+        parts.stores.of(index).prepare()
         try:
-            models.of(index.recipe.embedding_model)
+            parts.embedders.of(index.recipe.embedding_model)
         except ModelMissing as error:
             log.warning("documents wait: run 'everlearn index rebuild'", problem=str(error))
-    return worker
-
-
-def parts(settings: Settings) -> tuple[Worker, SentenceTransformerEmbedders, MilvusStores]:
-    """The worker, with embedding models and stores that load and connect when they are first used."""
-    database, models, stores = database_of(settings), SentenceTransformerEmbedders(settings), stores_of(settings)
-    embedded = _Embedded()
-    vectors, indexes, documents = SqlVectors(database), SqlIndexes(database), SqlDocuments(database)
-    indexer = Indexer(
-        writer=IndexWriter(models, stores, vectors, _now, embedded.note, read_html=read_html),
-        stores=stores,
-        indexes=indexes,
-        documents=documents,
-        retired=SqlRetiredVersions(database),
-        vectors=vectors,
-        keep_vectors=timedelta(days=settings.indexer.keep_vectors_days),
-        tenants=settings.tenants.names,
-    )
     rebuilds = Rebuilds(
         agent=AGENT,
-        own=own_scopes(settings),
+        own_scopes=configured_indexes(settings).own_scopes,
         runs=SqlRunStore(database),
         indexes=indexes,
-        where=place(settings),
+        settings_location=place(settings),
     )
-    retired = _RetiredIndexes(indexes, stores)
-
-    async def sweep(scheduled: datetime) -> Outcome:
-        outcome = await indexer.sweep(scheduled)
-        await asyncio.to_thread(retired.drop)
-        return outcome
-
-    worker = Worker(
+    run = RunKind(name=KIND, entry="agents.wiring.indexer:rebuild", done=rebuilds.done, failed=rebuilds.failed)
+    return Worker(
         agent=AGENT,
-        topics=("documents.v1", "requests.v1"),
-        handlers={**indexer.handlers(), **rebuilds.handlers()},
+        topics=read_by(AGENT),
+        handlers={**parts.indexer.handlers(), **rebuilds.handlers()},
         batch_size=settings.indexer.batch,
-        ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=sweep),),
-        runs=(RunKind(name=KIND, entry="agents.wiring.rebuilding:run", done=rebuilds.done, failed=rebuilds.failed),),
-        close=stores.close,
-        moved_at=lambda: embedded.at,
+        ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=parts.sweeper.sweep),),
+        runs=(run,),
+        close=parts.stores.close,
+        moved_at=lambda: parts.writer.embedded_at,
     )
-    return worker, models, stores
 
 
-@dataclass
-class _Embedded:
-    """When texts were last embedded, on ``time.monotonic``'s clock."""
+def rebuild(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Rebuilds an index in a child process, and returns the fields of IndexRebuilt except task and cause.
 
-    at: float = 0.0
+    ``arguments``: config, and task or None. ``folder``: ``<home>/work/runs/<run id>``.
+    """
+    settings = settings_of(arguments, folder)
+    progress = partial(write_progress, folder)
+    progress(0.0, "loading the embedding model")
+    embedders = SentenceTransformerEmbedders(settings)
+    embedder = embedders.of(settings.embedding.model)
+    database, stores = database_of(settings), MilvusStores.from_settings(settings)
+    scope = arguments["task"] or DEFAULT_SCOPE
+    recipe = configured_indexes(settings).recipe(scope, embedder.model, embedder.max_tokens)
+    # The index is named after the run, so that a later attempt goes on with the same index.
+    index = new_index(scope, recipe, embedder.dimension, folder.absolute().name, _now())
+    builder = IndexBuilder(
+        writer=IndexWriter(embedders, stores, SqlVectors(database), _now, read_html=read_html),
+        documents=SqlDocuments(database),
+        indexes=SqlIndexes(database),
+        retired=SqlRetiredVersions(database),
+        transaction=database.transaction,
+        now=_now,
+        folder=folder,
+        progress=progress,
+    )
+    built = patiently(lambda: builder.build(index))
+    stores.close()
+    return built.result()
 
-    def note(self, texts: int) -> None:
-        log.info("embedded", texts=texts)
-        self.at = time.monotonic()
+
+def configured_indexes(settings: Settings) -> ConfiguredIndexes:
+    """Returns which indexes the settings ask for. Loads nothing."""
+    return ConfiguredIndexes(
+        tasks=settings.tasks,
+        chunk_tokens=settings.indexer.chunk_tokens,
+        overlap_tokens=settings.indexer.overlap_tokens,
+    )
 
 
-@dataclass
-class _RetiredIndexes:
-    """Deletes the collections of indexes that were replaced a while ago."""
+class IndexerParts:
+    """An indexer, with embedding models that load and stores that connect when they are first used."""
 
-    indexes: SqlIndexes
-    stores: MilvusStores
-    first_seen: dict[str, datetime] = field(default_factory=dict)
-
-    def drop(self) -> None:
-        for index in self.indexes.all():
-            if index.state == "retired" and self.first_seen.setdefault(index.index_id, _now()) + DROP_AFTER < _now():
-                self.stores.drop(index)
-                self.indexes.remove(index.index_id)
+    def __init__(self, settings: Settings) -> None:
+        database = database_of(settings)
+        self.embedders, self.stores = SentenceTransformerEmbedders(settings), MilvusStores.from_settings(settings)
+        vectors, indexes, retired = SqlVectors(database), SqlIndexes(database), SqlRetiredVersions(database)
+        self.writer = IndexWriter(
+            self.embedders,
+            self.stores,
+            vectors,
+            _now,
+            on_embedded=lambda texts: log.info("embedded", texts=texts),
+            read_html=read_html,
+        )
+        self.sweeper = Sweeper(
+            indexes=indexes,
+            stores=self.stores,
+            retired=retired,
+            vectors=vectors,
+            keep_vectors=timedelta(days=settings.indexer.keep_vectors_days),
+        )
+        self.indexer = Indexer(
+            writer=self.writer,
+            indexes=indexes,
+            documents=SqlDocuments(database),
+            retired=retired,
+            sweeper=self.sweeper,
+            tenants=settings.tenants.names,
+        )
 
 
 def _now() -> datetime:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agents.delivery.worker import Worker
-from agents.wiring import indexer
+from agents.wiring.indexer import IndexerParts
 from infra.settings import Settings
-from schemas.topics import BULK_DOCUMENTS
+from schemas.topics import read_by
 
+AGENT = "loader"
 NICENESS = 10
 """Of the whole process; see ``run_agent``."""
 BATCH_BYTES = 8_000_000
 
 
 def build(settings: Settings) -> Worker:
-    """Loads its model with the first document: without bulk loads the loader costs little."""
-    worker, _, _ = indexer.parts(settings)
-    return replace(
-        worker,
-        agent="loader",
-        topics=(BULK_DOCUMENTS,),
+    """Builds a worker that loads its model with the first document: without bulk loads it costs little."""
+    parts = IndexerParts(settings)
+    return Worker(
+        agent=AGENT,
+        topics=read_by(AGENT),
+        handlers=parts.indexer.handlers(),
         batch_size=settings.indexer.bulk_batch,
         batch_bytes=BATCH_BYTES,
-        ticks=(),
-        runs=(),
+        close=parts.stores.close,
+        moved_at=lambda: parts.writer.embedded_at,
     )

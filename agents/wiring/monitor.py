@@ -1,33 +1,39 @@
-"""The monitor's parts: answers and checks in SQL; whatever takes long happens in a child process."""
+"""Builds the monitor's worker, and what its checks need in their child processes."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+from agents.delivery.progress import write_progress
 from agents.delivery.worker import Follower, RunKind, Tick, Worker
 from agents.monitor.agent import Monitor
-from agents.monitor.checking import AGENT, CHECK, Checking
+from agents.monitor.controller import AGENT, CHECK, CheckController
 from agents.monitor.schedule import SchedulePolicy
-from agents.wiring.children import place
+from agents.wiring.children import place, settings_of
 from agents.wiring.database import database_of
 from infra.settings import Settings
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
+from schemas.drift import DRIFT_CHECK, Baseline
 from schemas.errors import ConfigurationError
+from schemas.topics import followed_by, read_by
 
 CHECK_NICENESS = 5
-"""A check is half a minute's work, and everything that helps against drift waits for it."""
+"""Lower than that of other runs: a check is half a minute's work, and everything that helps against drift waits."""
 
 
 def build(settings: Settings) -> Worker:
-    """A worker over the configured database. Raises ConfigurationError when no check could ever find drift."""
+    """Builds a worker over the configured database. Raises ConfigurationError when no check could ever find drift."""
     policy = settings.monitor
     if policy.flags > policy.of:
         raise ConfigurationError(
             f"[monitor] flags = {policy.flags} of {policy.of} windows can never be: set flags to {policy.of} or less"
         )
     database = database_of(settings)
-    checking = Checking(
+    controller = CheckController(
         answers=SqlAnswers(database),
         checks=SqlDriftChecks(database),
         runs=SqlRunStore(database),
@@ -37,22 +43,65 @@ def build(settings: Settings) -> Worker:
             every_rows=policy.every_rows,
             cool_down_seconds=policy.cool_down_seconds,
         ),
-        arguments=place(settings),
+        settings_location=place(settings),
     )
-    monitor = Monitor(tasks=settings.tasks, checking=checking, now=lambda: datetime.now(UTC))
+    monitor = Monitor(tasks=settings.tasks, controller=controller, now=_now)
+    run = RunKind(
+        name=CHECK,
+        entry="agents.wiring.monitor:check",
+        done=monitor.done,
+        failed=monitor.failed,
+        niceness=CHECK_NICENESS,
+    )
     return Worker(
         agent=AGENT,
-        topics=("interactions.v1", "requests.v1"),
+        topics=read_by(AGENT),
         handlers=monitor.handlers(),
-        followers=(Follower(topic="promotions.v1", apply=monitor.follow),),
-        ticks=(Tick(name="look", every_seconds=policy.tick_seconds, handle=monitor.tick),),
-        runs=(
-            RunKind(
-                name=CHECK,
-                entry="agents.wiring.drift_check:run",
-                done=monitor.done,
-                failed=monitor.failed,
-                niceness=CHECK_NICENESS,
-            ),
-        ),
+        followers=tuple(Follower(topic=topic, apply=monitor.follow) for topic in followed_by(AGENT)),
+        ticks=(Tick(name="checks", every_seconds=policy.tick_seconds, handle=monitor.tick),),
+        runs=(run,),
     )
+
+
+def check(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Makes a check in its child process and returns ``{"check": …}``.
+
+    ``arguments``: task, baseline, champion, config. ``folder``: ``<home>/work/runs/<run id>``.
+    """
+    from agents.monitor.verdict import VerdictPolicy
+    from agents.monitor.windows import WindowPolicy
+    from agents.monitor.work import DriftChecker
+    from infra.embedding.embedder import SentenceTransformerEmbedder
+    from infra.reports.drift import DriftReportFolder
+
+    settings = settings_of(arguments, folder)
+    task = settings.tasks.get(arguments["task"])
+    if task is None:
+        raise ConfigurationError(f"there is no task {arguments['task']}: add it to everlearn.toml")
+    policy = settings.monitor
+    checker = DriftChecker(
+        answers=SqlAnswers(database_of(settings)),
+        embedder=SentenceTransformerEmbedder(settings),
+        reports=DriftReportFolder(settings.reports_folder / "drift"),
+        windows=WindowPolicy(
+            reference_rows=policy.reference_rows,
+            current_rows=policy.current_rows,
+            every_rows=policy.every_rows,
+            of=policy.of,
+        ),
+        verdict=VerdictPolicy(
+            alpha=policy.alpha,
+            flags=policy.flags,
+            of=policy.of,
+            min_rated=policy.min_rated,
+            min_corrected=policy.min_corrected,
+        ),
+        now=_now,
+        progress=partial(write_progress, folder),
+    )
+    baseline = Baseline(sequence=arguments["baseline"], champion=arguments["champion"])
+    return {"check": DRIFT_CHECK.dump_python(checker.check(folder.name, task, baseline), mode="json")}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What every worker stands on, built from the settings: SQL stores, Kafka clients, patience."""
+"""Builds the parts that every worker needs: SQL stores, Kafka clients, and time limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.sql.runs import SqlLeases, SqlRunStore
 
 
 def parts(settings: Settings) -> WorkerParts:
-    """Connects nothing yet; the worker's life does, and waits where it must."""
+    """Connects nothing yet; the running worker connects, and waits where it must."""
     connection = kafka_connection(settings)
     database = database_of(settings)
     scratch = settings.home / "work"

@@ -1,4 +1,4 @@
-"""The recorder's parts: the feature table in SQL, and nothing else."""
+"""Builds the recorder's worker: the feature table in SQL, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from agents.recorder.agent import Recorder
 from agents.wiring.database import database_of
 from infra.settings import Settings
 from infra.sql.features import SqlFeatureTable
+from schemas.topics import read_by
+
+AGENT = "recorder"
 
 
 def build(settings: Settings) -> Worker:
-    """A worker over the configured database."""
+    """Builds a worker over the configured database."""
     recorder = Recorder(SqlFeatureTable(database_of(settings)))
-    return Worker(agent="recorder", topics=("answers.v1", "feedback.v1", "examples.v1"), handlers=recorder.handlers())
+    return Worker(agent=AGENT, topics=read_by(AGENT), handlers=recorder.handlers())

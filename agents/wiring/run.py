@@ -19,22 +19,22 @@ AGENTS = ("indexer", "loader", "answerer", "recorder", "monitor", "trainer", "va
 
 
 def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
-    """Blocks until SIGTERM or SIGINT; returns the exit code. ``worker``: a name that no other running worker has."""
+    """Runs a worker until SIGTERM or SIGINT, then exits. ``worker``: a name that no other running worker has."""
     if agent not in AGENTS:
         raise Misuse(f"there is no agent {agent!r}: choose from {', '.join(AGENTS)}")
-    # Read when torch is loaded, here and in the processes of runs. Threads that spin for long while they wait for each
-    # other make a model half as fast whenever another worker is busy too; ones that never do slow a training by 15 %.
+    # OpenMP reads it when torch is loaded, here and in the processes of runs. With long spinning a model is half as
+    # fast whenever another worker is busy too; without spinning a training is 15 % slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     configure_logging()
-    # imported here: a worker pays for its own agent's libraries and no other's
+    # Imported here, so that a worker loads only its own agent's libraries.
     from agents.delivery.lifecycle import run_worker
     from agents.wiring.platform import parts
 
     wiring = importlib.import_module(f"agents.wiring.{agent}")
-    # Here, before any thread is there: on Linux a niceness is the calling thread's, and new threads inherit it.
+    # Set before any thread exists: on Linux the niceness belongs to the calling thread, and new threads inherit it.
     os.nice(getattr(wiring, "NICENESS", 0))
     name = worker or f"{agent}-{socket.gethostname()}-{os.getpid()}"
-    # The loop is left open: to close it would be to wait for a model that is being loaded by a worker told to stop.
+    # The loop is not closed: that would wait for a model that is still being loaded when the worker must stop.
     code = asyncio.new_event_loop().run_until_complete(
         run_worker(agent, lambda: wiring.build(settings), parts(settings), name, instance=worker)
     )
@@ -44,7 +44,7 @@ def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
 
 
 def configure_logging() -> None:
-    """Structured lines on stderr; Faust's and aiokafka's only from warnings up."""
+    """Logs structured lines on stderr, and Faust's and aiokafka's lines from warnings up."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

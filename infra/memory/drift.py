@@ -1,11 +1,11 @@
-"""The in-memory twin of ``infra.sql.drift``."""
+"""The in-memory twins of ``infra.sql.drift`` and of the folder of drift reports."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from infra.memory.database import MemoryDatabase
-from schemas.drift import DRIFT_CHECK, RATED, Baseline, DriftCheck
+from schemas.drift import DRIFT_CHECK, RATED, Baseline, DriftCheck, DriftReport
 from schemas.features import Interaction
 
 
@@ -63,6 +63,19 @@ class MemoryAnswers:
         with self._database.table("interactions") as table:
             rows = [row for row in table.values() if row.task == task and _belongs(row, baseline)]
         return sorted(rows, key=lambda row: (row.answered_at, row.answer_id))
+
+
+class MemoryDriftReports:
+    """Keeps reports as they are given. ``problem``: what Evidently fails with, if it is to fail."""
+
+    def __init__(self, problem: str | None = None) -> None:
+        self.written: list[DriftReport] = []
+        self.problem = problem
+
+    def write(self, report: DriftReport) -> tuple[str, str | None]:
+        """Returns the page's URI and, where Evidently's part of the page failed, why it did."""
+        self.written.append(report)
+        return f"memory:{report.check.task}/{report.check.check_id}", self.problem
 
 
 def _belongs(row: Interaction, baseline: Baseline) -> bool:

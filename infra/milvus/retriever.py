@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schemas.errors import ModelMissing, Unavailable
 from schemas.features import DocumentState
 from schemas.filters import Filter
-from schemas.indexes import DEFAULT_SCOPE, Index
+from schemas.indexes import DEFAULT_SCOPE, Index, IndexState
 from schemas.questions import SearchMode
 from schemas.retrieval import Hit, Search
 from schemas.words import content_words
@@ -134,6 +134,43 @@ class MilvusRetriever:
         if self._reranker is None or not hits:
             return hits
         return self._reranker.order(search.text, hits[: max(self._reranked, search.k)])
+
+
+class PreparedStore(Protocol):
+    def prepare(self) -> None: ...
+
+
+class PreparedStores(Protocol):
+    def of(self, index: Index) -> PreparedStore: ...
+
+    def keep(self, indexes: Iterable[Index]) -> None: ...
+
+
+class ListedIndexes(Protocol):
+    def all(self) -> list[Index]: ...
+
+
+class IndexPreparation:
+    """Loads the models of indexes and connects to their collections, so that no search has to wait for it."""
+
+    def __init__(self, *, indexes: ListedIndexes, stores: PreparedStores, embedders: QueryEmbedders) -> None:
+        self._indexes, self._stores, self._embedders = indexes, stores, embedders
+
+    def prepare_serving(self) -> None:
+        """Prepares the indexes that serve now. Raises Unavailable or ModelMissing."""
+        self._prepare({"serving"})
+
+    def prepare_active(self) -> None:
+        """Prepares the indexes that are being built too, and closes connections to collections that are gone."""
+        self._prepare({"serving", "building"})
+
+    def _prepare(self, states: Collection[IndexState]) -> None:
+        known = self._indexes.all()
+        self._stores.keep(known)
+        for index in known:
+            if index.state in states:
+                self._embedders.of(index.recipe.embedding_model)
+                self._stores.of(index).prepare()
 
 
 class _Group:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from infra.milvus.connection import MilvusConnection
 from infra.milvus.filter_language import METADATA, expression, from_stored, literal
 from infra.milvus.schema import STORED, messages, schema
+from infra.settings import Settings
 from schemas.errors import Unavailable
 from schemas.filters import Filter
 from schemas.indexes import Index
@@ -197,6 +198,12 @@ class MilvusStores:
         self._uri, self._token, self._make = uri, token, make
         self._chunks: dict[str, MilvusChunks] = {}
         self._lock = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, make: bool = True) -> MilvusStores:
+        """Connects nothing yet. ``make=False`` is for readers, so that a dropped collection does not come back."""
+        token = settings.milvus.token
+        return cls(settings.milvus_uri(), token.get_secret_value() if token else None, make=make)
 
     def of(self, index: Index) -> MilvusChunks:
         """Returns an index's collection, which is created at its first call if it may be."""

@@ -9,13 +9,15 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
+from infra.reports.drift_page import Page, head
 from infra.reports.pages import render_template
+from schemas.drift import DRIFT_CHECK, DriftReport
 
 _HARMLESS = str.maketrans("<>", "‹›")
 """Evidently puts column values into a script of its page without escaping: ``</script>`` in an answer would end it."""
@@ -37,6 +39,41 @@ class WrittenReport:
     html: Path
     json: Path
     problem: str | None
+
+
+class DriftReportFolder:
+    """Writes the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, report: DriftReport) -> tuple[str, str | None]:
+        """Returns the page's URI and, where Evidently's part of the page failed, why it did."""
+        check = report.check
+        page = Page(
+            check=check,
+            windows=report.windows,
+            novel=report.novel,
+            alpha=report.alpha,
+            flags=report.flags,
+            of=report.of,
+        )
+        facts = {
+            "check": DRIFT_CHECK.dump_python(check, mode="json"),
+            "windows": [
+                {"window": each.window.model_dump(mode="json"), "findings": [asdict(one) for one in each.findings]}
+                for each in report.windows
+            ],
+        }
+        written = write_report(
+            self._folder / check.task,
+            check.check_id,
+            head=head(page),
+            facts=facts,
+            columns=Columns(reference_rows=report.reference_rows, measured=report.measured, named=report.named),
+            alpha=report.alpha,
+        )
+        return written.html.as_uri(), written.problem
 
 
 def write_report(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.reports.pages import render_template
-from schemas.drift import DriftCheck, Finding
-from schemas.learning import Window
+from schemas.drift import CheckedWindow, DriftCheck
 
 _MEANINGS = {
     "questions": "what is asked",
@@ -16,14 +15,6 @@ _MEANINGS = {
     "answers": "which labels are answered",
     "sources": "how well sources fit",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedWindow:
-    """A current window and what the tests found in it."""
-
-    window: Window
-    findings: Sequence[Finding]
 
 
 @dataclass(frozen=True, kw_only=True)

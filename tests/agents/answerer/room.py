@@ -55,7 +55,7 @@ class Clock:
 
 
 class Room:
-    """An answerer and the twins around it."""
+    """An answerer on memory twins."""
 
     def __init__(self, folder, engine=None, tasks=TASKS, *, unprobed=False):
         self.folder = folder
@@ -75,7 +75,7 @@ class Room:
             self.adapters.probed[name] = self.probes(name)
 
     def probes(self, name):
-        """What a validator would have written down of an adapter."""
+        """Returns the probes that a validator would have stored beside an adapter."""
         engine = MemoryEngine()
         engine.set_adapters({name: self.adapters.folders[name]})
         prompts = [(ChatMessage("user", text),) for text in ("one", "two", "three", "four")]

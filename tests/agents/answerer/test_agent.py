@@ -1,4 +1,4 @@
-"""The answerer: what an answer holds, whom it fails, and what it leaves to the delivery."""
+"""The answerer: what an answer holds, which questions fail, and which errors it leaves to the delivery."""
 
 from datetime import timedelta
 

@@ -80,7 +80,7 @@ async def answered(answerer):
 
 
 def as_new(breaks):
-    """The adapter as a training would have left it, so that its id is right: only its content is bad."""
+    """Stores the adapter as a training does, so that its id is right and only its content is bad."""
 
     def make(blue, store):
         folder = store.parent / "made"
@@ -94,7 +94,7 @@ def as_new(breaks):
 
 
 def after_install(breaks):
-    """The adapter was right when it was installed, and something happened to it since."""
+    """Installs a good adapter and then damages it."""
 
     def make(blue, store):
         folder = store / blue.name

@@ -1,8 +1,8 @@
-"""Which adapters may serve, by their probes: the same to the character here, half of them elsewhere."""
+"""Which adapters may serve, by their probes: exactly the same answers here, half of them on another engine."""
 
 import pytest
 
-from agents.answerer.probing import objection, requests_of
+from agents.answerer.releases import objection, requests_of
 from schemas.generation import ChatMessage
 from schemas.registry import Probe
 
@@ -15,7 +15,7 @@ def probes(engine="transformers cpu float32"):
 
 
 def said(wrong):
-    """What is said to the four probes, so many of them otherwise."""
+    """Returns the answers to the four probes, with so many wrong ones."""
     return ["something else"] * wrong + [probe.output for probe in probes()][wrong:]
 
 

@@ -151,7 +151,7 @@ async def test_an_adapter_that_was_installed_by_hand_is_served_where_that_is_all
 
 
 class SlowEngine(MemoryEngine):
-    """Generates answers only once it is let; probes it answers at once."""
+    """Answers probes at once, and questions only when the test lets it."""
 
     def __init__(self):
         super().__init__()
@@ -203,7 +203,7 @@ async def test_what_a_batch_under_way_may_ask_for_is_dropped_after_it(tmp_path):
 
 
 async def test_answers_under_many_swaps_are_each_of_one_release_whole(tmp_path):
-    """Sequence n serves adapter a(n % 4): whatever an answer says of itself must fit together, and its text too."""
+    """Sequence n serves adapter a(n % 4): the sequence, adapter and text of an answer must fit together."""
     room = Room(tmp_path)
     room.train("a0", "a1", "a2", "a3")
     answers = []

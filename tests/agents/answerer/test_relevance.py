@@ -1,4 +1,4 @@
-"""Relevance rises with likeness and with shared words, and says nothing about words that every question has."""
+"""Relevance rises with similarity and with shared words, and ignores words that every question has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An indexer on memory twins, events for it, and a delivery in miniature that can crash where a process can."""
+"""An indexer on memory twins, events for it, and a small delivery that can crash where a process can."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import dispatcher
 from agents.indexer.agent import Indexer
+from agents.indexer.sweep import Sweeper
 from agents.indexer.versions import DocumentEvent
 from agents.indexer.writing import IndexWriter
 from infra.conversion import read_html
@@ -36,7 +37,7 @@ class Crash(Exception):
 
 
 class CountingEmbedder(MemoryEmbedder):
-    """Remembers what it embedded; may be told to fail."""
+    """Remembers what it embedded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class CountingEmbedder(MemoryEmbedder):
 
 
 class Chunks(MemoryChunks):
-    """The twin, with a switch for being away."""
+    """The twin, which can be made unreachable."""
 
     away = False
 
@@ -80,23 +81,31 @@ class Room:
         self.indexes.add(index(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens))
         self.stores = {"index0": self.chunks}
         self.writer = IndexWriter(Always(self.embedder), self, self.vectors, lambda: START, read_html=read_html)
-        self.indexer = Indexer(
-            writer=self.writer,
-            stores=self,
+        self.sweeper = Sweeper(
             indexes=self.indexes,
-            documents=self.documents,
+            stores=self,
             retired=self.retired,
             vectors=self.vectors,
             keep_vectors=timedelta(days=30),
+        )
+        self.indexer = Indexer(
+            writer=self.writer,
+            indexes=self.indexes,
+            documents=self.documents,
+            retired=self.retired,
+            sweeper=self.sweeper,
             tenants=tenants,
         )
 
     def of(self, wanted: Index) -> Chunks:
-        """An index's collection."""
+        """Returns an index's collection."""
         return self.stores.setdefault(wanted.index_id, Chunks())
 
+    def drop(self, index: Index) -> None:
+        del self.stores[index.index_id]
+
     async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:
-        """One batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
+        """Delivers one batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
         known = self.journal.find("indexer", [each.identity for each in events])
         fresh = [each for each in events if each.identity not in known]
         outcomes = list(zip(fresh, await dispatcher("indexer", self.indexer.handlers())(fresh), strict=True))
@@ -123,14 +132,14 @@ class Room:
     def state(self, document_id: str = "d", tenant: str = "default") -> DocumentState | None:
         return self.documents.current([(tenant, document_id)]).get((tenant, document_id))
 
-    def told(self, event_id: str) -> DocumentIndexed | DocumentUnindexed:
-        """The one fact that was published for an event."""
+    def published_for(self, event_id: str) -> DocumentIndexed | DocumentUnindexed:
+        """Returns the one event that was published for an event."""
         (output,) = [output for cause, output in self.published if cause == event_id]
         assert isinstance(output.event, DocumentIndexed | DocumentUnindexed)
         return output.event
 
     def picture(self) -> tuple[object, ...]:
-        """Everything that must not depend on crashes, on batches or on the order of events."""
+        """Returns everything that must not depend on crashes, on batches or on the order of events."""
         with self.database.table("documents") as documents, self.database.table("retired_versions") as retired:
             return dict(documents), dict(retired), self.chunks.chunks
 

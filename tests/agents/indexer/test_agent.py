@@ -1,4 +1,4 @@
-"""The indexer keeps SQL and the vector store in step, whatever comes in whatever order, and whenever it dies."""
+"""The indexer keeps SQL and the vector store consistent, whatever comes in whatever order, and whenever it dies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.agents.indexer.room import LONG, START, STORY, Crash, Room, at, submi
 async def test_a_document_becomes_chunks_a_row_and_a_fact() -> None:
     room = Room()
     await room.deliver(submitted("a", 1, LONG, title="Numbers", uri="https://example.org"))
-    state, told = room.state(), room.told("a")
+    state, told = room.state(), room.published_for("a")
     assert state is not None
     assert isinstance(told, DocumentIndexed)
     chunks = list(room.chunks.chunks.values())
@@ -42,7 +42,7 @@ async def test_a_page_is_stored_and_embedded_with_the_headings_above_each_chunk(
 async def test_a_page_without_anything_to_read_is_indexed_without_chunks() -> None:
     room = Room()
     await room.deliver(submitted("a", 1, "<script>x</script>", format="html"))
-    told = room.told("a")
+    told = room.published_for("a")
     assert isinstance(told, DocumentIndexed)
     assert told.chunk_count == len(room.chunks.chunks) == 0
 
@@ -86,7 +86,7 @@ async def test_a_withdrawn_document_has_no_chunks_and_says_so() -> None:
     await room.deliver(submitted("a", 1, LONG))
     await room.deliver(withdrawn("b", 2))
     assert texts(room) == set()
-    assert isinstance(room.told("b"), DocumentUnindexed)
+    assert isinstance(room.published_for("b"), DocumentUnindexed)
 
 
 async def test_a_document_that_was_never_there_can_be_withdrawn_and_stays_away() -> None:
@@ -94,7 +94,7 @@ async def test_a_document_that_was_never_there_can_be_withdrawn_and_stays_away()
     await room.deliver(withdrawn("b", 2))
     await room.deliver(submitted("a", 1, "older than the withdrawal"))
     assert texts(room) == set()
-    assert isinstance(room.told("a"), DocumentUnindexed)
+    assert isinstance(room.published_for("a"), DocumentUnindexed)
 
 
 async def test_the_same_text_again_is_not_embedded_but_keeps_older_events_out() -> None:
@@ -104,7 +104,7 @@ async def test_the_same_text_again_is_not_embedded_but_keeps_older_events_out() 
     await room.deliver(submitted("b", 2, "older"))
     assert len(room.embedder.calls) == 1
     assert texts(room) == {"text"}
-    assert room.told("c").submitted_at == at(3)
+    assert room.published_for("c").submitted_at == at(3)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_a_text_that_comes_back_is_searchable_while_its_first_version_wait
         await room.deliver(submitted("b", 2, "other"), crash="after commit")
     with pytest.raises(Crash):
         await room.deliver(submitted("c", 3, "text"), crash="after commit")
-    await room.indexer.sweep(START)
+    await room.sweeper.sweep(START)
     state = room.state()
     assert state is not None
     assert room.chunks.versions("default", "d") == {state.version: 1}
@@ -171,7 +171,7 @@ async def test_only_the_newest_text_of_a_batch_is_embedded_and_each_event_is_ans
     room = Room()
     await room.deliver(*STORY[:2], submitted("other", 1, "another document", document_id="x"), *STORY[2:])
     assert [sorted(call) for call in room.embedder.calls] == [["A title\nlast text", "another document"]]
-    answers = [room.told(event_id) for event_id in "abcde"]
+    answers = [room.published_for(event_id) for event_id in "abcde"]
     assert all(isinstance(answer, DocumentIndexed) for answer in answers)
     assert {answer.submitted_at for answer in answers} == {at(5)}
 

@@ -37,7 +37,7 @@ def split(text: str, max_tokens: int = 20, overlap_tokens: int = 5) -> list[str]
 
 
 def messy_text(seed: int) -> str:
-    """Words of any length, runs of marks and spaces, empty lines, other scripts, characters that no token covers."""
+    """Makes words of any length, runs of marks and spaces, empty lines, other scripts, characters without a token."""
     chance = random.Random(seed)
     parts = [
         "word",

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from agents.wiring.indexes import ensure_indexes
+from agents.indexer.indexes import ensure_indexes
+from agents.wiring.indexer import configured_indexes
 from infra.document_settings import IndexerSettings
-from infra.memory.embedder import MemoryEmbedder
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments
+from infra.sql.indexes import SqlIndexes
 from schemas.indexes import Recipe
 from schemas.tasks import Task
+from tests.fixtures.indexes import MADE_AT
 from tests.infra.sql.test_indexes import state
 
 OWN = Task(name="own", instruction="x", retrieval=True, chunk_tokens=64)
@@ -33,7 +35,16 @@ def settings(home: Path, *tasks: Task) -> Settings:
 
 
 def recipes(settings: Settings, database: Database) -> dict[str, Recipe]:
-    active = ensure_indexes(settings, database, MemoryEmbedder(), 64)
+    active = ensure_indexes(
+        configured_indexes(settings),
+        model="memory",
+        max_tokens=254,
+        dimension=64,
+        indexes=SqlIndexes(database),
+        documents=SqlDocuments(database),
+        transaction=database.transaction,
+        now=lambda: MADE_AT,
+    )
     assert {index.state for index in active} <= {"serving"}
     return {index.scope: index.recipe for index in active}
 

@@ -82,7 +82,7 @@ def test_every_fence_that_fits_is_whole(texts: list[str]) -> None:
 
 
 def _headings(text: str) -> set[str]:
-    """The lines of the page's own headings, by another reading than that under test."""
+    """Returns the lines of the page's headings, found by other means than those under test."""
     outside, lines = True, set()
     for line in text.split("\n"):
         if line.strip().startswith("```"):

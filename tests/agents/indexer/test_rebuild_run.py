@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.wiring import rebuilding
 from agents.wiring.database import database_of
-from agents.wiring.indexer import build
-from agents.wiring.indexes import stores_of
+from agents.wiring.indexer import build, rebuild
+from infra.milvus.stores import MilvusStores
 from infra.settings import Settings, load
 from infra.sql.documents import SqlDocuments
 from infra.sql.indexes import SqlIndexes
@@ -42,17 +41,17 @@ async def test_after_a_rebuild_the_new_recipe_serves_what_the_old_one_did(
     settings = configure(tmp_path, milvus_uri, models_folder, 24)
     folder = tmp_path / "work" / "runs" / "r1"
     folder.mkdir(parents=True)
-    told = rebuilding.run({"config": None, "task": None}, folder)
+    told = rebuild({"config": None, "task": None}, folder)
 
     [index] = SqlIndexes(database).active()
     documents, chunks = SqlDocuments(database).totals()
     assert index.recipe == Recipe(embedding_model="all-MiniLM-L6-v2", chunk_tokens=24, overlap_tokens=4)
     assert (index.state, documents, chunks > before) == ("serving", 1, True)
     assert told == {"index_id": index.index_id, "documents": 1, "chunks": chunks, **vars(index.recipe)}
-    stores = stores_of(settings)
+    stores = MilvusStores.from_settings(settings)
     assert stores.of(index).count() == chunks
     assert sorted(each.state for each in SqlIndexes(database).all()) == ["retired", "serving"]
-    assert rebuilding.run({"config": None, "task": None}, folder) == told  # a result that could not be written down
+    assert rebuild({"config": None, "task": None}, folder) == told  # a result that could not be written down
     for each in SqlIndexes(database).all():
         stores.drop(each)
     stores.close()

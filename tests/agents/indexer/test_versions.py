@@ -1,4 +1,4 @@
-"""Which event of a document decides, and what makes a version another one."""
+"""Which event of a document decides, and when two submissions are different versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.indexer.versions import DocumentEvent, content_hash, decide, plan, version_of
+from agents.indexer.versions import DocumentEvent, content_hash, decide, plan_update, version_of
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.envelope import EventContext, Position, Received
 from tests.agents.indexer.room import at
@@ -32,7 +32,7 @@ def _received(event: Any, event_id: str) -> Received[Any]:
 
 
 def after(*events: Received[DocumentEvent]) -> Any:
-    planned = plan(None, events)
+    planned = plan_update(None, events)
     assert planned is not None
     return planned.target
 
@@ -66,12 +66,12 @@ def test_a_withdrawn_document_comes_back_by_a_newer_submission_alone() -> None:
 
 def test_the_plan_of_stale_events_is_none() -> None:
     current = after(submission("b", 5))
-    assert plan(current, [submission("a", 1, "x"), withdrawal("c", 2)]) is None
+    assert plan_update(current, [submission("a", 1, "x"), withdrawal("c", 2)]) is None
 
 
 def test_a_plan_keeps_the_version_of_the_first_of_equal_texts_and_the_fence_of_the_last() -> None:
     first, last = submission("a", 1), submission("b", 2)
-    planned = plan(None, [last, first])
+    planned = plan_update(None, [last, first])
     assert planned is not None
     assert planned.submission == first
     assert planned.target.version == version_of(first)
@@ -79,7 +79,7 @@ def test_a_plan_keeps_the_version_of_the_first_of_equal_texts_and_the_fence_of_t
 
 
 def test_a_plan_that_ends_in_a_withdrawal_embeds_nothing() -> None:
-    planned = plan(None, [submission("a", 1), withdrawal("b", 2)])
+    planned = plan_update(None, [submission("a", 1), withdrawal("b", 2)])
     assert planned is not None
     assert planned.submission is None
     assert planned.target.withdrawn

@@ -1,4 +1,4 @@
-"""The indexer that a worker gets: real parts, loaded when it starts."""
+"""The indexer's worker with its real parts, which load when it starts."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def row(
 
 
 def vectors(rows: Sequence[Interaction], seed: int = 0, *, shift: float = 0.0, shifted: Sequence[int] = ()):
-    """Random unit vectors for the rows' questions; those at the places in ``shifted`` are moved to one side."""
+    """Makes random unit vectors for the rows' questions; those at the indices in ``shifted`` are moved to one side."""
     drawn = np.random.default_rng(seed).normal(size=(len(rows), 16))
     drawn[list(shifted), 0] += shift
     units = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Since when answers are compared: whatever part of promotions.v1 a worker has seen."""
+"""Since when answers are compared, whichever part of promotions.v1 a worker has seen."""
 
 from __future__ import annotations
 
-from agents.monitor.baseline import Followed, baseline_of, follow
+from agents.monitor.schedule import FollowedRelease, baseline_of, follow
 from schemas.drift import Baseline
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted
 
@@ -17,7 +17,7 @@ def test_without_a_release_everything_counts():
 def test_a_promotion_is_a_new_baseline_and_a_canary_after_it_is_not():
     followed = follow(follow(None, CANARY), PROMOTED)
     followed = follow(followed, CanaryStarted(task="t", sequence=4, champion="new", challenger="newer"))
-    assert followed == Followed(sequence=4, champion="new", since=3)
+    assert followed == FollowedRelease(sequence=4, champion="new", since=3)
     assert baseline_of(followed, None, None) == Baseline(sequence=3, champion="new")
 
 

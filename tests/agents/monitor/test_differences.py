@@ -1,4 +1,4 @@
-"""Each test alone: how often it is wrong without drift, how often it is right with, and how long it takes."""
+"""Each statistical test alone: how often it is wrong without drift and right with drift, and how long it takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from agents.monitor.differences import (
     Difference,
+    greatest_similarity,
     kinds_differ,
-    nearest,
     questions_differ,
     rate_rose,
     rejected,
@@ -86,9 +86,10 @@ def test_the_same_rows_always_give_the_same_p_value():
     assert questions_differ(rows[:40], rows[40:], SPLITS) == questions_differ(rows[:40], rows[40:], SPLITS)
 
 
-def test_the_nearest_question_is_told_by_its_similarity():
+def test_the_most_similar_reference_question_counts():
     reference = np.eye(3, dtype=np.float32)
-    assert nearest(reference, np.array([[1, 0, 0], [0.6, 0.8, 0]], dtype=np.float32)) == pytest.approx([1.0, 0.8])
+    current = np.array([[1, 0, 0], [0.6, 0.8, 0]], dtype=np.float32)
+    assert greatest_similarity(reference, current) == pytest.approx([1.0, 0.8])
 
 
 def test_holm_rejects_step_by_step():

@@ -14,13 +14,13 @@ from schemas.drift import Finding
 from tests.agents.monitor.rows import ROUTING, VERDICT
 
 ALPHA = 0.1
-"""Ten times the default, so that a few hundred trials tell something."""
+"""Ten times the default, so that a few hundred trials are enough."""
 REFERENCE, CURRENT = 100, 60
 TRIALS = 500
 
 
 def findings(bad: np.ndarray, labels: np.ndarray, end: int) -> list[Finding]:
-    """Two of the tests, on the reference and the window that ends there."""
+    """Runs two of the tests on the reference and the window that ends there."""
     window = slice(end - CURRENT, end)
     differences = {
         "outcomes": rate_rose((int(bad[:REFERENCE].sum()), REFERENCE), (int(bad[window].sum()), CURRENT)),
@@ -34,7 +34,7 @@ def findings(bad: np.ndarray, labels: np.ndarray, end: int) -> list[Finding]:
 
 
 def trials(every_rows: int) -> Iterator[list[list[Finding]]]:
-    """The findings of three successive windows, newest first, of answers that never change."""
+    """Returns the findings of three successive windows, newest first, of answers without drift."""
     random = np.random.default_rng(11)
     rows = REFERENCE + CURRENT + 2 * every_rows
     for _ in range(TRIALS):

@@ -11,7 +11,7 @@ import numpy as np
 from agents.demo import shop
 from agents.demo.shop import CustomerMessage
 from agents.monitor.verdict import Judged, judge
-from agents.monitor.windows import cut
+from agents.monitor.windows import make_windows
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
 from schemas.tasks import Task
@@ -42,7 +42,7 @@ def answered(number: int, message: CustomerMessage, *, is_right: bool, is_rated:
 
 
 def judged(rows: list[Interaction], message_vectors: dict[str, np.ndarray]) -> Judged:
-    windows = cut(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
+    windows = make_windows(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
     return judge(windows, {each.answer_id: message_vectors[each.question or ""] for each in rows}, task(), VERDICT)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agents.monitor.verdict import decide, examine, judge
-from agents.monitor.windows import cut
+from agents.monitor.windows import make_windows
 from schemas.drift import Finding
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
@@ -21,7 +21,7 @@ def found(kind: str, *, flagged: bool) -> Finding:
 
 
 def windows_of(*flagged: str) -> list[list[Finding]]:
-    """Windows, newest first, each with the kinds that are flagged in it."""
+    """Makes windows, newest first, each with the kinds that are flagged in it."""
     kinds = ("questions", "outcomes", "failures", "answers", "sources")
     return [[found(kind, flagged=kind in names.split()) for kind in kinds] for names in flagged]
 
@@ -85,7 +85,7 @@ def test_the_reasons_say_what_was_seen_and_how_often():
 
 
 def judged(rows: list[Interaction], task=ROUTING, **drift):
-    windows = cut(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
+    windows = make_windows(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
     return judge(windows, vectors(rows, **drift), task, VERDICT)
 
 

@@ -1,19 +1,19 @@
-"""Windows of answers: what is in which, and what they hold."""
+"""Windows of answers: which answers are in which window, and what a window counts."""
 
 from __future__ import annotations
 
-from agents.monitor.windows import OTHER, columns, cut, figures, label_of, span
+from agents.monitor.windows import OTHER, columns, figures, label_of, make_windows, span
 from schemas.features import Interaction
 from tests.agents.monitor.rows import ROUTING, START, SUPPORT, WINDOWS, row
 
 
-def cut_of(rows: list[Interaction]):
-    return cut(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
+def windows_of(rows: list[Interaction]):
+    return make_windows(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
 
 
 def test_windows_follow_each_other_and_never_reach_into_the_reference():
     rows = [row(number) for number in range(190)]
-    found = cut_of(rows)
+    found = windows_of(rows)
     assert found.reference == rows[:100]
     assert [(window[0].answer_id, window[-1].answer_id) for window in found.currents] == [
         ("a00130", "a00189"),
@@ -22,10 +22,10 @@ def test_windows_follow_each_other_and_never_reach_into_the_reference():
 
 
 def test_there_is_no_current_window_before_it_is_full():
-    assert cut_of([row(number) for number in range(159)]).currents == ()
-    assert cut_of([row(number) for number in range(159)]).rest_rows == 59
-    assert cut_of([row(number) for number in range(60)]).currents == ()
-    assert len(cut_of([row(number) for number in range(160)]).currents) == 1
+    assert windows_of([row(number) for number in range(159)]).currents == ()
+    assert windows_of([row(number) for number in range(159)]).rest_rows == 59
+    assert windows_of([row(number) for number in range(60)]).currents == ()
+    assert len(windows_of([row(number) for number in range(160)]).currents) == 1
 
 
 def test_a_window_spans_the_times_of_its_answers():

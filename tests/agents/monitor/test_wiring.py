@@ -1,4 +1,4 @@
-"""The monitor as it really runs: from rows in SQL over a child process to drift that is told, and a page."""
+"""The monitor as it really runs: from rows in SQL through a child process to published drift and a page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from schemas.envelope import EventContext, decode, identity
 from schemas.errors import ConfigurationError
 from schemas.learning import DriftCheckRequested, DriftDetected
 from schemas.topics import TOPICS
-from tests.agents.monitor.bench import Bench
+from tests.agents.monitor.room import Room
 from tests.agents.monitor.rows import row
 
 TOML = """
@@ -42,10 +42,10 @@ labels = ["orders", "returns"]
 """
 
 in_a_child = pytest.mark.usefixtures("sentence_embedder")
-"""Children load the same model, which must be there; and such tests are not fast."""
+"""Child processes load the model too. The fixture makes sure that it is there, and marks the tests as not fast."""
 
 
-class Life:
+class RealMonitor:
     """A monitor's worker on real SQL, with Kafka in memory and its runs in real child processes."""
 
     def __init__(self, settings: Settings) -> None:
@@ -76,7 +76,7 @@ class Life:
         await self.outbox.settle([cause], [await self.worker.ticks[0].handle(self.now)], {})
 
     async def request(self) -> None:
-        received = Bench().received(DriftCheckRequested(task="routing"))
+        received = Room().received(DriftCheckRequested(task="routing"))
         cause = Cause(identity=received.identity, context=received.context)
         await self.outbox.settle([cause], await self.worker.dispatch()([received]), {})
 
@@ -86,18 +86,18 @@ class Life:
 
 
 @pytest.fixture
-def life(tmp_path: Path, models_folder: Path) -> Iterator[Life]:
+def monitor(tmp_path: Path, models_folder: Path) -> Iterator[RealMonitor]:
     (tmp_path / "everlearn.toml").write_text(TOML.replace("[model]\n", f'[model]\nfolder = "{models_folder}"\n'))
     settings = load(home=tmp_path, environ={})
     migrate(settings.sql_url())
-    yield Life(settings)
+    yield RealMonitor(settings)
     database_of(settings).close()
 
 
-def test_it_reads_and_follows_the_topics_that_the_table_gives_it(life: Life):
-    assert life.worker.agent == "monitor"
-    assert set(life.worker.topics) == {topic.name for topic in TOPICS if "monitor" in topic.readers}
-    followed = {each.topic for each in life.worker.followers}
+def test_it_reads_and_follows_the_topics_that_the_table_gives_it(monitor: RealMonitor):
+    assert monitor.worker.agent == "monitor"
+    assert set(monitor.worker.topics) == {topic.name for topic in TOPICS if "monitor" in topic.readers}
+    followed = {each.topic for each in monitor.worker.followers}
     assert followed == {topic.name for topic in TOPICS if "monitor" in topic.followers}
 
 
@@ -113,22 +113,22 @@ def test_the_worker_pays_for_none_of_the_childs_libraries():
 
 
 @in_a_child
-async def test_answers_that_got_worse_are_told_with_a_report(life: Life):
-    life.answer(40, 0, question="Where is my parcel with the new paddle?")
+async def test_answers_that_got_worse_are_told_with_a_report(monitor: RealMonitor):
+    monitor.answer(40, 0, question="Where is my parcel with the new paddle?")
     for number in range(40, 80, 2):
-        life.answer(1, number, question="Do the blades of my ice skates rust?", outcome="corrected")
-        life.answer(1, number + 1, question="Where is my parcel with the new paddle?")
-    await life.tick()
-    assert await life.runner.work()
+        monitor.answer(1, number, question="Do the blades of my ice skates rust?", outcome="corrected")
+        monitor.answer(1, number + 1, question="Where is my parcel with the new paddle?")
+    await monitor.tick()
+    assert await monitor.runner.work()
 
-    [check] = life.checks.recent("routing", 5)
-    [record] = life.kafka.topic("drift.v1")
+    [check] = monitor.checks.recent("routing", 5)
+    [record] = monitor.kafka.topic("drift.v1")
     event, context = decode(record.topic, record.value, record.headers, now=datetime.now(UTC))
     assert isinstance(event, DriftDetected)
     assert (event.kind, event.remedy, event.report_uri) == ("outcomes", "retrain", check.report_uri)
     assert (check.verdict, check.told_at, context.time) == ("outcomes", check.checked_at, check.checked_at)
     assert {each.kind: each.flagged for each in check.findings}["questions"]
-    page = life.settings.reports_folder / "drift" / "routing" / f"{check.check_id}.html"
+    page = monitor.settings.reports_folder / "drift" / "routing" / f"{check.check_id}.html"
     assert page.as_uri() == check.report_uri
     assert "Do the blades of my ice skates rust?" in page.read_text(encoding="utf-8")
     assert "drawDashboard" in page.read_text(encoding="utf-8")
@@ -136,27 +136,27 @@ async def test_answers_that_got_worse_are_told_with_a_report(life: Life):
 
 
 @in_a_child
-async def test_a_requested_check_of_too_few_answers_says_so(life: Life):
-    life.answer(7, 0)
-    await life.request()
-    assert await life.runner.work()
-    [check] = life.checks.recent("routing", 5)
+async def test_a_requested_check_of_too_few_answers_says_so(monitor: RealMonitor):
+    monitor.answer(7, 0)
+    await monitor.request()
+    assert await monitor.runner.work()
+    [check] = monitor.checks.recent("routing", 5)
     assert (check.verdict, check.findings, check.reference.rows, check.report_uri) == (None, (), 7, None)
     assert check.reasons == (
         "too few answers to compare: 7 so far, 64 are needed (40 for the reference, 24 to hold against it)",
     )
-    assert life.kafka.topic("drift.v1") == []
+    assert monitor.kafka.topic("drift.v1") == []
 
 
 @in_a_child
-async def test_a_check_whose_child_dies_three_times_is_a_row_that_says_why(life: Life):
-    await life.request()
-    (life.settings.home / "everlearn.toml").write_text("[tasks]\n")
+async def test_a_check_whose_child_dies_three_times_is_a_row_that_says_why(monitor: RealMonitor):
+    await monitor.request()
+    (monitor.settings.home / "everlearn.toml").write_text("[tasks]\n")
     for _ in range(3):
-        assert await life.runner.work()
-        life.now += timedelta(minutes=1)
-    [check] = life.checks.recent("routing", 5)
+        assert await monitor.runner.work()
+        monitor.now += timedelta(minutes=1)
+    [check] = monitor.checks.recent("routing", 5)
     assert (check.verdict, check.findings) == (None, ())
     assert "the check failed 3 times" in check.reasons[0]
     assert "there is no task routing: add it to everlearn.toml" in check.reasons[0]
-    assert life.kafka.topic("drift.v1") == []
+    assert monitor.kafka.topic("drift.v1") == []

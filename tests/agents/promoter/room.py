@@ -13,8 +13,7 @@ from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.ports import Database as DatabasePort
 from agents.delivery.worker import dispatcher
-from agents.promoter.agent import Promoter
-from agents.promoter.aliases import ReleaseAliases
+from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.canary import CanaryPolicy
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import ReleaseStore
@@ -48,7 +47,7 @@ class Killed(BaseException):
 
 
 def releases_of(database: DatabasePort) -> ReleaseStore:
-    """The release store of a test's database, whatever kind it is."""
+    """Returns the release store of a test's database."""
     if isinstance(database, MemoryDatabase):
         return MemoryReleases(database)
     assert isinstance(database, Database)
@@ -57,7 +56,7 @@ def releases_of(database: DatabasePort) -> ReleaseStore:
 
 @dataclass
 class Room:
-    """What outlives a promoter's process, and deliveries to the process of the moment."""
+    """A promoter that can be killed and restarted, with stores that outlive it."""
 
     stores: Stores
     policy: CanaryPolicy = POLICY
@@ -75,7 +74,7 @@ class Room:
         self.begin_life()
 
     def begin_life(self) -> None:
-        """A new process."""
+        """Starts a new promoter on the same stores."""
         self.aliases = ReleaseAliases(self.releases, self.registry)
         self.promoter = Promoter(
             controller=ReleaseController(self.releases, self.policy, now=lambda: self.now, log=self._log),
@@ -105,13 +104,13 @@ class Room:
         )
 
     async def deliver(self, *events: Event | Message) -> list[Message]:
-        """One batch; gives its messages, to deliver them again."""
+        """Delivers one batch; returns its messages, so that they can be delivered again."""
         messages = [each if isinstance(each, Message) else self.message(each) for each in events]
         await self.delivery.deliver(messages)
         return messages
 
     async def tick(self, outcome: Outcome) -> None:
-        """What the ticker does with an outcome."""
+        """Commits and publishes the outcome of a tick."""
         context = EventContext(id=f"tick-{self.now.isoformat()}", source="/everlearn/promoter/ticks", time=self.now)
         await self.outbox.settle([Cause(identity=identity(context), context=context)], [outcome], {})
 
@@ -124,7 +123,7 @@ class Room:
     def answer(
         self, arm: Arm, became: InteractionOutcome, number: int = 1, *, task: str = TASK, sequence: int | None = None
     ) -> InteractionRecorded:
-        """So many answers by the current release, in the feature table; gives what the recorder says of the last."""
+        """Stores so many answers by the current release; returns the recorder's event for the last one."""
         if sequence is None:
             sequence = self.current(task).sequence
         for _ in range(number):
@@ -156,8 +155,8 @@ class Room:
     def current(self, task: str = TASK) -> Release:
         return self.releases.current(task)
 
-    def told(self) -> list[ReleaseEvent]:
-        """The events of promotions.v1; delivered twice is told twice, so the bytes must be the same."""
+    def published(self) -> list[ReleaseEvent]:
+        """Returns the events of promotions.v1. What is published twice must have the same bytes."""
         seen: dict[bytes, Record] = {}
         for record in self.kafka.topic("promotions.v1"):
             same = seen.setdefault(dict(record.headers)["ce_id"], record)
@@ -172,10 +171,10 @@ class Room:
         return events
 
     def names(self) -> list[str]:
-        return [type(event).__name__ for event in self.told()]
+        return [type(event).__name__ for event in self.published()]
 
     def dead_letters(self) -> list[str]:
-        """The messages of the dead letters of all topics that the promoter reads."""
+        """Returns the dead letters of all topics that the promoter reads."""
         return [
             dict(record.headers)["dlq_message"].decode()
             for topic in ("validations.v1", "requests.v1", "interactions.v1")
@@ -208,6 +207,6 @@ def experiment(adapter_id: str, share: float = 0.5, task: str = TASK) -> Experim
 
 
 async def good_stage(room: Room) -> None:
-    """A challenger that nobody complains of, at the share of the moment."""
+    """Gives the challenger enough good ratings at its present share."""
     room.answer("champion", "approved", 12)
     await room.deliver(room.answer("challenger", "approved", 12))

@@ -1,4 +1,4 @@
-"""Canaries on users who are made up: what the rules decide when the true rates are known."""
+"""Simulated canaries: what the rules decide when the true rates are known."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def play(users: Users, policy: CanaryPolicy, generator: np.random.Generator, mos
 
 
 def share_of(step: str, users: Users, policy: CanaryPolicy, *, canaries: int, seed: int = 1) -> float:
-    """The part of the canaries that ends so."""
+    """Returns the share of the canaries that end so."""
     generator = np.random.default_rng(seed)
     return sum(play(users, policy, generator).step == step for _ in range(canaries)) / canaries
 

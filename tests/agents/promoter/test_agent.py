@@ -1,4 +1,4 @@
-"""The promoter over each database: what validated adapters, users and people at the command line make of a release."""
+"""The promoter on each database: how validated adapters, ratings and requests change a release."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_each_event_carries_the_whole_state_its_cause_and_its_time(room: R
     newest, first = room.releases.history("routing")
     assert first.cause == "/tests " + dict(message.headers)["ce_id"].decode()
     assert (first.at, newest.at) == (START, START + timedelta(minutes=1))
-    for event, line in zip(room.told(), (first, newest), strict=True):
+    for event, line in zip(room.published(), (first, newest), strict=True):
         assert {name: getattr(line.release, name) for name in type(event).model_fields} == dict(event)
 
 
@@ -52,7 +52,7 @@ async def test_a_rejected_adapter_and_other_peoples_requests_change_nothing(room
         TrainingRequested(task="routing"),
         DriftCheckRequested(task="routing"),
     )
-    assert (room.current().sequence, room.told(), room.dead_letters()) == (0, [], [])
+    assert (room.current().sequence, room.published(), room.dead_letters()) == (0, [], [])
     assert room.logged == ["adapter was rejected"]
 
 
@@ -87,10 +87,10 @@ async def test_a_canary_that_nobody_rates_is_taken_back_by_a_tick(room: Room):
     await room.deliver(validated("a"))
     await room.deliver(room.answer("challenger", "unrated", 40))
     room.now += timedelta(seconds=3599)
-    await room.tick(await room.promoter.look(room.now))
+    await room.tick(await room.promoter.evaluate(room.now))
     assert room.current().stage == "canary"
     room.now += timedelta(seconds=1)
-    await room.tick(await room.promoter.look(room.now))
+    await room.tick(await room.promoter.evaluate(room.now))
     assert room.names() == ["CanaryStarted", "AdapterRolledBack"]
     assert room.current().reason.startswith("too few ratings in 3,600 s to be judged: 0 of the challenger")
     assert room.releases.history("routing")[0].cause == f"tick {room.now.isoformat()}"
@@ -210,7 +210,7 @@ async def test_tasks_are_judged_apart_and_once_a_batch(room: Room):
 async def test_interactions_without_a_task_or_a_release_are_nothing(room: Room):
     recorded = room.answer("champion", "approved", sequence=0)
     await room.deliver(recorded, recorded.model_copy(update={"task": None}))
-    assert (room.told(), room.dead_letters()) == ([], [])
+    assert (room.published(), room.dead_letters()) == ([], [])
 
 
 async def test_the_promoter_knows_every_event_of_the_topics_that_it_reads():

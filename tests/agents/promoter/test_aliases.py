@@ -1,4 +1,4 @@
-"""The registry's aliases follow the releases, and hold up nothing."""
+"""The registry's aliases follow the releases, and delay nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_registry_that_is_away_holds_up_no_canary(room: Room):
     await good_stage(room)
     await good_stage(room)
     await room.deliver(rollback())
-    assert len(room.told()) == 4
+    assert len(room.published()) == 4
 
 
 def aliases(registry: MemoryRegistry) -> dict[str, tuple[str, ...]]:

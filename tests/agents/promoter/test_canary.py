@@ -1,4 +1,4 @@
-"""What becomes of a canary, given counts; and, given true rates, how often that is right."""
+"""What the rules decide from given counts, and how often that is right for given true rates."""
 
 from __future__ import annotations
 

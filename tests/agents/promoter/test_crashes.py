@@ -1,4 +1,4 @@
-"""One history, whatever dies, comes twice, or is at work at the same time."""
+"""There is one history, whatever crashes, is delivered twice, or runs at the same time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = ("begun", "handled", "committed", "published", "marked", "finished")
 
 
 def story(room: Room) -> list[list[Message]]:
-    """Batches that lead through a canary, a promotion, a canary that waited, a rollback and a promotion by hand."""
+    """Batches that lead through a canary, a promotion, a canary that waited, a rollback and a requested promotion."""
 
     def batch(*events: Event) -> list[Message]:
         return [room.message(event) for event in events]
@@ -70,7 +70,7 @@ async def test_a_kill_between_any_two_steps_changes_nothing(step: str, at: int):
             room.begin_life()
         await room.deliver(*batch)
     assert list(room.releases.history(TASK)) == await undisturbed()
-    assert [event.sequence for event in room.told()] == list(range(1, 9))
+    assert [event.sequence for event in room.published()] == list(range(1, 9))
     assert room.dead_letters() == []
 
 
@@ -84,7 +84,7 @@ async def test_everything_delivered_twice_is_done_once(stores: Stores):
     for batch in batches:
         await room.deliver(*batch)
     assert list(room.releases.history(TASK)) == await undisturbed()
-    assert [event.sequence for event in room.told()] == list(range(1, 9))
+    assert [event.sequence for event in room.published()] == list(range(1, 9))
 
 
 def at_once(rooms: Sequence[Room], batches: Sequence[Sequence[Message]]) -> None:
@@ -129,11 +129,11 @@ async def test_promoters_that_change_the_same_tasks_at_once_lose_no_sequence(sto
         history = rooms[0].releases.history(task)
         assert [each.release.sequence for each in history] == list(range(12, 0, -1))
         assert {each.release.champion for each in history} == {each for each in adapters if each.startswith(task)}
-    assert len(rooms[0].told()) == len(adapters)
+    assert len(rooms[0].published()) == len(adapters)
 
 
 async def test_batches_over_several_tasks_do_not_block_each_other(stores: Stores):
-    """Whoever locks one task after the other may wait for somebody who waits for him."""
+    """Promoters that lock tasks one after the other may wait for each other."""
     rooms = [Room(stores)]
     rooms.append(Room(stores, registry=rooms[0].registry, kafka=rooms[0].kafka))
     tasks = [f"task{number}" for number in range(8)]

@@ -1,4 +1,4 @@
-"""The delivery recipe's use of a handler, in miniature: a journal, one transaction a batch, effects in order."""
+"""A small delivery: a journal, one transaction for each batch, effects in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Delivery:
         self.published: list[Output] = []
 
     async def deliver(self, *events: Received[Event]) -> None:
-        """One batch; what the journal knows is left out."""
+        """Delivers one batch, without the events that the journal knows."""
         known = self.journal.find("recorder", [each.identity for each in events])
         fresh = list({each.identity: each for each in events if each.identity not in known}.values())
         self.commit(list(zip(fresh, await self.handle(fresh), strict=True)))
@@ -32,7 +32,7 @@ class Delivery:
         outcomes: Sequence[tuple[Received[Event], Outcome]],
         before_each: Callable[[int], None] = lambda number: None,
     ) -> None:
-        """The effects in one transaction; ``before_each`` may raise, and then nothing of the batch is kept."""
+        """Runs the effects in one transaction. ``before_each`` may raise, and then nothing of the batch is stored."""
         outputs: list[Output] = []
         with self.database.transaction():
             for number, (received, outcome) in enumerate(outcomes):

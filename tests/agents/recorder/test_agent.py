@@ -1,4 +1,4 @@
-"""The recorder over each database: whatever arrives, however often and in whatever order, the table ends the same."""
+"""The recorder on each database: whatever comes, however often and in whatever order, the table ends the same."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from infra.reports.drift import Columns, WrittenReport, write_report
-from infra.reports.drift_page import CheckedWindow, Page, head
-from schemas.drift import DriftCheck, Finding
+from infra.reports.drift_page import Page, head
+from schemas.drift import CheckedWindow, DriftCheck, Finding
 from schemas.learning import Window
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A room with a library in it, and a rebuild that tells of each of its steps."""
+"""An indexer with documents, and a rebuild that calls back at each of its steps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.indexer.rebuilding import Built, IndexBuilder
 from agents.indexer.versions import DocumentEvent, Key
+from agents.indexer.work import Built, IndexBuilder
 from agents.indexer.writing import IndexWriter, Version
 from infra.conversion import read_html
 from infra.memory.documents import MemoryDocuments
@@ -35,7 +35,7 @@ Step = Callable[[], None]
 
 
 class InThisThread(ThreadPoolExecutor):
-    """Nothing here waits for anything: handing over to a thread and back takes longer than what it does."""
+    """Runs calls in the calling thread: the hand-over to another thread would take longer than the calls."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         done = Future[Any]()
@@ -47,13 +47,13 @@ class InThisThread(ThreadPoolExecutor):
 
 
 LOOP = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-"""One for all: a loop takes longer to make than what it does here, thousands of times."""
+"""One loop for all rooms: making a loop takes longer than what it runs here, thousands of times."""
 LOOP.get_loop().set_default_executor(InThisThread())
 atexit.register(LOOP.close)
 
 
 class SmallPages(MemoryDocuments):
-    """Tells of each step, and gives two documents at a time."""
+    """Calls ``step`` before each page, and returns at most two documents at a time."""
 
     step: Step
 
@@ -63,7 +63,7 @@ class SmallPages(MemoryDocuments):
 
 
 class Writer(IndexWriter):
-    """Tells of each step."""
+    """Calls ``step`` before and after it writes."""
 
     step: Step
 
@@ -74,8 +74,8 @@ class Writer(IndexWriter):
         return counts
 
 
-class Site:
-    """A room with a library, and a rebuild in it that tells of each of its steps."""
+class RebuildRoom:
+    """An indexer with documents, and a rebuild that calls back at each of its steps."""
 
     def __init__(self, folder: Path) -> None:
         self.room, self.folder, self.steps = Room(), folder, 0
@@ -86,7 +86,7 @@ class Site:
         LOOP.run(self.room.deliver(*events))
 
     def build(self, wanted: Index = NEW, at: Mapping[int, Step] | None = None) -> Built:
-        """``at``: what happens at a step, by its number."""
+        """``at``: what to call at which step, by the number of the step."""
         self.steps = 0
 
         def step() -> None:
@@ -113,12 +113,12 @@ class Site:
             transaction=transaction,
             now=lambda: START,
             folder=self.folder,
-            tell=lambda done, text: None,
+            progress=lambda done, text: None,
         ).build(wanted)
 
     def picture(self) -> tuple[object, ...]:
-        """Everything that must not depend on what happened on the way."""
-        LOOP.run(self.room.indexer.sweep(START))
+        """Returns everything that must not depend on what happened during the rebuild."""
+        LOOP.run(self.room.sweeper.sweep(START))
         with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
             return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
 
@@ -126,30 +126,30 @@ class Site:
         return {each.index_id: each.state for each in self.room.indexes.all()}
 
 
-def outside_transactions(site: Site) -> list[int]:
-    """The steps at which others may do something, of an undisturbed build."""
+def outside_transactions(room: RebuildRoom) -> list[int]:
+    """Returns the steps of an undisturbed build at which no transaction is open."""
     free: list[int] = []
 
     def watch() -> None:
-        if site.room.database.current is None:
-            free.append(site.steps)
+        if room.room.database.current is None:
+            free.append(room.steps)
 
-    site.build(at=dict.fromkeys(range(1, 1000), watch))
+    room.build(at=dict.fromkeys(range(1, 1000), watch))
     return free
 
 
 class Slow:
-    """A worker that is slow to commit, and does it over when that is refused."""
+    """A worker that commits late, and delivers again when the commit is refused."""
 
-    def __init__(self, site: Site, event: Received[DocumentEvent]) -> None:
-        self.site, self.event, self.refused = site, event, False
+    def __init__(self, rebuild: RebuildRoom, event: Received[DocumentEvent]) -> None:
+        self.rebuild, self.event, self.refused = rebuild, event, False
 
     def index(self) -> None:
-        self.outcomes = LOOP.run(self.site.room.indexer.index([self.event]))
+        self.outcomes = LOOP.run(self.rebuild.room.indexer.index([self.event]))
 
     def commit(self) -> None:
         try:
-            self.site.room.commit([(self.event, self.outcomes[0])])
+            self.rebuild.room.commit([(self.event, self.outcomes[0])])
         except Unavailable:
             self.refused = True
-            self.site.deliver(self.event)
+            self.rebuild.deliver(self.event)

@@ -1,4 +1,4 @@
-"""A monitor on memory twins: events and ticks go in, runs are claimed by hand, what it tells comes out."""
+"""A monitor on memory twins: tests deliver events and ticks, finish its runs, and read what it published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import dispatcher
 from agents.monitor.agent import Monitor
-from agents.monitor.checking import AGENT, Checking
+from agents.monitor.controller import AGENT, CheckController
 from agents.monitor.windows import figures as in_window
 from infra.memory.database import MemoryDatabase
 from infra.memory.drift import MemoryAnswers, MemoryDriftChecks
@@ -31,17 +31,17 @@ from tests.agents.monitor.rows import ROUTING, SCHEDULE, START, SUPPORT
 
 
 class CountingAnswers(MemoryAnswers):
-    """Tells how often it was asked."""
+    """Counts how often answers were counted."""
 
-    looks = 0
+    counted = 0
 
     def count(self, *arguments: Any, **named: Any) -> int:
-        self.looks += 1
+        self.counted += 1
         return super().count(*arguments, **named)
 
 
-class Bench:
-    """Everything around a monitor."""
+class Room:
+    """A monitor and everything that it needs."""
 
     def __init__(self) -> None:
         self.now = START + timedelta(hours=1)
@@ -63,19 +63,19 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        """A new life of the worker: what it followed is forgotten."""
-        checking = Checking(
+        """Replaces the monitor by one that has not followed any topic yet."""
+        controller = CheckController(
             answers=self.answers,
             checks=self.checks,
             runs=self.runs,
             policy=SCHEDULE,
-            arguments={"config": None},
+            settings_location={"config": None},
         )
         tasks = {"routing": ROUTING, "support": SUPPORT}
-        self.monitor = Monitor(tasks=tasks, checking=checking, now=lambda: self.now)
+        self.monitor = Monitor(tasks=tasks, controller=controller, now=lambda: self.now)
 
     async def answer(self, *rows: Interaction) -> None:
-        """Rows as the recorder writes them, and their events in one batch."""
+        """Writes rows as the recorder does, and delivers their events in one batch."""
         for row in rows:
             self.features.put_interaction(row)
         await self.deliver(
@@ -87,19 +87,19 @@ class Bench:
 
     async def deliver(self, *events: Event) -> None:
         batch = [self.received(event) for event in events]
-        await self._settle(batch, await dispatcher("monitor", self.monitor.handlers())(batch))
+        await self._commit(batch, await dispatcher("monitor", self.monitor.handlers())(batch))
 
     async def follow(self, event: Event) -> None:
         await self.monitor.follow(self.received(event))
 
     async def tick(self) -> None:
-        await self._settle_one(f"tick-{next(self._numbers)}", await self.monitor.tick(self.now))
+        await self._commit_one(f"tick-{next(self._numbers)}", await self.monitor.tick(self.now))
 
     def claim(self) -> Claim | None:
         return self.runs.claim(AGENT, "w1", now=self.now, lease_seconds=10)
 
     async def finish(self, verdict: str | None = None, remedy: Remedy = "none", **figures: float) -> DriftCheck:
-        """A check that is under way ends so; gives what is kept of it."""
+        """Ends the unfinished check with this verdict; returns the check as it is stored."""
         claim = self.claim()
         assert claim is not None
         newest = self.features.recent(claim.arguments["task"], 10_000)
@@ -123,9 +123,9 @@ class Bench:
 
     async def end(self, claim: Claim, outcome: Outcome) -> None:
         self.runs.finish(claim.run_id, "w1", state="done", result={}, now=self.now)
-        await self._settle_one(f"run-{claim.run_id}", outcome)
+        await self._commit_one(f"run-{claim.run_id}", outcome)
 
-    def told(self) -> list[DriftDetected]:
+    def published(self) -> list[DriftDetected]:
         found = []
         for record in self.kafka.topic("drift.v1"):
             event, _ = decode(record.topic, record.value, record.headers, now=self.now)
@@ -142,10 +142,10 @@ class Bench:
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    async def _settle(self, batch: Sequence[Received[Event]], outcomes: Sequence[Outcome]) -> None:
+    async def _commit(self, batch: Sequence[Received[Event]], outcomes: Sequence[Outcome]) -> None:
         causes = [Cause(identity=each.identity, context=each.context) for each in batch]
         await self._outbox.settle(causes, outcomes, {})
 
-    async def _settle_one(self, event_id: str, outcome: Outcome) -> None:
+    async def _commit_one(self, event_id: str, outcome: Outcome) -> None:
         context = EventContext(id=event_id, source="/test", time=self.now)
         await self._outbox.settle([Cause(identity=identity(context), context=context)], [outcome], {})

@@ -1,0 +1,100 @@
+"""What a check does in its child process, on memory twins: windows, tests, report."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from agents.monitor.work import SHOWN_NOVEL, DriftChecker
+from infra.memory.database import MemoryDatabase
+from infra.memory.drift import MemoryAnswers, MemoryDriftReports
+from infra.memory.embedder import MemoryEmbedder
+from infra.memory.features import MemoryFeatureTable
+from schemas.drift import Baseline, DriftCheck
+from tests.agents.monitor.rows import ROUTING, START, VERDICT, WINDOWS, row
+
+NOW = START + timedelta(hours=1)
+REFERENCE = WINDOWS.reference_rows
+NEWEST = WINDOWS.newest_rows
+
+
+class Work:
+    """A checker on memory twins; remembers its reports and its progress."""
+
+    def __init__(self, problem: str | None = None) -> None:
+        database = MemoryDatabase()
+        self.features = MemoryFeatureTable(database)
+        self.reports = MemoryDriftReports(problem)
+        self.progress: list[float] = []
+        self.checker = DriftChecker(
+            answers=MemoryAnswers(database),
+            embedder=MemoryEmbedder(),
+            reports=self.reports,
+            windows=WINDOWS,
+            verdict=VERDICT,
+            now=lambda: NOW,
+            progress=lambda done, text: self.progress.append(done),
+        )
+
+    def answer(self, count: int, start: int = 0, question: str = "Where is my parcel?", **fields: object) -> None:
+        for number in range(start, start + count):
+            self.features.put_interaction(row(number, question=question, **fields))  # type: ignore[arg-type]  # of a row
+
+    def check(self, sequence: int = 0) -> DriftCheck:
+        return self.checker.check("c1", ROUTING, Baseline(sequence=sequence))
+
+
+def worse(work: Work) -> DriftCheck:
+    """A check of answers that got worse to questions that are new."""
+    work.answer(REFERENCE)
+    work.answer(NEWEST, REFERENCE, question="Do the blades of ice skates rust?", outcome="corrected")
+    return work.check()
+
+
+def test_too_few_answers_are_not_tested_and_have_no_report():
+    work = Work()
+    work.answer(7)
+    check = work.check()
+    assert (check.verdict, check.findings, check.reference.rows, check.current.rows) == (None, (), 7, 0)
+    assert check.reasons[0].startswith("too few answers to compare: 7 so far, 160 are needed")
+    assert (check.report_uri, work.reports.written) == (None, [])
+
+
+def test_after_a_release_the_reason_names_the_champion():
+    work = Work()
+    work.answer(3, sequence=2)
+    assert "3 since the champion changed" in work.check(sequence=2).reasons[0]
+
+
+def test_answers_that_got_worse_are_drift_with_a_report_of_what_is_new():
+    work = Work()
+    check = worse(work)
+    assert (check.check_id, check.verdict, check.remedy, check.checked_at) == ("c1", "outcomes", "retrain", NOW)
+    assert (check.reference.rows, check.current.rows) == (REFERENCE, WINDOWS.current_rows)
+    assert check.figures["flags.outcomes"] == 3
+    assert check.report_uri == "memory:routing/c1"
+    [report] = work.reports.written
+    assert [question for question, _ in report.novel] == ["Do the blades of ice skates rust?"]
+    assert len(report.windows) == WINDOWS.of
+    assert {len(column) for column in (*report.measured.values(), *report.named.values())} == {
+        REFERENCE + WINDOWS.current_rows
+    }
+    assert "question, component 3" in report.measured
+    assert work.progress == sorted(work.progress)
+
+
+def test_a_report_shows_only_the_most_unfamiliar_questions():
+    work = Work()
+    work.answer(REFERENCE)
+    for number in range(NEWEST):
+        work.answer(1, REFERENCE + number, question=f"skates{number} rust{number}")
+    work.check()
+    [report] = work.reports.written
+    similarities = [similarity for _, similarity in report.novel]
+    assert len(similarities) == SHOWN_NOVEL
+    assert similarities == sorted(similarities)
+
+
+def test_when_evidently_fails_the_verdict_stands_and_the_check_says_so():
+    check = worse(Work("out of paint"))
+    assert check.verdict == "outcomes"
+    assert check.reasons[-1] == "Evidently's part of the report failed: out of paint"
