@@ -12,86 +12,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 
-from infra.document_settings import EmbeddingSettings, IndexerSettings, RetrievalSettings, TenantsSettings
-from infra.policies import (
-    EMBEDDED,
-    MonitorSettings,
-    PromoterSettings,
-    QuantizerSettings,
-    RegistrySettings,
-    Table,
-    TrainerSettings,
-    ValidatorSettings,
-)
 from schemas.errors import ConfigurationError, Unavailable
 from schemas.faults import describe
+from schemas.policies import (
+    EMBEDDED,
+    AnswererSettings,
+    EmbeddingSettings,
+    IndexerSettings,
+    KafkaSettings,
+    MilvusSettings,
+    ModelSettings,
+    MonitorPolicy,
+    PromoterPolicy,
+    QuantizerPolicy,
+    RegistrySettings,
+    RetrievalSettings,
+    SqlSettings,
+    Table,
+    TenantsSettings,
+    TrainerPolicy,
+    ValidatorPolicy,
+    WorkerSettings,
+)
 from schemas.tasks import Task
 
 DEFAULT_HOME = Path(".everlearn")
 CONFIG_NAME = "everlearn.toml"
-
-
-class KafkaSettings(Table):
-    bootstrap_servers: str = EMBEDDED
-    """``host:port`` of a Kafka cluster, several with commas; ``embedded`` for the one that ``everlearn up`` starts."""
-    security_protocol: str = "PLAINTEXT"
-    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
-    sasl_mechanism: str | None = None
-    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, with a SASL protocol."""
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    """Only from the environment: EVERLEARN_KAFKA_SASL_PASSWORD."""
-    ssl_cafile: Path | None = None
-    """The certificate authorities that sign the brokers' certificates; the system's where absent."""
-    replication_factor: int = Field(default=1, ge=1)
-    """Copies of each topic that Everlearn creates; 3 on a real cluster."""
-
-
-class SqlSettings(Table):
-    url: str = EMBEDDED
-    """An SQLAlchemy URL, such as ``postgresql+psycopg://user@host/db``; ``embedded`` for SQLite in the home folder."""
-
-
-class MilvusSettings(Table):
-    uri: str = EMBEDDED
-    """``http://host:port`` of a Milvus server; ``embedded`` for the Milvus Lite that ``everlearn up`` starts."""
-    token: SecretStr | None = None
-    """Only from the environment: EVERLEARN_MILVUS_TOKEN."""
-
-
-class ModelSettings(Table):
-    base: str = "smollm2-135m-instruct"
-    """A causal language model by name or path; the default is the one that ships with Everlearn."""
-    engine: str = "transformers"
-    """What runs it: ``transformers``."""
-    folder: Path | None = None
-    """Where converted models are kept, seen from the home folder; ``models`` where absent. Homes may share one."""
-    threads: int | None = Field(default=None, ge=1)
-    """Processor threads of a worker with a model; one a core where absent. Fewer while others use the processor."""
-
-
-class AnswererSettings(Table):
-    batch: int = Field(default=32, ge=1, le=512)
-    """Most questions that are generated together."""
-    context_tokens: int = Field(default=1400, ge=128)
-    """Most tokens of a prompt; the least similar sources and the oldest turns are left out first."""
-    unprobed: bool = False
-    """Whether an adapter is served that no validator has probed, such as one that was installed by hand."""
-
-
-class WorkerSettings(Table):
-    session_timeout_seconds: float = Field(default=10.0, gt=0)
-    """After this long without a sign of life Kafka gives a worker's partitions to another."""
-    max_poll_interval_seconds: float = Field(default=300.0, gt=0)
-    """After this long without reading, likewise."""
-    stalled_after_seconds: float = Field(default=900.0, gt=0)
-    """A worker that is at one batch for this long, without waiting for anything, ends itself to be restarted."""
-    shutdown_seconds: float = Field(default=10.0, gt=0)
-    """How long a stopping worker may take to end the batch it is at."""
-    heartbeat_seconds: float = Field(default=2.0, gt=0)
-    """How often a worker reports on fleet.v1."""
 
 
 class Settings(Table):
@@ -109,11 +57,11 @@ class Settings(Table):
     tenants: TenantsSettings = TenantsSettings()
     answerer: AnswererSettings = AnswererSettings()
     registry: RegistrySettings = RegistrySettings()
-    monitor: MonitorSettings = MonitorSettings()
-    trainer: TrainerSettings = TrainerSettings()
-    validator: ValidatorSettings = ValidatorSettings()
-    promoter: PromoterSettings = PromoterSettings()
-    quantizer: QuantizerSettings = QuantizerSettings()
+    monitor: MonitorPolicy = MonitorPolicy()
+    trainer: TrainerPolicy = TrainerPolicy()
+    validator: ValidatorPolicy = ValidatorPolicy()
+    promoter: PromoterPolicy = PromoterPolicy()
+    quantizer: QuantizerPolicy = QuantizerPolicy()
     worker: WorkerSettings = WorkerSettings()
     tasks: dict[str, Task] = Field(default_factory=dict)
 

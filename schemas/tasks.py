@@ -14,7 +14,7 @@ class Task(Value):
     ``extra="forbid"``: a misspelled setting in the file must not pass in silence.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Name
     instruction: str = Field(min_length=1, max_length=8000)

@@ -15,10 +15,10 @@ from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
 from agents.cli.output import columns, counted, emit, one_line
 from agents.validator import metrics
-from infra.document_settings import IndexerSettings
-from infra.settings import AnswererSettings, Settings, locate
+from infra.settings import Settings, locate
 from infra.task_file import append_task, raw_tasks
 from schemas.errors import ConfigurationError, Misuse
+from schemas.policies import AnswererSettings, IndexerSettings
 from schemas.tasks import Task
 
 METRICS = tuple(metrics.METRICS)

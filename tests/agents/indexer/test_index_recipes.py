@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from agents.wiring.indexes import ensure_indexes
-from infra.document_settings import IndexerSettings
 from infra.memory.embedder import MemoryEmbedder
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments
 from schemas.indexes import Recipe
+from schemas.policies import IndexerSettings
 from schemas.tasks import Task
 from tests.infra.sql.test_indexes import state
 
