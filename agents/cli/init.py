@@ -78,26 +78,23 @@ def initialise(home: Path) -> Path:
 
 def render() -> str:
     """The file's text: every table of the settings, commented out, and the tasks to begin with."""
-    from infra.settings import Settings
-    from schemas.policies import Table
+    from infra.settings import TABLES
     from schemas.tasks import Task
 
-    parts = [HEAD]
-    for name, field in Settings.model_fields.items():
-        table = field.annotation
-        if isinstance(table, type) and issubclass(table, Table):
-            parts.append(_table(name, table))
+    tables = [_table(name, table) for name, table in TABLES.items()]
     about_tasks = ((name, field.description) for name, field in Task.model_fields.items())
     lines = [_comment(f"  {name}: {text}") for name, text in about_tasks if text]
-    return "\n".join([*parts, TASKS_HEAD + "".join(lines), TASKS])
+    return "\n".join([HEAD, *tables, TASKS_HEAD + "".join(lines), TASKS])
 
 
 def _table(name: str, table: type[BaseModel]) -> str:
+    from infra.settings import is_secret
+
     lines = [f"[{name}]\n"]
     for setting, field in table.model_fields.items():
         if field.description:
             lines.append(_comment(field.description))
-        if "SecretStr" in str(field.annotation):
+        if is_secret(field):
             continue  # a secret has no place in a file
         lines.append(f"#{setting} = {_default(field)}\n")
     return "".join(lines)

@@ -15,9 +15,9 @@ from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
 from agents.cli.output import columns, counted, emit, one_line
 from agents.validator import metrics
-from infra.settings import Settings, locate
+from infra.settings import Settings, WrongSettings, locate
 from infra.task_file import append_task, raw_tasks
-from schemas.errors import ConfigurationError, Misuse
+from schemas.errors import Misuse
 from schemas.policies import AnswererSettings, IndexerSettings
 from schemas.tasks import Task
 
@@ -94,8 +94,8 @@ def check_tasks(ctx: click.Context) -> None:
     tables = raw_tasks(path)
     try:
         sizes, others = _sizes(context.settings), []
-    except ConfigurationError as error:
-        sizes, others = _sizes(None), _elsewhere(error)
+    except WrongSettings as error:  # its faults of tasks are found again below, with more advice
+        sizes, others = _sizes(None), [each for each in error.faults if not each.startswith(("tasks.", "tasks:"))]
     faults = find_faults(tables, **sizes) + others
     if context.json:
         emit({"path": str(path), "tasks": list(tables), "faults": faults})
@@ -111,12 +111,6 @@ def _sizes(settings: Settings | None) -> dict[str, int]:
     indexer = settings.indexer if settings else IndexerSettings()
     answerer = settings.answerer if settings else AnswererSettings()
     return {"chunk_tokens": indexer.chunk_tokens, "context_tokens": answerer.context_tokens}
-
-
-def _elsewhere(error: ConfigurationError) -> list[str]:
-    """The faults that settings found outside the tasks, which are checked more closely here."""
-    message = str(error).partition(": ")[2] or str(error)
-    return [each for each in message.split("; ") if not each.startswith("tasks.") and each != "tasks"]
 
 
 SEARCHING = ("top_k", "min_score", "mode", "floor", "unknown", "chunk_tokens", "overlap_tokens")

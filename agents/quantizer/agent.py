@@ -8,11 +8,10 @@ from typing import Any, Final
 from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
 from agents.delivery.worker import Handlers
 from agents.quantizer.ports import Notice
-from agents.quantizer.schemes import unknown
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
-from schemas.models import ModelQuantized, ModelRegistered
+from schemas.models import ModelQuantized, ModelRegistered, unknown_schemes
 
 AGENT: Final = "quantizer"
 KIND: Final = "quantize"
@@ -36,7 +35,7 @@ class Quantizer:
         wanted = tuple(dict.fromkeys(self._schemes if event.quantize is None else event.quantize))
         if event.scheme is not None or not wanted:
             return NOTHING
-        if reason := unknown(wanted):
+        if reason := unknown_schemes(wanted):
             raise InvalidEvent(f"{event.name} cannot be quantized: {reason}")
         if not event.version.isdecimal():
             raise InvalidEvent(f"version {event.version!r} of {event.name} is no number: give one of the registry's")

@@ -6,18 +6,14 @@ import structlog
 
 from agents.delivery.worker import RunKind, Worker
 from agents.quantizer.agent import AGENT, KIND, Quantizer
-from agents.quantizer.schemes import unknown
 from agents.wiring.children import place
 from infra.settings import Settings
-from schemas.errors import ConfigurationError
 
 log = structlog.get_logger()
 
 
 def build(settings: Settings) -> Worker:
-    """A worker that loads nothing. Raises ConfigurationError when it is configured with an unknown scheme."""
-    if reason := unknown(settings.quantizer.schemes):
-        raise ConfigurationError(f"[quantizer] schemes: {reason}")
+    """A worker that loads nothing."""
     schemes, where = settings.quantizer.schemes, place(settings)
     quantizer = Quantizer(schemes=schemes, where=where, notice=lambda about: log.warning("not quantized", **about))
     kind = RunKind(name=KIND, entry="agents.wiring.quantizing:run", done=quantizer.done, failed=quantizer.failed)
