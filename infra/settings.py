@@ -9,12 +9,13 @@ faults. It also makes an error of every variable that begins with a table's name
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -23,6 +24,7 @@ from schemas.errors import ConfigurationError, Unavailable
 from schemas.faults import MAX_FAULTS_TOLD, shown
 from schemas.policies import (
     EMBEDDED,
+    TASK_POLICIES,
     AnswererSettings,
     EmbeddingSettings,
     IndexerSettings,
@@ -45,6 +47,7 @@ from schemas.tasks import Task
 
 DEFAULT_HOME = Path(".everlearn")
 CONFIG_NAME = "everlearn.toml"
+P = TypeVar("P", bound=Table)
 
 
 class WrongSettings(ConfigurationError):
@@ -105,6 +108,19 @@ class Settings(Table):
         """What MLflow keeps beside its tables, and quantized models."""
         return self.home / "registry"
 
+    def monitor_policy(self, task: str) -> MonitorPolicy:
+        """Gives [monitor] with what the task overrides; the same for the other policies below."""
+        return _overridden(self.monitor, self.tasks[task].monitor if task in self.tasks else {})
+
+    def trainer_policy(self, task: str) -> TrainerPolicy:
+        return _overridden(self.trainer, self.tasks[task].trainer if task in self.tasks else {})
+
+    def validator_policy(self, task: str) -> ValidatorPolicy:
+        return _overridden(self.validator, self.tasks[task].validator if task in self.tasks else {})
+
+    def promoter_policy(self, task: str) -> PromoterPolicy:
+        return _overridden(self.promoter, self.tasks[task].promoter if task in self.tasks else {})
+
     def kafka_bootstrap(self) -> str:
         """Raises Unavailable when the embedded broker is not running."""
         if self.kafka.bootstrap_servers != EMBEDDED:
@@ -139,6 +155,9 @@ TABLES: Mapping[str, type[Table]] = {
 }
 """The tables of the file besides the tasks, by name."""
 
+TABLES_OF_TASKS = frozenset(TABLES) - (frozenset(Task.model_fields) - frozenset(TASK_POLICIES))
+"""Names of tables that mean an override where they stand in a task; a task's ``retrieval`` is a setting of its own."""
+
 
 def is_secret(field: FieldInfo) -> bool:
     """Tells whether a setting is read from the environment alone."""
@@ -170,21 +189,50 @@ def load(home: Path | None = None, config: Path | None = None, environ: Mapping[
     faults = _secrets_in(values)
     merge_environment(values, environ)
     tasks = values.get("tasks", {})
+    wrong = []
     if isinstance(tasks, dict):
-        values["tasks"] = {
-            name: {"name": name, **task} if isinstance(task, dict) else task for name, task in tasks.items()
-        }
+        for name, task in tasks.items():
+            if isinstance(task, dict):
+                found = override_faults(task, values)
+                wrong += [f"tasks.{shown(name)}.{fault}" for fault in found]
+                own = {key: value for key, value in task.items() if not found or key not in TABLES_OF_TASKS}
+                tasks[name] = {"name": name, **own}
     try:
         settings = Settings(**{**values, "home": home, "config": path if path.is_file() else None})
     except ValidationError as error:
-        faults += _faults_of(error)
+        faults += map(str, _problems_of(error))
+    faults += wrong
     if faults:
         raise WrongSettings(path, faults)
     return settings
 
 
-def merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+def override_faults(task: Mapping[str, object], tables: Mapping[str, object]) -> list[str]:
+    """Names what is wrong with the policies that a task overrides, such as ``trainer.epochs: …``.
+
+    ``tables``: what the file and the environment say of all tables. A rule about several settings holds for what
+    both say together.
+    """
+    faults: list[str] = []
+    for name, own in task.items():
+        if name in TASK_POLICIES:
+            faults += _faults_of_override(name, own, tables.get(name))
+        elif name in TABLES_OF_TASKS:
+            faults.append(f"{name}: cannot be set for a task, only {', '.join(TASK_POLICIES)} can")
+    return faults
+
+
+def misspelled(setting: str, known: Iterable[str]) -> str:
+    """Says that there is no such setting, and which one was probably meant."""
+    known = list(known)
+    near = difflib.get_close_matches(setting, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+    return f"{shown(setting)}: unknown setting; {hint}"
+
+
+def merge_environment(values: dict[str, Any], environ: Mapping[str, str] | None = None) -> None:
     """Puts what the environment sets into the tables, over what the file says. An empty variable sets nothing."""
+    environ = os.environ if environ is None else environ
     for table, known in TABLES.items():
         for setting in known.model_fields:
             text = environ.get(_variable(table, setting))
@@ -213,15 +261,61 @@ def _secrets_in(values: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _faults_of(error: ValidationError) -> list[str]:
-    """One line a fault. A rule about several settings of a table is named by the table: ``[monitor] flags = …``."""
+class _Problem(NamedTuple):
+    """What pydantic says of one setting, or a validator of ours (``is_rule``) of a whole table."""
+
+    place: list[str]
+    message: str
+    is_rule: bool
+
+    def __str__(self) -> str:
+        if self.is_rule and len(self.place) == 1:
+            return f"[{self.place[0]}] {self.message}"
+        return f"{'.'.join(self.place)}: {self.message}"
+
+
+def _faults_of_override(name: str, own: object, table: object) -> list[str]:
+    policy = TASK_POLICIES[name]
+    if not isinstance(own, Mapping):
+        return [f"{name}: is not a table: write [tasks.NAME.{name}]"]
+    known = [setting for setting in policy.model_fields if setting not in policy.PER_PROCESS]
     faults = []
-    for each in error.errors(include_url=False, include_input=False, include_context=False):
-        message = each["msg"].removeprefix("Value error, ")
-        place = [shown(part) if isinstance(part, str) else str(part) for part in each["loc"]]
-        is_rule = each["type"] == "value_error" and len(place) == 1
-        faults.append(f"[{place[0]}] {message}" if is_rule else f"{'.'.join(place)}: {message}")
+    for setting in own:
+        if setting in policy.PER_PROCESS:
+            faults.append(f"{name}.{setting}: holds for all tasks of a process: set it in [{name}]")
+        elif setting not in known:
+            faults.append(f"{name}.{misspelled(setting, known)}")
+    sound = {setting: value for setting, value in own.items() if setting in known}
+    general = table if isinstance(table, Mapping) else {}
+    for each in _problems(policy, {**general, **sound}):
+        if each.place and each.place[0] in sound:
+            faults.append(f"{name}.{each}")
+        elif not each.place and not _problems(policy, general):  # otherwise the table itself breaks the rule
+            faults.append(f"{name}: {each.message}")
     return faults
+
+
+def _problems(table: type[Table], values: Mapping[str, object]) -> list[_Problem]:
+    try:
+        table.model_validate(values)
+    except ValidationError as error:
+        return _problems_of(error)
+    return []
+
+
+def _problems_of(error: ValidationError) -> list[_Problem]:
+    return [
+        _Problem(
+            [shown(part) if isinstance(part, str) else str(part) for part in each["loc"]],
+            each["msg"].removeprefix("Value error, "),
+            each["type"] == "value_error",
+        )
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _overridden(policy: P, own: Mapping[str, object]) -> P:
+    return type(policy).model_validate({**policy.model_dump(), **own}) if own else policy
 
 
 def _variable(table: str, setting: str) -> str:

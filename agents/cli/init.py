@@ -54,6 +54,10 @@ retrieval = false
 metric = "exact_match"
 labels = ["billing", "delivery", "returns", "account", "technical", "other"]
 max_tokens = 16
+
+# Settings of [monitor], [trainer], [validator] and [promoter] that differ for one task stand in a table below it:
+#[tasks.routing.trainer]
+#epochs = 5
 """
 
 

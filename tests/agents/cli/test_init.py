@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -25,13 +26,14 @@ def test_a_new_home_has_two_tasks_and_every_default(tmp_path: Path):
 
 def test_every_commented_setting_may_be_uncommented(tmp_path: Path):
     lines = render().splitlines()
-    lines = [line[1:] if line.startswith("#") and line[1:2].isalpha() else line for line in lines]
+    lines = [line[1:] if re.match(r"#(\[|[a-z])", line) else line for line in lines]
     lines = [line for line in lines if not line.endswith("(unset)")]
     path = tmp_path / "everlearn.toml"
     path.write_text("\n".join(lines), encoding="utf-8")
     uncommented = load(tmp_path, environ={})
     assert uncommented.indexer == IndexerSettings()
     assert uncommented.kafka == KafkaSettings()
+    assert (uncommented.trainer.epochs, uncommented.trainer_policy("routing").epochs) == (3, 5)
 
 
 def test_every_setting_but_the_secrets_is_in_the_file_with_its_docs():
