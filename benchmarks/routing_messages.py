@@ -9,8 +9,9 @@ from pathlib import Path
 
 from agents.demo import shop
 from agents.prompt import build_prompt
-from infra.settings import ModelSettings, Settings
+from infra.settings import Settings
 from schemas.generation import ChatMessage
+from schemas.policies import ModelSettings
 from schemas.tasks import Task
 
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or Path(__file__).parents[1] / ".cache")

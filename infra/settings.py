@@ -1,97 +1,62 @@
 """The only reader of the environment and of ``everlearn.toml``: one frozen object that says where everything is.
 
 A setting comes from, in this order: the environment (``EVERLEARN_<TABLE>_<SETTING>``), the file, the default.
+
+The environment is merged here and not by pydantic-settings. That library reads ``os.environ`` only, and callers here
+give a mapping of their own. For a list that is no JSON it raises an error that names no setting and hides all other
+faults. It also makes an error of every variable that begins with a table's name, which others may have set.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
-from infra.document_settings import EmbeddingSettings, IndexerSettings, RetrievalSettings, TenantsSettings
-from infra.policies import (
-    EMBEDDED,
-    MonitorSettings,
-    PromoterSettings,
-    QuantizerSettings,
-    RegistrySettings,
-    Table,
-    TrainerSettings,
-    ValidatorSettings,
-)
 from schemas.errors import ConfigurationError, Unavailable
-from schemas.faults import describe
+from schemas.faults import MAX_FAULTS_TOLD, shown
+from schemas.policies import (
+    EMBEDDED,
+    TASK_POLICIES,
+    AnswererSettings,
+    EmbeddingSettings,
+    IndexerSettings,
+    KafkaSettings,
+    MilvusSettings,
+    ModelSettings,
+    MonitorPolicy,
+    PromoterPolicy,
+    QuantizerPolicy,
+    RegistrySettings,
+    RetrievalSettings,
+    SqlSettings,
+    Table,
+    TenantsSettings,
+    TrainerPolicy,
+    ValidatorPolicy,
+    WorkerSettings,
+)
 from schemas.tasks import Task
 
 DEFAULT_HOME = Path(".everlearn")
 CONFIG_NAME = "everlearn.toml"
+P = TypeVar("P", bound=Table)
 
 
-class KafkaSettings(Table):
-    bootstrap_servers: str = EMBEDDED
-    """``host:port`` of a Kafka cluster, several with commas; ``embedded`` for the one that ``everlearn up`` starts."""
-    security_protocol: str = "PLAINTEXT"
-    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
-    sasl_mechanism: str | None = None
-    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, with a SASL protocol."""
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    """Only from the environment: EVERLEARN_KAFKA_SASL_PASSWORD."""
-    ssl_cafile: Path | None = None
-    """The certificate authorities that sign the brokers' certificates; the system's where absent."""
-    replication_factor: int = Field(default=1, ge=1)
-    """Copies of each topic that Everlearn creates; 3 on a real cluster."""
+class WrongSettings(ConfigurationError):
+    """A configuration with faults, each one a line that names its table and setting."""
 
-
-class SqlSettings(Table):
-    url: str = EMBEDDED
-    """An SQLAlchemy URL, such as ``postgresql+psycopg://user@host/db``; ``embedded`` for SQLite in the home folder."""
-
-
-class MilvusSettings(Table):
-    uri: str = EMBEDDED
-    """``http://host:port`` of a Milvus server; ``embedded`` for the Milvus Lite that ``everlearn up`` starts."""
-    token: SecretStr | None = None
-    """Only from the environment: EVERLEARN_MILVUS_TOKEN."""
-
-
-class ModelSettings(Table):
-    base: str = "smollm2-135m-instruct"
-    """A causal language model by name or path; the default is the one that ships with Everlearn."""
-    engine: str = "transformers"
-    """What runs it: ``transformers``."""
-    folder: Path | None = None
-    """Where converted models are kept, seen from the home folder; ``models`` where absent. Homes may share one."""
-    threads: int | None = Field(default=None, ge=1)
-    """Processor threads of a worker with a model; one a core where absent. Fewer while others use the processor."""
-
-
-class AnswererSettings(Table):
-    batch: int = Field(default=32, ge=1, le=512)
-    """Most questions that are generated together."""
-    context_tokens: int = Field(default=1400, ge=128)
-    """Most tokens of a prompt; the least similar sources and the oldest turns are left out first."""
-    unprobed: bool = False
-    """Whether an adapter is served that no validator has probed, such as one that was installed by hand."""
-
-
-class WorkerSettings(Table):
-    session_timeout_seconds: float = Field(default=10.0, gt=0)
-    """After this long without a sign of life Kafka gives a worker's partitions to another."""
-    max_poll_interval_seconds: float = Field(default=300.0, gt=0)
-    """After this long without reading, likewise."""
-    stalled_after_seconds: float = Field(default=900.0, gt=0)
-    """A worker that is at one batch for this long, without waiting for anything, ends itself to be restarted."""
-    shutdown_seconds: float = Field(default=10.0, gt=0)
-    """How long a stopping worker may take to end the batch it is at."""
-    heartbeat_seconds: float = Field(default=2.0, gt=0)
-    """How often a worker reports on fleet.v1."""
+    def __init__(self, path: Path, faults: Sequence[str]) -> None:
+        more = [f"and {len(faults) - MAX_FAULTS_TOLD} more"] if len(faults) > MAX_FAULTS_TOLD else []
+        super().__init__(f"{path}: {'; '.join([*faults[:MAX_FAULTS_TOLD], *more])}")
+        self.faults = tuple(faults)
 
 
 class Settings(Table):
@@ -109,11 +74,11 @@ class Settings(Table):
     tenants: TenantsSettings = TenantsSettings()
     answerer: AnswererSettings = AnswererSettings()
     registry: RegistrySettings = RegistrySettings()
-    monitor: MonitorSettings = MonitorSettings()
-    trainer: TrainerSettings = TrainerSettings()
-    validator: ValidatorSettings = ValidatorSettings()
-    promoter: PromoterSettings = PromoterSettings()
-    quantizer: QuantizerSettings = QuantizerSettings()
+    monitor: MonitorPolicy = MonitorPolicy()
+    trainer: TrainerPolicy = TrainerPolicy()
+    validator: ValidatorPolicy = ValidatorPolicy()
+    promoter: PromoterPolicy = PromoterPolicy()
+    quantizer: QuantizerPolicy = QuantizerPolicy()
     worker: WorkerSettings = WorkerSettings()
     tasks: dict[str, Task] = Field(default_factory=dict)
 
@@ -143,6 +108,19 @@ class Settings(Table):
         """What MLflow keeps beside its tables, and quantized models."""
         return self.home / "registry"
 
+    def monitor_policy(self, task: str) -> MonitorPolicy:
+        """Gives [monitor] with what the task overrides; the same for the other policies below."""
+        return _overridden(self.monitor, self.tasks[task].monitor if task in self.tasks else {})
+
+    def trainer_policy(self, task: str) -> TrainerPolicy:
+        return _overridden(self.trainer, self.tasks[task].trainer if task in self.tasks else {})
+
+    def validator_policy(self, task: str) -> ValidatorPolicy:
+        return _overridden(self.validator, self.tasks[task].validator if task in self.tasks else {})
+
+    def promoter_policy(self, task: str) -> PromoterPolicy:
+        return _overridden(self.promoter, self.tasks[task].promoter if task in self.tasks else {})
+
     def kafka_bootstrap(self) -> str:
         """Raises Unavailable when the embedded broker is not running."""
         if self.kafka.bootstrap_servers != EMBEDDED:
@@ -170,10 +148,26 @@ class Settings(Table):
             ) from None
 
 
+TABLES: Mapping[str, type[Table]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Table)
+}
+"""The tables of the file besides the tasks, by name."""
+
+TABLES_OF_TASKS = frozenset(TABLES) - (frozenset(Task.model_fields) - frozenset(TASK_POLICIES))
+"""Names of tables that mean an override where they stand in a task; a task's ``retrieval`` is a setting of its own."""
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Tells whether a setting is read from the environment alone."""
+    return SecretStr in get_args(field.annotation)
+
+
 def locate(
     home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[Path, Path]:
-    """The home folder and its configuration file; neither need exist, but a file that was asked for must."""
+    """Gives the home folder and its configuration file. Neither need exist, but a file that was named must."""
     environ = os.environ if environ is None else environ
     home = (home or Path(environ.get("EVERLEARN_HOME") or DEFAULT_HOME)).expanduser().absolute()
     config = config or (Path(environ["EVERLEARN_CONFIG"]) if environ.get("EVERLEARN_CONFIG") else None)
@@ -185,26 +179,65 @@ def locate(
 
 
 def load(home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a home folder, which need not exist yet. Raises ConfigurationError with every fault named."""
+    """Reads the settings of a home folder, which need not exist yet.
+
+    Raises WrongSettings with every fault, and ConfigurationError when the file cannot be read.
+    """
     environ = os.environ if environ is None else environ
     home, path = locate(home, config, environ)
-    values: dict[str, Any] = _read(path) if path.is_file() else {}
-    for table in ("kafka", "milvus"):
-        for secret in ("sasl_password", "token"):
-            if isinstance(values.get(table), dict) and secret in values[table]:
-                raise ConfigurationError(
-                    f"{path}: [{table}] {secret} is a secret: set EVERLEARN_{table.upper()}_{secret.upper()} instead"
-                )
-    _merge_environment(values, environ)
+    values = _read(path) if path.is_file() else {}
+    faults = _secrets_in(values)
+    merge_environment(values, environ)
     tasks = values.get("tasks", {})
+    wrong = []
     if isinstance(tasks, dict):
-        values["tasks"] = {
-            name: {"name": name, **task} if isinstance(task, dict) else task for name, task in tasks.items()
-        }
+        for name, task in tasks.items():
+            if isinstance(task, dict):
+                found = override_faults(task, values)
+                wrong += [f"tasks.{shown(name)}.{fault}" for fault in found]
+                own = {key: value for key, value in task.items() if not found or key not in TABLES_OF_TASKS}
+                tasks[name] = {"name": name, **own}
     try:
-        return Settings(**{**values, "home": home, "config": path if path.is_file() else None})
+        settings = Settings(**{**values, "home": home, "config": path if path.is_file() else None})
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {describe(error)}") from error
+        faults += map(str, _problems_of(error))
+    faults += wrong
+    if faults:
+        raise WrongSettings(path, faults)
+    return settings
+
+
+def override_faults(task: Mapping[str, object], tables: Mapping[str, object]) -> list[str]:
+    """Names what is wrong with the policies that a task overrides, such as ``trainer.epochs: …``.
+
+    ``tables``: what the file and the environment say of all tables. A rule about several settings holds for what
+    both say together.
+    """
+    faults: list[str] = []
+    for name, own in task.items():
+        if name in TASK_POLICIES:
+            faults += _faults_of_override(name, own, tables.get(name))
+        elif name in TABLES_OF_TASKS:
+            faults.append(f"{name}: cannot be set for a task, only {', '.join(TASK_POLICIES)} can")
+    return faults
+
+
+def misspelled(setting: str, known: Iterable[str]) -> str:
+    """Says that there is no such setting, and which one was probably meant."""
+    known = list(known)
+    near = difflib.get_close_matches(setting, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+    return f"{shown(setting)}: unknown setting; {hint}"
+
+
+def merge_environment(values: dict[str, Any], environ: Mapping[str, str] | None = None) -> None:
+    """Puts what the environment sets into the tables, over what the file says. An empty variable sets nothing."""
+    environ = os.environ if environ is None else environ
+    for table, known in TABLES.items():
+        for setting in known.model_fields:
+            text = environ.get(_variable(table, setting))
+            if text and isinstance(values.setdefault(table, {}), dict):
+                values[table][setting] = text
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -216,11 +249,74 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
-def _merge_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    for table, field in Settings.model_fields.items():
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Table)):
-            continue
-        for setting in field.annotation.model_fields:
-            text = environ.get(f"EVERLEARN_{table.upper()}_{setting.upper()}")
-            if text:
-                values.setdefault(table, {})[setting] = text
+def _secrets_in(values: dict[str, Any]) -> list[str]:
+    """Takes secrets out of what a file says, and gives a fault for each."""
+    faults = []
+    for table, known in TABLES.items():
+        written = values.get(table)
+        for setting in known.model_fields:
+            if is_secret(known.model_fields[setting]) and isinstance(written, dict) and setting in written:
+                del written[setting]
+                faults.append(f"[{table}] {setting} is a secret: set {_variable(table, setting)} instead")
+    return faults
+
+
+class _Problem(NamedTuple):
+    """What pydantic says of one setting, or a validator of ours (``is_rule``) of a whole table."""
+
+    place: list[str]
+    message: str
+    is_rule: bool
+
+    def __str__(self) -> str:
+        if self.is_rule and len(self.place) == 1:
+            return f"[{self.place[0]}] {self.message}"
+        return f"{'.'.join(self.place)}: {self.message}"
+
+
+def _faults_of_override(name: str, own: object, table: object) -> list[str]:
+    policy = TASK_POLICIES[name]
+    if not isinstance(own, Mapping):
+        return [f"{name}: is not a table: write [tasks.NAME.{name}]"]
+    known = [setting for setting in policy.model_fields if setting not in policy.PER_PROCESS]
+    faults = []
+    for setting in own:
+        if setting in policy.PER_PROCESS:
+            faults.append(f"{name}.{setting}: holds for all tasks of a process: set it in [{name}]")
+        elif setting not in known:
+            faults.append(f"{name}.{misspelled(setting, known)}")
+    sound = {setting: value for setting, value in own.items() if setting in known}
+    general = table if isinstance(table, Mapping) else {}
+    for each in _problems(policy, {**general, **sound}):
+        if each.place and each.place[0] in sound:
+            faults.append(f"{name}.{each}")
+        elif not each.place and not _problems(policy, general):  # otherwise the table itself breaks the rule
+            faults.append(f"{name}: {each.message}")
+    return faults
+
+
+def _problems(table: type[Table], values: Mapping[str, object]) -> list[_Problem]:
+    try:
+        table.model_validate(values)
+    except ValidationError as error:
+        return _problems_of(error)
+    return []
+
+
+def _problems_of(error: ValidationError) -> list[_Problem]:
+    return [
+        _Problem(
+            [shown(part) if isinstance(part, str) else str(part) for part in each["loc"]],
+            each["msg"].removeprefix("Value error, "),
+            each["type"] == "value_error",
+        )
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _overridden(policy: P, own: Mapping[str, object]) -> P:
+    return type(policy).model_validate({**policy.model_dump(), **own}) if own else policy
+
+
+def _variable(table: str, setting: str) -> str:
+    return f"EVERLEARN_{table.upper()}_{setting.upper()}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
 from schemas.event import Event, Identifier
+
+SCHEMES = ("int8", "nf4")
+"""int8: LLM.int8() (Dettmers et al., 2022); nf4: 4-bit NormalFloat (QLoRA, Dettmers et al., 2023)."""
 
 
 class ModelRegistered(Event):
@@ -41,3 +45,9 @@ class ModelQuantized(Event):
     @property
     def key(self) -> str:
         return self.name
+
+
+def unknown_schemes(schemes: Sequence[str]) -> str | None:
+    """Says which of these are no schemes, and which ones exist; None when all are known."""
+    unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
+    return f"there is no scheme {', '.join(unknown)}: choose from {', '.join(SCHEMES)}" if unknown else None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+
 from pydantic import ConfigDict, Field
 
 from schemas.event import Name, Value
 from schemas.questions import SearchMode
+
+Overrides = dict[str, object]
+"""Settings of a policy by name, as they stand in the file. ``infra/settings.py`` checks them together with the rest."""
 
 
 class Task(Value):
@@ -14,7 +19,7 @@ class Task(Value):
     ``extra="forbid"``: a misspelled setting in the file must not pass in silence.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Name
     instruction: str = Field(min_length=1, max_length=8000)
@@ -41,3 +46,11 @@ class Task(Value):
     """An index of its own with chunks of this length; [indexer] chunk_tokens where absent."""
     overlap_tokens: int | None = Field(default=None, ge=0, le=1024)
     """Likewise what two of its neighbouring chunks share."""
+    monitor: Overrides = Field(default={}, exclude_if=operator.not_)
+    """Settings of [monitor] that differ for this task, in a table of their own: [tasks.NAME.monitor]."""
+    trainer: Overrides = Field(default={}, exclude_if=operator.not_)
+    """Likewise settings of [trainer]: [tasks.NAME.trainer]."""
+    validator: Overrides = Field(default={}, exclude_if=operator.not_)
+    """Likewise settings of [validator]: [tasks.NAME.validator]."""
+    promoter: Overrides = Field(default={}, exclude_if=operator.not_)
+    """Likewise settings of [promoter]: [tasks.NAME.promoter]."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import textwrap
 from enum import Enum
 from pathlib import Path, PurePath
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 @pass_context
 def init(context: CommandContext, /) -> None:
     """Make a home folder with a commented everlearn.toml; one that exists is left alone."""
-
     if context.config is not None:
         raise Misuse("init writes everlearn.toml into the home folder: leave --config out, or give --home")
     path = initialise(context.settings.home)
@@ -58,6 +54,10 @@ retrieval = false
 metric = "exact_match"
 labels = ["billing", "delivery", "returns", "account", "technical", "other"]
 max_tokens = 16
+
+# Settings of [monitor], [trainer], [validator] and [promoter] that differ for one task stand in a table below it:
+#[tasks.routing.trainer]
+#epochs = 5
 """
 
 
@@ -82,41 +82,23 @@ def initialise(home: Path) -> Path:
 
 def render() -> str:
     """The file's text: every table of the settings, commented out, and the tasks to begin with."""
-    from infra import document_settings, policies, settings
-    from schemas import tasks
+    from infra.settings import TABLES
+    from schemas.tasks import Task
 
-    documented = {**attribute_docs(settings), **attribute_docs(document_settings), **attribute_docs(policies)}
-    parts = [HEAD]
-    for name, field in settings.Settings.model_fields.items():
-        table = field.annotation
-        if isinstance(table, type) and issubclass(table, policies.Table):
-            parts.append(_table(name, table, documented.get(table.__name__, {})))
-    about_tasks = attribute_docs(tasks)["Task"]
-    lines = [_comment(f"  {name}: {text}") for name, text in about_tasks.items() if text]
-    return "\n".join([*parts, TASKS_HEAD + "".join(lines), TASKS])
+    tables = [_table(name, table) for name, table in TABLES.items()]
+    about_tasks = ((name, field.description) for name, field in Task.model_fields.items())
+    lines = [_comment(f"  {name}: {text}") for name, text in about_tasks if text]
+    return "\n".join([HEAD, *tables, TASKS_HEAD + "".join(lines), TASKS])
 
 
-def attribute_docs(module: ModuleType) -> dict[str, dict[str, str]]:
-    """The strings that stand below the attributes of a module's classes: class name, attribute name, text."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(module)).body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        docs = found.setdefault(node.name, {})
-        for statement, after in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-                docs[statement.target.id] = " ".join(str(after.value.value).split()) if is_text else ""  # type: ignore[attr-defined]
-    return found
+def _table(name: str, table: type[BaseModel]) -> str:
+    from infra.settings import is_secret
 
-
-def _table(name: str, table: type[BaseModel], docs: dict[str, str]) -> str:
     lines = [f"[{name}]\n"]
     for setting, field in table.model_fields.items():
-        text = docs.get(setting, "")
-        if text:
-            lines.append(_comment(text))
-        if "SecretStr" in str(field.annotation):
+        if field.description:
+            lines.append(_comment(field.description))
+        if is_secret(field):
             continue  # a secret has no place in a file
         lines.append(f"#{setting} = {_default(field)}\n")
     return "".join(lines)

@@ -16,12 +16,11 @@ from agents.cli.sending import SOURCE, now, stamped
 from agents.cli.stores import open_database, open_registry
 from agents.cli.waiting import Deadline, look_until
 from agents.quantizer.agent import AGENT
-from agents.quantizer.schemes import unknown_schemes
 from infra.kafka import RecordPublisher, kafka_connection
 from infra.settings import Settings
 from schemas.envelope import derived_id
 from schemas.errors import EverlearnError, Misuse
-from schemas.models import ModelRegistered
+from schemas.models import ModelRegistered, unknown_schemes
 from schemas.registry import ModelRecord
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -117,6 +117,6 @@ def _serving(worker: JsonObject) -> list[object]:
 
 
 def _needs_stack(settings: Settings) -> bool:
-    from infra.policies import EMBEDDED
+    from schemas.policies import EMBEDDED
 
     return EMBEDDED in (settings.kafka.bootstrap_servers, settings.milvus.uri)

@@ -15,10 +15,18 @@ from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
 from agents.cli.output import columns, counted, emit, one_line
 from agents.validator import metrics
-from infra.document_settings import IndexerSettings
-from infra.settings import AnswererSettings, Settings, locate
-from infra.task_file import append_task, raw_tasks
-from schemas.errors import ConfigurationError, Misuse
+from infra.settings import (
+    TABLES_OF_TASKS,
+    Settings,
+    WrongSettings,
+    locate,
+    merge_environment,
+    misspelled,
+    override_faults,
+)
+from infra.settings_file import append_task, read_tables
+from schemas.errors import Misuse
+from schemas.policies import AnswererSettings, IndexerSettings
 from schemas.tasks import Task
 
 METRICS = tuple(metrics.METRICS)
@@ -76,7 +84,7 @@ def add_task(context: CommandContext, /, name: str, **given: Any) -> None:
         checked(lambda: Task(**{"name": name, **settings}))
     except Faulty as error:
         raise Misuse(str(error)) from None
-    faults = find_faults({name: settings}, **_sizes(context.settings))
+    faults = find_faults({name: settings}, {}, **_sizes(context.settings))
     if faults:
         raise Misuse("; ".join(faults))
     _, path = locate(context.home, context.config)
@@ -91,19 +99,21 @@ def check_tasks(ctx: click.Context) -> None:
     """Name every fault of the configuration; exit code 1 when there is one."""
     context = ctx.ensure_object(CommandContext)
     _, path = locate(context.home, context.config)
-    tables = raw_tasks(path)
+    tables = read_tables(path)
+    merge_environment(tables)
+    tasks = tables.get("tasks", {})
     try:
         sizes, others = _sizes(context.settings), []
-    except ConfigurationError as error:
-        sizes, others = _sizes(None), _elsewhere(error)
-    faults = find_faults(tables, **sizes) + others
+    except WrongSettings as error:  # its faults of tasks are found again below, with more advice
+        sizes, others = _sizes(None), [each for each in error.faults if not each.startswith(("tasks.", "tasks:"))]
+    faults = find_faults(tasks, tables, **sizes) + others
     if context.json:
-        emit({"path": str(path), "tasks": list(tables), "faults": faults})
+        emit({"path": str(path), "tasks": list(tasks), "faults": faults})
     else:
         for fault in faults:
             click.echo(f"{path}: {fault}")
         if not faults:
-            click.echo(f"{path}: {counted(len(tables), 'task')}, no fault")
+            click.echo(f"{path}: {counted(len(tasks), 'task')}, no fault")
     ctx.exit(1 if faults else 0)
 
 
@@ -113,20 +123,19 @@ def _sizes(settings: Settings | None) -> dict[str, int]:
     return {"chunk_tokens": indexer.chunk_tokens, "context_tokens": answerer.context_tokens}
 
 
-def _elsewhere(error: ConfigurationError) -> list[str]:
-    """The faults that settings found outside the tasks, which are checked more closely here."""
-    message = str(error).partition(": ")[2] or str(error)
-    return [each for each in message.split("; ") if not each.startswith("tasks.") and each != "tasks"]
-
-
 SEARCHING = ("top_k", "min_score", "mode", "floor", "unknown", "chunk_tokens", "overlap_tokens")
 """Settings of a task that searches documents."""
 STAND_IN = "unnamed"
 """In place of what is missing or wrong and reported, so that the rest of the table is still looked at."""
 
 
-def find_faults(tasks: Mapping[str, object], *, chunk_tokens: int, context_tokens: int) -> list[str]:
-    """Every fault of the tables under ``[tasks]``, each with its place; none when all is well."""
+def find_faults(
+    tasks: Mapping[str, object], tables: Mapping[str, object], *, chunk_tokens: int, context_tokens: int
+) -> list[str]:
+    """Names every fault of the tables under ``[tasks]``, each with its place; none when all is well.
+
+    ``tables``: all tables of the file, because a task's overrides must fit what these say.
+    """
     if not tasks:
         return ["tasks: no task is configured: add one with 'everlearn tasks add NAME --instruction …'"]
     found: list[str] = []
@@ -134,8 +143,9 @@ def find_faults(tasks: Mapping[str, object], *, chunk_tokens: int, context_token
         if not isinstance(table, Mapping):
             found.append(f"tasks.{name}: is not a table: write [tasks.{name}]")
             continue
-        faults = _misspelled(table)
-        settings = {key: table[key] for key in table if key in Task.model_fields}
+        known = [each for each in Task.model_fields if each != "name"]
+        faults = [misspelled(each, known) for each in table if each not in {*Task.model_fields, *TABLES_OF_TASKS}]
+        settings = {key: table[key] for key in table if key in Task.model_fields and key not in TABLES_OF_TASKS}
         try:
             task = Task(**{"name": name, **settings})
         except ValidationError as error:
@@ -144,18 +154,8 @@ def find_faults(tasks: Mapping[str, object], *, chunk_tokens: int, context_token
             sound = {key: value for key, value in settings.items() if key not in wrong}
             task = Task(**{"instruction": STAND_IN, **sound, "name": STAND_IN})
         faults += _inconsistent(task, table, chunk_tokens=chunk_tokens, context_tokens=context_tokens)
+        faults += override_faults(table, tables)
         found += [f"tasks.{name}.{fault}" for fault in faults]
-    return found
-
-
-def _misspelled(table: Mapping[str, object]) -> list[str]:
-    known = [each for each in Task.model_fields if each != "name"]
-    found = []
-    for setting in table:
-        if setting not in Task.model_fields:
-            near = difflib.get_close_matches(setting, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
-            found.append(f"{setting}: unknown setting; {hint}")
     return found
 
 

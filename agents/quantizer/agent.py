@@ -8,11 +8,10 @@ from typing import Any, Final
 from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
 from agents.delivery.worker import Handlers
 from agents.quantizer.ports import Notice
-from agents.quantizer.schemes import unknown_schemes
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
-from schemas.models import ModelQuantized, ModelRegistered
+from schemas.models import ModelQuantized, ModelRegistered, unknown_schemes
 
 AGENT: Final = "quantizer"
 KIND: Final = "quantize"

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 from schemas.registry import ModelRecord
 
-SCHEMES = ("int8", "nf4")
-"""int8: LLM.int8() (Dettmers et al., 2022); nf4: 4-bit NormalFloat (QLoRA, Dettmers et al., 2023)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SoundnessPolicy:
@@ -28,14 +25,6 @@ class Measured:
     source_size_bytes: int
     source_loss: float
     sample: str
-
-
-def unknown_schemes(schemes: Sequence[str]) -> str | None:
-    """Returns why these schemes cannot be used, or None when all of them exist."""
-    odd = [scheme for scheme in schemes if scheme not in SCHEMES]
-    if not odd:
-        return None
-    return f"there is no scheme {', '.join(odd)}: choose from {', '.join(SCHEMES)}"
 
 
 def source_of(records: Sequence[ModelRecord], version: int) -> ModelRecord | str:

@@ -26,12 +26,8 @@ CHECK_NICENESS = 5
 
 
 def build(settings: Settings) -> Worker:
-    """Builds a worker over the configured database. Raises ConfigurationError when no check could ever find drift."""
+    """Builds a worker over the configured database."""
     policy = settings.monitor
-    if policy.flags > policy.of:
-        raise ConfigurationError(
-            f"[monitor] flags = {policy.flags} of {policy.of} windows can never be: set flags to {policy.of} or less"
-        )
     database = database_of(settings)
     controller = CheckController(
         answers=SqlAnswers(database),

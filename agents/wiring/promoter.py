@@ -14,7 +14,6 @@ from agents.wiring.database import database_of
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
 from infra.sql.releases import SqlReleases
-from schemas.errors import ConfigurationError
 from schemas.topics import read_by
 
 log = structlog.get_logger()
@@ -46,15 +45,9 @@ def build(settings: Settings) -> Worker:
 
 
 def policy_of(settings: Settings) -> CanaryPolicy:
-    """Raises ConfigurationError for shares that do not rise from above 0 to below 1."""
     wanted = settings.promoter
-    shares = wanted.shares
-    if not shares or list(shares) != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] < 1:
-        raise ConfigurationError(
-            f"[promoter] shares is {list(shares)}: give rising shares of the users, such as [0.1, 0.5]"
-        )
     return CanaryPolicy(
-        shares=shares,
+        shares=wanted.shares,
         judged=wanted.judged,
         confidence=wanted.confidence,
         margin=wanted.margin,

@@ -11,22 +11,19 @@ import structlog
 from agents.delivery.worker import RunKind, Worker
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.ports import ModelFigures
-from agents.quantizer.schemes import SoundnessPolicy, unknown_schemes
+from agents.quantizer.schemes import SoundnessPolicy
 from agents.quantizer.work import QuantizationRun
 from agents.validator.evaluation import general_texts
 from agents.wiring.runs import settings_location, settings_of
 from infra.models.loading import other_model
 from infra.models.quantization import Figures, measure, quantize, weight_bytes
 from infra.settings import Settings
-from schemas.errors import ConfigurationError
 
 log = structlog.get_logger()
 
 
 def build(settings: Settings) -> Worker:
-    """Builds a worker that loads nothing. Raises ConfigurationError when an unknown scheme is configured."""
-    if reason := unknown_schemes(settings.quantizer.schemes):
-        raise ConfigurationError(f"[quantizer] schemes: {reason}")
+    """Builds a worker that loads nothing."""
     quantizer = Quantizer(
         schemes=settings.quantizer.schemes,
         settings_location=settings_location(settings),

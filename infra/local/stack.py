@@ -22,11 +22,11 @@ from infra.local.milvus_lite import program as milvus
 from infra.local.programs import NEED_REGISTRY, PRELOADED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import Program
-from infra.policies import EMBEDDED
 from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, Unavailable
 from schemas.kafka import KafkaConnection
+from schemas.policies import EMBEDDED
 
 KAFKA_PORT = 9092
 MILVUS_PORT = 19530

@@ -12,7 +12,8 @@ from agents.delivery.worker import Handlers
 from agents.indexer.rebuild_requests import Rebuilds
 from agents.wiring.run import AGENTS
 from infra.memory.runs import MemoryRunStore
-from infra.settings import MilvusSettings, Settings
+from infra.settings import Settings
+from schemas.policies import MilvusSettings
 from schemas.topics import BY_NAME, followed_by, read_by
 from tests.agents.answerer.room import Room as AnswererRoom
 from tests.agents.indexer.room import Room as IndexerRoom

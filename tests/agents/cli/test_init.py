@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from agents.cli.init import attribute_docs, initialise, render
+from agents.cli.init import initialise, render
 from agents.cli.main import execute
-from infra import document_settings, policies
-from infra import settings as settings_module
-from infra.document_settings import IndexerSettings
-from infra.settings import load
+from infra.settings import TABLES, Settings, load
 from schemas.errors import ConfigurationError
+from schemas.policies import IndexerSettings, KafkaSettings
 
 
 def test_a_new_home_has_two_tasks_and_every_default(tmp_path: Path):
     initialise(tmp_path / "home")
     made = load(tmp_path / "home", environ={})
-    assert made.model_copy(update={"tasks": {}, "config": None}) == settings_module.Settings(home=tmp_path / "home")
+    assert made.model_copy(update={"tasks": {}, "config": None}) == Settings(home=tmp_path / "home")
     assert (made.tasks["support"].retrieval, made.tasks["routing"].retrieval) == (True, False)
     assert made.tasks["routing"].metric == "exact_match"
     assert made.tasks["routing"].labels
@@ -27,28 +26,26 @@ def test_a_new_home_has_two_tasks_and_every_default(tmp_path: Path):
 
 def test_every_commented_setting_may_be_uncommented(tmp_path: Path):
     lines = render().splitlines()
-    lines = [line[1:] if line.startswith("#") and line[1:2].isalpha() else line for line in lines]
+    lines = [line[1:] if re.match(r"#(\[|[a-z])", line) else line for line in lines]
     lines = [line for line in lines if not line.endswith("(unset)")]
     path = tmp_path / "everlearn.toml"
     path.write_text("\n".join(lines), encoding="utf-8")
     uncommented = load(tmp_path, environ={})
     assert uncommented.indexer == IndexerSettings()
-    assert uncommented.kafka == settings_module.KafkaSettings()
+    assert uncommented.kafka == KafkaSettings()
+    assert (uncommented.trainer.epochs, uncommented.trainer_policy("routing").epochs) == (3, 5)
 
 
 def test_every_setting_but_the_secrets_is_in_the_file_with_its_docs():
     text = render()
     tables = tomllib.loads(text)
-    docs = {**attribute_docs(settings_module), **attribute_docs(document_settings), **attribute_docs(policies)}
-    for name, field in settings_module.Settings.model_fields.items():
-        table = field.annotation
-        if not (isinstance(table, type) and issubclass(table, policies.Table)):
-            continue
+    for name, table in TABLES.items():
         assert name in tables
         for setting, each in table.model_fields.items():
             secret = "SecretStr" in str(each.annotation)
             assert (f"\n#{setting} = " in text) is not secret
-            first_words = docs[table.__name__][setting].replace("``", "'").split()[:3]
+            assert each.description, f"[{name}] {setting} has no text below it that says what it is"
+            first_words = each.description.replace("``", "'").split()[:3]
             assert " ".join(first_words) in text
 
 

@@ -11,7 +11,7 @@ import pytest
 from agents.cli.main import execute
 from agents.cli.tasks import find_faults
 from infra.settings import load
-from infra.task_file import toml_value
+from infra.settings_file import append_task
 
 SOUND = """# my tasks
 [tasks.support]
@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def faults(**tables):
-    return find_faults(tables, chunk_tokens=220, context_tokens=1400)
+    return find_faults(tables, {}, chunk_tokens=220, context_tokens=1400)
 
 
 def test_sound_tasks_have_no_fault():
@@ -59,6 +59,35 @@ def test_every_fault_of_every_task_is_named_at_once():
         "tasks.d.instruction: is empty",
         "tasks.d.top_k: has no effect without retrieval = true",
     ]
+
+
+def test_a_tasks_own_policies_are_checked_with_the_rest_of_the_file():
+    tasks = {
+        "a": {"instruction": "x", "trainer": {"epochs": 0, "epocs": 2, "threads": 2}, "monitor": {"flags": 4}},
+        "b": {"instruction": "x", "trainr": {}, "quantizer": {"schemes": []}, "promoter": 3},
+        "c": {"instruction": "x", "promoter": {"shares": [0.5, 0.1]}, "monitor": {"flags": 4, "of": 5}},
+    }
+    tables = {"monitor": {"of": 3}}
+    found = find_faults(tasks, tables, chunk_tokens=220, context_tokens=1400)
+    assert found == [
+        "tasks.a.trainer.epocs: unknown setting; did you mean epochs?",
+        "tasks.a.trainer.threads: holds for all tasks of a process: set it in [trainer]",
+        "tasks.a.trainer.epochs: Input should be greater than 0",
+        "tasks.a.monitor: flags = 4 of 3 windows can never be: set flags to 3 or less",
+        "tasks.b.trainr: unknown setting; did you mean trainer?",
+        "tasks.b.quantizer: cannot be set for a task, only monitor, trainer, validator, promoter can",
+        "tasks.b.promoter: is not a table: write [tasks.NAME.promoter]",
+        "tasks.c.promoter: shares is [0.5, 0.1]: give rising shares of the users, such as [0.1, 0.5]",
+    ]
+
+
+def test_check_names_a_wrong_override_once_and_counts_what_the_file_says(home: Path, capsys):
+    (home / "everlearn.toml").write_text(
+        SOUND + "[tasks.support.monitor]\nflags = 4\n[tasks.support.trainer]\nrank = 0\n[monitor]\nof = 5\n"
+    )
+    assert execute(["tasks", "check", "--json", "--home", str(home)]) == 1
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["faults"] == ["tasks.support.trainer.rank: Input should be greater than or equal to 1"]
 
 
 def test_no_task_at_all_is_a_fault():
@@ -101,7 +130,17 @@ def test_list_shows_each_task(home: Path, capsys):
     assert execute(["--home", str(home), "tasks", "list"]) == 0
     assert "support  yes" in capsys.readouterr().out
     assert execute(["--home", str(home), "tasks", "list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["name"] == "support"
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["name"] == "support"
+    assert not {"monitor", "trainer", "validator", "promoter"} & set(shown)
+
+
+def test_list_shows_what_a_task_overrides(home: Path, capsys):
+    (home / "everlearn.toml").write_text(SOUND + "[tasks.support.trainer]\nepochs = 5\n")
+    assert execute(["--home", str(home), "tasks", "list", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["trainer"] == {"epochs": 5}
+    assert not {"monitor", "validator", "promoter"} & set(shown)
 
 
 def test_an_added_task_is_read_back_and_the_comments_stay(home: Path, capsys):
@@ -188,5 +227,15 @@ def test_a_file_that_is_a_folder_is_one_line(tmp_path: Path, capsys):
 @pytest.mark.parametrize(
     "value", ["a", 'q"uo\\te', "line\nbreak\ttab\x00\x1f\x7f", "é😀\u2028", True, 3, 0.25, ["a", "b"]]
 )
-def test_values_survive_toml(value):
-    assert tomllib.loads(f"x = {toml_value(value)}")["x"] == value
+def test_values_survive_toml(home: Path, value):
+    append_task(home / "everlearn.toml", "new one", {"x": value})
+    text = (home / "everlearn.toml").read_text()
+    assert text.startswith(SOUND)
+    assert tomllib.loads(text)["tasks"]["new one"]["x"] == value
+
+
+def test_an_added_task_leaves_the_comments_of_the_tables_around_it_where_they_are(home: Path):
+    text = SOUND + "\n# about the indexer\n[indexer]\nbatch = 8 # small"
+    (home / "everlearn.toml").write_text(text)
+    append_task(home / "everlearn.toml", "new", {"instruction": "x"})
+    assert (home / "everlearn.toml").read_text() == text + '\n\n[tasks.new]\ninstruction = "x"\n'

@@ -9,12 +9,12 @@ import pytest
 
 from agents.indexer.indexes import ensure_indexes
 from agents.wiring.indexer import configured_indexes
-from infra.document_settings import IndexerSettings
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.documents import SqlDocuments
 from infra.sql.indexes import SqlIndexes
 from schemas.indexes import Recipe
+from schemas.policies import IndexerSettings
 from schemas.tasks import Task
 from tests.fixtures.indexes import MADE_AT
 from tests.infra.sql.test_indexes import state

@@ -8,10 +8,10 @@ import pytest
 
 from agents.wiring.database import database_of
 from agents.wiring.indexer import build
-from infra.document_settings import IndexerSettings
-from infra.settings import MilvusSettings, ModelSettings, Settings, SqlSettings
+from infra.settings import Settings
 from infra.sql.documents import SqlDocuments
 from schemas.errors import ConfigurationError, Unavailable
+from schemas.policies import IndexerSettings, MilvusSettings, ModelSettings, SqlSettings
 from tests.agents.indexer.room import submitted
 
 

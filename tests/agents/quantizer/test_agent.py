@@ -10,7 +10,7 @@ import pytest
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import dispatcher
 from agents.quantizer.agent import KIND, Quantizer
-from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of, unknown_schemes
+from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
 from schemas.errors import InvalidEvent
@@ -104,10 +104,6 @@ def test_only_a_version_as_it_came_can_be_quantized():
     assert "no version 3 of it: add the model" in str(source_of(records, 3))
     assert existing(records, 1, "int8") == records[1]
     assert existing(records, 1, "nf4") is None
-
-
-def test_known_schemes_have_no_fault():
-    assert unknown_schemes(("int8", "nf4")) is None
 
 
 POLICY = SoundnessPolicy(max_rise_nats=1.0)

@@ -60,9 +60,10 @@ def left(settings: Settings) -> list[str]:
 
 
 def test_an_unknown_scheme_in_the_configuration_is_told_at_the_start(settings):
-    wrong = settings.model_copy(update={"quantizer": settings.quantizer.model_copy(update={"schemes": ("int3",)})})
+    settings.home.mkdir()
+    (settings.home / "everlearn.toml").write_text('[quantizer]\nschemes = ["int3"]\n')
     with pytest.raises(ConfigurationError, match=r"\[quantizer\] schemes: there is no scheme int3"):
-        build(wrong)
+        build(load(settings.home, environ={}))
 
 
 def test_general_text_ships_with_the_package():

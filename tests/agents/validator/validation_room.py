@@ -15,10 +15,10 @@ from infra.memory.database import MemoryDatabase
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
 from infra.models.scoring import cached_loss
-from infra.policies import ValidatorSettings
 from infra.reports.validation import write_report
 from infra.settings import Settings
 from schemas.datasets import DatasetManifest
+from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterRecord
 from tests.agents.validator.room import NOW, ROUTING, ScriptedEngine, knows, row, rows
 
@@ -45,7 +45,7 @@ class Datasets:
 
 class Room:
     def __init__(self, home, adapters, **validator):
-        self.settings = Settings(home=home, tasks={"routing": ROUTING}, validator=ValidatorSettings(**validator))
+        self.settings = Settings(home=home, tasks={"routing": ROUTING}, validator=ValidatorPolicy(**validator))
         self.folder = home / "work" / "runs" / "r1"
         self.folder.mkdir(parents=True)
         self.registry, self.suite = MemoryRegistry(), MemoryRetention(MemoryDatabase())

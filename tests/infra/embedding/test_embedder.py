@@ -5,11 +5,11 @@ import threading
 import numpy as np
 import pytest
 
-from infra.document_settings import EmbeddingSettings
 from infra.embedding.embedder import SentenceTransformerEmbedder, token_limit
 from infra.memory.embedder import MemoryEmbedder
 from infra.settings import Settings
 from schemas.errors import ModelMissing
+from schemas.policies import EmbeddingSettings
 
 
 @pytest.fixture(params=["memory", "sentence-transformers"])

@@ -14,13 +14,13 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from infra.document_settings import EmbeddingSettings
 from infra.embedding.embedder import OPENVINO, PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
 from infra.embedding.openvino import NotExported, OpenVinoEmbedding, _export, _exported_folder, refusal
 from infra.embedding.openvino_export import export, main
 from infra.embedding.torch import TorchEmbedding, encode, load_model
-from infra.settings import ModelSettings, Settings
+from infra.settings import Settings
 from schemas.errors import ModelMissing
+from schemas.policies import EmbeddingSettings, ModelSettings
 
 TEXTS = [
     "a",

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from infra.models.threads import in_compute_thread
-from infra.settings import ModelSettings, Settings
+from infra.settings import Settings
 from schemas.errors import EngineCrashed
 from schemas.generation import ChatMessage, GenerationRequest
+from schemas.policies import ModelSettings
 from tests.lazily import lazily
 
 engines = lazily("infra.engines.transformers")

@@ -9,8 +9,9 @@ import pytest
 
 from infra.models.gguf import RECEIPT, is_converted
 from infra.models.loading import PACKAGED, load_base_model, prepare
-from infra.settings import ModelSettings, Settings, load
+from infra.settings import Settings, load
 from schemas.errors import ConfigurationError, ModelMissing
+from schemas.policies import ModelSettings
 
 LLAMA = '{"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 9}'
 

@@ -9,8 +9,8 @@ import pytest
 
 from infra.models.loading import load_base_model, prepare
 from infra.models.quantization import FIGURES, Figures, measure, quantize, weight_bytes
-from infra.settings import ModelSettings
 from schemas.errors import ModelMissing
+from schemas.policies import ModelSettings
 
 TEXTS = (
     "The hammer is among the oldest of tools, and it began as nothing more than a stone held in the fist.",

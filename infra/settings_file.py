@@ -1,8 +1,7 @@
-"""The task tables of ``everlearn.toml`` as somebody wrote them, for naming faults and for adding one."""
+"""Reads ``everlearn.toml`` as it was written, for naming its faults, and adds a task to it."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,27 +10,30 @@ from typing import Any
 from schemas.errors import ConfigurationError, Misuse
 
 
-def raw_tasks(path: Path) -> dict[str, Any]:
-    """The tables under ``[tasks]``, unchecked. Raises ConfigurationError."""
-    tasks = _parse(_read(path), path).get("tasks", {})
-    if not isinstance(tasks, dict):
+def read_tables(path: Path) -> dict[str, Any]:
+    """Gives all tables of the file, unchecked. Raises ConfigurationError."""
+    tables = _parse(_read(path), path)
+    if not isinstance(tables.get("tasks", {}), dict):
         raise ConfigurationError(f"{path}: tasks must be tables: write [tasks.NAME]")
-    return tasks
+    return tables
 
 
-def append_task(path: Path, name: str, settings: Mapping[str, Any]) -> None:
+def append_task(path: Path, name: str, settings: Mapping[str, str | int | float | bool | list[str]]) -> None:
     """Adds ``[tasks.NAME]`` at the end of the file; everything before it stays as it is, comments too.
 
     Raises Misuse when the name is taken, ConfigurationError when the file cannot be read, written or extended.
     """
+    import tomlkit
+
     text = _read(path)
-    tasks = _parse(text, path).get("tasks", {})
-    if name in tasks:
+    if name in _parse(text, path).get("tasks", {}):
         raise Misuse(f"the task {name!r} is in {path} already: change it there, or choose another name")
-    table = "".join(f"{setting} = {toml_value(value)}\n" for setting, value in settings.items())
-    addition = f"{'' if not text or text.endswith(chr(10)) else chr(10)}\n[tasks.{_key(name)}]\n{table}"
+    # tomlkit writes the new table alone. Added to the whole document, the table would follow the last task, and so
+    # stand between the next table and that table's comment.
+    addition = tomlkit.dumps({"tasks": {name: settings}})
+    extended = f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}\n{addition}"
     try:
-        added = tomllib.loads(text + addition)["tasks"][name]
+        added = tomllib.loads(extended)["tasks"][name]
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(
             f"{path} cannot be extended ({error}): write its tasks as [tasks.NAME] tables"
@@ -40,24 +42,9 @@ def append_task(path: Path, name: str, settings: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"{path} cannot be extended: write its tasks as [tasks.NAME] tables")
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(addition)
+            file.write(extended[len(text) :])
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}; give --config another file") from None
-
-
-def toml_value(value: str | int | float | bool | list[str]) -> str:
-    """A value in TOML. JSON's strings are basic strings of TOML, except that DEL must be escaped too."""
-    if isinstance(value, list):
-        return "[" + ", ".join(toml_value(each) for each in value) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value)
-
-
-def _key(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else toml_value(name)
 
 
 def _read(path: Path) -> str:

@@ -1,0 +1,284 @@
+"""The tables of ``everlearn.toml``: every setting with its default, its limits and its documentation.
+
+The tables that a room decides by are called policies. The rooms' pure functions take a policy as it is, so that each
+default stands in one place. A task may override some of them (``TASK_POLICIES``). ``infra/settings.py`` reads the file
+and the environment into these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from schemas.event import Name
+from schemas.models import unknown_schemes
+
+EMBEDDED = "embedded"
+
+
+class Table(BaseModel):
+    """A table of everlearn.toml. An unknown setting is an error. The text below a setting is its documentation.
+
+    A rule about several settings is a model validator whose message begins with a setting's name; the reader of the
+    file puts the table's name in front.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    PER_PROCESS: ClassVar[frozenset[str]] = frozenset()
+    """Settings of a whole process, which a task therefore cannot override."""
+
+
+class KafkaSettings(Table):
+    bootstrap_servers: str = EMBEDDED
+    """``host:port`` of a Kafka cluster, several with commas; ``embedded`` for the one that ``everlearn up`` starts."""
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str | None = None
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, with a SASL protocol."""
+    sasl_username: str | None = None
+    """The user's name, with a SASL protocol."""
+    sasl_password: SecretStr | None = None
+    """Only from the environment: EVERLEARN_KAFKA_SASL_PASSWORD."""
+    ssl_cafile: Path | None = None
+    """A file with the certificate authorities that sign the brokers' certificates; the system's where absent."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each topic that Everlearn creates; 3 on a real cluster."""
+
+
+class SqlSettings(Table):
+    url: str = EMBEDDED
+    """An SQLAlchemy URL, such as ``postgresql+psycopg://user@host/db``; ``embedded`` for SQLite in the home folder."""
+
+
+class MilvusSettings(Table):
+    uri: str = EMBEDDED
+    """``http://host:port`` of a Milvus server; ``embedded`` for the Milvus Lite that ``everlearn up`` starts."""
+    token: SecretStr | None = None
+    """Only from the environment: EVERLEARN_MILVUS_TOKEN."""
+
+
+class EmbeddingSettings(Table):
+    model: str = "all-MiniLM-L6-v2"
+    """A sentence-transformers model by name or path; the default is the one that ships with Everlearn."""
+    backend: Literal["auto", "openvino", "torch"] = "auto"
+    """The library that runs it. ``auto``: torch on a GPU, else OpenVINO, and torch where OpenVINO cannot run it."""
+
+
+class ModelSettings(Table):
+    base: str = "smollm2-135m-instruct"
+    """A causal language model by name or path; the default is the one that ships with Everlearn."""
+    engine: str = "transformers"
+    """The library that runs it: ``transformers``."""
+    folder: Path | None = None
+    """The folder for converted models, relative to the home folder; ``models`` where absent. Homes may share one."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads of a worker with a model; one for each core where absent."""
+
+
+class IndexerSettings(Table):
+    chunk_tokens: int = Field(default=220, ge=16, le=8192)
+    """The longest chunk, in tokens of the embedding model."""
+    overlap_tokens: int = Field(default=30, ge=0, le=1024)
+    """Tokens that two neighbouring chunks share."""
+    batch: int = Field(default=64, ge=1, le=1024)
+    """The most documents that one worker handles together."""
+    bulk_batch: int = Field(default=512, ge=1, le=4096)
+    """The most documents that the loader, which does bulk loads, handles together."""
+    keep_vectors_days: float = Field(default=30.0, ge=0)
+    """How long a text's embedding is kept after its last use, so that the same text is not embedded again."""
+
+
+class RetrievalSettings(Table):
+    cross_encoder: str | None = None
+    """A sentence-transformers cross-encoder by name or path, which ranks the best hits again; none where absent."""
+    reranked: int = Field(default=24, ge=1, le=200)
+    """The number of hits of each search that the cross-encoder ranks."""
+
+
+class TenantsSettings(Table):
+    names: tuple[Name, ...] = ()
+    """The tenants that exist. Documents and questions of others are refused; an empty list allows any tenant."""
+
+
+class AnswererSettings(Table):
+    batch: int = Field(default=32, ge=1, le=512)
+    """The most questions that are answered together."""
+    context_tokens: int = Field(default=1400, ge=128)
+    """The longest prompt, in tokens; the least similar sources and the oldest turns are left out first."""
+    unprobed: bool = False
+    """Whether to serve an adapter that no validator has probed, such as one that was installed by hand."""
+
+
+class RegistrySettings(Table):
+    url: str = EMBEDDED
+    """An SQLAlchemy URL of MLflow's tables; ``embedded`` for SQLite in the home folder."""
+
+
+class MonitorPolicy(Table):
+    """When a task's answers are checked for drift, and when a difference counts as drift."""
+
+    PER_PROCESS = frozenset({"tick_seconds"})
+
+    reference_rows: int = Field(default=400, ge=20)
+    """The reference window: the first answers after a promotion, which show what is normal."""
+    current_rows: int = Field(default=200, ge=20)
+    """The current window: the latest answers, which are compared with the reference window."""
+    every_rows: int = Field(default=50, ge=1)
+    """A check is made after this many new answers or new ratings."""
+    alpha: float = Field(default=0.01, ge=0.001, lt=1)
+    """The probability that one window is flagged by chance, over all of its tests together."""
+    flags: int = Field(default=2, ge=1)
+    """This many of the last ``of`` windows must be flagged for the same kind before it counts as drift."""
+    of: int = Field(default=3, ge=1, le=10)
+    """See ``flags``. Each of these windows ends ``every_rows`` answers before the next."""
+    min_rated: int = Field(default=20, ge=1)
+    """The ratings in the current window that it takes to say whether new questions are answered well."""
+    min_corrected: int = Field(default=10, ge=1)
+    """The corrections in the current window that it takes to train on them."""
+    cool_down_seconds: float = Field(default=3600.0, ge=0)
+    """A task's drift is not reported again for this long, unless an adapter is promoted or the remedy is stronger."""
+    tick_seconds: float = Field(default=30.0, gt=0)
+    """How often the monitor looks for checks that are due."""
+
+    @property
+    def rows_needed(self) -> int:
+        """The answers that fill both windows."""
+        return self.reference_rows + self.current_rows
+
+    @property
+    def newest_rows(self) -> int:
+        """The newest answers that the current windows cover together."""
+        return self.current_rows + (self.of - 1) * self.every_rows
+
+    @model_validator(mode="after")
+    def flags_can_be_reached(self) -> Self:
+        if self.flags > self.of:
+            raise ValueError(f"flags = {self.flags} of {self.of} windows can never be: set flags to {self.of} or less")
+        return self
+
+
+class TrainerPolicy(Table):
+    """What an adapter is trained on, and how."""
+
+    PER_PROCESS = frozenset({"threads"})
+
+    window_rows: int = Field(default=2000, ge=1)
+    """The most rated answers, and the most examples, that a training reads: the latest ones."""
+    replay_share: float = Field(default=0.25, ge=0, lt=1)
+    """At least this share of the training rows repeats what was learned before, as far as there are such rows."""
+    holdout_share: float = Field(default=0.15, gt=0, lt=0.9)
+    """The share of the rows that is kept from training; the validator judges the adapter on it."""
+    minimum_rows: int = Field(default=40, ge=2)
+    """With fewer training rows there is no training."""
+    epochs: float = Field(default=3.0, gt=0)
+    """How often a training goes through its rows."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest learning rate, reached after a tenth of the steps; it then falls linearly to 0."""
+    batch_rows: int = Field(default=8, ge=1)
+    """The rows of one training step."""
+    rank: int = Field(default=8, ge=1, le=320)
+    """The rank of LoRA's matrices, on all linear layers."""
+    alpha: float = Field(default=16.0, gt=0)
+    """LoRA's scale is alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The probability of dropout in front of LoRA's matrices."""
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4`` trains on the base model in 4 bits (QLoRA)."""
+    checkpoint_steps: int = Field(default=10, ge=1)
+    """The steps between two checkpoints. An interrupted training goes on from its last checkpoint."""
+    max_tokens: int = Field(default=1024, ge=32)
+    """Rows with more tokens are left out."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads of a training; where absent, one for each core but one, because the stack runs beside it."""
+    seed: int = 0
+    """Seeds the order of the rows and LoRA's first weights."""
+
+
+class ValidatorPolicy(Table):
+    """What an adapter must gain, and what it may lose, to be released."""
+
+    PER_PROCESS = frozenset({"max_adapter_bytes"})
+
+    min_gain: float = Field(default=0.02, ge=0)
+    """The metric must rise by this over the champion, or over the base model where there is no champion."""
+    max_drop: float = Field(default=0.03, ge=0)
+    """The metric may fall by this on the rows that earlier adapters were judged on."""
+    max_general_loss: float = Field(default=0.25, ge=0)
+    """The loss on general text may rise by this over the base model's, in nats per token."""
+    chance: float = Field(default=0.05, gt=0, lt=1)
+    """The probability that an adapter that is no better than the one in service passes as better."""
+    max_adapter_bytes: int = Field(default=500_000_000, ge=1)
+    """A larger adapter is rejected, and no answerer loads it."""
+    current_rows: int = Field(default=200, ge=1)
+    """The most held-out rows that are answered."""
+    retention_rows: int = Field(default=200, ge=0)
+    """The most rows of earlier held-out sets that are answered."""
+
+
+class PromoterPolicy(Table):
+    """How far a canary must go, and what it may cost."""
+
+    PER_PROCESS = frozenset({"tick_seconds"})
+
+    shares: tuple[float, ...] = (0.1, 0.5)
+    """The shares of the users that a canary answers, one after the other."""
+    judged: int = Field(default=30, ge=1)
+    """The rated or corrected answers of the challenger, at each share, before it is judged."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """How certain it must be that the challenger is worse, to roll it back early."""
+    margin: float = Field(default=0.05, ge=0, lt=1)
+    """The challenger's rate of bad answers may be this much above the champion's."""
+    max_failed: float = Field(default=0.1, ge=0, lt=1)
+    """The challenger's rate of failed answers may be this much above the champion's."""
+    watch_seconds: float = Field(default=86_400.0, gt=0)
+    """A canary that stays at one share for this long, for want of ratings, is rolled back."""
+    tick_seconds: float = Field(default=5.0, gt=0)
+    """How often the promoter judges canaries that get no traffic."""
+
+    @model_validator(mode="after")
+    def shares_rise(self) -> Self:
+        shares = self.shares
+        if not shares or list(shares) != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] < 1:
+            raise ValueError(f"shares is {list(shares)}: give rising shares of the users, such as [0.1, 0.5]")
+        return self
+
+
+class QuantizerPolicy(Table):
+    """Which quantized forms of a model are made, and what they may lose."""
+
+    schemes: tuple[str, ...] = ("int8", "nf4")
+    """The schemes that a registered model is quantized to, unless the request names others."""
+    max_loss_rise: float = Field(default=1.0, gt=0)
+    """The loss on general text may rise by this over the source model's, in nats per token."""
+
+    @model_validator(mode="after")
+    def schemes_are_known(self) -> Self:
+        if reason := unknown_schemes(self.schemes):
+            raise ValueError(f"schemes: {reason}")
+        return self
+
+
+class WorkerSettings(Table):
+    session_timeout_seconds: float = Field(default=10.0, gt=0)
+    """After this long without a sign of life Kafka gives a worker's partitions to another worker."""
+    max_poll_interval_seconds: float = Field(default=300.0, gt=0)
+    """After this long without reading, likewise."""
+    stalled_after_seconds: float = Field(default=900.0, gt=0)
+    """A worker that works on one batch for this long, without waiting for anything, exits to be restarted."""
+    shutdown_seconds: float = Field(default=10.0, gt=0)
+    """How long a stopping worker may take to finish its batch."""
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    """How often a worker reports on fleet.v1."""
+
+
+TASK_POLICIES: Mapping[str, type[Table]] = {
+    "monitor": MonitorPolicy,
+    "trainer": TrainerPolicy,
+    "validator": ValidatorPolicy,
+    "promoter": PromoterPolicy,
+}
+"""The tables that a task may override, as ``[tasks.NAME.trainer]`` and so on."""
