@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from agents.delivery.progress import write_progress
+from agents.delivery.retrying import retry_while_unavailable
 from agents.delivery.worker import RunKind, Tick, Worker
 from agents.indexer.agent import Indexer
 from agents.indexer.indexes import ConfiguredIndexes, ensure_indexes, new_index
@@ -17,8 +18,8 @@ from agents.indexer.rebuild_requests import KIND, Rebuilds
 from agents.indexer.sweep import Sweeper
 from agents.indexer.work import IndexBuilder
 from agents.indexer.writing import IndexWriter
-from agents.wiring.children import patiently, place, settings_of
 from agents.wiring.database import database_of
+from agents.wiring.runs import settings_location, settings_of
 from infra.conversion import read_html
 from infra.embedding.embedder import SentenceTransformerEmbedders
 from infra.milvus.stores import MilvusStores
@@ -62,7 +63,7 @@ def build(settings: Settings) -> Worker:
         own_scopes=configured_indexes(settings).own_scopes,
         runs=SqlRunStore(database),
         indexes=indexes,
-        settings_location=place(settings),
+        settings_location=settings_location(settings),
     )
     run = RunKind(name=KIND, entry="agents.wiring.indexer:rebuild", done=rebuilds.done, failed=rebuilds.failed)
     return Worker(
@@ -102,7 +103,7 @@ def rebuild(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
         folder=folder,
         progress=progress,
     )
-    built = patiently(lambda: builder.build(index))
+    built = retry_while_unavailable(lambda: builder.build(index))
     stores.close()
     return built.result()
 

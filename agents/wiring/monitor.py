@@ -12,8 +12,8 @@ from agents.delivery.worker import Follower, RunKind, Tick, Worker
 from agents.monitor.agent import Monitor
 from agents.monitor.controller import AGENT, CHECK, CheckController
 from agents.monitor.schedule import SchedulePolicy
-from agents.wiring.children import place, settings_of
 from agents.wiring.database import database_of
+from agents.wiring.runs import settings_location, settings_of
 from infra.settings import Settings
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
@@ -39,7 +39,7 @@ def build(settings: Settings) -> Worker:
             every_rows=policy.every_rows,
             cool_down_seconds=policy.cool_down_seconds,
         ),
-        settings_location=place(settings),
+        settings_location=settings_location(settings),
     )
     monitor = Monitor(tasks=settings.tasks, controller=controller, now=_now)
     run = RunKind(

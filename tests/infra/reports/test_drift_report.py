@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from infra.reports.drift import Columns, WrittenReport, write_report
-from infra.reports.drift_page import Page, head
-from schemas.drift import CheckedWindow, DriftCheck, Finding
+from infra.reports.drift import DriftReportFolder, head
+from schemas.drift import DRIFT_CHECK, CheckedWindow, DriftCheck, DriftReport, Finding
 from schemas.learning import Window
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -33,8 +32,13 @@ CHECK = DriftCheck(
     figures={"rated": 47.0, "flags.outcomes": 2.0},
 )
 WINDOWS = (CheckedWindow(window=REFERENCE, findings=(FINDING, CALM)), CheckedWindow(window=REFERENCE, findings=(CALM,)))
-PAGE = Page(check=CHECK, windows=WINDOWS, novel=[("Do <skates> rust?", 0.21)], alpha=0.01, flags=2, of=3)
-COLUMNS = Columns(
+REPORT = DriftReport(
+    check=CHECK,
+    windows=WINDOWS,
+    novel=[("Do <skates> rust?", 0.21)],
+    alpha=0.01,
+    flags=2,
+    of=3,
     reference_rows=60,
     measured={
         "latency, ms": [float(number % 17) + (number >= 60) * 40 for number in range(100)],
@@ -46,28 +50,38 @@ COLUMNS = Columns(
 )
 
 
-def write(folder: Path, columns: Columns) -> WrittenReport:
-    return write_report(
-        folder, "c1", head=head(PAGE), facts={"check": {"verdict": "outcomes"}}, columns=columns, alpha=0.01
-    )
+@dataclass(frozen=True)
+class Written:
+    """The files of a report, and why Evidently's part is missing."""
+
+    html: Path
+    json: Path
+    problem: str | None
+
+
+def write(folder: Path, report: DriftReport) -> Written:
+    uri, problem = DriftReportFolder(folder).write(report)
+    html = folder / report.check.task / f"{report.check.check_id}.html"
+    assert uri == html.as_uri()
+    return Written(html, html.with_suffix(".json"), problem)
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
-    return write(tmp_path_factory.mktemp("reports"), COLUMNS)
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write(tmp_path_factory.mktemp("reports"), REPORT)
 
 
 def test_the_top_says_what_was_found_and_what_would_help():
-    top = head(PAGE)
+    top = head(REPORT)
     for words in ("Drift: outcomes · remedy: retrain", "47 rated", "2e-09 flagged", "0.4200", "1.50% at most"):
         assert words in top
     assert "flags.outcomes" not in top
 
 
 def test_what_users_wrote_cannot_become_part_of_the_page():
-    assert "<skates>" not in head(PAGE)
-    assert "&lt;skates&gt;" in head(PAGE)
-    assert "<rose>" not in head(PAGE)
+    assert "<skates>" not in head(REPORT)
+    assert "&lt;skates&gt;" in head(REPORT)
+    assert "<rose>" not in head(REPORT)
 
 
 HOSTILE = "</script><img src=x onerror=alert(1)>{{ 1 }}{% endraw %}"
@@ -77,7 +91,7 @@ def test_hostile_text_anywhere_in_the_top_stays_text():
     check = replace(CHECK, task=HOSTILE, check_id=HOSTILE, reasons=(HOSTILE,), figures={HOSTILE.replace(".", ""): 1.0})
     found = replace(FINDING, detail=HOSTILE)
     windows = (CheckedWindow(window=REFERENCE, findings=(found,)),)
-    top = head(replace(PAGE, check=check, windows=windows, novel=[(HOSTILE, 0.1)]))
+    top = head(replace(REPORT, check=check, windows=windows, novel=[(HOSTILE, 0.1)]))
     assert "<img" not in top
     assert "</script" not in top
     assert top.count("&lt;img src=x onerror=alert(1)&gt;{{ 1 }}{% endraw %}") == 6
@@ -85,7 +99,7 @@ def test_hostile_text_anywhere_in_the_top_stays_text():
 
 def test_a_column_value_cannot_end_evidentlys_script(tmp_path: Path):
     named = {"answer": [HOSTILE if number % 3 else "returns" for number in range(100)]}
-    written = write(tmp_path, replace(COLUMNS, named=named))
+    written = write(tmp_path, replace(REPORT, named=named))
     page = written.html.read_text(encoding="utf-8")
     assert written.problem is None
     assert "onerror=alert(1)" in page
@@ -93,8 +107,8 @@ def test_a_column_value_cannot_end_evidentlys_script(tmp_path: Path):
 
 
 def test_what_evidently_says_when_it_fails_stays_text(tmp_path: Path):
-    crooked = Columns(reference_rows=1, measured={}, named={"answer": ["a", HOSTILE]})
-    broken = replace(crooked, named={"answer": ["a", HOSTILE], HOSTILE: ["a", "b", "c"]})
+    named = {"answer": ["a", HOSTILE], HOSTILE: ["a", "b", "c"]}
+    broken = replace(REPORT, reference_rows=1, measured={}, named=named)
     written = write(tmp_path, broken)
     assert written.problem is not None
     assert "<img src=x" not in written.html.read_text(encoding="utf-8")
@@ -102,25 +116,26 @@ def test_what_evidently_says_when_it_fails_stays_text(tmp_path: Path):
 
 def test_a_check_without_drift_and_one_that_was_not_made_look_different():
     calm = replace(CHECK, verdict=None, remedy="none", reasons=("no test tells them apart",))
-    assert "No drift" in head(replace(PAGE, check=calm))
-    assert "Not checked" in head(replace(PAGE, check=replace(calm, findings=()), windows=()))
+    assert "No drift" in head(replace(REPORT, check=calm))
+    assert "Not checked" in head(replace(REPORT, check=replace(calm, findings=()), windows=()))
 
 
-def test_evidentlys_part_stands_below_ours(written: WrittenReport):
+def test_evidentlys_part_stands_below_ours(written: Written):
     page = written.html.read_text(encoding="utf-8")
     assert written.problem is None
     assert page.index("Drift: outcomes") < page.index("By Evidently") < page.index("drawDashboard")
 
 
-def test_the_page_asks_nobody_for_anything(written: WrittenReport):
+def test_the_page_asks_nobody_for_anything(written: Written):
     page = written.html.read_text(encoding="utf-8")
     assert re.findall(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?([^\s\">]+)", page) == []
     assert [link for link in re.findall(r"<link[^>]*href=\"?([^\s\">]+)", page) if not link.startswith("data:")] == []
 
 
-def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: WrittenReport):
+def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: Written):
     found = json.loads(written.json.read_text(encoding="utf-8"))
-    assert found["check"] == {"verdict": "outcomes"}
+    assert found["check"] == DRIFT_CHECK.dump_python(CHECK, mode="json")
+    assert [len(each["findings"]) for each in found["windows"]] == [2, 1]
     columns = {
         each["config"]["column"]: each["config"]["threshold"]
         for each in found["evidently"]["metrics"]
@@ -130,12 +145,12 @@ def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: Writt
 
 
 def test_when_evidently_crashes_the_verdict_is_given_all_the_same(tmp_path: Path):
-    crooked = Columns(reference_rows=60, measured={"latency, ms": [1.0, 2.0]}, named={"answer": ["a", "b", "c"]})
-    written = write(tmp_path, crooked)
+    broken = replace(REPORT, measured={"latency, ms": [1.0, 2.0]}, named={"answer": ["a", "b", "c"]})
+    written = write(tmp_path, broken)
     page = written.html.read_text(encoding="utf-8")
     assert written.problem is not None
     assert "All arrays must be of the same length" in written.problem
     assert "Drift: outcomes" in page
     assert "part of this report could not be made: ValueError" in page
     assert json.loads(written.json.read_text(encoding="utf-8"))["evidently"] is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c1.html", "c1.json"]
+    assert sorted(path.name for path in written.html.parent.iterdir()) == ["c1.html", "c1.json"]
