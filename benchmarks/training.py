@@ -20,7 +20,8 @@ from infra.models.chat import ChatFormat
 from infra.models.loading import load_base_model
 from infra.settings import Settings
 from infra.training.batches import Row, collate, make_batches
-from infra.training.lora import LoraPolicy, train
+from infra.training.lora import train
+from schemas.policies import TrainerPolicy
 
 
 def encode(chat: ChatFormat, rows: Sequence[shop.CustomerMessage]) -> list[Row]:
@@ -30,7 +31,7 @@ def encode(chat: ChatFormat, rows: Sequence[shop.CustomerMessage]) -> list[Row]:
     ]
 
 
-def bare_loop(settings: Settings, rows: Sequence[Row], policy: LoraPolicy, pad_token: int) -> float:
+def bare_loop(settings: Settings, rows: Sequence[Row], policy: TrainerPolicy, pad_token: int) -> float:
     """Trains with PEFT and AdamW alone, scoring prompts too, as a plain loop does; returns the seconds."""
     from peft import LoraConfig, get_peft_model
 
@@ -63,12 +64,12 @@ def main() -> None:
         settings = settings_in(folder)
         _, tokenizer = load_base_model(settings)
         rows = encode(ChatFormat(tokenizer), messages)
-        policy = LoraPolicy(
+        policy = TrainerPolicy(
             rank=8, alpha=16, dropout=0.0, epochs=1, learning_rate=1e-4, batch_rows=batch,
             checkpoint_steps=10, seed=0,
         )  # fmt: skip
         pad_token = tokenizer.pad_token_id
-        warm = LoraPolicy(**{**vars(policy), "epochs": 8 / len(rows)})
+        warm = policy.model_copy(update={"epochs": 8 / len(rows)})
         bare_loop(settings, rows[:8], warm, pad_token)
         seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         for turn, which in enumerate(("ours", "bare", "bare", "ours")):

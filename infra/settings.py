@@ -3,8 +3,8 @@
 A setting comes from, in this order: the environment (``EVERLEARN_<TABLE>_<SETTING>``), the file, the default.
 
 The environment is merged here and not by pydantic-settings. That library reads ``os.environ`` only, and callers here
-give a mapping of their own. For a list that is no JSON it raises an error that names no setting and hides all other
-faults. It also makes an error of every variable that begins with a table's name, which others may have set.
+give a mapping of their own. For a list that is not JSON it raises an error that names no setting and hides all other
+faults. It also refuses every unknown variable that begins with a table's name, such as ``EVERLEARN_KAFKA_NOTES``.
 """
 
 from __future__ import annotations

@@ -39,13 +39,13 @@ class Task(Value):
     mode: SearchMode = "hybrid"
     """How documents are searched: ``dense`` (by meaning), ``text`` (by words, BM25), or ``hybrid`` (both, fused)."""
     floor: float = Field(default=0.45, ge=0.0, le=1.0)
-    """Where no hit is this relevant (half cosine, half the question's words), the answer is ``unknown``; 0: never."""
+    """If no hit is this relevant (half cosine, half the question's words), the answer is ``unknown``. 0: never."""
     unknown: str = Field(default="I do not know: no document here answers this.", min_length=1, max_length=2000)
-    """What is said then."""
+    """The answer where no hit reaches ``floor``."""
     chunk_tokens: int | None = Field(default=None, ge=16, le=8192)
-    """An index of its own with chunks of this length; [indexer] chunk_tokens where absent."""
+    """Gives the task an index of its own, with chunks of this length; the index of [indexer] where absent."""
     overlap_tokens: int | None = Field(default=None, ge=0, le=1024)
-    """Likewise what two of its neighbouring chunks share."""
+    """Tokens that two neighbouring chunks of that index share; those of [indexer] where absent."""
     monitor: Overrides = Field(default={}, exclude_if=operator.not_)
     """Settings of [monitor] that differ for this task, in a table of their own: [tasks.NAME.monitor]."""
     trainer: Overrides = Field(default={}, exclude_if=operator.not_)

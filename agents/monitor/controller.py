@@ -5,7 +5,7 @@ All of it happens inside the journal's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 
@@ -15,7 +15,6 @@ from agents.monitor.ports import Answers, Checks
 from agents.monitor.schedule import (
     AnswerCounts,
     FollowedRelease,
-    SchedulePolicy,
     baseline_of,
     follow,
     is_due,
@@ -24,6 +23,7 @@ from agents.monitor.schedule import (
 from schemas.delivery import Claim
 from schemas.drift import Baseline, DriftCheck
 from schemas.learning import DriftDetected, Window
+from schemas.policies import MonitorPolicy
 from schemas.promotions import ReleaseEvent
 
 AGENT = "monitor"
@@ -39,11 +39,14 @@ class CheckController:
         answers: Answers,
         checks: Checks,
         runs: Runs,
-        policy: SchedulePolicy,
+        policy_of: Callable[[str], MonitorPolicy],
         settings_location: Mapping[str, object],
     ) -> None:
-        """``settings_location``: arguments by which a check's process finds the settings."""
-        self._answers, self._checks, self._runs, self._policy = answers, checks, runs, policy
+        """``policy_of`` gives the policy of a task.
+
+        ``settings_location``: arguments by which a check's process finds the settings.
+        """
+        self._answers, self._checks, self._runs, self._policy_of = answers, checks, runs, policy_of
         self._settings_location = dict(settings_location)
         self._releases: dict[str, FollowedRelease] = {}
 
@@ -54,7 +57,7 @@ class CheckController:
     def start_if_due(self, task: str, now: datetime) -> Sequence[RunRequest]:
         """Inside a transaction: requests a check if one is due and no check of the task is unfinished."""
         last, baseline = self._last_and_baseline(task)
-        if not is_due(self._count(task, baseline, last), last, self._policy, now):
+        if not is_due(self._count(task, baseline, last), last, self._policy_of(task), now):
             return ()
         return self._start(task, baseline)
 
@@ -72,7 +75,8 @@ class CheckController:
             return ()
         if last is not None:
             check = replace(check, told_at=last.told_at, told=last.told)
-        if check.verdict is None or is_repeated(last, check.remedy, check.checked_at, self._policy):
+        policy = self._policy_of(check.task)
+        if check.verdict is None or is_repeated(last, check.remedy, check.checked_at, policy):
             self._checks.add(check)
             return ()
         self._checks.add(replace(check, told_at=check.checked_at, told=check.remedy))
@@ -95,13 +99,14 @@ class CheckController:
 
     def _count(self, task: str, baseline: Baseline, last: DriftCheck | None) -> AnswerCounts:
         """Counts no further than matters, so that the cost does not grow with the number of answers."""
-        rows = self._answers.count(task, baseline, limit=self._policy.rows_needed)
-        if last is None or rows < self._policy.rows_needed:
+        policy = self._policy_of(task)
+        rows = self._answers.count(task, baseline, limit=policy.rows_needed)
+        if last is None or rows < policy.rows_needed:
             return AnswerCounts(rows=rows)
-        enough = int(last.figures.get("rated", 0)) + self._policy.every_rows
+        enough = int(last.figures.get("rated", 0)) + policy.every_rows
         return AnswerCounts(
             rows=rows,
-            fresh=self._answers.count(task, baseline, since=last.current.end, limit=self._policy.every_rows),
+            fresh=self._answers.count(task, baseline, since=last.current.end, limit=policy.every_rows),
             rated=self._answers.count(task, baseline, since=last.current.start, rated=True, limit=enough),
         )
 

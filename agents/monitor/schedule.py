@@ -7,24 +7,11 @@ from datetime import datetime, timedelta
 
 from schemas.drift import Baseline, DriftCheck
 from schemas.learning import Remedy
+from schemas.policies import MonitorPolicy
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, ReleaseEvent
 
 _URGENCY: tuple[Remedy, ...] = ("none", "label", "index", "retrain")
 """From the remedy that asks for least to the one that asks for most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulePolicy:
-    """Both windows must be full. From then on a check is made after ``every_rows`` new answers or new ratings."""
-
-    reference_rows: int
-    current_rows: int
-    every_rows: int
-    cool_down_seconds: float
-
-    @property
-    def rows_needed(self) -> int:
-        return self.reference_rows + self.current_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +38,7 @@ class FollowedRelease:
     since: int | None
 
 
-def is_due(counts: AnswerCounts, last: DriftCheck | None, policy: SchedulePolicy, now: datetime) -> bool:
+def is_due(counts: AnswerCounts, last: DriftCheck | None, policy: MonitorPolicy, now: datetime) -> bool:
     """Decides whether a check should be made. ``last``: the newest check of the same baseline.
 
     Ratings come late, so a window is checked again when enough of its answers were rated since. Published drift is
@@ -69,7 +56,7 @@ def is_due(counts: AnswerCounts, last: DriftCheck | None, policy: SchedulePolicy
     return last.verdict is not None and last.told_at is not None and not _is_cooling(last.told_at, now, policy)
 
 
-def is_repeated(last: DriftCheck | None, remedy: Remedy, at: datetime, policy: SchedulePolicy) -> bool:
+def is_repeated(last: DriftCheck | None, remedy: Remedy, at: datetime, policy: MonitorPolicy) -> bool:
     """Decides whether drift is not published because it was published a short while ago.
 
     ``last``: the newest check of the same baseline. A remedy that asks for more than the published one is no
@@ -111,5 +98,5 @@ def baseline_of(release: FollowedRelease | None, last_of_others: int | None, che
     return Baseline(sequence=least, champion=release.champion)
 
 
-def _is_cooling(told_at: datetime, at: datetime, policy: SchedulePolicy) -> bool:
+def _is_cooling(told_at: datetime, at: datetime, policy: MonitorPolicy) -> bool:
     return at < told_at + timedelta(seconds=policy.cool_down_seconds)

@@ -21,6 +21,7 @@ from agents.monitor.differences import (
 from schemas.drift import Finding
 from schemas.features import Interaction
 from schemas.learning import Remedy
+from schemas.policies import MonitorPolicy
 from schemas.tasks import Task
 
 KINDS = ("sources", "outcomes", "failures", "questions", "answers")
@@ -31,22 +32,6 @@ _WORSE_P_VALUE = 0.05
 
 Embeddings = Mapping[str, Floats]
 """Each answer's question as a vector of length 1, by answer id."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerdictPolicy:
-    """``alpha``: the probability that one window is flagged without drift, over all tests together.
-
-    ``flags``: how many of ``of`` windows must be flagged for a verdict of drift. ``min_rated``: with fewer ratings it
-    is not known how well new questions are answered. ``min_corrected``: with fewer corrections there is nothing to
-    train on.
-    """
-
-    alpha: float
-    flags: int
-    of: int
-    min_rated: int
-    min_corrected: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +53,7 @@ class Judged:
     verdict: DriftVerdict
 
 
-def judge(found: windows.Windows, embeddings: Embeddings, task: Task, policy: VerdictPolicy) -> Judged:
+def judge(found: windows.Windows, embeddings: Embeddings, task: Task, policy: MonitorPolicy) -> Judged:
     """Runs all tests on all current windows, and decides. There must be at least one current window."""
     findings = tuple(examine(found.reference, rows, embeddings, task, policy.alpha) for rows in found.currents)
     figures = windows.figures(found.currents[0])
@@ -95,7 +80,7 @@ def examine(
 
 
 def decide(
-    findings: Sequence[Sequence[Finding]], figures: Mapping[str, float], task: Task, policy: VerdictPolicy
+    findings: Sequence[Sequence[Finding]], figures: Mapping[str, float], task: Task, policy: MonitorPolicy
 ) -> DriftVerdict:
     """Decides from several windows. ``findings``: of each window, the newest first. ``figures``: of the newest window.
 
@@ -123,7 +108,7 @@ def decide(
 
 
 def _remedy(
-    drifted: Sequence[str], got_worse: bool, figures: Mapping[str, float], task: Task, policy: VerdictPolicy
+    drifted: Sequence[str], got_worse: bool, figures: Mapping[str, float], task: Task, policy: MonitorPolicy
 ) -> tuple[Remedy, str]:
     """Chooses the remedy, and says why."""
     rated, corrected = int(figures["rated"]), int(figures["corrected"])
@@ -146,7 +131,7 @@ def _remedy(
     return "none", f"none: something changed, but {rated} rated answers do not look worse than before"
 
 
-def _no_drift_reasons(flags: Mapping[str, int], policy: VerdictPolicy) -> tuple[str, ...]:
+def _no_drift_reasons(flags: Mapping[str, int], policy: MonitorPolicy) -> tuple[str, ...]:
     flagged = [f"{kind} were flagged in {count} of the last windows" for kind, count in flags.items() if count]
     if not flagged:
         return ("no test tells the current windows from the reference",)

@@ -10,6 +10,7 @@ from datetime import datetime
 from schemas.drift import RATED
 from schemas.features import Interaction
 from schemas.learning import Window
+from schemas.policies import MonitorPolicy
 from schemas.tasks import Task
 
 BAD = frozenset({"disapproved", "corrected"})
@@ -17,24 +18,6 @@ OTHER = "(other)"
 NOTHING_FOUND = -1.0
 """The top score of an answer without sources: the lowest possible cosine similarity."""
 _SHOWN_OPENINGS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowPolicy:
-    """The first ``reference_rows`` answers are the reference. ``of`` windows of ``current_rows`` are compared with it.
-
-    The newest window ends with the newest answer. Each older one ends ``every_rows`` answers earlier.
-    """
-
-    reference_rows: int
-    current_rows: int
-    every_rows: int
-    of: int
-
-    @property
-    def newest_rows(self) -> int:
-        """How many of the newest answers the current windows cover together."""
-        return self.current_rows + (self.of - 1) * self.every_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +33,7 @@ class Windows:
     rest_rows: int
 
 
-def make_windows(first: Sequence[Interaction], newest: Sequence[Interaction], policy: WindowPolicy) -> Windows:
+def make_windows(first: Sequence[Interaction], newest: Sequence[Interaction], policy: MonitorPolicy) -> Windows:
     """Makes the windows of a check.
 
     ``first``: the first answers since the baseline, at least ``reference_rows`` if there are so many. ``newest``: the

@@ -11,11 +11,12 @@ import numpy as np
 from agents.monitor import windows
 from agents.monitor.differences import Floats, greatest_similarity
 from agents.monitor.ports import Answers, DriftReports, QuestionEmbedder
-from agents.monitor.verdict import Judged, VerdictPolicy, judge
-from agents.monitor.windows import WindowPolicy, Windows
+from agents.monitor.verdict import Judged, judge
+from agents.monitor.windows import Windows
 from schemas.drift import Baseline, CheckedWindow, DriftCheck, DriftReport
 from schemas.features import Interaction
 from schemas.learning import Window
+from schemas.policies import MonitorPolicy
 from schemas.tasks import Task
 
 SHOWN_NOVEL = 8
@@ -33,15 +34,13 @@ class DriftChecker:
         answers: Answers,
         embedder: QuestionEmbedder,
         reports: DriftReports,
-        windows: WindowPolicy,
-        verdict: VerdictPolicy,
+        policy: MonitorPolicy,
         now: Callable[[], datetime],
         progress: Callable[[float, str], None],
     ) -> None:
         """``progress`` gets how far the check is, from 0 to 1, and a text for whoever waits."""
         self._answers, self._embedder, self._reports = answers, embedder, reports
-        self._windows, self._verdict = windows, verdict
-        self._now, self._progress = now, progress
+        self._policy, self._now, self._progress = policy, now, progress
 
     def check(self, check_id: str, task: Task, baseline: Baseline) -> DriftCheck:
         """Compares the task's newest answers with its reference, and writes a report if there are enough answers."""
@@ -53,13 +52,13 @@ class DriftChecker:
         self._progress(0.1, "embedding the questions")
         vectors = self._embed(found)
         self._progress(0.6, "testing")
-        judged = judge(found, vectors, task, self._verdict)
+        judged = judge(found, vectors, task, self._policy)
         check = self._judged(check, found, judged)
         self._progress(0.7, "writing the report")
         return self._reported(task, check, found, vectors, judged)
 
     def _read(self, task: Task, baseline: Baseline) -> Windows:
-        policy = self._windows
+        policy = self._policy
         first = self._answers.rows(task.name, baseline, limit=policy.reference_rows)
         newest = self._answers.rows(task.name, baseline, newest=True, limit=policy.newest_rows)
         return windows.make_windows(first, newest, policy)
@@ -67,12 +66,12 @@ class DriftChecker:
     def _too_few(self, check_id: str, task: Task, baseline: Baseline, found: Windows) -> DriftCheck:
         """Returns the check of windows that are not full yet. Its current window is empty, so the next check is due
         soon."""
-        now, policy = self._now(), self._windows
+        now, policy = self._now(), self._policy
         reference = windows.span(found.reference, now)
         since = "since the champion changed" if baseline.sequence else "so far"
         reason = (
             f"too few answers to compare: {len(found.reference) + found.rest_rows} {since}, "
-            f"{policy.reference_rows + policy.current_rows} are needed "
+            f"{policy.rows_needed} are needed "
             f"({policy.reference_rows} for the reference, {policy.current_rows} to hold against it)"
         )
         return DriftCheck(
@@ -124,9 +123,9 @@ class DriftChecker:
             reference_rows=len(reference),
             measured=measured | _components([*reference, *current], vectors),
             named=named,
-            alpha=self._verdict.alpha,
-            flags=self._verdict.flags,
-            of=self._verdict.of,
+            alpha=self._policy.alpha,
+            flags=self._policy.flags,
+            of=self._policy.of,
         )
         uri, problem = self._reports.write(report)
         failed = (f"Evidently's part of the report failed: {problem}",) if problem else ()

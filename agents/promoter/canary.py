@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from agents.promoter.rates import Rate, e_value_higher, probability_higher
+from schemas.policies import PromoterPolicy
 from schemas.release_state import ArmCounts, Release
 
 LIKELY = 0.7
@@ -29,18 +30,6 @@ At the default settings about one in twenty canaries of a challenger that is as 
 about all where the champion has 25 % bad answers and the challenger twice as many; at 10 %, about half.
 """
 PATIENCE = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class CanaryPolicy:
-    """Limits of a canary. The settings explain them, and have the same defaults."""
-
-    shares: tuple[float, ...] = (0.1, 0.5)
-    judged: int = 30
-    confidence: float = 0.95
-    margin: float = 0.05
-    max_failed: float = 0.1
-    watch_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +59,7 @@ class _Comparison:
         return probability_higher(self.ours, self.theirs, self.margin)
 
 
-def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> CanaryVerdict:
+def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: PromoterPolicy, now: datetime) -> CanaryVerdict:
     """Decides what becomes of a canary or an experiment. ``counts``: since it began."""
     challenger = _total(each for each in counts if each.arm == "challenger")
     champion = _total(each for each in counts if each.arm == "champion")
@@ -96,7 +85,9 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: CanaryPo
     return WAIT
 
 
-def judge_champion(release: Release, counts: Sequence[ArmCounts], policy: CanaryPolicy, now: datetime) -> CanaryVerdict:
+def judge_champion(
+    release: Release, counts: Sequence[ArmCounts], policy: PromoterPolicy, now: datetime
+) -> CanaryVerdict:
     """Decides whether a promoted champion, with all users, is certainly worse than the old champion was in the canary.
 
     It is watched for ``watch_seconds``, or until ``PATIENCE`` times ``judged`` ratings have arrived.
@@ -116,14 +107,14 @@ def is_watched(release: Release) -> bool:
     return release.stage == "steady" and 0 < release.since_sequence < release.sequence
 
 
-def _go_on(release: Release, policy: CanaryPolicy, reason: str) -> CanaryVerdict:
+def _go_on(release: Release, policy: PromoterPolicy, reason: str) -> CanaryVerdict:
     share = next((each for each in policy.shares if each > release.share), None)
     if release.stage == "canary" and share is not None:
         return CanaryVerdict(step="advance", share=share, reason=reason)
     return CanaryVerdict(step="promote", reason=reason)
 
 
-def _certainly_worse(comparisons: Sequence[_Comparison], policy: CanaryPolicy) -> str | None:
+def _certainly_worse(comparisons: Sequence[_Comparison], policy: PromoterPolicy) -> str | None:
     """Returns why the challenger is worse, or None. The comparisons share the allowed error evenly."""
     for each in comparisons:
         e_value = e_value_higher(each.ours, each.theirs) / len(comparisons)
@@ -132,7 +123,7 @@ def _certainly_worse(comparisons: Sequence[_Comparison], policy: CanaryPolicy) -
     return None
 
 
-def _compare(ours: ArmCounts, theirs: ArmCounts, policy: CanaryPolicy) -> tuple[_Comparison, ...]:
+def _compare(ours: ArmCounts, theirs: ArmCounts, policy: PromoterPolicy) -> tuple[_Comparison, ...]:
     return (
         _Comparison(
             "answers failed", Rate(ours.failed, ours.asked), Rate(theirs.failed, theirs.asked), policy.max_failed
@@ -160,5 +151,5 @@ def _total(counts: Iterable[ArmCounts]) -> ArmCounts:
     )
 
 
-def _is_over(release: Release, policy: CanaryPolicy, now: datetime) -> bool:
+def _is_over(release: Release, policy: PromoterPolicy, now: datetime) -> bool:
     return release.changed_at is not None and now - release.changed_at >= timedelta(seconds=policy.watch_seconds)

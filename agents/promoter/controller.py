@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 
 from agents.delivery.outcome import Output
 from agents.promoter import changes
-from agents.promoter.canary import CanaryPolicy, CanaryVerdict, is_watched, judge_canary, judge_champion
+from agents.promoter.canary import CanaryVerdict, is_watched, judge_canary, judge_champion
 from agents.promoter.changes import Change
 from agents.promoter.ports import Log, ReleaseStore
 from schemas.errors import InvalidEvent
+from schemas.policies import PromoterPolicy
 from schemas.release_state import Release
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -25,8 +26,16 @@ CLOCK_SKEW = timedelta(minutes=5)
 class ReleaseController:
     """Each method runs inside a transaction and returns the events of what it changed."""
 
-    def __init__(self, releases: ReleaseStore, policy: CanaryPolicy, *, now: Callable[[], datetime], log: Log) -> None:
-        self._releases, self._policy, self._now, self._log = releases, policy, now, log
+    def __init__(
+        self,
+        releases: ReleaseStore,
+        policy_of: Callable[[str], PromoterPolicy],
+        *,
+        now: Callable[[], datetime],
+        log: Log,
+    ) -> None:
+        """``policy_of`` gives the policy of a task."""
+        self._releases, self._policy_of, self._now, self._log = releases, policy_of, now, log
 
     def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
         """Starts the canary of a validated adapter, or lets it wait for the end of another canary.
@@ -90,7 +99,7 @@ class ReleaseController:
             return ()
         counts = self._releases.counts(task, sequence=release.since_sequence, since=release.since_at - CLOCK_SKEW)
         judge = judge_champion if is_watched(release) else judge_canary
-        return self._apply(self._steps(release, judge(release, counts, self._policy, self._now())), cause)
+        return self._apply(self._steps(release, judge(release, counts, self._policy_of(task), self._now())), cause)
 
     def _steps(self, release: Release, verdict: CanaryVerdict) -> list[Change]:
         at, reason = self._time(release), verdict.reason
@@ -112,7 +121,7 @@ class ReleaseController:
         return changes.return_to_previous(release, before=before[-1] if before else None, reason=reason, at=at)
 
     def _canary(self, release: Release, adapter_id: str) -> Change:
-        share = self._policy.shares[0]
+        share = self._policy_of(release.task).shares[0]
         reason = f"the adapter was validated; it answers {share:.0%} of the users"
         at = self._time(release)
         return changes.start(release, adapter_id, stage="canary", share=share, reason=reason, at=at)

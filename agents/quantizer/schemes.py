@@ -6,14 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.policies import QuantizerPolicy
 from schemas.registry import ModelRecord
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoundnessPolicy:
-    """``max_rise_nats``: how much the loss on general text may rise above the source's, in nats per token."""
-
-    max_rise_nats: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +36,17 @@ def existing(records: Sequence[ModelRecord], version: int, scheme: str) -> Model
     return next((each for each in records if (each.source_version, each.scheme) == (version, scheme)), None)
 
 
-def reason_to_refuse(measured: Measured, policy: SoundnessPolicy) -> str | None:
+def reason_to_refuse(measured: Measured, policy: QuantizerPolicy) -> str | None:
     """Returns what is wrong with a quantized model, or None.
 
     A sound one is smaller, its loss is about the same, and it generates text.
     """
     if not math.isfinite(measured.loss):
         return "its loss on general text is no number"
-    if measured.loss > measured.source_loss + policy.max_rise_nats:
+    if measured.loss > measured.source_loss + policy.max_loss_rise:
         return (
             f"its loss on general text is {measured.loss:.2f} nats per token, the source's {measured.source_loss:.2f}: "
-            f"more than {policy.max_rise_nats:g} is lost"
+            f"more than {policy.max_loss_rise:g} is lost"
         )
     if not measured.sample.strip():
         return "it says nothing once it is loaded again"

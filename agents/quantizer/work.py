@@ -14,9 +14,10 @@ from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.quantizer.ports import ModelFigures, ModelRegistry, Quantization
-from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of
+from agents.quantizer.schemes import Measured, existing, reason_to_refuse, source_of
 from schemas.errors import ConfigurationError, Unavailable
 from schemas.models import ModelQuantized
+from schemas.policies import QuantizerPolicy
 from schemas.registry import ModelRecord
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class QuantizationRun:
     """Where quantized models are kept."""
     registry: ModelRegistry
     quantization: Quantization
-    policy: SoundnessPolicy
+    policy: QuantizerPolicy
     sleep: Callable[[float], None] = time.sleep
 
     def run(self) -> dict[str, Any]:

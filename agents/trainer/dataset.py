@@ -15,22 +15,11 @@ from hashlib import sha256
 
 from schemas.datasets import DatasetRow, RowOrigin, Split
 from schemas.features import Example, Interaction
+from schemas.policies import TrainerPolicy
 from schemas.tasks import Task
 
 _ONE_SIDED = 0.95
 """If a larger share of the rows has the same output, a model learns to say just that and still scores well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetPolicy:
-    """``replay_share``: at least this share of the training rows, 0 to 1, are older rows, if there are enough of them.
-
-    ``holdout_share``: the share of all inputs that is never trained on.
-    """
-
-    replay_share: float
-    holdout_share: float
-    minimum_rows: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +56,7 @@ def select(
     task: Task,
     interactions: Iterable[Interaction],
     examples: Iterable[Example],
-    policy: DatasetPolicy,
+    policy: TrainerPolicy,
     *,
     learned_until: datetime | None = None,
 ) -> Selection:
@@ -98,7 +87,7 @@ def select(
     return Selection(rows=chosen, left_out=dict(left_out), learned_until=learned_until)
 
 
-def reason_to_decline(selection: Selection, task: Task, policy: DatasetPolicy) -> str | None:
+def reason_to_decline(selection: Selection, task: Task, policy: TrainerPolicy) -> str | None:
     """Returns why these rows cannot be trained on, in one line that says what to do; or None when they can."""
     train, holdout = selection.train, selection.holdout
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))
@@ -136,7 +125,7 @@ def _candidates(
     task: Task,
     interactions: Iterable[Interaction],
     examples: Iterable[Example],
-    policy: DatasetPolicy,
+    policy: TrainerPolicy,
     left_out: Counter[str],
 ) -> Iterable[DatasetRow]:
     for row in interactions:
@@ -169,7 +158,7 @@ class _Fact:
     sources: tuple[dict[str, object], ...]
 
 
-def _row(task: Task, text: str, fact: _Fact, policy: DatasetPolicy, left_out: Counter[str]) -> DatasetRow | None:
+def _row(task: Task, text: str, fact: _Fact, policy: TrainerPolicy, left_out: Counter[str]) -> DatasetRow | None:
     output = fact.output.strip()
     if not text.strip() or not output:
         left_out["empty"] += 1

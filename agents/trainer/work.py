@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.prompt import build_row_prompt
-from agents.trainer.dataset import DatasetPolicy, Selection, reason_to_decline, select
+from agents.trainer.dataset import Selection, reason_to_decline, select
 from agents.trainer.ports import (
     AdapterInstaller,
     AdapterTraining,
@@ -24,6 +24,7 @@ from agents.trainer.ports import (
     TrainedAdapter,
 )
 from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.policies import TrainerPolicy
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
 
@@ -55,16 +56,10 @@ class Training:
     folder: Path
     """The folder of the run. Its name is the run's id. An interrupted run resumes from what is in it."""
     parts: TrainingParts
-    policy: DatasetPolicy
-    window_rows: int
-    """The most rated answers, and the most examples, that are read."""
-    max_tokens: int
-    """Rows with more tokens are left out."""
+    policy: TrainerPolicy
     context_tokens: int
     """The most tokens of a prompt, as the answerer has it."""
     base_model: str
-    parameters: Mapping[str, object]
-    """What the registry keeps about how the training was done."""
 
     def run(self) -> dict[str, Any]:
         """Returns adapter_id, dataset_id and base_model; or ``declined``, the reason why nothing was trained."""
@@ -110,7 +105,7 @@ class Training:
         return manifest
 
     def _select(self) -> Selection:
-        features, task, limit = self.parts.features, self.task.name, self.window_rows
+        features, task, limit = self.parts.features, self.task.name, self.policy.window_rows
         adapters = self.parts.registry.adapters(task)
         validated = next((each for each in adapters if each.state == "validated"), None)
         learned = self.parts.datasets.manifest(validated.dataset_id) if validated is not None else None
@@ -130,7 +125,7 @@ class Training:
 
     def _fits(self, row: DatasetRow) -> bool:
         prompt, answer = self._encode(row)
-        return len(prompt) + len(answer) <= self.max_tokens
+        return len(prompt) + len(answer) <= self.policy.max_tokens
 
     def _encode(self, row: DatasetRow) -> TokenRow:
         """Encodes a row as the answerer would ask it, so that the adapter is trained on the prompts it will get."""
@@ -153,7 +148,7 @@ class Training:
             created_at=self.parts.now(),
             metrics=trained.metrics,
         )
-        parameters = {**self.parameters, "rows": dataset.train_rows}
+        parameters = {**self.policy.model_dump(), "rows": dataset.train_rows}
         self._retry(lambda: self.parts.registry.log_training(record, parameters, trained.metrics))
         self._retry(lambda: self.parts.registry.register(record))
         return adapter_id

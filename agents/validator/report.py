@@ -8,11 +8,14 @@ from typing import Any
 
 from agents.delivery.outcome import Output
 from agents.validator.evaluation import EvaluatedRow, Evaluation, EvaluationPlan
-from agents.validator.verdict import HARM_CHANCE, GateVerdict, ValidationPolicy, mean
+from agents.validator.verdict import HARM_CHANCE, GateVerdict, mean
 from schemas.learning import AdapterRejected, AdapterValidated
+from schemas.policies import ValidatorPolicy
 
 EXAMPLES = 12
 """The report shows so many rows that got better, and so many that got worse."""
+SHOWN_POLICY = {"min_gain", "max_drop", "max_general_loss", "chance"}
+"""The settings of the policy that a report shows."""
 OTHER = "(something else)"
 """Stands in the confusion table for an answer that is none of the labels."""
 
@@ -45,7 +48,7 @@ def build_report(
     plan: EvaluationPlan,
     evaluation: Evaluation,
     verdict: GateVerdict,
-    policy: ValidationPolicy,
+    policy: ValidatorPolicy,
     lineage: dict[str, Any],
 ) -> dict[str, Any]:
     """Returns the report on an adapter that was evaluated. ``lineage`` says where it comes from."""
@@ -58,7 +61,7 @@ def build_report(
         "scores": scores(evaluation, champion=plan.champion is not None),
         "base_rows": sum("base" in each.scores for each in evaluation.current),
         "left_out": evaluation.left_out,
-        "policy": {**vars(policy), "harm_chance": HARM_CHANCE},
+        "policy": {**policy.model_dump(include=SHOWN_POLICY), "harm_chance": HARM_CHANCE},
         "confusion": {arm: _confusion(evaluation.current, plan.task.labels, arm) for arm in arms}
         if plan.task.labels
         else {},

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agents.validator.significance import permutation_test, sign_test
+from schemas.policies import ValidatorPolicy
 
 HARM_CHANCE = 0.2
 """A fall on the retention suite counts if its p-value is at most this.
@@ -23,19 +24,6 @@ MOSTLY_KEPT = 0.6
 
 If nearly all rows have the same right answer, shuffled labels do little harm, and the other checks show what they do.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationPolicy:
-    """``min_gain`` and ``max_drop`` are differences of the metric's mean, 0 to 1. ``max_general_loss``: nats per token.
-
-    ``chance``: how often an adapter that is no better may pass as better.
-    """
-
-    min_gain: float = 0.02
-    max_drop: float = 0.03
-    max_general_loss: float = 0.25
-    chance: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +97,7 @@ class GateVerdict:
         return tuple(finding.sentence for finding in self.findings if not finding.passed)
 
 
-def decide(evidence: Evidence, policy: ValidationPolicy) -> GateVerdict:
+def decide(evidence: Evidence, policy: ValidatorPolicy) -> GateVerdict:
     """Returns the verdict on what the evaluation measured."""
     if not evidence.current.rows:
         return rejected("the dataset has no held-out rows: nothing says that the adapter is better")
@@ -132,7 +120,7 @@ def mean(scores: Sequence[float]) -> float:
     return sum(scores) / len(scores) if scores else 0.0
 
 
-def _gain(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
+def _gain(evidence: Evidence, policy: ValidatorPolicy) -> GateFinding:
     current = evidence.current
     by_chance = sign_test(current.better, current.worse)
     large = current.gain >= policy.min_gain - 1e-9
@@ -145,7 +133,7 @@ def _gain(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
     return GateFinding(passed=large and by_chance <= policy.chance, sentence=sentence)
 
 
-def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[GateFinding]:
+def _fit(evidence: Evidence, policy: ValidatorPolicy) -> Iterator[GateFinding]:
     """Checks that the answers follow from the inputs. Shuffled labels teach only how frequent each label is."""
     for labelled in evidence.labelled:
         counts = Counter(text.strip().casefold() for text in labelled.right)
@@ -160,7 +148,7 @@ def _fit(evidence: Evidence, policy: ValidationPolicy) -> Iterator[GateFinding]:
         yield GateFinding(passed=by_chance <= policy.chance, sentence=sentence)
 
 
-def _retention(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
+def _retention(evidence: Evidence, policy: ValidatorPolicy) -> GateFinding:
     kept = evidence.retention
     if not kept.rows:
         return GateFinding(passed=True, sentence="there is no retention suite yet: no earlier adapter was validated")
@@ -175,7 +163,7 @@ def _retention(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
     return GateFinding(passed=not (fell and by_chance <= HARM_CHANCE), sentence=sentence)
 
 
-def _general(evidence: Evidence, policy: ValidationPolicy) -> GateFinding:
+def _general(evidence: Evidence, policy: ValidatorPolicy) -> GateFinding:
     rise = evidence.general_candidate - evidence.general_base
     sentence = (
         f"the loss on general text is {evidence.general_candidate:.3f} nats per token, against "

@@ -27,9 +27,10 @@ from agents.validator.ports import (
 )
 from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report, scores
-from agents.validator.verdict import GateFinding, GateVerdict, ValidationPolicy, decide, rejected
+from agents.validator.verdict import GateFinding, GateVerdict, decide, rejected
 from schemas.datasets import DATASET_ROW, DatasetRow
 from schemas.errors import AdapterMissing
+from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterState
 from schemas.tasks import Task
 
@@ -68,11 +69,7 @@ class Validation:
     folder: Path
     """The folder of the run."""
     parts: ValidationParts
-    policy: ValidationPolicy
-    current_rows: int
-    """The most held-out rows that are evaluated."""
-    retention_rows: int
-    """The most rows of the retention suite that are evaluated."""
+    policy: ValidatorPolicy
     context_tokens: int
     """The most tokens of a prompt, as the answerer has it."""
     _lineage: dict[str, Any] = field(init=False, default_factory=dict)
@@ -127,8 +124,8 @@ class Validation:
             task=self.task,
             adapter_id=self.adapter_id,
             champion=self.champion,
-            rows=held_out_rows(rows, self.current_rows),
-            suite=retention_rows(suite, rows, self.retention_rows),
+            rows=held_out_rows(rows, self.policy.current_rows),
+            suite=retention_rows(suite, rows, self.policy.retention_rows),
             general=self.parts.general_texts,
             context_tokens=self.context_tokens,
         )
@@ -154,9 +151,9 @@ class Validation:
             **manifest.counts,
         }
         rows = self._retry(lambda: self.parts.datasets.rows(self.dataset_id))
-        if not self.retention_rows:
+        if not self.policy.retention_rows:
             return rows, []
-        most = self.retention_rows + len(rows)
+        most = self.policy.retention_rows + len(rows)
         return rows, self._retry(lambda: self.parts.suite.rows(self.task.name, most))
 
     def _load_adapters(self, engine: EvaluationEngine) -> None:

@@ -11,7 +11,6 @@ from agents.delivery.progress import write_progress
 from agents.delivery.worker import Follower, RunKind, Tick, Worker
 from agents.monitor.agent import Monitor
 from agents.monitor.controller import AGENT, CHECK, CheckController
-from agents.monitor.schedule import SchedulePolicy
 from agents.wiring.database import database_of
 from agents.wiring.runs import settings_location, settings_of
 from infra.settings import Settings
@@ -27,18 +26,12 @@ CHECK_NICENESS = 5
 
 def build(settings: Settings) -> Worker:
     """Builds a worker over the configured database."""
-    policy = settings.monitor
     database = database_of(settings)
     controller = CheckController(
         answers=SqlAnswers(database),
         checks=SqlDriftChecks(database),
         runs=SqlRunStore(database),
-        policy=SchedulePolicy(
-            reference_rows=policy.reference_rows,
-            current_rows=policy.current_rows,
-            every_rows=policy.every_rows,
-            cool_down_seconds=policy.cool_down_seconds,
-        ),
+        policy_of=settings.monitor_policy,
         settings_location=settings_location(settings),
     )
     monitor = Monitor(tasks=settings.tasks, controller=controller, now=_now)
@@ -54,7 +47,7 @@ def build(settings: Settings) -> Worker:
         topics=read_by(AGENT),
         handlers=monitor.handlers(),
         followers=tuple(Follower(topic=topic, apply=monitor.follow) for topic in followed_by(AGENT)),
-        ticks=(Tick(name="checks", every_seconds=policy.tick_seconds, handle=monitor.tick),),
+        ticks=(Tick(name="checks", every_seconds=settings.monitor.tick_seconds, handle=monitor.tick),),
         runs=(run,),
     )
 
@@ -64,8 +57,6 @@ def check(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     ``arguments``: task, baseline, champion, config. ``folder``: ``<home>/work/runs/<run id>``.
     """
-    from agents.monitor.verdict import VerdictPolicy
-    from agents.monitor.windows import WindowPolicy
     from agents.monitor.work import DriftChecker
     from infra.embedding.embedder import SentenceTransformerEmbedder
     from infra.reports.drift import DriftReportFolder
@@ -74,24 +65,11 @@ def check(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     task = settings.tasks.get(arguments["task"])
     if task is None:
         raise ConfigurationError(f"there is no task {arguments['task']}: add it to everlearn.toml")
-    policy = settings.monitor
     checker = DriftChecker(
         answers=SqlAnswers(database_of(settings)),
         embedder=SentenceTransformerEmbedder(settings),
         reports=DriftReportFolder(settings.reports_folder / "drift"),
-        windows=WindowPolicy(
-            reference_rows=policy.reference_rows,
-            current_rows=policy.current_rows,
-            every_rows=policy.every_rows,
-            of=policy.of,
-        ),
-        verdict=VerdictPolicy(
-            alpha=policy.alpha,
-            flags=policy.flags,
-            of=policy.of,
-            min_rated=policy.min_rated,
-            min_corrected=policy.min_corrected,
-        ),
+        policy=settings.monitor_policy(task.name),
         now=_now,
         progress=partial(write_progress, folder),
     )

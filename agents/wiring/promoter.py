@@ -8,7 +8,6 @@ import structlog
 
 from agents.delivery.worker import Tick, Worker
 from agents.promoter.agent import Promoter, ReleaseAliases
-from agents.promoter.canary import CanaryPolicy
 from agents.promoter.controller import ReleaseController
 from agents.wiring.database import database_of
 from infra.registry.mlflow import MlflowRegistry
@@ -26,7 +25,7 @@ def build(settings: Settings) -> Worker:
     releases = SqlReleases(database_of(settings))
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
     promoter = Promoter(
-        controller=ReleaseController(releases, policy_of(settings), now=lambda: datetime.now(UTC), log=log.info),
+        controller=ReleaseController(releases, settings.promoter_policy, now=lambda: datetime.now(UTC), log=log.info),
         adapters=registry,
         aliases=ReleaseAliases(releases, registry),
         log=log.info,
@@ -41,16 +40,4 @@ def build(settings: Settings) -> Worker:
             Tick(name="aliases", every_seconds=seconds, handle=promoter.set_aliases),
         ),
         close=registry.close,
-    )
-
-
-def policy_of(settings: Settings) -> CanaryPolicy:
-    wanted = settings.promoter
-    return CanaryPolicy(
-        shares=wanted.shares,
-        judged=wanted.judged,
-        confidence=wanted.confidence,
-        margin=wanted.margin,
-        max_failed=wanted.max_failed,
-        watch_seconds=wanted.watch_seconds,
     )

@@ -11,7 +11,6 @@ import structlog
 from agents.delivery.worker import RunKind, Worker
 from agents.quantizer.agent import AGENT, KIND, Quantizer
 from agents.quantizer.ports import ModelFigures
-from agents.quantizer.schemes import SoundnessPolicy
 from agents.quantizer.work import QuantizationRun
 from agents.validator.evaluation import general_texts
 from agents.wiring.runs import settings_location, settings_of
@@ -48,7 +47,7 @@ def quantize_model(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
         models_folder=settings.registry_folder / "models",
         registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
         quantization=BitsandbytesQuantization(settings, general_texts()),
-        policy=SoundnessPolicy(max_rise_nats=settings.quantizer.max_loss_rise),
+        policy=settings.quantizer,
     )
     return run.run()
 

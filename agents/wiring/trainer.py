@@ -8,7 +8,6 @@ from typing import Any
 
 from agents.delivery.worker import RunKind, Worker
 from agents.trainer.agent import AGENT, KIND, Trainer
-from agents.trainer.dataset import DatasetPolicy
 from agents.trainer.work import Training, TrainingParts
 from agents.validator.metrics import METRICS
 from agents.wiring.database import database_of
@@ -43,7 +42,7 @@ def train(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     from infra.training.datasets import FolderDatasets
 
     settings = settings_of(arguments, folder)
-    wanted = settings.trainer
+    policy = settings.trainer_policy(arguments["task"])
     with closing(Database(settings.sql_url())) as database:
         training = Training(
             task=task_of(settings, arguments["task"]),
@@ -52,18 +51,13 @@ def train(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
             parts=TrainingParts(
                 features=SqlFeatureTable(database),
                 datasets=FolderDatasets(settings.datasets_folder, database),
-                training=LoraTraining(settings),
+                training=LoraTraining(settings, policy),
                 installer=_Adapters(settings.adapters_folder),
                 registry=MlflowRegistry(settings.registry_url(), settings.registry_folder),
             ),
-            policy=DatasetPolicy(
-                replay_share=wanted.replay_share, holdout_share=wanted.holdout_share, minimum_rows=wanted.minimum_rows
-            ),
-            window_rows=wanted.window_rows,
-            max_tokens=wanted.max_tokens,
+            policy=policy,
             context_tokens=settings.answerer.context_tokens,
             base_model=settings.model.base,
-            parameters=wanted.model_dump(),
         )
         return training.run()
 

@@ -11,7 +11,6 @@ from agents.delivery.worker import Follower, RunKind, Worker
 from agents.validator.agent import AGENT, KIND, Validator
 from agents.validator.evaluation import general_texts
 from agents.validator.ports import LoadedModel
-from agents.validator.verdict import ValidationPolicy
 from agents.validator.work import Validation, ValidationParts
 from agents.wiring.database import database_of
 from agents.wiring.runs import settings_location, settings_of, task_of
@@ -66,7 +65,6 @@ def validate(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def validation(settings: Settings, arguments: dict[str, Any], folder: Path, parts: ValidationParts) -> Validation:
     """Makes the room's validation of a run's arguments."""
-    wanted = settings.validator
     return Validation(
         task=task_of(settings, arguments["task"]),
         adapter_id=arguments["adapter_id"],
@@ -74,14 +72,7 @@ def validation(settings: Settings, arguments: dict[str, Any], folder: Path, part
         champion=arguments.get("champion"),
         folder=folder,
         parts=parts,
-        policy=ValidationPolicy(
-            min_gain=wanted.min_gain,
-            max_drop=wanted.max_drop,
-            max_general_loss=wanted.max_general_loss,
-            chance=wanted.chance,
-        ),
-        current_rows=wanted.current_rows,
-        retention_rows=wanted.retention_rows,
+        policy=settings.validator_policy(arguments["task"]),
         context_tokens=settings.answerer.context_tokens,
     )
 

@@ -13,6 +13,7 @@ from infra.adapters.integrity import identity_of
 from infra.progress import TrainingProgress
 from infra.settings import Settings
 from schemas.generation import ChatMessage
+from schemas.policies import TrainerPolicy
 
 if TYPE_CHECKING:
     from infra.models.chat import ChatFormat
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class LoraTraining:
     """The base model of the settings, to be trained on. torch is imported by ``train``, not before."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, policy: TrainerPolicy) -> None:
+        self._settings, self._policy = settings, policy
 
     @cached_property
     def _chat(self) -> ChatFormat:
@@ -50,25 +51,14 @@ class LoraTraining:
         """Trains an adapter in the folder and puts a card beside its weights. Raises as ``lora.train`` does."""
         from infra.models.loading import load_trainable
         from infra.training.batches import Row
-        from infra.training.lora import LoraPolicy, train
+        from infra.training.lora import train
 
-        wanted, base_model = self._settings.trainer, self._settings.model.base
-        nf4 = wanted.quantization == "nf4"
+        base_model, nf4 = self._settings.model.base, self._policy.quantization == "nf4"
         model, tokenizer, base_folder = load_trainable(self._settings, nf4=nf4)
         trained = train(
             model,
             [Row(prompt=prompt, answer=answer) for prompt, answer in rows],
-            LoraPolicy(
-                rank=wanted.rank,
-                alpha=wanted.alpha,
-                dropout=wanted.dropout,
-                epochs=wanted.epochs,
-                learning_rate=wanted.learning_rate,
-                batch_rows=wanted.batch_rows,
-                checkpoint_steps=wanted.checkpoint_steps,
-                seed=wanted.seed,
-                nf4=nf4,
-            ),
+            self._policy,
             folder,
             pad_token=tokenizer.pad_token_id,
             base_model=base_model,

@@ -23,6 +23,7 @@ from infra.progress import TrainingProgress
 from infra.training.batches import IGNORED, Row, collate, make_batches
 from infra.training.checkpoints import full_disk_as_unavailable, last_checkpoint, remove_other_checkpoints
 from schemas.errors import EverlearnError, first_line
+from schemas.policies import TrainerPolicy
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -31,25 +32,12 @@ if TYPE_CHECKING:
 
 _CHECKPOINTS = 2
 _WARM_UP = 0.1
+_NOT_OF_LORA = {"window_rows", "replay_share", "holdout_share", "minimum_rows", "max_tokens", "threads"}
+"""Settings that choose a training's rows, or its speed. What the same rows teach does not depend on them."""
 
 
 class TrainingFailed(EverlearnError):
     """A training ended without a usable adapter."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraPolicy:
-    """``learning_rate`` falls linearly to 0 after a tenth of the steps. ``nf4``: the base model in 4 bits (QLoRA)."""
-
-    rank: int
-    alpha: float
-    dropout: float
-    epochs: float
-    learning_rate: float
-    batch_rows: int
-    checkpoint_steps: int
-    seed: int
-    nf4: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +62,8 @@ class Trained:
 
 
 def train(
-    model: PreTrainedModel, rows: Sequence[Row], policy: LoraPolicy, folder: Path, *, pad_token: int, base_model: str,
-    progress: TrainingProgress = lambda done, text, eta: None,
+    model: PreTrainedModel, rows: Sequence[Row], policy: TrainerPolicy, folder: Path, *, pad_token: int,
+    base_model: str, progress: TrainingProgress = lambda done, text, eta: None,
 ) -> Trained:  # fmt: skip
     """Trains an adapter and saves it in ``folder/adapter``.
 
@@ -164,7 +152,7 @@ class _Watch(TrainerCallback):
         self._progress(done / self._steps, f"training: step {done} of {self._steps}", round(left, 1))
 
 
-def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) -> TrainingArguments:
+def _arguments(folder: Path, policy: TrainerPolicy, steps: int, *, on_gpu: bool) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,  # an item is a batch
@@ -189,10 +177,10 @@ def _arguments(folder: Path, policy: LoraPolicy, steps: int, *, on_gpu: bool) ->
     )
 
 
-def _adapt(model: PreTrainedModel, policy: LoraPolicy) -> PeftModel:
+def _adapt(model: PreTrainedModel, policy: TrainerPolicy) -> PeftModel:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    if policy.nf4:
+    if policy.quantization == "nf4":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -219,9 +207,9 @@ def _check(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Non
         raise TrainingFailed("no weight has changed: raise [trainer] learning_rate or epochs")
 
 
-def _name(rows: Sequence[Row], policy: LoraPolicy, base_model: str) -> str:
+def _name(rows: Sequence[Row], policy: TrainerPolicy, base_model: str) -> str:
     """Names a training by everything that its result depends on."""
-    return sha256(repr((base_model, policy, rows)).encode()).hexdigest()
+    return sha256(repr((base_model, policy.model_dump(exclude=_NOT_OF_LORA), rows)).encode()).hexdigest()
 
 
 def _last_loss(state: TrainerState) -> float:

@@ -68,7 +68,7 @@ class Room:
             answers=self.answers,
             checks=self.checks,
             runs=self.runs,
-            policy=SCHEDULE,
+            policy_of=lambda _: SCHEDULE,
             settings_location={"config": None},
         )
         tasks = {"routing": ROUTING, "support": SUPPORT}

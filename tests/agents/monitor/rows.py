@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from agents.monitor.schedule import SchedulePolicy
-from agents.monitor.verdict import VerdictPolicy
-from agents.monitor.windows import WindowPolicy
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome, Rating
+from schemas.policies import MonitorPolicy
 from schemas.questions import Arm
 from schemas.tasks import Task
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ROUTING = Task(name="routing", instruction="Route.", metric="exact_match", labels=("orders", "returns"))
 SUPPORT = Task(name="support", instruction="Answer.", retrieval=True)
-WINDOWS = WindowPolicy(reference_rows=100, current_rows=60, every_rows=20, of=3)
-VERDICT = VerdictPolicy(alpha=0.01, flags=2, of=3, min_rated=20, min_corrected=10)
-SCHEDULE = SchedulePolicy(reference_rows=6, current_rows=4, every_rows=2, cool_down_seconds=3600)
+POLICY = MonitorPolicy(
+    reference_rows=100, current_rows=60, every_rows=20, alpha=0.01, flags=2, of=3, min_rated=20, min_corrected=10
+)
+SCHEDULE = MonitorPolicy.model_construct(reference_rows=6, current_rows=4, every_rows=2, cool_down_seconds=3600)
+"""Smaller windows than the settings allow, so that a few answers fill them."""
 _RATINGS: dict[InteractionOutcome, Rating] = {"approved": "up", "disapproved": "down", "corrected": "down"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from agents.monitor.differences import kinds_differ, rate_rose, rejected
 from agents.monitor.verdict import decide
 from schemas.drift import Finding
-from tests.agents.monitor.rows import ROUTING, VERDICT
+from tests.agents.monitor.rows import POLICY, ROUTING
 
 ALPHA = 0.1
 """Ten times the default, so that a few hundred trials are enough."""
@@ -45,7 +44,7 @@ def trials(every_rows: int) -> Iterator[list[list[Finding]]]:
 @pytest.mark.parametrize("every_rows", [15, 60])
 def test_the_stated_bound_holds_and_debouncing_earns_its_keep(every_rows):
     windows = list(trials(every_rows))
-    policy = replace(VERDICT, alpha=ALPHA)
+    policy = POLICY.model_copy(update={"alpha": ALPHA})
     figures = {"rated": 60.0, "corrected": 20.0}
     single = np.mean([any(each.flagged for each in newest) for newest, *_ in windows])
     debounced = np.mean([decide(each, figures, ROUTING, policy).kind is not None for each in windows])

@@ -15,10 +15,10 @@ from agents.monitor.windows import make_windows
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
 from schemas.tasks import Task
-from tests.agents.monitor.rows import VERDICT, WINDOWS, row
+from tests.agents.monitor.rows import POLICY, row
 
 NEW = "skates"
-ROWS = WINDOWS.reference_rows + WINDOWS.newest_rows
+ROWS = POLICY.reference_rows + POLICY.newest_rows
 ACCURACY = 0.85
 RATED = 0.6
 MESSAGES = shop.messages()
@@ -42,8 +42,8 @@ def answered(number: int, message: CustomerMessage, *, is_right: bool, is_rated:
 
 
 def judged(rows: list[Interaction], message_vectors: dict[str, np.ndarray]) -> Judged:
-    windows = make_windows(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
-    return judge(windows, {each.answer_id: message_vectors[each.question or ""] for each in rows}, task(), VERDICT)
+    windows = make_windows(rows[: POLICY.reference_rows], rows[-POLICY.newest_rows :], POLICY)
+    return judge(windows, {each.answer_id: message_vectors[each.question or ""] for each in rows}, task(), POLICY)
 
 
 def old_answers(draw: random.Random, count: int) -> list[Interaction]:
@@ -57,8 +57,8 @@ def old_answers(draw: random.Random, count: int) -> list[Interaction]:
 def drifted_answers(draw: random.Random, *, rated: float) -> list[Interaction]:
     """After the reference every other message is about the new product line, and answered wrongly."""
     rows = old_answers(draw, ROWS)
-    new = draw.sample([message for message in MESSAGES if message.label == NEW], WINDOWS.newest_rows // 2)
-    for number, message in zip(range(WINDOWS.reference_rows, ROWS, 2), new, strict=True):
+    new = draw.sample([message for message in MESSAGES if message.label == NEW], POLICY.newest_rows // 2)
+    for number, message in zip(range(POLICY.reference_rows, ROWS, 2), new, strict=True):
         rows[number] = answered(number, message, is_right=False, is_rated=draw.random() < rated)
     return rows
 

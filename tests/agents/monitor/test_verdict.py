@@ -11,7 +11,7 @@ from agents.monitor.windows import make_windows
 from schemas.drift import Finding
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
-from tests.agents.monitor.rows import ROUTING, SUPPORT, VERDICT, WINDOWS, row, vectors
+from tests.agents.monitor.rows import POLICY, ROUTING, SUPPORT, row, vectors
 
 FIGURES = {"rated": 40.0, "bad": 20.0, "corrected": 20.0, "failed": 0.0}
 
@@ -39,11 +39,11 @@ def windows_of(*flagged: str) -> list[list[Finding]]:
     ],
 )
 def test_a_kind_is_drift_when_two_of_three_windows_are_flagged_for_it(flagged, kind):
-    assert decide(windows_of(*flagged), FIGURES, ROUTING, VERDICT).kind == kind
+    assert decide(windows_of(*flagged), FIGURES, ROUTING, POLICY).kind == kind
 
 
 def test_one_window_is_enough_where_the_policy_says_so():
-    verdict = decide(windows_of("outcomes", "", ""), FIGURES, ROUTING, replace(VERDICT, flags=1, of=1))
+    verdict = decide(windows_of("outcomes", "", ""), FIGURES, ROUTING, POLICY.model_copy(update={"flags": 1, "of": 1}))
     assert verdict.kind == "outcomes"
 
 
@@ -62,7 +62,7 @@ def test_one_window_is_enough_where_the_policy_says_so():
     ],
 )
 def test_the_remedy_is_what_would_help(kinds, figures, task, remedy):
-    verdict = decide(windows_of(kinds, kinds, ""), {**FIGURES, **figures}, task, VERDICT)
+    verdict = decide(windows_of(kinds, kinds, ""), {**FIGURES, **figures}, task, POLICY)
     assert verdict.remedy == remedy
     assert verdict.reasons[-1].startswith(f"{remedy}: ")
 
@@ -70,23 +70,23 @@ def test_the_remedy_is_what_would_help(kinds, figures, task, remedy):
 def test_when_other_questions_are_certain_a_weaker_sign_of_worse_answers_is_enough_to_call_for_training():
     windows = windows_of("questions", "questions", "")
     windows[0] = [replace(each, p_value=0.04) if each.kind == "outcomes" else each for each in windows[0]]
-    verdict = decide(windows, FIGURES, ROUTING, VERDICT)
+    verdict = decide(windows, FIGURES, ROUTING, POLICY)
     assert (verdict.kind, verdict.remedy) == ("questions", "retrain")
 
 
 def test_the_reasons_say_what_was_seen_and_how_often():
-    verdict = decide(windows_of("outcomes", "outcomes", ""), FIGURES, ROUTING, VERDICT)
+    verdict = decide(windows_of("outcomes", "outcomes", ""), FIGURES, ROUTING, POLICY)
     assert verdict.reasons[0] == "outcomes: outcomes changed (flagged in 2 of the last 3 windows)"
     assert verdict.flags["outcomes"] == 2
-    calm = decide(windows_of("", "", ""), FIGURES, ROUTING, VERDICT)
+    calm = decide(windows_of("", "", ""), FIGURES, ROUTING, POLICY)
     assert calm.reasons == ("no test tells the current windows from the reference",)
-    [uncertain] = decide(windows_of("", "questions", ""), FIGURES, ROUTING, VERDICT).reasons
+    [uncertain] = decide(windows_of("", "questions", ""), FIGURES, ROUTING, POLICY).reasons
     assert uncertain == "not certain yet: questions were flagged in 1 of the last windows, and 2 of 3 are needed"
 
 
 def judged(rows: list[Interaction], task=ROUTING, **drift):
-    windows = make_windows(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
-    return judge(windows, vectors(rows, **drift), task, VERDICT)
+    windows = make_windows(rows[: POLICY.reference_rows], rows[-POLICY.newest_rows :], POLICY)
+    return judge(windows, vectors(rows, **drift), task, POLICY)
 
 
 def answers(count: int, outcomes: tuple[InteractionOutcome, ...], start: int = 0, **fields) -> list[Interaction]:

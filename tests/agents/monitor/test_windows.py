@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from agents.monitor.windows import OTHER, columns, figures, label_of, make_windows, span
 from schemas.features import Interaction
-from tests.agents.monitor.rows import ROUTING, START, SUPPORT, WINDOWS, row
+from tests.agents.monitor.rows import POLICY, ROUTING, START, SUPPORT, row
 
 
 def windows_of(rows: list[Interaction]):
-    return make_windows(rows[: WINDOWS.reference_rows], rows[-WINDOWS.newest_rows :], WINDOWS)
+    return make_windows(rows[: POLICY.reference_rows], rows[-POLICY.newest_rows :], POLICY)
 
 
 def test_windows_follow_each_other_and_never_reach_into_the_reference():

@@ -32,13 +32,14 @@ from tests.agents.monitor.rows import row
 TOML = """
 [monitor]
 reference_rows = 40
-current_rows = 24
 every_rows = 8
 [model]
 threads = 1
 [tasks.routing]
 instruction = "Route."
 labels = ["orders", "returns"]
+[tasks.routing.monitor] # both the worker and the check's child process must heed it
+current_rows = 24
 """
 
 in_a_child = pytest.mark.usefixtures("sentence_embedder")

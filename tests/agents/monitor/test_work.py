@@ -10,11 +10,11 @@ from infra.memory.drift import MemoryAnswers, MemoryDriftReports
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.features import MemoryFeatureTable
 from schemas.drift import Baseline, DriftCheck
-from tests.agents.monitor.rows import ROUTING, START, VERDICT, WINDOWS, row
+from tests.agents.monitor.rows import POLICY, ROUTING, START, row
 
 NOW = START + timedelta(hours=1)
-REFERENCE = WINDOWS.reference_rows
-NEWEST = WINDOWS.newest_rows
+REFERENCE = POLICY.reference_rows
+NEWEST = POLICY.newest_rows
 
 
 class Work:
@@ -29,8 +29,7 @@ class Work:
             answers=MemoryAnswers(database),
             embedder=MemoryEmbedder(),
             reports=self.reports,
-            windows=WINDOWS,
-            verdict=VERDICT,
+            policy=POLICY,
             now=lambda: NOW,
             progress=lambda done, text: self.progress.append(done),
         )
@@ -69,14 +68,14 @@ def test_answers_that_got_worse_are_drift_with_a_report_of_what_is_new():
     work = Work()
     check = worse(work)
     assert (check.check_id, check.verdict, check.remedy, check.checked_at) == ("c1", "outcomes", "retrain", NOW)
-    assert (check.reference.rows, check.current.rows) == (REFERENCE, WINDOWS.current_rows)
+    assert (check.reference.rows, check.current.rows) == (REFERENCE, POLICY.current_rows)
     assert check.figures["flags.outcomes"] == 3
     assert check.report_uri == "memory:routing/c1"
     [report] = work.reports.written
     assert [question for question, _ in report.novel] == ["Do the blades of ice skates rust?"]
-    assert len(report.windows) == WINDOWS.of
+    assert len(report.windows) == POLICY.of
     assert {len(column) for column in (*report.measured.values(), *report.named.values())} == {
-        REFERENCE + WINDOWS.current_rows
+        REFERENCE + POLICY.current_rows
     }
     assert "question, component 3" in report.measured
     assert work.progress == sorted(work.progress)

@@ -14,7 +14,6 @@ from agents.delivery.outcome import Outcome
 from agents.delivery.ports import Database as DatabasePort
 from agents.delivery.worker import dispatcher
 from agents.promoter.agent import Promoter, ReleaseAliases
-from agents.promoter.canary import CanaryPolicy
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import ReleaseStore
 from infra.memory.database import MemoryDatabase
@@ -29,6 +28,7 @@ from schemas.event import Event
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome, InteractionRecorded
 from schemas.learning import AdapterValidated, ExperimentRequested, PromotionRequested, RollbackRequested
+from schemas.policies import PromoterPolicy
 from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm
 from schemas.registry import AdapterRecord, AdapterState
@@ -38,7 +38,7 @@ from tests.fixtures.sql import Stores
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = "routing"
-POLICY = CanaryPolicy(shares=(0.2, 0.5), judged=10, watch_seconds=3600.0)
+POLICY = PromoterPolicy(shares=(0.2, 0.5), judged=10, watch_seconds=3600.0)
 _lives = itertools.count()
 
 
@@ -59,7 +59,7 @@ class Room:
     """A promoter that can be killed and restarted, with stores that outlive it."""
 
     stores: Stores
-    policy: CanaryPolicy = POLICY
+    policy: PromoterPolicy = POLICY
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     kafka: MemoryKafka = field(default_factory=MemoryKafka)
     now: datetime = START
@@ -77,7 +77,7 @@ class Room:
         """Starts a new promoter on the same stores."""
         self.aliases = ReleaseAliases(self.releases, self.registry)
         self.promoter = Promoter(
-            controller=ReleaseController(self.releases, self.policy, now=lambda: self.now, log=self._log),
+            controller=ReleaseController(self.releases, lambda _: self.policy, now=lambda: self.now, log=self._log),
             adapters=self.registry,
             aliases=self.aliases,
             log=self._log,

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from agents.promoter import changes
-from agents.promoter.canary import CanaryPolicy, judge_canary
+from agents.promoter.canary import judge_canary
+from schemas.policies import PromoterPolicy
 from schemas.questions import Arm
 from schemas.release_state import ArmCounts, Release
 
@@ -36,7 +37,7 @@ class End:
     reason: str
 
 
-def play(users: Users, policy: CanaryPolicy, generator: np.random.Generator, most: int = 20_000) -> End:
+def play(users: Users, policy: PromoterPolicy, generator: np.random.Generator, most: int = 20_000) -> End:
     """One canary from its start to its end."""
     first = Release(task="routing")
     release = changes.start(first, "a", stage="canary", share=policy.shares[0], reason="", at=START).release
@@ -66,7 +67,7 @@ def play(users: Users, policy: CanaryPolicy, generator: np.random.Generator, mos
     raise AssertionError("unreachable")
 
 
-def share_of(step: str, users: Users, policy: CanaryPolicy, *, canaries: int, seed: int = 1) -> float:
+def share_of(step: str, users: Users, policy: PromoterPolicy, *, canaries: int, seed: int = 1) -> float:
     """Returns the share of the canaries that end so."""
     generator = np.random.default_rng(seed)
     return sum(play(users, policy, generator).step == step for _ in range(canaries)) / canaries

@@ -8,14 +8,15 @@ from datetime import timedelta
 import pytest
 
 from agents.promoter import changes
-from agents.promoter.canary import CanaryPolicy, CanaryVerdict, is_watched, judge_canary, judge_champion
+from agents.promoter.canary import CanaryVerdict, is_watched, judge_canary, judge_champion
+from schemas.policies import PromoterPolicy
 from schemas.questions import Arm
 from schemas.release_state import ArmCounts, Release
 from tests.agents.promoter.simulation import START, Users, play, share_of
 
-POLICY = CanaryPolicy(shares=(0.2, 0.5), judged=20, watch_seconds=600.0)
-DEMO = CanaryPolicy(shares=(0.3,), judged=20)
-DEFAULT = CanaryPolicy()
+POLICY = PromoterPolicy(shares=(0.2, 0.5), judged=20, watch_seconds=600.0)
+DEMO = PromoterPolicy(shares=(0.3,), judged=20)
+DEFAULT = PromoterPolicy()
 CANARY = changes.start(Release(task="t"), "a", stage="canary", share=0.2, reason="", at=START).release
 
 

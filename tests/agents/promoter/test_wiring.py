@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agents.promoter.canary import CanaryPolicy
 from agents.wiring.database import database_of
 from agents.wiring.platform import parts
-from agents.wiring.promoter import build, policy_of
+from agents.wiring.promoter import build
 from infra.settings import Settings, load
 from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from schemas.envelope import EventContext, Position, Received
 from schemas.errors import ConfigurationError
+from schemas.tasks import Task
 from schemas.topics import TOPICS
 from tests.agents.promoter.room import START, validated
 
@@ -36,15 +36,27 @@ def test_it_reads_the_topics_that_the_table_gives_it(settings: Settings):
     assert set(worker.topics) == {topic.name for topic in TOPICS if "promoter" in topic.readers}
 
 
-def test_the_rooms_defaults_are_those_of_the_settings(settings: Settings):
-    assert policy_of(settings) == CanaryPolicy()
-
-
 @pytest.mark.parametrize("shares", ["[]", "[0.5, 0.1]", "[0.1, 0.1]", "[0.0, 0.5]", "[0.5, 1.0]"])
 def test_shares_that_do_not_rise_between_0_and_1_are_refused(tmp_path: Path, shares: str):
     (tmp_path / "everlearn.toml").write_text(f"[promoter]\nshares = {shares}\n")
     with pytest.raises(ConfigurationError, match=r"give rising shares of the users, such as \[0.1, 0.5\]"):
         build(load(home=tmp_path, environ={}))
+
+
+@pytest.mark.parametrize(("task", "share"), [("routing", 0.3), ("support", 0.1)])
+async def test_a_task_may_have_a_canary_of_its_own(settings: Settings, task: str, share: float):
+    routing = Task(name="routing", instruction="x", promoter={"shares": [0.3]})
+    worker = build(settings.model_copy(update={"tasks": {"routing": routing}}))
+    received = Received(
+        event=validated("a", task=task),
+        context=EventContext(id="1", source="/t", time=START),
+        position=Position("validations.v1", 0, 0),
+    )
+    [outcome] = await worker.dispatch()([received])
+    assert outcome.effect is not None
+    with database_of(settings).transaction():
+        outcome.effect()
+    assert SqlReleases(database_of(settings)).current(task).share == share
 
 
 async def test_a_release_and_its_journal_entry_are_committed_together(settings: Settings):

@@ -10,12 +10,13 @@ import pytest
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import dispatcher
 from agents.quantizer.agent import KIND, Quantizer
-from agents.quantizer.schemes import Measured, SoundnessPolicy, existing, reason_to_refuse, source_of
+from agents.quantizer.schemes import Measured, existing, reason_to_refuse, source_of
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
 from schemas.errors import InvalidEvent
 from schemas.event import Event
 from schemas.models import ModelQuantized, ModelRegistered
+from schemas.policies import QuantizerPolicy
 from schemas.registry import ModelRecord
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -106,7 +107,7 @@ def test_only_a_version_as_it_came_can_be_quantized():
     assert existing(records, 1, "nf4") is None
 
 
-POLICY = SoundnessPolicy(max_rise_nats=1.0)
+POLICY = QuantizerPolicy(max_loss_rise=1.0)
 SOUND = Measured(size_bytes=4, loss=3.9, source_size_bytes=9, source_loss=3.8, sample="has been used")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agents.quantizer.schemes import SoundnessPolicy
 from agents.quantizer.work import QuantizationRun
 from agents.validator.evaluation import general_texts
 from agents.wiring.quantizer import BitsandbytesQuantization, build
@@ -45,7 +44,7 @@ def quantization(settings: Settings, registry: MemoryRegistry, run_id: str = "r1
         models_folder=settings.registry_folder / "models",
         registry=registry,
         quantization=BitsandbytesQuantization(settings, TEXTS),
-        policy=SoundnessPolicy(max_rise_nats=settings.quantizer.max_loss_rise),
+        policy=settings.quantizer,
         sleep=lambda _: _back(registry),
     )
 

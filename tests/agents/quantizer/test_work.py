@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from agents.quantizer.ports import ModelFigures
-from agents.quantizer.schemes import SoundnessPolicy
 from agents.quantizer.work import QuantizationRun
 from infra.memory.registry import MemoryRegistry
 from schemas.errors import ModelMissing
+from schemas.policies import QuantizerPolicy
 from schemas.registry import ModelRecord
 
 SOURCE = ModelRecord(name="m", location="m-1b", size_bytes=9, created_at=datetime(2026, 5, 1, tzinfo=UTC))
@@ -66,7 +66,7 @@ class Room:
             models_folder=self.folder / "models",
             registry=self.registry,
             quantization=self.quantization,
-            policy=SoundnessPolicy(max_rise_nats=1.0),
+            policy=QuantizerPolicy(max_loss_rise=1.0),
             sleep=lambda _: setattr(self.registry, "away", False),
         ).run()
 

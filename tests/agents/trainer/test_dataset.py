@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.trainer.dataset import DatasetPolicy, normalised, reason_to_decline, select, split_of
+from agents.trainer.dataset import normalised, reason_to_decline, select, split_of
 from schemas.features import Example, Interaction, Stamp
 from schemas.interactions import InteractionOutcome
+from schemas.policies import TrainerPolicy
 from schemas.tasks import Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=("returns", "delivery", "skates"))
-POLICY = DatasetPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
+POLICY = TrainerPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
 
 
 def at(minutes: float) -> datetime:
@@ -204,7 +205,7 @@ def test_a_dataset_that_cannot_be_trained_on_says_why_in_one_line(rows, learned,
 
 
 def test_rows_none_of_which_is_held_out_cannot_be_judged():
-    policy = replace(POLICY, holdout_share=1e-9)
+    policy = POLICY.model_copy(update={"holdout_share": 1e-9})
 
     reason = reason_to_decline(
         select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], policy), TASK, policy

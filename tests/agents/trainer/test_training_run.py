@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,16 +27,18 @@ CONFIGURATION = """\
 base = "{model}"
 
 [trainer]
-minimum_rows = 8
 learning_rate = 2e-2
-epochs = 2
 batch_rows = 4
-max_tokens = 40
 
 [tasks.routing]
 instruction = "the man is"
 metric = "exact_match"
 labels = ["rain", "stone"]
+
+[tasks.routing.trainer] # which both the dataset and LoRA must heed
+minimum_rows = 8
+epochs = 2
+max_tokens = 40
 """
 WORDS = ("hammer", "river", "soup", "pot", "glasses", "tools", "old", "blow")
 
@@ -103,6 +106,8 @@ def test_examples_become_an_adapter_with_its_lineage_in_the_registry_and_no_pick
     assert (record.state, record.cause, record.run_id, record.dataset_id) == ("trained", "drift-1", "r1", dataset_id)
     assert record.metrics["tokens"] > 0
     assert record.metrics["loss"] > 0
+    manifest = json.loads((home.settings.datasets_folder / dataset_id / "manifest.json").read_text())
+    assert record.metrics["steps"] == 2 * math.ceil(manifest["train_rows"] / 4)
     assert not list(home.folder("r1").glob("checkpoint-*"))
     assert 0.9 < read_progress(home.folder("r1"))["done"] < 1
 

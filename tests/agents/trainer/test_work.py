@@ -11,7 +11,7 @@ import pytest
 
 from agents.delivery.progress import read_progress
 from agents.prompt import build_prompt
-from agents.trainer.dataset import DatasetPolicy, split_of
+from agents.trainer.dataset import split_of
 from agents.trainer.ports import OnProgress, TokenRow
 from agents.trainer.work import Training, TrainingParts
 from infra.memory.database import MemoryDatabase
@@ -21,11 +21,12 @@ from infra.memory.registry import MemoryRegistry
 from schemas.errors import Unavailable
 from schemas.features import Example
 from schemas.generation import ChatMessage
+from schemas.policies import TrainerPolicy
 from schemas.tasks import Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=("returns", "delivery"))
-POLICY = DatasetPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
+POLICY = TrainerPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,9 @@ class Room:
                 now=lambda: NOW,
                 sleep=self._sleep,
             ),
-            policy=POLICY,
-            window_rows=100,
-            max_tokens=max_tokens,
+            policy=POLICY.model_copy(update={"max_tokens": max_tokens}),
             context_tokens=400,
             base_model="smol",
-            parameters={"rank": 8},
         ).run()
 
     def _sleep(self, seconds: float) -> None:
@@ -134,7 +132,8 @@ def test_a_training_registers_its_adapter_with_its_cause_and_parameters(room: Ro
     assert (record.cause, record.run_id, record.size_bytes, record.metrics) == (
         "drift-1", room.folder.name, 7, {"loss": 0.5},
     )  # fmt: skip
-    assert room.registry.trainings[room.folder.name].params == {"rank": 8, "rows": len(room.training.rows)}
+    policy = POLICY.model_copy(update={"max_tokens": 500}).model_dump()
+    assert room.registry.trainings[room.folder.name].params == {**policy, "rows": len(room.training.rows)}
     assert room.training.removed == [room.folder]
 
 

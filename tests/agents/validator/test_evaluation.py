@@ -8,8 +8,9 @@ from agents.prompt import build_prompt, hit_of
 from agents.validator.evaluation import BASE_ROWS, EvaluationPlan, evaluate, held_out_rows, retention_rows
 from agents.validator.probes import choose, make_probes
 from agents.validator.report import build_report, scores
-from agents.validator.verdict import ValidationPolicy, decide
+from agents.validator.verdict import decide
 from infra.memory.engine import MemoryEngine
+from schemas.policies import ValidatorPolicy
 from tests.agents.validator.room import ROUTING, SUPPORT, ScriptedEngine, knows, row, rows
 
 
@@ -143,9 +144,9 @@ def test_an_answer_that_depends_on_its_company_is_no_probe(folder):
 
 def test_the_report_shows_confusion_and_what_changed(folder):
     found = evaluated(folder, ScriptedEngine(knows("new")))
-    verdict = decide(found.evidence, ValidationPolicy())
+    verdict = decide(found.evidence, ValidatorPolicy())
     assert verdict.accepted
-    report = build_report(plan(), found, verdict, ValidationPolicy(), {"dataset": "d1"})
+    report = build_report(plan(), found, verdict, ValidatorPolicy(), {"dataset": "d1"})
     assert {(each["right"], each["said"], each["rows"]) for each in report["confusion"]["candidate"]} == {
         ("orders", "orders", 10),
         ("courses", "courses", 10),

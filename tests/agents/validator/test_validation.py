@@ -56,6 +56,14 @@ def test_a_worse_adapter_is_rejected_with_figures_and_stays_unprobed(room, red, 
     assert "<strong>Rejected</strong>" in Path(result["report_uri"].removeprefix("file://")).read_text()
 
 
+def test_a_task_may_have_a_gate_of_its_own(room, red):
+    task = room.settings.tasks["routing"].model_copy(update={"validator": {"current_rows": 4}})
+    room.settings = room.settings.model_copy(update={"tasks": {"routing": task}})
+    result = room.run(red)
+    assert not result["accepted"]
+    assert "on 4 rows held out" in result["reasons"][0]
+
+
 def test_what_earlier_adapters_were_judged_on_must_not_be_forgotten(room, red, blue):
     def script(adapter_id, text):
         old = int(text.split()[-1]) >= 100

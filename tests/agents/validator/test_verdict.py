@@ -6,9 +6,10 @@ from math import comb
 import pytest
 
 from agents.validator.significance import permutation_test, sign_test
-from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores, ValidationPolicy, decide
+from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores, decide
+from schemas.policies import ValidatorPolicy
 
-POLICY = ValidationPolicy()
+POLICY = ValidatorPolicy()
 
 
 def compared(both=0, better=0, worse=0, neither=0):

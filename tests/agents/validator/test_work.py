@@ -3,7 +3,6 @@
 import pytest
 
 from agents.validator.ports import LoadedModel
-from agents.validator.verdict import ValidationPolicy
 from agents.validator.work import Validation, ValidationParts
 from infra.memory.adapters import MemoryAdapters
 from infra.memory.database import MemoryDatabase
@@ -11,6 +10,7 @@ from infra.memory.datasets import MemoryDatasets
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
 from schemas.errors import AdapterMissing, EngineCrashed
+from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterRecord
 from tests.agents.validator.room import NOW, ROUTING, ScriptedEngine, knows, rows
 
@@ -60,8 +60,7 @@ class Room:
         return Validation(
             **{
                 "task": ROUTING, "adapter_id": "new", "dataset_id": self.dataset_id, "champion": "old",
-                "folder": self.folder, "parts": parts, "policy": ValidationPolicy(), "current_rows": 100,
-                "retention_rows": 100, "context_tokens": 500, **changes,
+                "folder": self.folder, "parts": parts, "policy": ValidatorPolicy(), "context_tokens": 500, **changes,
             }
         ).run()  # fmt: skip
 

@@ -16,6 +16,7 @@ import pytest
 
 from infra.models.loading import load_causal_lm
 from schemas.errors import Unavailable
+from schemas.policies import TrainerPolicy
 from tests.lazily import lazily
 
 torch = lazily("torch")
@@ -39,7 +40,7 @@ def load(tiny_model: Path) -> Any:
 def learn(model: Any, folder: Path, *, progress: Callable[..., None] = lambda *_: None, **changes: Any) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [lora_rows.Row(prompt=[2, 3, 4 + number % 8, 5], answer=[10 + number % 2, 0]) for number in range(32)]
-    policy = lora.LoraPolicy(**{**POLICY, **changes})
+    policy = TrainerPolicy(**{**POLICY, **changes})
     return lora.train(model, rows, policy, folder, pad_token=0, base_model="tiny", progress=progress)
 
 
@@ -155,7 +156,7 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, a_copy: P
 def test_on_a_base_model_in_four_bits_it_learns_as_well(tiny_model: Path, tmp_path: Path):
     model, _ = load_causal_lm(tiny_model, quantization="nf4")
 
-    trained = learn(model, tmp_path, nf4=True)
+    trained = learn(model, tmp_path, quantization="nf4")
 
     assert trained.loss < 2.5
     assert {tensor.dtype for tensor in weights(trained.folder).values()} == {torch.float32}
