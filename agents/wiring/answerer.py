@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agents.answerer.agent import Answerer
-from agents.answerer.ports import AdapterStore, Engine
+from agents.answerer.ports import AdapterStore
 from agents.answerer.releases import LoadedAdapters, ServedReleases
 from agents.delivery.worker import Chore, Follower, Worker
 from agents.wiring.database import database_of
+from agents.wiring.engines import load_engine
 from infra.settings import Settings
 from schemas.topics import followed_by, read_by
 
@@ -29,7 +30,7 @@ def build(settings: Settings) -> Worker:
     """Loads the models, which takes a quarter of a minute. Raises Unavailable while Milvus is not there."""
     retriever, preparation, stores = _search(settings)
     preparation.prepare_serving()
-    engine = _engine(settings)
+    engine = load_engine(settings)
     loaded = LoadedAdapters(engine, _adapters(settings), unprobed=settings.answerer.unprobed)
     answerer = Answerer(
         tasks=settings.tasks,
@@ -85,15 +86,6 @@ def _search(settings: Settings) -> tuple[MilvusRetriever, IndexPreparation, Milv
         reranked=wanted.reranked if wanted.cross_encoder else 0,
     )
     return retriever, IndexPreparation(indexes=indexes, stores=stores, embedders=embedders), stores
-
-
-def _engine(settings: Settings) -> Engine:
-    from infra.models.loading import prepare
-
-    prepare(settings)  # reports a missing model before libraries are loaded
-    from infra.engines.transformers import TransformersEngine
-
-    return TransformersEngine.load(settings)
 
 
 def _adapters(settings: Settings) -> AdapterStore:

@@ -13,6 +13,7 @@ from agents.validator.evaluation import general_texts
 from agents.validator.ports import LoadedModel
 from agents.validator.work import Validation, ValidationParts
 from agents.wiring.database import database_of
+from agents.wiring.engines import load_engine
 from agents.wiring.runs import settings_location, settings_of, task_of
 from infra.adapters.files import read_card, write_probes
 from infra.adapters.integrity import check_integrity, identity_of
@@ -119,11 +120,10 @@ class AdaptersOnDisk:
 
 
 def _load_model(settings: Settings, adapters: AdaptersOnDisk) -> LoadedModel:
-    from infra.engines.transformers import TransformersEngine
-    from infra.models.loading import prepare
+    from infra.models.loading import load_tokenizer, prepare
 
-    engine = TransformersEngine.load(settings)
-    base = identity_of(prepare(settings), engine.tokenizer)
+    engine = load_engine(settings)
+    base = identity_of(prepare(settings), load_tokenizer(settings))
     return LoadedModel(
         engine=engine,
         revision=base.revision,

@@ -81,10 +81,6 @@ class TransformersEngine:
         return cls(model, tokenizer, base_model=settings.model.base)
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerFast:
-        return self._tokenizer
-
-    @property
     def name(self) -> str:
         return "transformers"
 
