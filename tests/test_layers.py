@@ -55,7 +55,7 @@ def test_every_arrow_of_the_design_holds():
         ("infra/settings.py", "from agents.delivery.worker import Worker"),
         ("infra/settings.py", "import agents.__main__"),
         ("agents/recorder/agent.py", "import sqlalchemy"),
-        ("agents/chunking/structure.py", "from infra.settings import Settings"),
+        ("agents/chunking/outline.py", "from infra.settings import Settings"),
         ("agents/wiring/recorder.py", "import faust"),
         ("agents/cli/main.py", "def later():\n    import torch.nn"),
         ("schemas/topics.py", "import numpy"),
