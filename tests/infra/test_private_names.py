@@ -1,0 +1,28 @@
+"""The private names of kafka-python, aiokafka and MLflow that infra uses are still there."""
+
+from __future__ import annotations
+
+import inspect
+
+
+def test_kafka_pythons_producer_has_a_thread_that_can_be_ended() -> None:
+    from kafka import KafkaProducer
+    from kafka.producer.sender import Sender
+
+    assert "self._sender = Sender(" in inspect.getsource(KafkaProducer)
+    assert callable(Sender.force_close)
+
+
+def test_aiokafkas_consumer_has_a_client_that_refreshes_its_metadata() -> None:
+    from aiokafka import AIOKafkaConsumer
+    from aiokafka.client import AIOKafkaClient
+
+    assert "self._client = AIOKafkaClient(" in inspect.getsource(AIOKafkaConsumer)
+    assert callable(AIOKafkaClient.force_metadata_update)
+
+
+def test_mlflows_client_has_two_stores_with_connections() -> None:
+    from mlflow import MlflowClient
+
+    assert "self._tracking_client = " in inspect.getsource(MlflowClient)
+    assert callable(MlflowClient._get_registry_client)
