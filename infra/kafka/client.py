@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, EverlearnError, InvalidEvent, Unavailable
 from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES
-
-if TYPE_CHECKING:
-    from kafka.net.manager import KafkaConnectionManager
 
 T = TypeVar("T")
 
@@ -69,39 +67,45 @@ def connect(make: Callable[..., T], config: KafkaConnection, seconds: float = CO
 
     Raises Unavailable where no broker answers in time, ConfigurationError where it refuses.
     """
+    from kafka import errors
     from kafka.net.compat import KafkaNetClient
+    from kafka.net.connection import KafkaConnection as BrokerConnection
     from kafka.net.manager import KafkaConnectionManager
     from kafka.net.selector import NetworkSelector
+
+    made: list[KafkaNetClient] = []
+    refusals: deque[Exception] = deque(maxlen=1)
+
+    class WatchedManager(KafkaConnectionManager):
+        """Collects why brokers refused a connection: kafka-python only logs it and raises a timeout in the end."""
+
+        def get_connection(self, *args: Any, **kwargs: Any) -> BrokerConnection:
+            connection: BrokerConnection = super().get_connection(*args, **kwargs)  # type: ignore[no-untyped-call]
+            connection.init_future.add_errback(collect)
+            return connection
+
+    def collect(error: Exception) -> None:
+        if isinstance(error, (errors.SaslAuthenticationFailedError, errors.AuthorizationError)):
+            refusals.append(error)
+
+    def make_client(**kwargs: Any) -> KafkaNetClient:
+        selector = NetworkSelector(**kwargs)
+        manager = WatchedManager(selector, **kwargs)  # type: ignore[no-untyped-call]  # its library annotates no functions
+        made.append(KafkaNetClient(selector, manager, **kwargs))
+        return made[-1]
 
     # Every failure that it logs is raised as well, and without a handler Python would print the log to stderr.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     _probe(config, seconds)
-    made: list[tuple[KafkaNetClient, KafkaConnectionManager]] = []
-
-    def remember(**kwargs: Any) -> KafkaNetClient:
-        selector = NetworkSelector(**kwargs)
-        manager = KafkaConnectionManager(selector, **kwargs)
-        made.append((KafkaNetClient(selector, manager, **kwargs), manager))
-        return made[-1][0]
-
     try:
         return make(
-            kafka_client=remember, bootstrap_timeout_ms=int(seconds * 1000), **client_options(config), **options
+            kafka_client=make_client, bootstrap_timeout_ms=int(seconds * 1000), **client_options(config), **options
         )
     except Exception as error:
-        # The constructor reports a timeout where the broker refused the credentials.
-        refusals = [failure for _, manager in made for failure in _refusals(manager)]
         # kafka-python leaves its thread and sockets behind when a constructor fails.
-        for client, _ in made:
+        for client in made:
             client.close()
         raise translated(refusals[0] if refusals else error, config) from error
-
-
-def _refusals(manager: KafkaConnectionManager) -> list[Exception]:
-    """The errors of authentication and authorization that brokers answered with."""
-    brokers = [*manager.cluster.bootstrap_brokers(), *manager.cluster.brokers()]
-    failures = [manager.auth_failure(broker.node_id) for broker in brokers]
-    return [failure for failure in failures if failure is not None]
 
 
 @contextmanager
