@@ -8,7 +8,6 @@ changes meanwhile is written by the worker that changed it; the rebuild retires 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agents.delivery.atomic_write import write_atomically
 from agents.indexer.ports import ChangingIndexes, RebuildDocuments, RetiredVersions
 from agents.indexer.versions import Key
 from agents.indexer.writing import IndexWriter, Version
@@ -166,9 +166,4 @@ class IndexBuilder:
         )
 
     def _write(self, checkpoint: Checkpoint) -> None:
-        unfinished = self._checkpoint.with_suffix(".part")
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(vars(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the final name
-        unfinished.replace(self._checkpoint)
+        write_atomically(self._checkpoint, json.dumps(vars(checkpoint)))
