@@ -17,6 +17,7 @@ from agents.wiring.runs import settings_location, settings_of
 from infra.models.loading import other_model
 from infra.models.quantization import Figures, measure, quantize, weight_bytes
 from infra.settings import Settings
+from schemas.topics import read_by
 
 log = structlog.get_logger()
 
@@ -31,7 +32,7 @@ def build(settings: Settings) -> Worker:
     kind = RunKind(
         name=KIND, entry="agents.wiring.quantizer:quantize_model", done=quantizer.done, failed=quantizer.failed
     )
-    return Worker(agent=AGENT, topics=("models.v1",), handlers=quantizer.handlers(), runs=(kind,))
+    return Worker(agent=AGENT, topics=read_by(AGENT), handlers=quantizer.handlers(), runs=(kind,))
 
 
 def quantize_model(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:

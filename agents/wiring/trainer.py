@@ -15,6 +15,7 @@ from agents.wiring.runs import settings_location, settings_of, task_of
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
+from schemas.topics import read_by
 
 
 def build(settings: Settings) -> Worker:
@@ -27,7 +28,7 @@ def build(settings: Settings) -> Worker:
     )
     return Worker(
         agent=AGENT,
-        topics=("drift.v1", "requests.v1"),
+        topics=read_by(AGENT),
         handlers=trainer.handlers(),
         runs=(RunKind(name=KIND, entry="agents.wiring.trainer:train", done=trainer.done, failed=trainer.failed),),
     )

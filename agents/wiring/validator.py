@@ -23,6 +23,7 @@ from infra.settings import Settings
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
 from schemas.registry import Probe
+from schemas.topics import followed_by, read_by
 
 # MLflow, pyarrow and torch take seconds to import, and the worker does not need them: functions import them.
 
@@ -46,12 +47,12 @@ def build(settings: Settings) -> Worker:
     )
     return Worker(
         agent=AGENT,
-        topics=("adapters.v1",),
+        topics=read_by(AGENT),
         handlers=validator.handlers(),
         runs=(
             RunKind(name=KIND, entry="agents.wiring.validator:validate", done=validator.done, failed=validator.failed),
         ),
-        followers=(Follower(topic="promotions.v1", apply=validator.follow),),
+        followers=tuple(Follower(topic=topic, apply=validator.follow) for topic in followed_by(AGENT)),
     )
 
 
