@@ -1,4 +1,4 @@
 """The contracts: every event, topic and wire format that Everlearn's parts and its users' programs share.
 
-Reads nothing, writes nothing, decides nothing; imports the standard library and pydantic only.
+This package reads nothing, writes nothing and decides nothing. It imports only the standard library and pydantic.
 """

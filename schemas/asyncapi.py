@@ -1,12 +1,11 @@
-"""The AsyncAPI 3 document: the topic table and the events, for people and tools outside Python."""
+"""Builds the AsyncAPI 3 document: the topic table and the events, for people and tools outside Python."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from schemas.envelope import CONTENT_TYPE, MAX_ATTRIBUTE_CHARACTERS
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.topics import CLIENTS, EVENT_TYPES, MAX_RECORD_BYTES, TOPICS, Topic
 
 CONTRACTS_VERSION = "1.0.0"
@@ -15,8 +14,8 @@ HEADERS = "CloudEventHeaders"
 DAY_MS = 86_400_000
 
 
-def asyncapi_document() -> dict[str, Any]:
-    """The whole document; payloads are references to the JSON Schemas beside it."""
+def asyncapi_document() -> JsonObject:
+    """Returns the whole document. Its payloads are references to the JSON Schemas beside it."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:everlearn",
@@ -24,8 +23,9 @@ def asyncapi_document() -> dict[str, Any]:
             "title": "Everlearn",
             "version": CONTRACTS_VERSION,
             "description": (
-                "Events in CloudEvents 1.0, Kafka's binary content mode. A reader that cannot process an event puts it "
-                "on <topic>.<agent>.dlq, and reads what is put back on <topic>.<agent>.retry."
+                "Events follow CloudEvents 1.0 in Kafka's binary content mode. A reader publishes an event that it "
+                "cannot process to <topic>.<agent>.dlq. It reads events that are to be tried again from "
+                "<topic>.<agent>.retry."
             ),
         },
         "defaultContentType": CONTENT_TYPE.decode(),
@@ -38,8 +38,8 @@ def asyncapi_document() -> dict[str, Any]:
     }
 
 
-def _channel(topic: Topic) -> dict[str, Any]:
-    configuration: dict[str, Any] = {
+def _channel(topic: Topic) -> JsonObject:
+    configuration: JsonObject = {
         "cleanup.policy": ["compact"] if topic.compacted else ["delete"],
         "max.message.bytes": MAX_RECORD_BYTES,
     }
@@ -60,15 +60,18 @@ def _channel(topic: Topic) -> dict[str, Any]:
     }
 
 
-def _operations(topic: Topic) -> dict[str, dict[str, Any]]:
-    """One operation for the writer, one for each reader and follower."""
+def _operations(topic: Topic) -> dict[str, JsonObject]:
+    """Returns an operation for the writer, and one for each reader and follower."""
     writer = topic.writer.replace(" ", "-")
-    who = "People and other programs" if topic.writer == CLIENTS else f"The {topic.writer}"
-    if topic.writer.startswith("every"):
-        who = topic.writer.capitalize()
-    operations = {f"{writer}-writes-{topic.name}": _operation(topic, "send", f"{who} may write here, nobody else.")}
+    if topic.writer == CLIENTS:
+        summary = "Only people and other programs write to this topic."
+    elif topic.writer.startswith("every"):
+        summary = f"{topic.writer.capitalize()} writes to this topic."
+    else:
+        summary = f"Only the {topic.writer} writes to this topic."
+    operations = {f"{writer}-writes-{topic.name}": _operation(topic, "send", summary)}
     for reader in topic.readers:
-        operation = _operation(topic, "receive", f"The {reader} reacts to each event once.")
+        operation = _operation(topic, "receive", f"The {reader} processes each event once.")
         group = {"type": "string", "const": f"everlearn-{reader}"}
         operation["bindings"] = {"kafka": {"groupId": group, "bindingVersion": KAFKA_BINDING_VERSION}}
         operations[f"{reader}-reads-{topic.name}"] = operation
@@ -78,7 +81,7 @@ def _operations(topic: Topic) -> dict[str, dict[str, Any]]:
     return operations
 
 
-def _operation(topic: Topic, action: str, summary: str) -> dict[str, Any]:
+def _operation(topic: Topic, action: str, summary: str) -> JsonObject:
     channel = f"#/channels/{topic.name}"
     return {
         "action": action,
@@ -88,7 +91,7 @@ def _operation(topic: Topic, action: str, summary: str) -> dict[str, Any]:
     }
 
 
-def _message(event: type[Event]) -> dict[str, Any]:
+def _message(event: type[Event]) -> JsonObject:
     return {
         "name": event.type,
         "title": event.__name__,
@@ -111,18 +114,18 @@ def _message(event: type[Event]) -> dict[str, Any]:
     }
 
 
-def _headers() -> dict[str, Any]:
+def _headers() -> JsonObject:
     text = {"type": "string", "minLength": 1, "maxLength": MAX_ATTRIBUTE_CHARACTERS}
     properties = {
         "content-type": {"type": "string", "description": CONTENT_TYPE.decode()},
         "ce_specversion": {"const": "1.0"},
-        "ce_id": text | {"description": "Unique for the source; a record sent twice has it twice."},
-        "ce_source": text | {"pattern": r"^\S+$", "description": "Who wrote it, a URI reference."},
+        "ce_id": text | {"description": "Unique within its source. A record that is sent twice keeps its id."},
+        "ce_source": text | {"pattern": r"^\S+$", "description": "The writer of the event, as a URI reference."},
         "ce_type": {"type": "string"},
         "ce_time": {"type": "string", "format": "date-time", "description": "When the fact happened."},
         "ce_partitionkey": {"type": "string", "description": "The record's key."},
-        "ce_correlationid": text | {"description": "The event that the chain began with."},
-        "ce_causationid": text | {"description": "The event that this one is an output of."},
+        "ce_correlationid": text | {"description": "Id of the event that started the chain."},
+        "ce_causationid": text | {"description": "Id of the event that caused this one."},
         "ce_traceparent": {"type": "string", "description": "W3C Trace Context."},
     }
     required = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"]

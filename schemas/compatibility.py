@@ -1,8 +1,8 @@
-"""Tells whether a JSON Schema changed in a way that some reader could not follow.
+"""Finds the changes of a JSON Schema that would break a reader.
 
-Old and new programs run side by side during an update, and Kafka keeps old events: new readers must take what old
-writers wrote, and old readers what new writers write. So an event changes by optional fields that are added, and
-nothing else.
+Old and new programs run side by side during an update, and Kafka keeps old events. So new readers must accept what old
+writers wrote, and old readers must accept what new writers write. The only compatible change of an event's fields is a
+new optional field.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "$comment", "title", "descri
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
-    """What a reader of either schema could not read of the other's events, a line each; empty when compatible."""
+    """Returns the changes that would break a reader of either schema, one per line; empty when there are none."""
     return list(_compare("", old, new, old, new))
 
 
@@ -87,7 +87,7 @@ def _compare_alternatives(path: str, old: Schema, new: Schema, old_root: Schema,
 
 
 def _alternatives(schema: Schema, root: Schema) -> dict[str, Schema]:
-    """By what tells them apart: the type, and which object where there are several."""
+    """Returns the alternatives by type. If several have the same type, the title is part of the key."""
     found: dict[str, Schema] = {}
     plain = {keyword: value for keyword, value in schema.items() if keyword != "default"}
     for alternative in schema.get("anyOf", (plain,)):
@@ -103,15 +103,15 @@ def _direction(keyword: str, before: float | None, after: float | None) -> str:
     return "narrowed" if (after > before) == (keyword in LOWER_BOUNDS) else "widened"
 
 
-def _schema(value: Any) -> Schema:
-    """A subschema as an object; an absent one and ``true`` allow anything, ``false`` nothing."""
+def _schema(value: Schema | bool | None) -> Schema:
+    """Returns a subschema as an object. A missing one and ``true`` allow anything; ``false`` allows nothing."""
     if value is None or value is True:
         return ANYTHING
     return {"not": {}} if value is False else value
 
 
 def _resolve(schema: Schema, root: Schema) -> Schema:
-    """The schema that a local ``$ref`` points at, with what stands beside the reference."""
+    """Returns the schema that a local ``$ref`` points at, merged with the keywords beside the reference."""
     if "$ref" not in schema:
         return schema
     target: Any = root

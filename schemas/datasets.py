@@ -1,13 +1,15 @@
-"""A snapshot of what an adapter is trained and judged on: its rows, and the manifest that says where they came from."""
+"""Dataset snapshots for training and validation: the rows, and a manifest that says where they came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
+
+from schemas.event import JsonObject
 
 RowOrigin = Literal["correction", "approved", "example"]
 Split = Literal["train", "holdout"]
@@ -15,10 +17,10 @@ Split = Literal["train", "holdout"]
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow:
-    """An input and its right output. ``origin_id``: the answer or the example that it came from.
+    """An input and its right output. ``origin_id``: id of the answer or example that the row comes from.
 
-    ``sources``: the chunks that stood in the answer's prompt, for a task with retrieval. ``fresh``: of the window that
-    the training is about, as opposed to replay of what was learned before.
+    ``sources``: the chunks in the answer's prompt, for a task with retrieval. ``fresh``: whether the row is from the
+    window that this training is about; the other rows replay what was learned before.
     """
 
     row_id: str
@@ -29,11 +31,11 @@ class DatasetRow:
     at: datetime
     split: Split
     fresh: bool = True
-    sources: tuple[dict[str, Any], ...] = ()
+    sources: tuple[JsonObject, ...] = ()
 
     @property
     def sampling_key(self) -> str:
-        """A hash of the id: the rows with the least keys are a fair sample, and always the same one."""
+        """A hash of the id. The rows with the smallest keys are a random sample, the same one every time."""
         return sampling_key_of(self.row_id)
 
 
@@ -48,7 +50,7 @@ DATASET_ROW = TypeAdapter(DatasetRow)
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetManifest:
-    """``dataset_id`` is the hash of the rows and the task; the same rows are the same dataset."""
+    """Describes a dataset. ``dataset_id`` is a hash of the task and the rows, so the same rows have the same id."""
 
     dataset_id: str
     task: str
@@ -57,7 +59,7 @@ class DatasetManifest:
     holdout_rows: int
     fresh_rows: int
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows by origin."""
+    """Number of rows by origin."""
     window_start: datetime | None = None
     window_end: datetime | None = None
     uri: str = ""

@@ -1,17 +1,18 @@
-"""Values of the delivery recipe that are kept in SQL: journal entries, in-flight marks, runs."""
+"""Values that the delivery of events keeps in SQL: journal entries, in-flight marks and runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from schemas.envelope import Headers, Position, Record
+from schemas.event import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """A Kafka record as it was read, decoded by nobody yet."""
+    """A Kafka record as it was read, not decoded yet."""
 
     position: Position
     key: bytes | None
@@ -24,7 +25,7 @@ RunState = Literal["queued", "running", "done", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
-    """An event that an agent has done: the records it published for it, and whether Kafka confirmed them."""
+    """An event that an agent has processed: the records that it published, and whether Kafka confirmed them."""
 
     outputs: tuple[Record, ...]
     published: bool
@@ -32,11 +33,11 @@ class JournalEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class InFlight:
-    """Offsets of a partition that a worker has begun and not finished.
+    """Offsets of a partition that a worker has started to process and not finished.
 
-    ``suspects_to``: after a crash, the events up to this offset are suspects too. ``alone``: the mark is of one event
-    that is handled by itself; ``attempts``: how often it, or otherwise the batch, was begun so. ``life``: one run of
-    one process. ``since``: when the first attempt began.
+    ``suspects_to``: after a crash, any event up to this offset may have caused it. ``alone``: the mark is for a single
+    event that is handled by itself. ``attempts``: how often that event, or otherwise the batch, was started in this
+    way. ``life``: identifies one run of one worker process. ``since``: when the first attempt started.
     """
 
     topic: str
@@ -52,18 +53,18 @@ class InFlight:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A run that a worker may do now. ``attempt`` counts from 1. ``context``: that of the event which asked for it."""
+    """A run that a worker may do now. ``attempt`` counts from 1. ``context``: of the event that requested the run."""
 
     run_id: str
     kind: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
     context: dict[str, str]
     attempt: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as it stands."""
+    """The current state of a run."""
 
     run_id: str
     agent: str
@@ -71,11 +72,11 @@ class Run:
     state: RunState
     attempt: int
     worker: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    progress: dict[str, Any] = field(default_factory=dict)
-    """What the child last said of itself: ``done`` from 0 to 1, ``text``, ``eta_seconds``."""
+    arguments: JsonObject = field(default_factory=dict)
+    progress: JsonObject = field(default_factory=dict)
+    """The last progress that the child process reported: ``done`` from 0 to 1, ``text``, ``eta_seconds``."""
     created_at: datetime | None = None
     started_at: datetime | None = None
     """When a worker first claimed it."""
     finished_at: datetime | None = None
-    result: dict[str, Any] = field(default_factory=dict)
+    result: JsonObject = field(default_factory=dict)

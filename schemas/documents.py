@@ -1,4 +1,4 @@
-"""Documents coming, going and becoming searchable."""
+"""Events about documents and about the indexes that make them searchable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Metadata = dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], 
 
 
 def document_key(tenant: str, document_id: str) -> str:
-    """The key of a document's events; a tenant holds no slash, so the pair can be read back."""
+    """Returns the key of a document's events. A tenant contains no slash, so the key can be split again."""
     return f"{tenant}/{document_id}"
 
 
@@ -32,14 +32,15 @@ class DocumentSubmitted(Event):
     uri: Annotated[str, StringConstraints(max_length=2000)] | None = None
     metadata: Metadata = Field(default_factory=dict, max_length=64)
     format: DocumentFormat | None = None
-    """How the text is structured; where absent, Markdown if it has a Markdown heading, and plain text if not."""
+    """How the text is structured. If missing, text with a Markdown heading is Markdown, and other text is plain."""
     submitted_at: Moment
 
     @model_validator(mode="after")
     def has_small_metadata(self) -> Self:
-        # Each chunk carries them, and so does each hit.
+        # Every chunk and every hit carries the metadata.
         if len(json.dumps(self.metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
-            raise ValueError(f"metadata take more than {MAX_METADATA_BYTES:,} bytes as JSON: keep what filters need")
+            limit = f"{MAX_METADATA_BYTES:,} bytes as JSON"
+            raise ValueError(f"the metadata takes more than {limit}: keep only what filters need")
         return self
 
     @property
@@ -48,7 +49,7 @@ class DocumentSubmitted(Event):
 
 
 class DocumentWithdrawn(Event):
-    """Someone took a document back: it must not be found any more."""
+    """Someone withdrew a document. Searches must not find it any more."""
 
     type: ClassVar[str] = "everlearn.document.withdrawn.v1"
     document_id: Identifier
@@ -77,11 +78,11 @@ class DocumentIndexed(Event):
 
 
 class IndexRebuildRequested(Event):
-    """Someone asked for an index to be built anew, as ``everlearn.toml`` says where it is built."""
+    """Someone asked to rebuild an index. The worker that rebuilds it uses the settings of its ``everlearn.toml``."""
 
     type: ClassVar[str] = "everlearn.index.rebuild-requested.v1"
     task: Name | None = None
-    """The task whose own index it is; where absent, the index of all that have none."""
+    """The task whose own index is rebuilt. If missing, the index of all tasks that have none of their own."""
 
     @property
     def key(self) -> str:
@@ -89,7 +90,7 @@ class IndexRebuildRequested(Event):
 
 
 class IndexRebuilt(Event):
-    """An index was built anew and serves."""
+    """An index was rebuilt and now serves searches."""
 
     type: ClassVar[str] = "everlearn.index.rebuilt.v1"
     index_id: str
@@ -107,7 +108,7 @@ class IndexRebuilt(Event):
 
 
 class IndexNotRebuilt(Event):
-    """An index was not built anew, and why; the one before serves on."""
+    """An index was not rebuilt; ``reason`` says why. The previous index still serves searches."""
 
     type: ClassVar[str] = "everlearn.index.not-rebuilt.v1"
     task: Name | None = None

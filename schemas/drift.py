@@ -1,4 +1,4 @@
-"""What drift checks find, as kept in SQL."""
+"""Results of drift checks, as they are stored in SQL."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RATED: tuple[InteractionOutcome, ...] = ("approved", "disapproved", "corrected")
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """Since when answers are compared with each other.
+    """The release from which a drift check starts: it compares only answers given since then.
 
-    ``sequence``: the release that made ``champion`` the champion; 0 and None where nothing was ever released.
+    ``sequence``: of the release that made ``champion`` the champion; 0 and None if nothing was ever released.
     """
 
     sequence: int = 0
@@ -28,7 +28,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One test's result. ``p_value``: how likely such a difference is without drift; ``effect``: how large it is."""
+    """The result of one test. ``p_value``: how likely such a difference is without drift. ``effect``: its size."""
 
     kind: str
     p_value: float
@@ -39,12 +39,12 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheck:
-    """A check of a task. ``verdict``: the kind of drift that is certain after debouncing; None where none is.
+    """A drift check of a task. ``verdict``: the kind of drift found after debouncing; None if there is none.
 
-    ``baseline``: the release sequence that the windows belong to. ``findings``: those of the current window.
-    ``figures``: what the current window holds, such as ``rated`` and ``corrected`` rows, and in how many of the last
-    windows each kind was flagged. ``told_at`` and ``told``: when drift of this baseline was last told on drift.v1,
-    with which remedy; ``told_at`` equals ``checked_at`` where this check told it.
+    ``baseline``: the release sequence that the windows belong to. ``findings``: the results for the current window.
+    ``figures``: counts of the current window, such as its ``rated`` and ``corrected`` rows, and in how many of the last
+    windows each kind was flagged. ``told_at`` and ``told``: when drift was last published on drift.v1 for this
+    baseline, and with which remedy; ``told_at`` equals ``checked_at`` if this check published it.
     """
 
     check_id: str
@@ -65,7 +65,7 @@ class DriftCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedWindow:
-    """A current window and what the tests found in it."""
+    """A current window and the findings of the tests on it."""
 
     window: Window
     findings: Sequence[Finding]
@@ -73,11 +73,11 @@ class CheckedWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport:
-    """What a check's report shows.
+    """The contents of a drift report.
 
-    ``windows``: newest first. ``novel``: unfamiliar questions of the current window, each with its greatest cosine
-    similarity to a question of the reference. ``measured`` and ``named``: columns of numbers and of names over the rows
-    of both windows, of which the first ``reference_rows`` are the reference. ``alpha``, ``flags`` and ``of``: the
+    ``windows``: newest first. ``novel``: unfamiliar questions of the current window, each with its highest cosine
+    similarity to a question of the reference window. ``measured`` and ``named``: columns of numbers and of names, over
+    the rows of both windows; the first ``reference_rows`` rows are the reference. ``alpha``, ``flags`` and ``of``: the
     thresholds of the check.
     """
 
@@ -93,4 +93,4 @@ class DriftReport:
 
 
 DRIFT_CHECK: TypeAdapter[DriftCheck] = TypeAdapter(DriftCheck)
-"""A check as JSON and back: ``dump_python(check, mode="json")``, ``validate_python(values)``."""
+"""Converts a check to JSON and back: ``dump_python(check, mode="json")``, ``validate_python(values)``."""

@@ -1,6 +1,6 @@
-"""The wire format: CloudEvents 1.0 in Kafka's binary content mode, written and read without a framework.
+"""Reads and writes the wire format: CloudEvents 1.0 in Kafka's binary content mode.
 
-Attributes travel as ``ce_*`` headers in UTF-8, the event as JSON in the value, the partition key as the Kafka key.
+Attributes travel as ``ce_*`` headers in UTF-8, the event as JSON in the value, and the partition key as the Kafka key.
 Sources: CloudEvents 1.0.2 core, Kafka protocol binding, extensions partitioning and distributed tracing.
 """
 
@@ -24,36 +24,36 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 CONTENT_TYPE = b"application/json"
 MAX_CLOCK_SKEW = timedelta(minutes=5)
-"""An event from further in the future than this is refused: it would outrank everything that comes after it."""
+"""An event from further in the future is refused, because it would win over every later event."""
 
 MAX_ATTRIBUTE_CHARACTERS = 256
-"""The longest attribute that is kept: source and id together must fit into an index of PostgreSQL's, 2,704 bytes."""
+"""The longest attribute that is accepted. Source and id together must fit into a PostgreSQL index: 2,704 bytes."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:everlearn:events")
 
 
 class MalformedRecord(ValueError):
-    """A Kafka record that is not an event of its topic; the message says what is wrong with it."""
+    """A Kafka record is not an event of its topic; the message says what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventContext:
-    """An event's CloudEvents attributes. (source, id) identifies it; ``time`` is when the fact happened."""
+    """The CloudEvents attributes of an event. Source and id identify it; ``time`` is when the fact happened."""
 
     id: str
     source: str
     time: datetime
     correlation_id: str | None = None
-    """The id of the event that the whole chain began with."""
+    """Id of the event that started the whole chain."""
     causation_id: str | None = None
-    """The id of the event that this one is an output of."""
+    """Id of the event that caused this one."""
     traceparent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A record to send: bytes only, so that sending it again is sending the same.
+    """A record to send. It holds only bytes, so sending it again sends the same bytes.
 
     Key and value are None only in a dead letter whose original had none.
     """
@@ -66,7 +66,7 @@ class Record:
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where a record was read."""
+    """The place in Kafka where a record was read."""
 
     topic: str
     partition: int
@@ -75,7 +75,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True)
 class Received(Generic[E_co]):
-    """An event as it was read."""
+    """An event that was read, with its context and the place where it was read."""
 
     event: E_co
     context: EventContext
@@ -83,24 +83,24 @@ class Received(Generic[E_co]):
 
     @property
     def identity(self) -> str:
-        """What makes two deliveries the same event."""
+        """Identifies the event; two deliveries of the same event have the same identity."""
         return identity(self.context)
 
 
 def identity(context: EventContext) -> str:
-    """What makes two deliveries the same event: CloudEvents' (source, id). A source holds no white space."""
+    """Returns what identifies an event: its source and its id. A source contains no space, so the pair is unique."""
     return f"{context.source} {context.id}"
 
 
 def derived_id(*parts: str | int) -> str:
-    """A UUIDv5 of the parts: the same parts give the same id on every machine."""
+    """Returns a UUIDv5 of the parts. The same parts give the same id on every machine."""
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts)))
 
 
 def new_context(
     source: str, *, now: datetime, correlation_id: str | None = None, event_id: str | None = None
 ) -> EventContext:
-    """The context of an event that starts a chain, from a person or another program."""
+    """Returns the context of an event that starts a chain, sent by a person or another program."""
     trace = uuid.uuid4().hex
     return EventContext(
         id=event_id or str(uuid.uuid4()),
@@ -112,7 +112,7 @@ def new_context(
 
 
 def output_context(cause: EventContext, agent: str, ordinal: int, time: datetime) -> EventContext:
-    """The context of an agent's ``ordinal``-th output for an input: its id depends on nothing else."""
+    """Returns the context of an agent's ``ordinal``-th output. Its id depends only on cause, agent and ordinal."""
     output_id = derived_id(cause.source, cause.id, agent, ordinal)
     traceparent = None
     if cause.traceparent is not None:
@@ -129,7 +129,7 @@ def output_context(cause: EventContext, agent: str, ordinal: int, time: datetime
 
 
 def encode(event: Event, context: EventContext, topic: str | None = None) -> Record:
-    """The record of an event, for its own topic unless another is given."""
+    """Returns the record of an event, for the event's own topic unless another is given."""
     key = event.key
     attributes = {
         "specversion": "1.0",
@@ -155,9 +155,9 @@ def encode(event: Event, context: EventContext, topic: str | None = None) -> Rec
 def decode(
     topic: str, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], *, now: datetime
 ) -> tuple[Event, EventContext]:
-    """The event in a record of a topic (or of its retry or dead-letter topic).
+    """Returns the event and the context in a record of a topic, or of its retry or dead-letter topic.
 
-    Raises MalformedRecord when headers or value are not such an event, or when it claims to be from the future.
+    Raises MalformedRecord when headers or value are not an event of this topic, or when its time is in the future.
     """
     attributes = _attributes(headers)
     event_type = _event_type(topic, attributes)
@@ -178,7 +178,7 @@ def decode(
         time=time,
         correlation_id=attributes.get("correlationid") or None,
         causation_id=attributes.get("causationid") or None,
-        # Trace Context tells a reader to go on without a traceparent that it cannot read.
+        # W3C Trace Context: a reader ignores a traceparent that it cannot parse.
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 

@@ -1,16 +1,16 @@
-"""Everything that can go wrong, as one tree.
+"""The error classes of Everlearn, as one tree.
 
 EverlearnError                 a failure that a user can act on; its message says how
-├── Misuse                     the command line or a file was written wrongly (exit code 2)
+├── Misuse                     the command line or an input file has a mistake (exit code 2)
 ├── InvalidEvent               this event can never be processed: dead-letter it at once
 ├── ConfigurationError         everlearn.toml, the environment or the home folder is wrong
 │   └── ModelMissing           a model is not where the configuration says
 ├── AdapterMissing             an adapter that should be served cannot be found
 ├── AlreadyJournaled           another worker committed this event first
-└── Unavailable                something needed cannot be reached: wait and try again, for as long as it takes
-    └── EngineCrashed          the inference engine died on this batch: look for the culprit
+└── Unavailable                a required service cannot be reached: wait and try again, for as long as it takes
+    └── EngineCrashed          the inference engine died on this batch: find the event that causes it
 
-It stands outside the rooms because ``infra`` raises these too; nothing else of ``agents`` is imported there.
+They are in ``schemas`` because both ``agents`` and ``infra`` raise them, and ``infra`` does not import ``agents``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class EverlearnError(Exception):
 
 
 class Misuse(EverlearnError):
-    """The command line or a file was written wrongly."""
+    """The command line or an input file has a mistake."""
 
 
 class InvalidEvent(EverlearnError):
@@ -45,13 +45,13 @@ class AlreadyJournaled(EverlearnError):
 
 
 class Unavailable(EverlearnError):
-    """Something needed cannot be reached: wait and try again, for as long as it takes."""
+    """A required service cannot be reached: wait and try again, for as long as it takes."""
 
 
 class EngineCrashed(Unavailable):
-    """The inference engine died on this batch: look for the culprit."""
+    """The inference engine died on this batch: find the event that causes it."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line; its name where it says nothing."""
+    """Returns the first line of a library's error message, or the error's class name if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""What every event is: an immutable, past-tense fact with a type, a topic and a partition key."""
+"""The base class of all events: an event is an immutable fact with a past-tense name, a type and a partition key."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ def _to_utc(moment: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_to_utc)]
-"""A point in time, kept in UTC; converted on reading, because a year at the edge fails only when it is converted."""
+"""A point in time in UTC. It is converted on reading, because the conversion fails for times near year 1 or 9999."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-"""An id chosen by whoever publishes: any characters, 1 to 512 of them."""
+"""An id that the publisher chooses: 1 to 512 characters of any kind."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""A short name that is safe in a file name, a metric and a Kafka key: task, tenant, worker."""
+"""A short name of a task, a tenant or a worker, which is safe in a file name, a metric and a Kafka key."""
+
+JsonObject = dict[str, Any]
+"""A JSON object with any values."""
 
 MAX_DOCUMENT_CHARACTERS = 2_000_000
 MAX_MESSAGE_CHARACTERS = 32_000
 
 
 class Event(BaseModel):
-    """A fact. Frozen; a reader ignores fields that it does not know, so that adding one stays version 1."""
+    """A fact. A reader ignores fields that it does not know, so an event with a new field is still version 1."""
 
-    # JSON has no NaN and no infinity: they would be written as null, which no reader takes for a number.
+    # JSON has no NaN and no infinity. They would be written as null, which no reader accepts as a number.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     type: ClassVar[str] = ""
@@ -46,7 +49,7 @@ class Event(BaseModel):
 
     @property
     def key(self) -> str:
-        """The partition key: events with equal keys are read in the order they were written."""
+        """The partition key. Events with the same key are read in the order in which they were written."""
         raise NotImplementedError(f"{type(self).__name__} must name its partition key")
 
 

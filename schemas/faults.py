@@ -1,4 +1,4 @@
-"""Says on one line what is wrong with a foreign value."""
+"""Describes on one line what is wrong with data from outside: a fault is one field that fails validation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_SHOWN_CHARACTERS = 80
 
 
 def describe(error: ValidationError) -> str:
-    """One line that names the wrong fields and what each should be."""
+    """Returns one line that names the wrong fields and says what each should be."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     told = [
         f"{'.'.join(shown(part) if isinstance(part, str) else str(part) for part in each['loc']) or 'value'}: "
@@ -22,6 +22,6 @@ def describe(error: ValidationError) -> str:
 
 
 def shown(text: str) -> str:
-    """Foreign text for a message: on one line, and short."""
+    """Returns text from outside in a form for messages: on one line and short."""
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."

@@ -1,20 +1,20 @@
-"""Rows of the feature table: one a question, joined from its answer and what users said of it."""
+"""Rows of the feature table: one per question, joined from its answer and its feedback."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from schemas.event import JsonObject
 from schemas.interactions import InteractionOutcome, Rating
 from schemas.questions import Arm
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Stamp:
-    """When and by which event a field was last set; the greater stamp wins, whatever order they arrive in.
+    """When a field was last set, and by which event. The greater stamp wins, in whatever order events arrive.
 
-    ``event`` is ``Received.identity``: of two events at the same microsecond one must win everywhere.
+    ``event`` is ``Received.identity``. It decides between two events of the same microsecond, always in the same way.
     """
 
     time: datetime
@@ -23,10 +23,10 @@ class Stamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
-    """One question's row. Fields of the answer are None until it has arrived; those of feedback until there is some.
+    """The row of one question. Fields of the answer are None until it arrives, fields of feedback until there is some.
 
-    ``revision`` is the number of facts merged. ``*_stamp`` decide between several feedbacks, and between several
-    answers to a question that was asked twice under one id, by event time.
+    ``revision`` counts the events merged into the row. The ``*_stamp`` fields decide by event time between several
+    feedback events, and between several answers to a question that was asked twice under one id.
     """
 
     answer_id: str
@@ -39,7 +39,7 @@ class Interaction:
     question: str | None = None
     answer: str | None = None
     failure: str | None = None
-    sources: tuple[dict[str, Any], ...] = ()
+    sources: tuple[JsonObject, ...] = ()
     base_model: str | None = None
     engine: str | None = None
     adapter_id: str | None = None
@@ -76,7 +76,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentState:
-    """A document's current version as SQL knows it; ``withdrawn`` documents stay, so that late older versions lose."""
+    """The current version of a document. ``withdrawn`` documents stay, so that a late older version is ignored."""
 
     tenant: str
     document_id: str
@@ -90,4 +90,4 @@ class DocumentState:
     event_id: str
     withdrawn: bool = False
     next_chunk_count: int | None = None
-    """In the index that is being built to serve next, if there is one."""
+    """The number of chunks in the index that is being built, if there is one."""

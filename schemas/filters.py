@@ -1,4 +1,4 @@
-"""A small language for choosing documents by their metadata: ``lang = "en" and (year >= 2024 or draft = false)``.
+"""A small language to select documents by their metadata: ``lang = "en" and (year >= 2024 or draft = false)``.
 
     expression = term { "or" term }        term = factor { "and" factor }
     factor     = "not" factor | "(" expression ")" | key comparison
@@ -6,10 +6,10 @@
     key        = a name of letters, digits, _ - and . that begins with a letter or _, or any text in backquotes
     value      = "text" with \\" and \\\\ inside | a number | true | false
 
-Words are not case-sensitive, texts and keys are. A comparison holds only where the document has the key with a value of
-the same kind (texts with texts, numbers with numbers, true and false with each other), so ``not`` also finds those
-without it, and ``!=`` does not. Texts are ordered by their characters' code points; whole numbers beyond 2**53 are
-compared as floating-point numbers. A key that holds a backquote cannot be named.
+Keywords are not case-sensitive; texts and keys are. A comparison is true only if the document has the key with a value
+of the same kind: text, number, or true and false. So ``not`` also finds documents without the key, and ``!=`` does not.
+Texts are ordered by code point. Whole numbers beyond 2**53 are compared as floating-point numbers. A key that contains
+a backquote cannot be written.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ FilterValue = str | int | float | bool
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 MAX_DEPTH = 20
 MAX_VALUES = 64
-"""Comparisons and listed values of one filter together: each is held against every chunk of the tenant."""
+"""The most values in one filter, in comparisons and lists together: each is compared with every chunk of the tenant."""
 _LARGEST_INTEGER = 2**53
 _LARGEST_NUMBER = sys.float_info.max
 
 
 class FilterError(ValueError):
-    """A filter that cannot be read; the message says where and what is expected."""
+    """A filter cannot be parsed; the message says where, and what was expected."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """A key's value held against another."""
+    """Compares the value of a key with another value."""
 
     key: str
     operator: Operator
@@ -45,7 +45,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class In:
-    """A key's value is one of several of one kind."""
+    """The value of a key is one of several values of the same kind."""
 
     key: str
     values: tuple[FilterValue, ...]
@@ -58,7 +58,7 @@ class Not:
 
 @dataclass(frozen=True)
 class Both:
-    """``and`` of two filters, ``or`` where ``either`` is true."""
+    """``and`` of two filters, or ``or`` if ``either`` is true."""
 
     left: Filter
     right: Filter
@@ -82,12 +82,12 @@ _HOLDS: dict[Operator, Callable[[Any, Any], bool]] = {"=": eq, "!=": ne, "<": lt
 
 
 def parse_filter(text: str) -> Filter:
-    """Raises FilterError."""
+    """Parses a filter. Raises FilterError."""
     return _Parser(text).whole()
 
 
 def matches(condition: Filter, metadata: Mapping[str, FilterValue]) -> bool:
-    """Whether a document with this metadata may be found."""
+    """Returns whether a document with this metadata passes the filter."""
     match condition:
         case Not(inner):
             return not matches(inner, metadata)
@@ -102,14 +102,14 @@ def matches(condition: Filter, metadata: Mapping[str, FilterValue]) -> bool:
 
 
 def kind_of(value: FilterValue) -> str:
-    """``text``, ``number`` or ``true or false``: values of different kinds are never compared."""
+    """Returns ``text``, ``number`` or ``true or false``. Values of different kinds are never compared."""
     if isinstance(value, bool):
         return "true or false"
     return "text" if isinstance(value, str) else "number"
 
 
 def comparable(value: FilterValue) -> FilterValue:
-    """The value as it is compared: a whole number beyond 2**53 becomes the nearest floating-point number."""
+    """Returns the value as it is compared: a whole number beyond 2**53 as the nearest floating-point number."""
     if isinstance(value, str | float) or abs(value) <= _LARGEST_INTEGER:
         return value
     return float(max(-_LARGEST_NUMBER, min(_LARGEST_NUMBER, value)))

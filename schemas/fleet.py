@@ -1,4 +1,4 @@
-"""Heartbeats of the agent processes."""
+"""Heartbeats of the worker processes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field
 from schemas.event import Event, Name, Value
 
 WorkerState = Literal["starting", "ready", "waiting", "stopping"]
-"""``waiting``: something that the worker needs cannot be reached; it keeps trying."""
+"""``waiting``: the worker cannot reach something that it needs, and keeps trying."""
 
 
 class Serving(Value):
-    """What an answerer serves for a task."""
+    """The adapters that an answerer serves for a task, and the sequence of the release."""
 
     task: Name
     sequence: int = Field(default=0, ge=0)
@@ -21,7 +21,7 @@ class Serving(Value):
 
 
 class WorkerReported(Event):
-    """A worker process is alive, and in what state."""
+    """A worker process reported that it is alive, and its state."""
 
     type: ClassVar[str] = "everlearn.worker.reported.v1"
     worker: str
@@ -30,7 +30,7 @@ class WorkerReported(Event):
     pid: int
     state: WorkerState
     lag: int | None = None
-    """Events that wait in the partitions assigned to this worker; None while unknown."""
+    """Number of events that wait in the partitions assigned to this worker; None while unknown."""
     serves: tuple[Serving, ...] = ()
     detail: str | None = None
 

@@ -1,6 +1,6 @@
 """Writes the generated contracts: ``python -m schemas.generate [--check] [--allow-breaking]``.
 
-The committed files are what others rely on, so a change that a reader could not follow is refused.
+Other programs rely on the committed files, so a change that would break a reader is refused.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from schemas.asyncapi import asyncapi_document
 from schemas.compatibility import breaking_changes
+from schemas.event import JsonObject
 from schemas.jsonschema import event_schema
 from schemas.topics import EVENT_TYPES
 
@@ -22,8 +22,8 @@ JSON_FOLDER = "json"
 
 
 def generated_files() -> dict[str, str]:
-    """Each generated file's text by its path below ``schemas/``."""
-    documents: dict[str, Any] = {
+    """Returns the text of each generated file by its path below ``schemas/``."""
+    documents: dict[str, JsonObject] = {
         f"{JSON_FOLDER}/{name}.json": event_schema(event) for name, event in EVENT_TYPES.items()
     }
     documents["asyncapi.json"] = asyncapi_document()
@@ -33,14 +33,14 @@ def generated_files() -> dict[str, str]:
 
 
 def stale_files(folder: Path = FOLDER) -> list[str]:
-    """Paths below the folder that differ from what would be generated, are missing, or belong to no event."""
+    """Returns the paths below the folder that are missing, differ from the generated text, or belong to no event."""
     files = generated_files()
     stale = [path for path, text in files.items() if _text(folder / path) != text]
     return sorted(stale + _orphans(folder))
 
 
 def broken_contracts(folder: Path = FOLDER) -> list[str]:
-    """What the code's events break of the schemas in the folder, a line each."""
+    """Returns how the events in the code break the schemas in the folder, one change per line."""
     files = generated_files()
     broken = [f"{Path(path).stem}: removed or renamed" for path in _orphans(folder)]
     for path, text in files.items():
@@ -61,10 +61,10 @@ def write_files(folder: Path = FOLDER) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
-    """The exit code: 1 when --check finds something stale, or when a breaking change is refused."""
+    """Runs the command. Returns 1 when --check finds a stale file, or when a breaking change is refused."""
     parser = argparse.ArgumentParser(prog="python -m schemas.generate", description="Writes the generated contracts.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name what is stale")
-    parser.add_argument("--allow-breaking", action="store_true", help="write even what breaks readers")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if files are stale, and list them")
+    parser.add_argument("--allow-breaking", action="store_true", help="write the files even if a change breaks readers")
     options = parser.parse_args(arguments)
     if options.check:
         stale = stale_files(folder)

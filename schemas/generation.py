@@ -1,4 +1,4 @@
-"""Values that pass between an answerer and an inference engine."""
+"""Requests to an inference engine, and what it generates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What an engine is asked for: a chat prompt, an adapter or None for the base model, and limits."""
+    """A request to an engine: a chat prompt, an adapter (None for the base model) and limits."""
 
     messages: tuple[ChatMessage, ...]
     adapter_id: str | None = None
@@ -27,7 +27,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """What an engine produced: text, token counts, and whether it ended by itself."""
+    """What an engine generated: text, token counts, and whether the text ended or reached the limit."""
 
     text: str
     prompt_tokens: int

@@ -1,4 +1,4 @@
-"""What a search index is: chunks of every current document, made by one recipe, in one collection."""
+"""Search indexes: each holds chunks of all current documents, made with one recipe, in one collection."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 IndexState = Literal["building", "serving", "retired"]
 DEFAULT_SCOPE = ""
-"""The scope of the index that serves every task which has none of its own."""
+"""The scope of the index for all tasks that have no index of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How text becomes vectors: the embedding model, and the longest chunk and the overlap in its tokens."""
+    """How text becomes vectors: the embedding model, and the longest chunk and the overlap, both in its tokens."""
 
     embedding_model: str
     chunk_tokens: int
@@ -22,10 +22,10 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """An index and what it is for. Every document event is written to all that are building or serving.
+    """A search index. Every document event is applied to all indexes that are building or serving.
 
-    ``index_id`` names the collection too, so that an index built anew by the same recipe shares nothing with the old.
-    ``scope``: the task that it is for, or DEFAULT_SCOPE. At most one index of a scope serves.
+    ``index_id`` is also the collection's name, so a rebuilt index shares nothing with the old one, even if the recipe
+    is the same. ``scope``: the task that the index is for, or DEFAULT_SCOPE. At most one index of a scope serves.
     """
 
     index_id: str

@@ -1,4 +1,4 @@
-"""What users thought of answers, examples they already have, and the joined interaction."""
+"""Events about feedback on answers, labelled examples, and recorded interactions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ InteractionOutcome = Literal["pending", "unrated", "approved", "disapproved", "c
 
 
 class FeedbackGiven(Event):
-    """A user rated or corrected an answer; it may arrive before the answer does."""
+    """A user rated or corrected an answer. Feedback may arrive before the answer does."""
 
     type: ClassVar[str] = "everlearn.feedback.given.v1"
     answer_id: Identifier
@@ -24,7 +24,7 @@ class FeedbackGiven(Event):
     user: Identifier | None = None
 
     @model_validator(mode="after")
-    def says_something(self) -> Self:
+    def is_not_empty(self) -> Self:
         if self.rating is None and self.correction is None and self.reason is None:
             raise ValueError("give a rating, a correction or a reason")
         return self
@@ -35,7 +35,7 @@ class FeedbackGiven(Event):
 
 
 class ExampleSubmitted(Event):
-    """A labelled example that exists already: an input and its right output."""
+    """Someone submitted a labelled example: an input and its right output."""
 
     type: ClassVar[str] = "everlearn.example.submitted.v1"
     task: Name
@@ -49,12 +49,12 @@ class ExampleSubmitted(Event):
 
 
 class InteractionRecorded(Event):
-    """The feature table's row of an answer changed; ``revision`` counts the facts merged into it."""
+    """An answer's row in the feature table changed. ``revision`` counts the events merged into the row."""
 
     type: ClassVar[str] = "everlearn.interaction.recorded.v1"
     answer_id: Identifier
     task: Name | None = None
-    """None while only feedback has arrived and the answer is not known yet."""
+    """None while only feedback has arrived, and not the answer."""
     adapter_id: str | None = None
     arm: Arm | None = None
     outcome: InteractionOutcome

@@ -1,24 +1,22 @@
-"""The JSON Schema of each event, for programs that do not use these classes."""
+"""Builds the JSON Schema of each event, for programs that do not use these classes."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _WithoutFieldTitles(GenerateJsonSchema):
-    """A title made from a field's name says nothing that the name does not."""
+    """Leaves out the titles of fields, because pydantic only derives them from the fields' names."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: object) -> bool:
         return False
 
 
-def event_schema(event: type[Event]) -> dict[str, Any]:
-    """The schema of what may be written: fields with a default may be left out, and unknown ones are ignored."""
+def event_schema(event: type[Event]) -> JsonObject:
+    """Returns the schema of an event's payload. Fields with a default are optional; unknown fields are ignored."""
     generated = event.model_json_schema(schema_generator=_WithoutFieldTitles)
     return {"$schema": DIALECT, "$id": f"urn:everlearn:schema:{event.type}", **generated}

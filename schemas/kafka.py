@@ -1,4 +1,4 @@
-"""How to reach Kafka: one description for kafka-python, aiokafka and Faust."""
+"""Describes a connection to Kafka, in one place for kafka-python, aiokafka and Faust."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class KafkaConnection:
     """Where Kafka is and how to authenticate. The password never appears in ``repr``."""
 
     bootstrap_servers: str
-    """``host:port``, several of them separated by commas."""
+    """``host:port``; several are separated by commas."""
     security_protocol: str = "PLAINTEXT"
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
     sasl_mechanism: str | None = None
@@ -19,12 +19,12 @@ class KafkaConnection:
     sasl_password: str | None = field(default=None, repr=False)
     ssl_cafile: str | None = None
     replication_factor: int = 1
-    """Of the topics that Everlearn creates."""
+    """The replication factor of the topics that Everlearn creates."""
 
     @property
     def servers(self) -> list[str]:
         return self.bootstrap_servers.split(",")
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """The TLS settings with the configured CA file; None where the protocol does not use TLS."""
+        """Returns the TLS settings with the configured CA file, or None if the protocol does not use TLS."""
         return ssl.create_default_context(cafile=self.ssl_cafile) if self.security_protocol.endswith("SSL") else None

@@ -1,12 +1,12 @@
-"""Drift found, work requested, adapters trained and judged."""
+"""Events about learning: detected drift, requests, and trained and validated adapters."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.event import Event, Identifier, Moment, Name, Value
+from schemas.event import Event, Identifier, JsonObject, Moment, Name, Value
 
 Remedy = Literal["retrain", "index", "label", "none"]
 
@@ -20,7 +20,7 @@ class Window(Value):
 
 
 class TaskEvent(Event):
-    """An event of one task, keyed by it."""
+    """An event of one task, with the task as its partition key."""
 
     task: Name
 
@@ -30,12 +30,12 @@ class TaskEvent(Event):
 
 
 class DriftDetected(TaskEvent):
-    """The current window differs from the reference; ``remedy`` says what would help."""
+    """The current window differs from the reference window; ``remedy`` says what would help."""
 
     type: ClassVar[str] = "everlearn.drift.detected.v1"
     kind: str
     remedy: Remedy
-    evidence: dict[str, Any] = Field(default_factory=dict)
+    evidence: JsonObject = Field(default_factory=dict)
     reference: Window | None = None
     current: Window | None = None
     report_uri: str | None = None
@@ -78,7 +78,7 @@ class ExperimentRequested(TaskEvent):
 
 
 class AdapterTrained(TaskEvent):
-    """A training run ended with a new adapter in the registry."""
+    """A training run produced a new adapter, which is in the registry."""
 
     type: ClassVar[str] = "everlearn.adapter.trained.v1"
     adapter_id: Identifier
@@ -90,7 +90,7 @@ class AdapterTrained(TaskEvent):
 
 
 class TrainingDeclined(TaskEvent):
-    """A training was not run, and why."""
+    """A training was not run; ``reason`` says why."""
 
     type: ClassVar[str] = "everlearn.training.declined.v1"
     reason: str
@@ -98,7 +98,7 @@ class TrainingDeclined(TaskEvent):
 
 
 class AdapterValidated(TaskEvent):
-    """An adapter passed the gate."""
+    """An adapter passed validation."""
 
     type: ClassVar[str] = "everlearn.adapter.validated.v1"
     adapter_id: Identifier
@@ -107,7 +107,7 @@ class AdapterValidated(TaskEvent):
 
 
 class AdapterRejected(TaskEvent):
-    """An adapter failed the gate, and why."""
+    """An adapter failed validation; ``reasons`` says why."""
 
     type: ClassVar[str] = "everlearn.adapter.rejected.v1"
     adapter_id: Identifier

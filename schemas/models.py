@@ -1,4 +1,4 @@
-"""Base models and their quantized forms in the registry."""
+"""Events about base models and their quantized forms in the registry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMES = ("int8", "nf4")
 
 
 class ModelRegistered(Event):
-    """A base model became a version in the registry."""
+    """A base model was added to the registry as a new version."""
 
     type: ClassVar[str] = "everlearn.model.registered.v1"
     name: Identifier
@@ -22,7 +22,7 @@ class ModelRegistered(Event):
     scheme: str | None = None
     size_bytes: int | None = Field(default=None, ge=0)
     quantize: tuple[str, ...] | None = None
-    """Schemes that are wanted of it, int8 or nf4; None for those that the quantizer is configured with."""
+    """The schemes to quantize it with, int8 or nf4. None: the schemes that the quantizer is configured with."""
 
     @property
     def key(self) -> str:
@@ -30,7 +30,7 @@ class ModelRegistered(Event):
 
 
 class ModelQuantized(Event):
-    """A quantized form of a model became a version in the registry."""
+    """A quantized form of a model was added to the registry as a new version."""
 
     type: ClassVar[str] = "everlearn.model.quantized.v1"
     name: Identifier
@@ -48,6 +48,6 @@ class ModelQuantized(Event):
 
 
 def unknown_schemes(schemes: Sequence[str]) -> str | None:
-    """Says which of these are no schemes, and which ones exist; None when all are known."""
+    """Returns a message that names the unknown schemes and the known ones; None if all are known."""
     unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
     return f"there is no scheme {', '.join(unknown)}: choose from {', '.join(SCHEMES)}" if unknown else None

@@ -1,4 +1,4 @@
-"""Which adapter a task is served with: the whole release state travels in every event."""
+"""Events about releases: which adapters serve a task. Each event carries the whole release state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Stage = Literal["steady", "canary", "experiment"]
 
 
 class ReleaseEvent(Event):
-    """The release state of a task after a change. The last event alone rebuilds a worker's state.
+    """The release state of a task after a change. The last event alone is enough to restore a worker's state.
 
-    ``sequence`` rises by one with each change; a reader ignores a sequence that is not above what it has.
-    ``share`` is the part of users, 0 to 1, that the challenger answers; ``salt`` makes the choice sticky per release.
+    ``sequence`` grows by one with each change; a reader ignores an event whose sequence is not higher than its own.
+    ``share`` is the share of users, 0 to 1, whom the challenger answers. ``salt`` keeps the choice for each user the
+    same during a release.
     """
 
     task: Name
@@ -34,13 +35,13 @@ class ReleaseEvent(Event):
 
 
 class CanaryStarted(ReleaseEvent):
-    """A validated adapter began to answer a share of the users."""
+    """A validated adapter started to answer a share of the users."""
 
     type: ClassVar[str] = "everlearn.canary.started.v1"
 
 
 class CanaryAdvanced(ReleaseEvent):
-    """The canary's share grew."""
+    """The canary's share of users grew."""
 
     type: ClassVar[str] = "everlearn.canary.advanced.v1"
 
@@ -52,6 +53,6 @@ class AdapterPromoted(ReleaseEvent):
 
 
 class AdapterRolledBack(ReleaseEvent):
-    """The challenger or champion was taken out of service."""
+    """The challenger or the champion was taken out of service."""
 
     type: ClassVar[str] = "everlearn.adapter.rolled-back.v1"

@@ -1,4 +1,4 @@
-"""Questions asked and the answers given."""
+"""Events about questions and their answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.event import MAX_MESSAGE_CHARACTERS, Event, Identifier, Moment, Nam
 MessageText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_MESSAGE_CHARACTERS, pattern=r"\S")]
 Arm = Literal["champion", "challenger"]
 SearchMode = Literal["dense", "text", "hybrid"]
-"""By meaning (cosine of embeddings), by words (BM25), or by both, fused."""
+"""Search by meaning (cosine of embeddings), by words (BM25), or by both with their rankings fused."""
 FinishReason = Literal["stop", "length", "retrieve_only"]
 
 
@@ -24,7 +24,7 @@ class Turn(Value):
 
 
 class QuestionAsked(Event):
-    """A user asked something of a task. ``answer_id`` of the reply equals ``question_id``."""
+    """A user asked a task a question. The answer's ``answer_id`` equals ``question_id``."""
 
     type: ClassVar[str] = "everlearn.question.asked.v1"
     question_id: Identifier
@@ -37,13 +37,13 @@ class QuestionAsked(Event):
     max_tokens: int | None = Field(default=None, ge=1, le=4096)
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
     deadline: Moment | None = None
-    """After this moment nobody waits for the answer; an answerer then says ``AnswerFailed`` instead of working."""
+    """After this moment nobody waits for the answer. An answerer then publishes ``AnswerFailed`` at once."""
     retrieve_only: bool = False
     top_k: int | None = Field(default=None, ge=1, le=100)
     mode: SearchMode | None = None
-    """How documents are searched; as the task says where absent."""
+    """How documents are searched. If missing, the task's setting is used."""
     filter: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
-    """Which documents may be found, by metadata, in the language of ``schemas.filters``: ``year >= 2024``."""
+    """A filter on the documents' metadata in the language of ``schemas.filters``, such as ``year >= 2024``."""
 
     @property
     def key(self) -> str:
@@ -51,7 +51,7 @@ class QuestionAsked(Event):
 
 
 class Source(Value):
-    """A chunk that an answer was given from. ``score`` is cosine similarity, -1 to 1."""
+    """A chunk that was given to the model for an answer. ``score`` is cosine similarity, -1 to 1."""
 
     document_id: Identifier
     chunk_id: str
@@ -60,11 +60,11 @@ class Source(Value):
     title: str | None = None
     uri: str | None = None
     heading: str | None = None
-    """The headings above the chunk, outermost first, `` > `` between them."""
+    """The headings above the chunk, outermost first, joined by `` > ``."""
 
 
 class AnswerProduced(Event):
-    """A question was answered, with everything needed to trace how."""
+    """A question was answered. The event holds everything that is needed to trace how."""
 
     type: ClassVar[str] = "everlearn.answer.produced.v1"
     answer_id: Identifier
@@ -83,10 +83,10 @@ class AnswerProduced(Event):
     prompt_tokens: int = Field(default=0, ge=0)
     completion_tokens: int = Field(default=0, ge=0)
     latency_ms: float = Field(default=0.0, ge=0)
-    """From the question's event time to the answer's, milliseconds."""
+    """Milliseconds from the question's event time to the answer's."""
     finish_reason: FinishReason = "stop"
     declined: bool = False
-    """Nothing relevant enough was found, so the answer is that the answerer does not know; no model was asked."""
+    """True if nothing relevant enough was found. The text then says that the answer is not known; no model ran."""
 
     @property
     def key(self) -> str:
@@ -94,7 +94,7 @@ class AnswerProduced(Event):
 
 
 class AnswerFailed(Event):
-    """A question could not be answered, and why."""
+    """A question could not be answered; ``reason`` says why."""
 
     type: ClassVar[str] = "everlearn.answer.failed.v1"
     answer_id: Identifier

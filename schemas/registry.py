@@ -1,4 +1,4 @@
-"""What the registry keeps: versions of adapters and of models, each with where it came from and how it was judged."""
+"""Entries of the registry: versions of adapters and models, each with its origin and its scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ AdapterState = Literal["trained", "validated", "rejected"]
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A prompt, and what the adapter said to it when it was validated: greedy, at most ``max_tokens`` tokens.
+    """A prompt and the adapter's output at validation, by greedy decoding of at most ``max_tokens`` tokens.
 
-    ``engine``: what it was said by, with its precision; another may round otherwise and end with another word.
+    ``engine``: the engine that generated the output, with its precision. Another engine may round differently and
+    generate other words.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -28,8 +29,8 @@ class Probe:
 class AdapterRecord:
     """A version of a task's adapter. ``adapter_id`` is the hash of its content; ``version`` counts from 1 in its task.
 
-    ``cause``: the event id of the drift or request that the training run answered. ``scores`` and ``reasons``: the
-    validator's. ``aliases``: ``champion`` or ``challenger`` while it is.
+    ``cause``: id of the drift or request event that started the training run. ``scores`` and ``reasons``: from the
+    validator. ``aliases``: ``champion`` or ``challenger``, while the adapter is one.
     """
 
     adapter_id: str
@@ -47,15 +48,15 @@ class AdapterRecord:
     report_uri: str | None = None
     aliases: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
-    """Of the training: loss, seconds, tokens."""
+    """Metrics of the training: loss, seconds, tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """A version of a base model. ``scheme``: None for the model as it came, else int8, nf4, ….
+    """A version of a base model. ``scheme``: None for the model as it was added, otherwise int8, nf4, ….
 
-    ``location``: a folder, or the name by which the model was added. ``loss``: mean cross-entropy on general text,
-    nats per token. ``source_version``: the version that it was quantized from.
+    ``location``: a folder, or the name by which the model was added. ``loss``: mean cross-entropy on general text, in
+    nats per token. ``source_version``: the version that this one was quantized from.
     """
 
     name: str

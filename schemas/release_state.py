@@ -1,4 +1,4 @@
-"""A release state as the promoter keeps it, its history, and what became of the answers that were given by it."""
+"""The release state that the promoter keeps, its history, and the counts of answers that it judges a canary by."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from schemas.questions import Arm
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Which adapter a task is served with. ``changed_at``: when ``sequence`` was reached.
+    """Which adapters serve a task. ``changed_at``: when ``sequence`` was reached.
 
-    ``since_sequence`` and ``since_at``: where the canary or experiment that is under way began, or the one that led
-    to the champion; what was answered by an older release does not count for it. ``waiting``: the newest validated
-    adapter, whose canary starts when the one under way has ended.
+    ``since_sequence`` and ``since_at``: where the current canary or experiment started, or the one that led to the
+    champion; answers from earlier releases do not count for it. ``waiting``: the newest validated adapter, whose canary
+    starts when the current one has ended.
     """
 
     task: str
@@ -36,12 +36,12 @@ class Release:
 
 
 RELEASE = TypeAdapter(Release)
-"""Reads and writes a release as JSON."""
+"""Converts a release to JSON and back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseChange:
-    """A line of the history: the state after a change, the event that told of it and the event that caused it."""
+    """An entry of the history: the state after a change, the event that announced it and the event that caused it."""
 
     release: Release
     event_type: str
@@ -51,9 +51,9 @@ class ReleaseChange:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmCounts:
-    """What became of the questions that one arm of one release was asked.
+    """Counts the questions to one arm of one release, by what happened to them.
 
-    ``judged``: answers that were rated or corrected; ``bad``: those of them that were disapproved or corrected.
+    ``judged``: answers that were rated or corrected. ``bad``: answers that were disapproved or corrected.
     """
 
     sequence: int

@@ -1,4 +1,4 @@
-"""Values that pass between documents, their embeddings and a search."""
+"""Values of a search: the chunks of documents, the query and the hits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADING_SEPARATOR = " > "
 
 
 def headings_above(title: str | None, heading: str | None) -> list[str]:
-    """The title and the headings of a path, outermost first; a title that the path begins with stands once."""
+    """Returns the title and the headings of a path, outermost first, without repeating the title."""
     path = heading.split(HEADING_SEPARATOR) if heading else []
     if title and (not path or path[0].split() != title.split()):
         path.insert(0, title)
@@ -23,8 +23,8 @@ def headings_above(title: str | None, heading: str | None) -> list[str]:
 class Chunk:
     """A piece of one version of a document, as it is embedded and found.
 
-    ``chunk_id`` depends on tenant, document, version and place alone, so that writing it twice is writing it once.
-    ``version`` names the submission that the chunk belongs to; a search drops chunks of other versions.
+    ``chunk_id`` depends only on tenant, document, version and place, so a chunk that is written twice is stored once.
+    ``version`` identifies the submission that the chunk belongs to; a search drops chunks of other versions.
     """
 
     chunk_id: str
@@ -36,13 +36,13 @@ class Chunk:
     title: str | None = None
     uri: str | None = None
     heading: str | None = None
-    """The headings above the chunk, outermost first, `` > `` between them."""
+    """The headings above the chunk, outermost first, joined by `` > ``."""
     metadata: Mapping[str, FilterValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A chunk that a search found; ``score`` is cosine similarity with the text searched for, in every mode."""
+    """A chunk that a search found. ``score`` is its cosine similarity with the query text, in every mode."""
 
     chunk: Chunk
     score: float
@@ -50,9 +50,9 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What to look for: at most ``k`` chunks of the tenant's current documents that the filter lets pass.
+    """A query for at most ``k`` chunks of the tenant's current documents that pass the filter ``where``.
 
-    ``scope``: the task, whose own index is searched where it has one.
+    ``scope``: the task; if it has an index of its own, that index is searched.
     """
 
     text: str

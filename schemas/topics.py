@@ -1,7 +1,7 @@
 """The topic table: each topic once, with its key, size, writer and readers.
 
-Counts of partitions are fixed; growth is a new topic. ``answers``, ``feedback`` and ``interactions`` have equally many,
-so that one answer's events meet in one place.
+The number of partitions of a topic never changes; a topic that must grow gets a successor. ``answers``, ``feedback``
+and ``interactions`` have the same number, so all events of one answer are in partitions of the same number.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvance
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked
 
 MAX_RECORD_BYTES = 9 * 1024 * 1024
-"""The largest record a topic takes: a document of two million characters, four bytes each, and its headers."""
+"""The largest record that a topic accepts: a document of two million characters, four bytes each, with headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """A Kafka topic. ``readers`` consume with a group each; ``followers`` read a compacted topic whole, without one."""
+    """A Kafka topic. Each of ``readers`` has its own group; ``followers`` read a compacted topic whole, without one."""
 
     name: str
     key: str
@@ -58,7 +58,7 @@ class Topic:
 
 @dataclass(frozen=True, kw_only=True)
 class TopicSettings:
-    """What Kafka is told when a topic is created."""
+    """The settings with which a topic is created in Kafka."""
 
     name: str
     partitions: int
@@ -172,7 +172,7 @@ TOPICS: tuple[Topic, ...] = (
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
 EVENT_TYPES: dict[str, type[Event]] = {event.type: event for topic in TOPICS for event in topic.events}
 TOPIC_OF: dict[type[Event], Topic] = {event: topic for topic in reversed(TOPICS) for event in topic.events}
-"""Where an event goes unless its sender chooses: the first topic that holds it."""
+"""The topic to which an event is sent unless the sender chooses another: the first topic that has the event."""
 BULK_DOCUMENTS = "documents.bulk.v1"
 
 
@@ -187,17 +187,17 @@ def followed_by(agent: str) -> tuple[str, ...]:
 
 
 def dead_letter_topic(topic: str, agent: str) -> str:
-    """Where an agent puts what it could not process."""
+    """Returns the topic to which an agent publishes the events that it could not process."""
     return f"{topic}.{agent}.dlq"
 
 
 def retry_topic(topic: str, agent: str) -> str:
-    """Where ``dlq retry`` puts a dead letter back, for that agent alone."""
+    """Returns the topic to which ``dlq retry`` publishes a dead letter again, for that agent only."""
     return f"{topic}.{agent}.retry"
 
 
 def origin_topic(name: str) -> str:
-    """The table's topic that a retry or dead-letter topic belongs to; a plain topic's own name."""
+    """Returns the topic of the table that a retry or dead-letter topic belongs to. Raises KeyError if there is none."""
     for topic in TOPICS:
         if name == topic.name or name.startswith(f"{topic.name}."):
             return topic.name
@@ -205,7 +205,7 @@ def origin_topic(name: str) -> str:
 
 
 def all_topics() -> Iterator[TopicSettings]:
-    """Every topic to create: the table's, and a dead-letter and a retry topic for each reader of each."""
+    """Yields every topic to create: the topics of the table, and a dead-letter and a retry topic for each reader."""
     for topic in TOPICS:
         yield TopicSettings(
             name=topic.name, partitions=topic.partitions, compacted=topic.compacted, retention_days=topic.retention_days

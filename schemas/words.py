@@ -1,4 +1,4 @@
-"""The words of a question that say what it is about."""
+"""Finds the words of a text, and the words of a question that say what it is about."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FUNCTION_WORDS = frozenset(
         "these they this to was we were what when where which who whom whose why will with would you your"
     )
 )
-"""English words, and ends of such as don't, that questions about anything share; few other languages have them."""
+"""English words that occur in questions about anything. Few of them are words of other languages."""
 
 
 def words(text: str) -> list[str]:
-    """Runs of word characters in lower case, as Milvus' standard analyzer has them."""
+    """Returns the runs of word characters in lower case, as Milvus' standard analyzer does."""
     return _WORD.findall(text.lower())
 
 
 def content_words(question: str) -> list[str]:
-    """The question's words that are not function words, each once, in order; all words where nothing else is left."""
+    """Returns the question's words without function words, each once, in order; all words if no others are left."""
     every = list(dict.fromkeys(words(question)))
     return [word for word in every if word not in FUNCTION_WORDS] or every
