@@ -36,7 +36,7 @@ def test_a_query_of_unknown_words_scores_nothing_anywhere():
     assert Bm25(TEXTS, k1=1.5, b=0.75).scores("zebra").tolist() == [0, 0, 0]
 
 
-def test_texts_without_words_and_no_texts_at_all_are_searched():
+def test_texts_without_words_and_an_empty_collection_can_be_searched():
     assert Bm25(["", "..."], k1=1.5, b=0.75).scores("cat").tolist() == [0, 0]
     assert Bm25([], k1=1.5, b=0.75).scores("cat").tolist() == []
 

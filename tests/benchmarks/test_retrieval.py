@@ -34,12 +34,12 @@ def names(hits: list[Hit]) -> list[str]:
     return [hit.chunk.document_id for hit in hits]
 
 
-def test_text_search_finds_only_what_has_a_word_of_the_question(embedder):
+def test_text_search_finds_only_documents_with_a_word_of_the_question(embedder):
     (hits,) = search_with(embedder).search("text", ["Which dogs bark at the sea?"])
     assert names(hits) == ["dogs", "fish"]
 
 
-def test_text_search_reads_title_and_heading_unless_told_otherwise(embedder):
+def test_text_search_reads_title_and_heading_unless_the_recipe_excludes_them(embedder):
     assert names(search_with(embedder).search("text", ["loud"])[0]) == ["dogs"]
     bare = search_with(embedder, replace(RECIPE, headed=False))
     assert bare.search("text", ["loud"]) == [[]]
@@ -64,26 +64,26 @@ def test_quality_is_the_mean_over_questions(embedder):
     assert (recall, rank, gain) == (0.5, 0.5, 0.5)
 
 
-def test_questions_are_told_apart_by_what_is_published(embedder):
+def test_questions_are_grouped_by_whether_their_document_is_published(embedder):
     questions = [Question(text="cats purr", document_id="cats"), Question(text="zebra stripes", document_id="zebras")]
     asked = ask(search_with(embedder).search, questions, {"cats", "dogs", "fish"})
     assert asked.published["words"].tolist() == [1.0]
     assert asked.unpublished["words"].tolist() == [0.0]
 
 
-def test_a_floor_declines_at_most_a_tenth_of_what_can_be_answered():
+def test_a_floor_declines_at_most_a_tenth_of_the_questions_it_is_chosen_on():
     values = np.linspace(0, 1, 57)
     assert 0.08 < (values < floor_of(values)).mean() <= 0.10
 
 
-def test_halves_depend_on_the_seed_alone_and_share_nothing():
+def test_halves_depend_only_on_the_seed_and_do_not_overlap():
     first, second = halves(range(9), 3)
     assert (first, second) == halves(range(9), 3)
     assert sorted(first + second) == list(range(9))
     assert halves(range(9), 4) != (first, second)
 
 
-def test_a_text_is_embedded_once_and_known_to_the_next_run(tmp_path):
+def test_a_text_is_embedded_once_and_cached_for_the_next_run(tmp_path):
     seen: list[str] = []
 
     class Counting(MemoryEmbedder):

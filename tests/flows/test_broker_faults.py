@@ -22,12 +22,14 @@ def broker(kafka_broker: Callable[[], PrivateBroker]) -> PrivateBroker:
     return broker
 
 
-def test_a_broker_away_for_twenty_seconds_costs_nothing_but_time(broker: PrivateBroker, tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled_while_the_broker_is_away_for_twenty_seconds(
+    broker: PrivateBroker, tmp_path: Path
+) -> None:
     count = _away(broker, broker.kill, tmp_path)
     assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 0), count
 
 
-def test_a_broker_away_beyond_the_poll_interval_with_full_buffers_costs_nothing(
+def test_nothing_is_lost_or_doubled_while_the_broker_is_away_beyond_the_poll_interval_with_full_buffers(
     broker: PrivateBroker, tmp_path: Path
 ) -> None:
     count = _away(broker, broker.stop, tmp_path, buffer=64, max_poll_interval_seconds=8.0)

@@ -41,7 +41,7 @@ def test_an_exception_at_any_step_loses_and_doubles_nothing(scene: Scene, step: 
     assert count.deaths == (1 if step in OUTSIDE_RETRIES else 0)
 
 
-def test_malformed_messages_become_dead_letters_and_nothing_else_suffers(scene: Scene) -> None:
+def test_malformed_messages_become_dead_letters_and_all_others_are_processed(scene: Scene) -> None:
     scene.publish(EVENTS, malformed_every=100)
     scene.start(scene.plan())
     count = scene.finish(dead_letters=10)

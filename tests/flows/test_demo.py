@@ -98,7 +98,7 @@ def _reads(database: Database) -> bool:
     return True
 
 
-def test_the_new_line_is_learned_and_nothing_is_lost_though_agents_were_killed(told: Told) -> None:
+def test_the_new_product_line_is_learned_and_nothing_is_lost_although_agents_are_killed(told: Told) -> None:
     report = told.report
     assert report["after"]["new"] >= report["before"]["new"] + 0.5
     assert report["after"]["old"] >= report["before"]["old"] - 0.05
@@ -127,7 +127,7 @@ def test_the_promotion_can_be_traced_to_the_corrections_that_caused_it(told: Tol
     assert any("promoted" in each["event"] and each["role"] == "champion" for each in lineage["releases"])
 
 
-def test_a_rollback_by_hand_returns_to_the_adapter_before(told: Told) -> None:
+def test_a_rollback_by_hand_returns_to_the_previous_adapter(told: Told) -> None:
     first = next(
         each["adapter_id"]
         for each in told.home.json("adapters", "list")

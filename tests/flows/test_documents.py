@@ -38,7 +38,7 @@ def _search(home: RunningHome, text: str, *words: str) -> list[dict[str, Any]]:
     return hits
 
 
-def test_a_bulk_load_is_indexed_whole_though_its_worker_is_killed(running_home: RunningHome) -> None:
+def test_a_bulk_load_is_indexed_completely_although_its_worker_is_killed(running_home: RunningHome) -> None:
     lines = "".join(f"{json.dumps(row)}\n" for row in SHIPS)
     running_home.json("publish", "documents", "-", "--tenant", TENANT, stdin=lines)
     os.kill(running_home.pids()["loader-1"], signal.SIGKILL)
@@ -51,7 +51,7 @@ def test_a_bulk_load_is_indexed_whole_though_its_worker_is_killed(running_home: 
     assert [index["state"] for index in status["indexes"]] == ["serving"]
 
 
-def test_metadata_choose_what_is_found(running_home: RunningHome) -> None:
+def test_a_filter_on_metadata_selects_what_is_found(running_home: RunningHome) -> None:
     hits = _search(running_home, "what does the ship carry", "--filter", 'cargo = "tea" and berth < 20', "-k", "10")
     berths = {int(hit["document_id"].removeprefix("ship ")) for hit in hits}
     assert berths
@@ -60,7 +60,7 @@ def test_metadata_choose_what_is_found(running_home: RunningHome) -> None:
     assert (wrong.returncode, len(wrong.stderr.strip().splitlines())) == (2, 1)
 
 
-def test_what_no_document_answers_is_declined_and_recorded_so(running_home: RunningHome) -> None:
+def test_a_question_that_no_document_answers_is_declined(running_home: RunningHome) -> None:
     asked = ("--task", "support", "--tenant", TENANT, "--max-tokens", "8")
     (known,) = running_home.json("ask", "What does the ship of berth 7 carry?", *asked)
     (unknown,) = running_home.json("ask", "Who won the chess championship in Reykjavik?", *asked)
@@ -69,7 +69,7 @@ def test_what_no_document_answers_is_declined_and_recorded_so(running_home: Runn
     assert unknown.get("engine") is None
 
 
-def test_an_index_with_other_chunks_is_built_and_serves_while_documents_come(running_home: RunningHome) -> None:
+def test_an_index_is_rebuilt_with_other_chunks_while_documents_arrive(running_home: RunningHome) -> None:
     (before,) = running_home.json("index", "status")
     configuration = running_home.path / "everlearn.toml"
     written = configuration.read_text(encoding="utf-8")
@@ -92,7 +92,7 @@ def test_an_index_with_other_chunks_is_built_and_serves_while_documents_come(run
         configuration.write_text(written, encoding="utf-8")
 
 
-def test_a_rebuild_of_a_task_without_an_index_of_its_own_says_so(running_home: RunningHome) -> None:
+def test_a_rebuild_for_a_task_without_its_own_index_is_refused(running_home: RunningHome) -> None:
     done: subprocess.CompletedProcess[str] = running_home.run("index", "rebuild", "--task", "support", check=False)
     assert done.returncode != 0
     assert "chunk_tokens" in done.stderr

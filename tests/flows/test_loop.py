@@ -37,7 +37,7 @@ def loop(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         home.run("down")
 
 
-def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on_the_way_is_killed(
+def test_a_first_adapter_is_trained_validated_and_promoted_although_every_agent_is_killed(
     loop: Loop, tmp_path: Path
 ) -> None:
     examples = shop.write_examples(tmp_path / "examples.jsonl", some("examples", each=24))
@@ -75,7 +75,7 @@ def test_a_first_adapter_is_trained_validated_and_promoted_though_every_agent_on
     _aliases_follow(loop, adapter_id)
 
 
-def test_without_corrections_drift_trains_nothing_and_promotes_nothing(loop: Loop) -> None:
+def test_drift_without_corrections_trains_and_promotes_nothing(loop: Loop) -> None:
     heard = len(loop.event_log.events)
     with Customers(loop.config, corrections="none") as customers:
         usual = customers.ask(some("ordinary", each=12), rate=True)

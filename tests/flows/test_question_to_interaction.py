@@ -84,7 +84,7 @@ def _ask(home: RunningHome, text: str, *words: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_question_is_answered_from_the_documents_of_its_tenant_with_sources(home: RunningHome) -> None:
+def test_an_answer_has_sources_among_the_documents_of_its_tenant(home: RunningHome) -> None:
     answer = _ask(home, "When does the museum open?", "--task", "support")
     assert answer["sources"][0]["document_id"] == "opening"
     assert answer["text"]
@@ -106,7 +106,7 @@ def test_an_interaction_has_its_question_answer_and_correction_in_one_row(home: 
     assert (row["rating"], row["correction"], row["revision"]) == ("down", "Nine crowns.", 2)
 
 
-def test_an_updated_document_answers_anew_and_a_withdrawn_one_not_at_all(home: RunningHome) -> None:
+def test_searches_find_the_update_of_a_document_and_nothing_after_it_is_withdrawn(home: RunningHome) -> None:
     def found(query: str) -> list[str]:
         (result,) = home.json("search", query, "--tenant", "museum", "-k", "5")
         return [hit["text"] for hit in result["hits"]]
@@ -124,7 +124,7 @@ def test_an_updated_document_answers_anew_and_a_withdrawn_one_not_at_all(home: R
     assert not any("garden" in text.lower() for text in found("when does the garden close"))
 
 
-def test_a_promoted_adapter_answers_and_a_rollback_takes_it_back(
+def test_a_promoted_adapter_answers_until_a_rollback(
     home: RunningHome, settings: Settings, random_adapters: dict[str, Path]
 ) -> None:
     folder = random_adapters["red"]
@@ -161,7 +161,7 @@ def _serves(worker: dict[str, Any], adapter_id: str) -> bool:
 MALFORMED = [topic.name for topic in TOPICS if topic.readers]
 
 
-def test_a_malformed_message_on_every_topic_becomes_a_dead_letter_and_nothing_else_is_lost(
+def test_a_malformed_message_on_any_topic_becomes_a_dead_letter_and_stops_nothing(
     home: RunningHome, settings: Settings
 ) -> None:
     broken = [Record(topic=name, key=b"k", value=b"\xffnonsense", headers=(("x", b"y"),)) for name in MALFORMED]
@@ -189,7 +189,7 @@ def test_bad_events_become_dead_letters_that_say_why(home: RunningHome, settings
     assert "5 minutes in the future" in _until(reasons)
 
 
-def test_an_unknown_task_on_the_topic_is_answered_with_the_reason(home: RunningHome, settings: Settings) -> None:
+def test_a_question_to_an_unknown_task_fails_with_the_reason(home: RunningHome, settings: Settings) -> None:
     question = QuestionAsked(question_id="stray-1", task="cooking", text="How long do eggs boil?")
     _send(settings, _event(question))
     row = _until(lambda: _row(home, "stray-1"))
@@ -197,7 +197,7 @@ def test_an_unknown_task_on_the_topic_is_answered_with_the_reason(home: RunningH
     assert "support" in row["failure"]
 
 
-def test_feedback_before_its_answer_and_examples_are_kept(home: RunningHome, settings: Settings) -> None:
+def test_feedback_that_arrives_before_its_answer_is_joined_with_it(home: RunningHome, settings: Settings) -> None:
     early = FeedbackGiven(answer_id="early-1", rating="up")
     _send(settings, _event(early), _event(ExampleSubmitted(task="routing", input="Where is it?", output="delivery")))
     row = _until(lambda: _row(home, "early-1"))
@@ -208,7 +208,7 @@ def test_feedback_before_its_answer_and_examples_are_kept(home: RunningHome, set
     assert (row["question"], row["rating"], row["revision"]) == ("q", "up", 2)
 
 
-def test_every_agent_killed_once_while_questions_come_loses_and_doubles_none(
+def test_questions_are_neither_lost_nor_doubled_while_agents_are_killed(
     home: RunningHome, settings: Settings, tmp_path: Path
 ) -> None:
     asked = [{"id": f"kill-{number}", "text": f"What about rule {number}?"} for number in range(40)]

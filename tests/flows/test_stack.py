@@ -43,7 +43,7 @@ def home(folder: Path) -> Iterator[Home]:
     made.close()
 
 
-def test_sigkill_leaves_no_process_and_the_next_up_works_on_other_ports_and_stops_in_order(home: Home):
+def test_sigkill_leaves_no_process_and_the_next_up_works_on_other_ports(home: Home):
     process = home.up(*RECORDER_ONLY)
     assert home.status()["endpoints"]["kafka"]
     process.kill()
@@ -81,7 +81,7 @@ def taken(*ports: int) -> Iterator[None]:
         yield
 
 
-def test_two_stacks_that_start_at_the_same_time_do_not_use_each_others_services(home: Home, tmp_path: Path):
+def test_two_stacks_that_start_at_the_same_time_use_separate_services(home: Home, tmp_path: Path):
     none = ("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     other = Home(tmp_path / "home", CACHE.parent)
     try:
@@ -99,7 +99,7 @@ def test_two_stacks_that_start_at_the_same_time_do_not_use_each_others_services(
         other.close()
 
 
-def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(home: Home):
+def test_an_agent_that_cannot_start_is_reported_with_its_reason_and_the_stack_stops(home: Home):
     workers = ",".join(f"{agent}=0" for agent in AGENTS if agent not in ("indexer", "recorder"))
     done = home.run("up", "--workers", workers, check=False, environ={"EVERLEARN_EMBEDDING_MODEL": "/no/such/model"})
     assert done.returncode == 1
@@ -112,7 +112,7 @@ def test_an_agent_that_cannot_start_is_named_with_its_reason_and_all_is_stopped(
     assert home.processes() == {}
 
 
-def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home):
+def test_agents_can_run_in_separate_processes_beside_a_stack(home: Home):
     stack = home.up("--workers", ",".join(f"{agent}=0" for agent in AGENTS))
     runner = home.start("run", "recorder", "recorder")
     until(lambda: sum(worker["ready"] for worker in home.status()["workers"]) == 2, 60, every=1.0)
@@ -123,7 +123,7 @@ def test_several_agents_run_in_processes_of_their_own_beside_a_stack(home: Home)
     home.ends_by(stack, signal.SIGTERM)
 
 
-def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
+def test_a_home_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     home = Home(tmp_path / "file" / "home", CACHE.parent)
     done = home.run("up", check=False)
@@ -132,7 +132,7 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path):
     assert "cannot be written" in done.stderr
 
 
-def test_the_whole_stack_is_ready_and_small_and_a_second_up_says_so(running_home: RunningHome):
+def test_the_whole_stack_is_ready_and_small_and_a_second_up_is_refused(running_home: RunningHome):
     (status,) = running_home.json("status")
     assert status["ready"] is True, status
     assert sorted(worker["agent"] for worker in status["workers"]) == sorted(["answerer", *AGENTS])

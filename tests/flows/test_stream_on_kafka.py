@@ -84,7 +84,7 @@ async def publish(config: KafkaConnection, topic: str, *counts: int, transaction
 
 
 @pytest.mark.parametrize(("skipped_to", "more"), [(8, 5), (7, 2)], ids=["others follow", "nothing follows"])
-async def test_what_the_consumer_skips_is_delivered_in_order(
+async def test_messages_that_the_consumer_skips_are_delivered_in_order(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, skipped_to: int, more: int
 ) -> None:
     await publish(kafka_config, topic, 5)
@@ -97,7 +97,7 @@ async def test_what_the_consumer_skips_is_delivered_in_order(
     assert reading.delivered == list(range(5 + more))
 
 
-async def test_the_marks_of_transactions_are_passed_and_committed(
+async def test_markers_of_transactions_are_skipped_and_committed(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path
 ) -> None:
     await publish(kafka_config, topic, 2, 1, 3, transactional=True)
@@ -110,7 +110,7 @@ async def test_the_marks_of_transactions_are_passed_and_committed(
     assert again.delivered == [9]
 
 
-async def test_lookup_tells_what_exists(kafka_config: KafkaConnection, topic: str) -> None:
+async def test_the_lookup_finds_existing_messages(kafka_config: KafkaConnection, topic: str) -> None:
     await publish(kafka_config, topic, 2, 1, transactional=True)
     lookup = KafkaLookup(kafka_config)
     assert [await lookup.first(topic, 0, offset) for offset in range(5)] == [0, 1, 3, 3, 5]
@@ -118,7 +118,7 @@ async def test_lookup_tells_what_exists(kafka_config: KafkaConnection, topic: st
     await lookup.close()
 
 
-async def test_offsets_are_never_asked_of_the_consumer_that_fetches(
+async def test_offsets_are_never_requested_from_the_fetching_consumer(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There they wait for its fetches, and its fetches for them."""
@@ -151,7 +151,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Exception]]:
     return refuse
 
 
-async def test_a_member_that_is_refused_joins_again(
+async def test_a_member_whose_join_fails_joins_again(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     await publish(kafka_config, topic, 2)
@@ -163,7 +163,7 @@ async def test_a_member_that_is_refused_joins_again(
     assert reading.delivered == [0, 1]
 
 
-async def test_one_that_is_refused_in_the_middle_of_its_life_goes_on_or_ends(
+async def test_a_member_whose_rejoin_fails_continues_or_ends(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     async with asyncio.timeout(60), Reading(kafka_config, topic, tmp_path) as reading:
@@ -177,7 +177,7 @@ async def test_one_that_is_refused_in_the_middle_of_its_life_goes_on_or_ends(
     assert left == []
 
 
-async def test_what_will_not_go_away_ends_the_stream(
+async def test_a_permanent_error_ends_the_stream(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     refused(GroupAuthorizationFailedError("everlearn-reader"))

@@ -37,7 +37,7 @@ def target(reference: str) -> Any:
     return node
 
 
-def test_every_reference_leads_somewhere():
+def test_every_reference_has_a_target():
     found = set(references(DOCUMENT))
     assert len(found) > 60
     for reference in found:
@@ -52,7 +52,7 @@ def test_each_event_is_a_message_with_its_payload_and_headers():
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
-def test_each_topic_is_a_channel_as_kafka_creates_it(topic):
+def test_each_topic_is_a_channel_with_its_kafka_settings(topic):
     channel = DOCUMENT["channels"][topic.name]
     kafka = channel["bindings"]["kafka"]
     assert channel["address"] == kafka["topic"] == topic.name
@@ -91,7 +91,7 @@ def test_there_are_no_other_channels_and_operations():
 
 
 @pytest.mark.parametrize("name", golden_events())
-def test_headers_that_we_write_fit_their_schema(name):
+def test_headers_that_we_write_match_their_schema(name):
     event = golden_events()[name]
     message = DOCUMENT["components"]["messages"][event.type]
     validator = Draft202012Validator({**message["headers"], "components": DOCUMENT["components"]})

@@ -22,7 +22,7 @@ from schemas.topics import dead_letter_topic, retry_topic
 from tests.schemas.payloads import DOCUMENT, NOW, RECORD, context, document_payload, golden_events, key_of, read
 
 
-def test_what_was_encoded_is_decoded():
+def test_a_decoded_event_equals_the_encoded_one():
     assert read() == (DOCUMENT, context())
 
 
@@ -51,7 +51,7 @@ def test_headers_of_other_systems_are_ignored():
 
 
 @pytest.mark.parametrize("reader", ["indexer"])
-def test_retry_and_dead_letter_topics_hold_their_origins_events(reader):
+def test_events_are_read_from_retry_and_dead_letter_topics(reader):
     for name in (dead_letter_topic, retry_topic):
         assert read(topic=name(RECORD.topic, reader))[0] == DOCUMENT
 
@@ -72,7 +72,7 @@ def test_times_of_rfc_3339_are_read_as_utc(text, expected):
     assert time.tzinfo is UTC
 
 
-def test_a_document_of_the_greatest_length_is_taken():
+def test_a_document_of_the_maximum_length_is_accepted():
     text = "語" * MAX_DOCUMENT_CHARACTERS
     assert read(value=document_payload(text=text))[0].text == text
 
@@ -80,11 +80,11 @@ def test_a_document_of_the_greatest_length_is_taken():
 @pytest.mark.parametrize(
     "trace", [b"", b"garbage", b"00-xyz-1-1", b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01"]
 )
-def test_a_traceparent_that_cannot_be_read_does_not_stop_the_event(trace):
+def test_an_invalid_traceparent_is_ignored(trace):
     assert read(ce_traceparent=trace)[1].traceparent is None
 
 
-def test_unchecked_evidence_keeps_its_nulls():
+def test_evidence_keeps_its_null_values():
     drift = DriftDetected(task="t", kind="k", remedy="none", evidence={"p_value": None, "nested": {"a": None}})
     record = encode(drift, context())
     assert decode(record.topic, record.value, record.headers, now=NOW)[0] == drift
@@ -104,7 +104,7 @@ def test_an_outputs_id_depends_on_the_input_the_agent_and_the_ordinal():
     assert derived_id("a", "b") != derived_id("ab")
 
 
-def test_an_output_stays_in_its_chain_and_trace():
+def test_an_output_keeps_the_chain_and_the_trace_of_its_cause():
     output = output_context(context(correlation_id=None), "indexer", 0, NOW)
     assert (output.correlation_id, output.causation_id) == (context().id, context().id)
     assert output.source == "/everlearn/indexer"
@@ -115,7 +115,7 @@ def test_an_output_stays_in_its_chain_and_trace():
     assert output_context(context(traceparent=None), "indexer", 0, NOW).traceparent is None
 
 
-def test_a_new_chain_has_ids_and_a_trace_that_can_be_read_back():
+def test_the_context_of_a_new_chain_survives_encoding():
     sent = new_context("/everlearn/cli", now=NOW)
     record = encode(DOCUMENT, sent)
     assert decode(record.topic, record.value, record.headers, now=NOW)[1] == sent
@@ -123,7 +123,7 @@ def test_a_new_chain_has_ids_and_a_trace_that_can_be_read_back():
     assert new_context("/everlearn/cli", now=NOW, event_id="mine").id == "mine"
 
 
-def test_identity_tells_sources_and_ids_apart():
+def test_different_pairs_of_source_and_id_have_different_identities():
     def identity(source: str, event_id: str) -> str:
         received = Received(
             event=DOCUMENT,

@@ -39,7 +39,7 @@ def random_context(dice: random.Random) -> EventContext:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_what_we_encode_the_library_decodes(name):
+def test_the_library_decodes_what_we_encode(name):
     dice = random.Random(name)
     for _ in range(ROUNDS):
         sent, event = random_context(dice), EVENTS[name]
@@ -61,7 +61,7 @@ def test_what_we_encode_the_library_decodes(name):
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_what_the_library_encodes_we_decode(name):
+def test_we_decode_what_the_library_encodes(name):
     dice = random.Random(name)
     event_class, payload = PAYLOADS[name]
     for _ in range(ROUNDS):
@@ -88,7 +88,7 @@ def test_what_the_library_encodes_we_decode(name):
         assert message.headers.keys() == dict(ours.headers).keys()
 
 
-def test_times_are_read_alike():
+def test_we_read_times_as_the_library_does():
     event = EVENTS["everlearn.question.asked.v1/minimal"]
     record = encode(event, context())
     for text in ("2026-03-02T09:15:27Z", "2026-03-02T09:15:27+00:00", "2026-03-02T14:45:27.25+05:30"):

@@ -39,7 +39,7 @@ A, B, C = (Compare(name, "=", 1) for name in "abc")
         ("a = 1234567890123456789", Compare("a", "=", 1234567890123456789.0)),
     ],
 )
-def test_a_filter_means(text: str, meaning: Filter) -> None:
+def test_a_filter_is_parsed(text: str, meaning: Filter) -> None:
     parsed = parse_filter(text)
     assert parsed == meaning
     assert type(getattr(parsed, "value", None)) is type(getattr(meaning, "value", None))
@@ -70,7 +70,7 @@ def test_a_filter_means(text: str, meaning: Filter) -> None:
         ("a = 1 ; b", "character 7: '; b' is no part of a filter; texts stand in \"…\""),
     ],
 )
-def test_a_fault_says_where_it_is_and_what_was_expected(text: str, fault: str) -> None:
+def test_an_error_says_where_it_is_and_what_was_expected(text: str, fault: str) -> None:
     with pytest.raises(FilterError) as caught:
         parse_filter(text)
     assert str(caught.value) == fault
@@ -120,7 +120,7 @@ def test_depth_and_size_have_limits() -> None:
         ("a = 9007199254740991", {"a": 2**53}, False),
     ],
 )
-def test_a_document_is_found(text: str, metadata: dict[str, Any], expected: bool) -> None:
+def test_a_filter_selects_documents_by_their_metadata(text: str, metadata: dict[str, Any], expected: bool) -> None:
     assert matches(parse_filter(text), metadata) is expected
 
 
@@ -165,7 +165,7 @@ def some_text(choose: random.Random) -> str:
     return " ".join(words)
 
 
-def test_whatever_is_written_is_a_filter_or_a_filter_error_and_stays_inside_milvus_quotes() -> None:
+def test_any_text_is_a_filter_or_a_filter_error_and_injects_nothing_into_milvus() -> None:
     choose = random.Random(7)
     parsed = 0
     for _ in range(20_000):

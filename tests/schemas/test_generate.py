@@ -33,7 +33,7 @@ def test_no_event_breaks_its_committed_schema():
     assert broken_contracts() == []
 
 
-def test_committed_contracts_are_the_generated_ones():
+def test_committed_contracts_are_up_to_date():
     assert stale_files() == [], "run 'python -m schemas.generate' and commit what it writes"
 
 
@@ -50,7 +50,7 @@ def test_generating_twice_gives_the_same_bytes():
     assert generated_files() == generated_files()
 
 
-def test_check_passes_when_all_is_current_and_names_what_is_not(folder, capsys):
+def test_check_passes_for_current_files_and_names_stale_ones(folder, capsys):
     assert main(["--check"], folder) == 0
     (folder / "asyncapi.json").write_text("{}")
     (folder / SUBMITTED).unlink()
@@ -62,7 +62,7 @@ def test_check_passes_when_all_is_current_and_names_what_is_not(folder, capsys):
     assert (folder / "asyncapi.json").read_text() == "{}"
 
 
-def test_what_is_stale_but_compatible_is_written(folder):
+def test_stale_files_with_compatible_changes_are_written(folder):
     path = folder / SUBMITTED
     path.write_text(json.dumps(json.loads(path.read_text()) | {"description": "Said otherwise."}))
     (folder / "asyncapi.json").unlink()
@@ -81,7 +81,7 @@ def test_a_breaking_change_is_refused_unless_it_is_allowed(folder, capsys):
     assert stale_files(folder) == []
 
 
-def test_an_event_that_vanished_is_a_breaking_change(folder):
+def test_a_removed_event_is_a_breaking_change(folder):
     orphan = folder / "json" / "everlearn.document.burned.v1.json"
     orphan.write_text("{}")
     assert broken_contracts(folder) == ["everlearn.document.burned.v1: removed or renamed"]
@@ -91,6 +91,6 @@ def test_an_event_that_vanished_is_a_breaking_change(folder):
     assert not orphan.exists()
 
 
-def test_it_runs_as_a_module():
+def test_the_check_runs_as_a_module():
     run = subprocess.run([sys.executable, "-m", "schemas.generate", "--check"], cwd=FOLDER.parent, capture_output=True)
     assert (run.returncode, run.stderr) == (0, b"")

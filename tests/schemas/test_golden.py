@@ -18,7 +18,7 @@ PAYLOADS = golden_payloads()
 FULL_ANSWER = "everlearn.answer.produced.v1/full"
 
 
-def test_each_event_has_golden_payloads_and_nothing_else_has():
+def test_each_event_has_a_file_of_golden_payloads_and_there_are_no_others():
     assert {path.stem for path in Path(GOLDEN).glob("*.json")} == set(EVENT_TYPES)
 
 
@@ -36,7 +36,7 @@ def test_a_golden_payload_is_read_with_every_value(name):
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_a_field_from_the_future_is_ignored(name):
+def test_an_unknown_field_of_a_later_version_is_ignored(name):
     event_class, payload = PAYLOADS[name]
     headers = encode(golden_events()[name], context()).headers
     value = json.dumps({**payload, "added_in_a_later_version": {"a": [1]}}).encode()
@@ -45,7 +45,7 @@ def test_a_field_from_the_future_is_ignored(name):
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_a_golden_payload_and_what_we_write_of_it_fit_the_json_schema(name):
+def test_a_golden_payload_matches_the_json_schema_before_and_after_encoding(name):
     event_class, payload = PAYLOADS[name]
     validator = Draft202012Validator(event_schema(event_class))
     written = json.loads(value_of(encode(golden_events()[name], context())))
@@ -59,14 +59,14 @@ def test_golden_payloads_name_every_field_of_their_event(event_type):
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
-def test_a_minimal_payload_cannot_lose_a_field(event_type):
+def test_a_minimal_payload_has_only_required_fields(event_type):
     event_class, payload = PAYLOADS[f"{event_type}/minimal"]
     required = {field for field, info in event_class.model_fields.items() if info.is_required()}
     extra = payload.keys() - required
     assert extra == ({"rating"} if event_type == "everlearn.feedback.given.v1" else set())
 
 
-def test_a_full_record_is_written_to_the_byte():
+def test_the_bytes_of_a_full_record_never_change():
     record = encode(golden_events()[FULL_ANSWER], context())
     assert record.topic == "answers.v1"
     assert record.key == b"q-1"
@@ -94,7 +94,7 @@ def test_a_full_record_is_written_to_the_byte():
     )
 
 
-def test_the_same_event_is_always_the_same_bytes():
+def test_an_event_is_always_encoded_to_the_same_bytes():
     event = golden_events()[FULL_ANSWER]
     assert isinstance(event, AnswerProduced)
     again, read = decode("answers.v1", encode(event, context()).value, encode(event, context()).headers, now=NOW)

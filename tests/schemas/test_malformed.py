@@ -41,11 +41,11 @@ def refusal(**changes: Any) -> str:
         b"2026-03-02T09:15:27Z\n\n",
     ],
 )
-def test_what_is_no_moment_is_refused(text):
+def test_an_invalid_time_is_refused(text):
     assert "ce_time" in refusal(ce_time=text)
 
 
-def test_an_event_from_the_future_is_refused_and_a_slightly_fast_clock_is_not():
+def test_an_event_from_the_future_is_refused_but_a_small_clock_skew_is_accepted():
     tolerated = (NOW + MAX_CLOCK_SKEW).isoformat().encode()
     assert read(ce_time=tolerated)[1].time == NOW + MAX_CLOCK_SKEW
     future = (NOW + MAX_CLOCK_SKEW + timedelta(seconds=1)).isoformat()
@@ -69,17 +69,17 @@ def test_a_header_that_is_not_utf_8_is_named(name):
 
 
 @pytest.mark.parametrize("name", ["ce_id", "ce_source", "ce_correlationid", "ce_causationid"])
-def test_an_attribute_that_no_table_could_keep_is_refused(name):
+def test_an_attribute_that_sql_cannot_store_is_refused(name):
     assert "longer than 256" in refusal(**{name: b"a" * 257})
     assert "U+0000" in refusal(**{name: b"a\0b"})
 
 
-def test_a_source_with_white_space_is_refused_so_that_no_two_events_look_the_same():
+def test_a_source_with_white_space_is_refused_so_that_identities_stay_unique():
     assert "white space" in refusal(ce_source=b"/my source")
 
 
 @pytest.mark.parametrize("event_type", [b"everlearn.document.shredded.v1", b"x" * 100_000, "π\n".encode()])
-def test_an_unknown_type_is_refused_with_what_the_topic_takes(event_type):
+def test_an_unknown_type_is_refused_with_the_types_that_the_topic_takes(event_type):
     message = refusal(ce_type=event_type)
     assert message.endswith("it takes everlearn.document.submitted.v1, everlearn.document.withdrawn.v1")
 
@@ -89,12 +89,12 @@ def test_an_event_of_another_topic_is_refused():
         assert f"does not belong on {topic}" in refusal(topic=topic)
 
 
-def test_a_topic_that_is_not_ours_is_refused():
+def test_an_unknown_topic_is_refused():
     assert refusal(topic="orders.v7") == "orders.v7 is not one of Everlearn's topics"
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
-def test_bytes_that_are_no_event_are_refused_on_every_topic(topic):
+def test_values_that_are_not_events_are_refused_on_every_topic(topic):
     for event in topic.events:
         for value in (None, b"", b"\xff\xfe\x00", b"not json", b"[]", b"null", b'"text"', b"1", b"{", b"[" * 100_000):
             assert refusal(topic=topic.name, value=value, ce_type=event.type.encode())
@@ -129,7 +129,7 @@ def test_a_wrong_field_is_named(value, expected):
     assert refusal(value=value).startswith(expected)
 
 
-def test_of_many_faults_the_first_are_told():
+def test_a_message_lists_only_the_first_of_many_faults():
     assert refusal(value=document_payload(metadata={str(n): [] for n in range(60)})).endswith(" more")
 
 
@@ -138,7 +138,7 @@ def test_numbers_that_json_cannot_hold_are_refused_when_an_event_is_made():
         DocumentSubmitted(document_id="1", text="x", metadata={"a": float("inf")}, submitted_at=NOW)
 
 
-def test_metadata_that_would_weigh_on_every_chunk_are_refused():
+def test_too_large_metadata_is_refused():
     big = {"key": "x" * 20_000}
     with pytest.raises(ValidationError, match=r"more than 16,384 bytes"):
         DocumentSubmitted(document_id="d", text="t", submitted_at=NOW, metadata=big)

@@ -59,17 +59,17 @@ WRITES = {
 }
 
 
-def test_each_event_belongs_to_one_topic_and_has_a_type_of_its_own():
+def test_each_event_belongs_to_one_topic_and_has_a_unique_type():
     events = [event for topic in TOPICS if topic.name != BULK_DOCUMENTS for event in topic.events]
     assert len(events) == len(set(events)) == len(TOPIC_OF) == len({event.type for event in events}) == len(EVENT_TYPES)
 
 
-def test_bulk_documents_are_the_same_events_and_go_to_their_own_topic_only_when_asked():
+def test_the_bulk_topic_has_the_same_events_and_is_never_the_default():
     assert BY_NAME[BULK_DOCUMENTS].events == BY_NAME["documents.v1"].events
     assert {TOPIC_OF[event].name for event in BY_NAME[BULK_DOCUMENTS].events} == {"documents.v1"}
 
 
-def test_topics_have_names_of_their_own():
+def test_topic_names_are_unique():
     assert len(BY_NAME) == len(TOPICS)
 
 
@@ -89,13 +89,13 @@ def test_each_topic_has_the_writer_of_the_design():
     assert {topic.writer for topic in TOPICS} == set(WRITES)
 
 
-def test_nobody_reads_or_follows_who_is_no_agent():
+def test_only_agents_read_and_follow_topics():
     for topic in TOPICS:
         assert {*topic.readers, *topic.followers} <= AGENTS
         assert len({*topic.readers, *topic.followers}) == len(topic.readers) + len(topic.followers)
 
 
-def test_followed_topics_are_compacted_and_compacted_ones_are_not_consumed_by_a_group():
+def test_followed_topics_are_compacted_and_no_group_consumes_a_compacted_topic():
     assert {topic.name for topic in TOPICS if topic.compacted} == {"promotions.v1", "fleet.v1"}
     for topic in TOPICS:
         assert topic.compacted or not topic.followers
@@ -103,7 +103,7 @@ def test_followed_topics_are_compacted_and_compacted_ones_are_not_consumed_by_a_
     assert set(BY_NAME["promotions.v1"].followers) == {"answerer", "monitor", "validator"}
 
 
-def test_one_answers_events_meet_in_one_partition():
+def test_all_events_of_an_answer_are_in_partitions_of_one_number():
     sizes = {BY_NAME[name].partitions for name in ("answers.v1", "feedback.v1", "interactions.v1")}
     assert len(sizes) == 1
     about_one_answer = [
@@ -133,7 +133,7 @@ def test_keys_are_those_of_the_design(name, key):
     assert golden_events()[name].key == key
 
 
-def test_a_user_without_a_session_keeps_to_one_partition():
+def test_questions_without_a_session_are_partitioned_by_user():
     question = golden_events()["everlearn.question.asked.v1/full"].model_copy(update={"session": None})
     assert question.key == "user-8"
 
@@ -158,7 +158,7 @@ def test_every_reader_has_a_dead_letter_and_a_retry_topic():
             assert created[dead_letter_topic(topic.name, reader)].retention_days > topic.retention_days
 
 
-def test_every_topic_is_created_once_under_a_name_that_kafka_takes():
+def test_every_topic_is_created_once_under_a_name_that_kafka_accepts():
     names = Counter(topic.name for topic in all_topics())
     assert set(names.values()) == {1}
     assert BY_NAME.keys() <= names.keys()
@@ -174,6 +174,6 @@ def test_an_unknown_topic_has_no_origin():
             origin_topic(name)
 
 
-def test_a_document_of_the_greatest_length_fits_into_a_record():
+def test_a_document_of_the_maximum_length_fits_into_a_record():
     document = DocumentSubmitted(document_id="1", text="🙂" * MAX_DOCUMENT_CHARACTERS, submitted_at=NOW)
     assert len(value_of(encode(document, context()))) < MAX_RECORD_BYTES

@@ -39,7 +39,7 @@ async def test_an_event_twice_in_one_batch_is_handled_once(rig: Rig) -> None:
     assert rig.counts() == {"a1": 1, "a2": 1}
 
 
-async def test_an_event_committed_but_not_published_is_published_by_the_next_life_as_it_was(rig: Rig) -> None:
+async def test_the_next_process_publishes_an_event_that_was_committed_but_not_published(rig: Rig) -> None:
     class Died(BaseException):
         pass
 
@@ -58,7 +58,7 @@ async def test_an_event_committed_but_not_published_is_published_by_the_next_lif
     assert rig.outputs() == list(entry.outputs)
 
 
-async def test_kafka_away_is_waited_for_and_costs_no_attempt(rig: Rig) -> None:
+async def test_delivery_waits_for_kafka_without_using_up_attempts(rig: Rig) -> None:
     rig.kafka.away = True
     delivery = rig.delivery()
     waits: list[str | None] = []
@@ -78,7 +78,7 @@ async def test_kafka_away_is_waited_for_and_costs_no_attempt(rig: Rig) -> None:
     assert rig.dead_letters() == []
 
 
-async def test_a_malformed_message_is_dead_lettered_whole_and_the_rest_goes_on(rig: Rig) -> None:
+async def test_a_malformed_message_is_dead_lettered_unchanged_and_the_others_are_processed(rig: Rig) -> None:
     broken = replace(feedback(3), value=b"\xff\x00 not JSON", key=None)
     await rig.delivery().deliver([feedback(1), broken, feedback(2)])
     assert rig.counts() == {"a1": 1, "a2": 1}
@@ -91,21 +91,21 @@ async def test_a_malformed_message_is_dead_lettered_whole_and_the_rest_goes_on(r
     assert record.headers[: len(broken.headers)] == broken.headers
 
 
-async def test_a_message_with_neither_key_nor_value_is_dead_lettered_as_one_that_can_be_sent(rig: Rig) -> None:
+async def test_a_message_without_key_and_value_is_dead_lettered_with_an_empty_value(rig: Rig) -> None:
     nothing = replace(feedback(3), value=None, key=None, headers=())
     await rig.delivery().deliver([nothing])
     (record,) = rig.kafka.topic("feedback.v1.recorder.dlq")
     assert (record.key, record.value) == (None, b"")
 
 
-async def test_a_dead_letter_delivered_again_is_not_published_again(rig: Rig) -> None:
+async def test_a_malformed_message_that_is_delivered_twice_is_dead_lettered_once(rig: Rig) -> None:
     broken = replace(feedback(3), value=b"{}")
     await rig.delivery().deliver([broken])
     await rig.delivery().deliver([broken])
     assert len(rig.dead_letters()) == 1
 
 
-async def test_a_retried_dead_letter_is_processed_although_it_was_given_up_before(rig: Rig) -> None:
+async def test_a_dead_letter_that_is_retried_is_processed(rig: Rig) -> None:
     async def refuse(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         raise InvalidEvent("not now")
 
@@ -116,7 +116,7 @@ async def test_a_retried_dead_letter_is_processed_although_it_was_given_up_befor
     assert rig.counts() == {"a1": 1}
 
 
-async def test_the_culprit_of_a_failing_batch_is_found_and_the_others_pass(rig: Rig) -> None:
+async def test_the_event_that_makes_a_batch_fail_is_found_and_the_others_are_processed(rig: Rig) -> None:
     async def choosy(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         if any(received.event.key == "a13" for received in batch):
             raise RuntimeError("thirteen")
@@ -128,7 +128,7 @@ async def test_the_culprit_of_a_failing_batch_is_found_and_the_others_pass(rig: 
     assert (letter["error"], letter["message"], letter["attempts"]) == ("RuntimeError", "thirteen", "5")
 
 
-async def test_an_error_that_passes_by_itself_leaves_no_dead_letter(rig: Rig) -> None:
+async def test_a_temporary_error_leaves_no_dead_letter(rig: Rig) -> None:
     attempts = 0
 
     async def moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
@@ -167,7 +167,7 @@ async def test_an_event_that_crashes_the_engine_three_times_alone_is_dead_letter
     assert (letter["error"], letter["attempts"]) == ("EngineCrashed", "3")
 
 
-async def test_an_engine_that_is_away_is_waited_for_however_long(rig: Rig) -> None:
+async def test_delivery_waits_for_an_unavailable_engine_without_a_limit(rig: Rig) -> None:
     calls = 0
 
     async def away(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
@@ -182,7 +182,7 @@ async def test_an_engine_that_is_away_is_waited_for_however_long(rig: Rig) -> No
     assert rig.dead_letters() == []
 
 
-async def test_time_spent_waiting_does_not_count_as_trying(rig: Rig) -> None:
+async def test_waiting_does_not_count_towards_the_time_limit_of_retries(rig: Rig) -> None:
     calls = 0
 
     async def away_then_moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
@@ -200,7 +200,7 @@ async def test_time_spent_waiting_does_not_count_as_trying(rig: Rig) -> None:
     assert rig.dead_letters() == []
 
 
-async def test_failures_over_too_long_a_time_are_given_up_before_the_last_attempt(rig: Rig) -> None:
+async def test_slow_failures_are_given_up_at_the_time_limit_of_retries(rig: Rig) -> None:
     async def slow(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         rig.seconds += 20
         raise RuntimeError("slowly")
@@ -209,7 +209,7 @@ async def test_failures_over_too_long_a_time_are_given_up_before_the_last_attemp
     assert [letter["attempts"] for letter in rig.dead_letters()] == ["3"]
 
 
-async def test_an_output_that_no_topic_takes_is_given_up_before_anything_is_committed(rig: Rig) -> None:
+async def test_an_event_with_too_large_an_output_is_given_up_before_anything_is_committed(rig: Rig) -> None:
     async def huge(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         fact = InteractionRecorded(answer_id="x", outcome="pending", revision=1, adapter_id="y" * 10_000_000)
         return [replace(rig.counted(received), outputs=[Output(event=fact)]) for received in batch]
@@ -219,7 +219,7 @@ async def test_an_output_that_no_topic_takes_is_given_up_before_anything_is_comm
     assert "more than a topic takes" in rig.dead_letters()[0]["message"]
 
 
-async def test_an_event_that_needs_no_reaction_is_journaled_all_the_same(rig: Rig) -> None:
+async def test_an_event_without_an_effect_is_journaled_too(rig: Rig) -> None:
     async def ignore(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         return [NOTHING for _ in batch]
 
@@ -227,7 +227,7 @@ async def test_an_event_that_needs_no_reaction_is_journaled_all_the_same(rig: Ri
     assert rig.journal.find("recorder", ["/tests e1"])["/tests e1"].outputs == ()
 
 
-async def test_what_runs_after_the_commit_may_fail_without_harm(rig: Rig) -> None:
+async def test_a_failing_action_after_the_commit_does_no_harm(rig: Rig) -> None:
     async def hasty(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         def fail() -> None:
             raise RuntimeError("later, then")

@@ -13,13 +13,13 @@ from faust.types import TP
 from agents.delivery.faust_consumer import _NoReadOffsets
 
 
-def test_faust_keeps_offsets_by_partition_under_the_names_that_are_replaced() -> None:
+def test_faust_still_has_the_offset_attributes_that_we_replace() -> None:
     source = inspect.getsource(Consumer.__init__)
     assert "self._read_offset = defaultdict(lambda: None)" in source
     assert "self._committed_offset = defaultdict(lambda: None)" in source
 
 
-def test_fausts_consumer_lives_in_a_thread_that_can_be_asked() -> None:
+def test_fausts_consumer_runs_in_a_thread_that_accepts_calls() -> None:
     assert "_thread" in inspect.getsource(ThreadDelegateConsumer)
     assert issubclass(AIOKafkaConsumerThread, ConsumerThread)
     assert callable(AIOKafkaConsumerThread._ensure_consumer)
@@ -27,7 +27,7 @@ def test_fausts_consumer_lives_in_a_thread_that_can_be_asked() -> None:
     assert "self.thread_loop" in inspect.getsource(AIOKafkaConsumerThread)
 
 
-def test_aiokafka_keeps_a_groups_error_until_it_is_asked() -> None:
+def test_aiokafka_keeps_the_error_of_a_group_until_it_is_checked() -> None:
     source = inspect.getsource(GroupCoordinator)
     assert "self._coordination_task" in source
     assert "self._pending_exception" in source
@@ -35,7 +35,7 @@ def test_aiokafka_keeps_a_groups_error_until_it_is_asked() -> None:
     assert "_coordinator" in inspect.getsource(AIOKafkaConsumer)
 
 
-def test_what_faust_notes_as_read_is_forgotten() -> None:
+def test_offsets_that_faust_notes_as_read_are_not_kept() -> None:
     offsets = _NoReadOffsets()
     offsets[TP("t", 0)] = 5
     offsets.update({TP("t", 1): 7})

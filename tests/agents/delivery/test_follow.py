@@ -48,7 +48,7 @@ def kafka() -> MemoryKafka:
     return MemoryKafka()
 
 
-async def test_it_has_caught_up_once_everything_that_was_there_is_applied(kafka: MemoryKafka) -> None:
+async def test_a_follower_has_caught_up_once_all_existing_events_are_applied(kafka: MemoryKafka) -> None:
     await kafka.publish([promotion(1), promotion(2)])
     followed = Followed(kafka)
     await asyncio.wait_for(followed.caught_up.wait(), 5)
@@ -56,7 +56,7 @@ async def test_it_has_caught_up_once_everything_that_was_there_is_applied(kafka:
     followed.task.cancel()
 
 
-async def test_an_empty_topic_is_caught_up_with_at_once_and_what_comes_later_is_applied(kafka: MemoryKafka) -> None:
+async def test_a_follower_of_an_empty_topic_has_caught_up_at_once_and_applies_later_events(kafka: MemoryKafka) -> None:
     followed = Followed(kafka)
     await asyncio.wait_for(followed.caught_up.wait(), 5)
     await kafka.publish([promotion(1)])
@@ -64,7 +64,7 @@ async def test_an_empty_topic_is_caught_up_with_at_once_and_what_comes_later_is_
     followed.task.cancel()
 
 
-async def test_a_malformed_message_is_passed_over(kafka: MemoryKafka) -> None:
+async def test_a_follower_skips_a_malformed_message(kafka: MemoryKafka) -> None:
     broken = Record(topic="promotions.v1", key=b"routing", value=b"nonsense", headers=())
     await kafka.publish([promotion(1), broken, promotion(2)])
     followed = Followed(kafka)
@@ -73,7 +73,7 @@ async def test_a_malformed_message_is_passed_over(kafka: MemoryKafka) -> None:
     followed.task.cancel()
 
 
-async def test_it_starts_over_when_kafka_was_away(kafka: MemoryKafka) -> None:
+async def test_a_follower_starts_again_after_kafka_was_away(kafka: MemoryKafka) -> None:
     await kafka.publish([promotion(1)])
     kafka.away = True
     followed = Followed(kafka)

@@ -62,14 +62,14 @@ def situation() -> Situation:
     return Situation()
 
 
-def test_a_worker_that_gets_nothing_although_messages_wait_ends(situation: Situation) -> None:
+def test_a_worker_ends_when_messages_wait_and_none_arrives(situation: Situation) -> None:
     situation.lag, situation.idle = 5, 60
     situation.watch()
     with pytest.raises(Stalled, match="5 messages wait and none has arrived"):
         situation.watch(starving_for=21)
 
 
-def test_a_worker_that_was_idle_for_long_may_get_its_first_message_in_peace(situation: Situation) -> None:
+def test_a_worker_that_was_idle_for_long_has_time_to_receive_its_first_message(situation: Situation) -> None:
     situation.idle = 3600
     situation.watch()
     situation.lag = 1
@@ -78,7 +78,7 @@ def test_a_worker_that_was_idle_for_long_may_get_its_first_message_in_peace(situ
         situation.watch(starving_for=21)
 
 
-def test_a_batch_that_has_not_moved_for_too_long_ends_the_worker(situation: Situation) -> None:
+def test_a_worker_ends_when_its_batch_makes_no_progress_for_too_long(situation: Situation) -> None:
     situation.lag = 5
     situation.delivery.progressed_at = time.monotonic() - 299
     situation.watch()
@@ -87,7 +87,7 @@ def test_a_batch_that_has_not_moved_for_too_long_ends_the_worker(situation: Situ
         situation.watch()
 
 
-def test_a_long_batch_that_gets_further_goes_on(situation: Situation) -> None:
+def test_a_worker_with_a_long_batch_goes_on_while_it_makes_progress(situation: Situation) -> None:
     situation.lag = 5
     situation.delivery.progressed_at = time.monotonic() - 3600
     situation.moved_at = time.monotonic() - 299
@@ -97,7 +97,7 @@ def test_a_long_batch_that_gets_further_goes_on(situation: Situation) -> None:
         situation.watch()
 
 
-def test_a_worker_that_waits_for_kafka_or_sql_waits_as_long_as_it_takes(situation: Situation) -> None:
+def test_a_worker_waits_for_kafka_or_sql_without_a_limit(situation: Situation) -> None:
     situation.lag = 5
     situation.delivery.waiting = "Kafka does not answer"
     situation.delivery.progressed_at = time.monotonic() - 3600
@@ -109,7 +109,7 @@ def test_a_worker_that_waits_for_kafka_or_sql_waits_as_long_as_it_takes(situatio
         situation.watch()
 
 
-async def test_a_heartbeat_says_who_it_is_and_why_it_waits(situation: Situation) -> None:
+async def test_a_heartbeat_names_the_worker_and_the_reason_it_waits(situation: Situation) -> None:
     situation.delivery.waiting = "Milvus does not answer"
     await situation.heartbeat.beat(7)
     (record,) = situation.rig.kafka.topic("fleet.v1")
@@ -123,7 +123,7 @@ async def test_a_heartbeat_says_who_it_is_and_why_it_waits(situation: Situation)
     )
 
 
-async def test_what_is_wrong_though_the_worker_works_goes_out_with_the_heartbeat(situation: Situation) -> None:
+async def test_a_heartbeat_reports_a_problem_of_a_worker_that_works(situation: Situation) -> None:
     situation.problem = "support: a7 is not here"
     await situation.heartbeat.beat(0)
     situation.delivery.waiting = "Kafka does not answer"

@@ -47,7 +47,7 @@ async def _lives(rig: Rig, handle: Deadly, messages: list[Message], most: int = 
     raise AssertionError("it never ended")
 
 
-async def test_the_killer_is_given_up_after_its_batch_twice_and_three_lone_attempts(rig: Rig) -> None:
+async def test_a_killing_event_is_given_up_after_two_attempts_in_its_batch_and_three_alone(rig: Rig) -> None:
     handle = Deadly(rig, "a5")
     assert await _lives(rig, handle, [feedback(n) for n in range(10)]) == 6
     assert rig.counts() == {f"a{n}": 1 for n in range(10) if n != 5}
@@ -55,7 +55,7 @@ async def test_the_killer_is_given_up_after_its_batch_twice_and_three_lone_attem
     assert (letter["error"], letter["attempts"]) == ("ProcessKilled", "3")
 
 
-async def test_after_a_crash_what_was_begun_is_handled_together_once_more_and_before_the_rest(rig: Rig) -> None:
+async def test_after_a_crash_the_interrupted_events_are_handled_as_a_batch_before_others(rig: Rig) -> None:
     handle = Deadly(rig, "a2")
     with pytest.raises(Killed):
         await rig.delivery(handle).deliver([feedback(n) for n in range(4)])
@@ -65,7 +65,7 @@ async def test_after_a_crash_what_was_begun_is_handled_together_once_more_and_be
     assert rig.dead_letters() == []
 
 
-async def test_after_a_second_crash_what_was_begun_is_handled_one_at_a_time_and_the_rest_together(rig: Rig) -> None:
+async def test_after_a_second_crash_the_interrupted_events_are_handled_one_at_a_time(rig: Rig) -> None:
     handle = Deadly(rig, "a2")
     for _ in range(2):
         with pytest.raises(Killed):
@@ -76,7 +76,7 @@ async def test_after_a_second_crash_what_was_begun_is_handled_one_at_a_time_and_
     assert rig.dead_letters() == []
 
 
-async def test_interrupted_events_that_arrive_in_parts_stay_interrupted_until_their_part_arrives(rig: Rig) -> None:
+async def test_interrupted_events_that_arrive_in_parts_stay_marked_until_they_arrive(rig: Rig) -> None:
     handle = Deadly(rig, "a3")
     with pytest.raises(Killed):
         await rig.delivery(handle).deliver([feedback(n) for n in range(4)])
@@ -90,7 +90,7 @@ async def test_interrupted_events_that_arrive_in_parts_stay_interrupted_until_th
     assert healthy.batches == [["a2"], ["a3"], ["a4"]]
 
 
-async def test_a_crash_between_two_parts_leaves_the_second_part_under_suspicion(rig: Rig) -> None:
+async def test_after_a_crash_between_two_parts_the_second_part_is_handled_one_at_a_time(rig: Rig) -> None:
     with pytest.raises(Killed):
         await rig.delivery(Deadly(rig, "a3")).deliver([feedback(n) for n in range(4)])
     await rig.delivery(Deadly(rig, "nobody")).deliver([feedback(0), feedback(1)])  # and is killed at once
@@ -99,7 +99,7 @@ async def test_a_crash_between_two_parts_leaves_the_second_part_under_suspicion(
     assert healthy.batches == [["a2"], ["a3"], ["a4"]]
 
 
-async def test_a_surviving_worker_finds_what_a_dead_one_left_once_it_gets_its_partitions(rig: Rig) -> None:
+async def test_a_worker_that_takes_over_partitions_handles_their_interrupted_events_first(rig: Rig) -> None:
     survivor_handle = Deadly(rig, "nobody")
     survivor = rig.delivery(survivor_handle)
     await survivor.deliver([feedback(0)])
@@ -119,7 +119,7 @@ async def test_a_worker_does_not_suspect_its_own_batches(rig: Rig) -> None:
     assert handle.batches == [["a0", "a1"], ["a2", "a3"]]
 
 
-async def test_finished_events_delivered_again_before_the_killer_do_not_hide_it(rig: Rig) -> None:
+async def test_redelivered_events_before_the_killing_event_do_not_hide_it(rig: Rig) -> None:
     handle = Deadly(rig, "a5")
     for _ in range(5):
         delivery = rig.delivery(handle)
@@ -132,7 +132,7 @@ async def test_finished_events_delivered_again_before_the_killer_do_not_hide_it(
     assert len(rig.dead_letters()) == 1
 
 
-async def test_two_killers_in_one_batch_are_both_found(rig: Rig) -> None:
+async def test_two_killing_events_in_one_batch_are_both_found(rig: Rig) -> None:
     class Both(Deadly):
         async def __call__(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
             keys = {received.event.key for received in batch}

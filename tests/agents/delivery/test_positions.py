@@ -40,7 +40,7 @@ def test_messages_in_order_are_delivered(positions: Positions[str]) -> None:
     assert positions.next(P) == 8
 
 
-def test_messages_that_come_again_are_left(positions: Positions[str]) -> None:
+def test_messages_that_arrive_again_are_ignored(positions: Positions[str]) -> None:
     assert arrivals(positions, 5, 6, 5, 6, 7) == [
         Arrival.NEXT,
         Arrival.NEXT,
@@ -50,7 +50,7 @@ def test_messages_that_come_again_are_left(positions: Positions[str]) -> None:
     ]
 
 
-def test_what_was_passed_over_is_asked_for_and_delivered_in_order(positions: Positions[str]) -> None:
+def test_skipped_messages_are_requested_and_delivered_in_order(positions: Positions[str]) -> None:
     assert arrivals(positions, 5, 8) == [Arrival.NEXT, Arrival.MISSING]
     assert positions.next(P) == 6
     positions.asked(P, 6)
@@ -66,7 +66,7 @@ def test_a_request_without_an_answer_is_repeated(positions: Positions[str], cloc
     assert arrivals(positions, 10) == [Arrival.MISSING]
 
 
-def test_after_a_rebalance_each_partition_begins_anew(positions: Positions[str]) -> None:
+def test_after_a_rebalance_each_partition_starts_at_its_new_offset(positions: Positions[str]) -> None:
     positions.forget()
     assert positions.next(P) is None
     positions.begin(P, 2)
@@ -74,7 +74,7 @@ def test_after_a_rebalance_each_partition_begins_anew(positions: Positions[str])
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_whatever_rebalances_drop_everything_that_exists_is_delivered_once_in_order(seed: int) -> None:
+def test_all_messages_are_delivered_once_in_order_whatever_a_rebalance_drops(seed: int) -> None:
     """A consumer that, at a rebalance, drops some of what it fetched and may go on behind it."""
     chance = random.Random(seed)
     clock = Clock()

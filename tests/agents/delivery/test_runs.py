@@ -76,7 +76,9 @@ def _results(rig: Rig) -> list[str]:
     return [json.loads(record.value or b"")["adapter_id"] for record in rig.outputs()]
 
 
-async def test_a_run_is_done_in_a_niced_child_and_its_result_is_published_once(rig: Rig, tmp_path: Path) -> None:
+async def test_a_run_is_done_in_a_child_of_low_priority_and_its_result_is_published_once(
+    rig: Rig, tmp_path: Path
+) -> None:
     await _ask(rig)
     runner = _runner(rig, tmp_path)
     assert [await runner.work() for _ in range(2)] == [True, False]
@@ -104,7 +106,7 @@ async def test_a_run_that_fails_twice_is_resumed_in_its_folder_and_done(rig: Rig
     assert json.loads(_results(rig)[0])["attempts"] == 3
 
 
-async def test_a_run_that_fails_each_time_ends_as_failed_with_its_last_words(rig: Rig, tmp_path: Path) -> None:
+async def test_a_run_that_fails_each_time_ends_as_failed_with_its_last_error(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig, failures=99)
     runner = _runner(rig, tmp_path)
     for _ in range(3):
@@ -115,7 +117,7 @@ async def test_a_run_that_fails_each_time_ends_as_failed_with_its_last_words(rig
     assert "attempt 3 fails" in error
 
 
-async def test_a_run_that_knows_why_it_fails_says_that_and_nothing_else(rig: Rig, tmp_path: Path) -> None:
+async def test_a_run_that_fails_with_an_error_of_ours_reports_only_its_message(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig, known=True)
     runner = _runner(rig, tmp_path)
     for _ in range(3):
@@ -124,7 +126,7 @@ async def test_a_run_that_knows_why_it_fails_says_that_and_nothing_else(rig: Rig
     assert _results(rig) == ["the disk of the models is not there: mount it"]
 
 
-async def test_a_dead_workers_run_is_taken_over_when_its_lease_has_run_out(rig: Rig, tmp_path: Path) -> None:
+async def test_a_dead_workers_run_is_taken_over_when_its_lease_has_expired(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig)
     assert rig.runs.claim("recorder", "dead", now=rig.clock.now, lease_seconds=30) is not None
     runner = _runner(rig, tmp_path, worker="two")
@@ -157,7 +159,7 @@ async def test_a_worker_that_lost_its_run_ends_the_child_and_publishes_nothing(r
     assert (renewals, _results(rig)) == (1, [])
 
 
-async def test_a_result_that_could_not_be_written_down_is_not_worked_out_again(rig: Rig, tmp_path: Path) -> None:
+async def test_a_result_that_could_not_be_published_is_not_computed_again(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig)
     rig.kafka.away = True
     runner = _runner(rig, tmp_path)
@@ -176,7 +178,7 @@ def dawdle(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
-async def test_what_a_child_says_of_its_progress_is_written_down_while_it_works(rig: Rig, tmp_path: Path) -> None:
+async def test_the_progress_of_a_child_is_stored_while_it_works(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig)
     kind = replace(KIND, entry="tests.agents.delivery.test_runs:dawdle")
     runner = Runner(rig.outbox(), rig.runs, {"add": kind}, worker="one", folder=tmp_path, clock=rig.clock)
@@ -187,7 +189,7 @@ async def test_what_a_child_says_of_its_progress_is_written_down_while_it_works(
     assert run.progress == {"done": 0.25, "text": "dawdling", "eta_seconds": 3.0}
 
 
-async def test_an_effect_may_start_a_run_and_sees_those_that_are_unfinished(rig: Rig) -> None:
+async def test_an_effect_can_start_a_run_and_sees_unfinished_runs(rig: Rig) -> None:
     def outcome() -> Outcome:
         def effect() -> Sequence[Output | RunRequest]:
             return [] if rig.runs.unfinished("recorder") else [RunRequest(kind="add", arguments={"a": 1, "b": 1})]

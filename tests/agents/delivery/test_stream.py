@@ -11,7 +11,7 @@ from agents.delivery.stream import Stream
 from schemas.kafka import KafkaConnection
 
 
-async def test_a_stream_that_never_began_has_no_batch_to_wait_for(tmp_path: Path) -> None:
+async def test_a_stream_that_never_started_stops_at_once(tmp_path: Path) -> None:
     nobody: Any = None
     stream = Stream(
         "recorder", ["feedback.v1"], nobody, batch_size=1, batch_bytes=1 << 20, scratch=tmp_path,

@@ -34,14 +34,14 @@ def test_the_scheduled_time_is_the_same_for_every_worker() -> None:
     assert scheduled_time(now + timedelta(seconds=3), 60) == scheduled_time(now, 60)
 
 
-async def test_two_workers_do_a_scheduled_time_once(rig: Rig) -> None:
+async def test_two_workers_handle_a_scheduled_time_once(rig: Rig) -> None:
     seen: list[datetime] = []
     tickers = [Ticker(rig.outbox(), rig.leases, holder=name, clock=rig.clock) for name in ("one", "two")]
     beats = [await ticker.beat(_tick(seen)) for ticker in tickers * 3]
     assert beats.count(True) == len(seen) == len(rig.outputs()) == 1
 
 
-async def test_the_next_scheduled_time_is_done_when_it_comes(rig: Rig) -> None:
+async def test_the_next_scheduled_time_is_handled_when_it_comes(rig: Rig) -> None:
     seen: list[datetime] = []
     ticker = Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock)
     for _ in range(4):
@@ -51,14 +51,14 @@ async def test_the_next_scheduled_time_is_done_when_it_comes(rig: Rig) -> None:
     assert len({dict(record.headers)["ce_id"] for record in rig.outputs()}) == 2
 
 
-async def test_another_worker_goes_on_when_the_holder_is_gone(rig: Rig) -> None:
+async def test_another_worker_takes_over_when_the_holder_is_gone(rig: Rig) -> None:
     seen: list[datetime] = []
     await Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock).beat(_tick(seen))
     rig.clock.now += timedelta(seconds=300)
     assert await Ticker(rig.outbox(), rig.leases, holder="two", clock=rig.clock).beat(_tick(seen))
 
 
-async def test_what_a_crash_left_of_a_tick_is_relayed_once(rig: Rig) -> None:
+async def test_the_unpublished_outputs_of_a_tick_are_published_once_after_a_crash(rig: Rig) -> None:
     rig.kafka.away = True
     with pytest.raises(Unavailable):
         await Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock).beat(_tick([]))

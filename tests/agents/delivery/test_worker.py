@@ -68,7 +68,7 @@ async def test_a_batch_handler_of_several_types_gets_all_of_them_in_one_call() -
     assert calls.batches == [[event.type for event in events]]
 
 
-async def test_an_event_of_a_shared_topic_that_is_not_the_agents_own_is_passed_over() -> None:
+async def test_an_event_of_a_shared_topic_for_another_agent_is_skipped() -> None:
     calls = Calls()
     batch = [received(TrainingRequested(task="x")), received(RollbackRequested(task="x"))]
     outcomes = await dispatcher("promoter", {RollbackRequested: calls.one})(batch)
