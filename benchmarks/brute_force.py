@@ -27,7 +27,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How documents are cut, what BM25 reads, and how the two rankings become one."""
+    """How documents are split into chunks, what BM25 reads, and how the two rankings are fused."""
 
     chunk_tokens: int = 220
     overlap_tokens: int = 30
@@ -69,7 +69,7 @@ class CachedEmbedder:
         return self._embedder.token_spans(text)
 
 
-def cut(documents: Sequence[Document], embedder: Embedder, recipe: Recipe) -> list[Chunk]:
+def chunk_documents(documents: Sequence[Document], embedder: Embedder, recipe: Recipe) -> list[Chunk]:
     """Every document's chunks, in order."""
     return [
         Chunk(

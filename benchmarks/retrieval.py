@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.brute_force import BruteForce, CachedEmbedder, Embedder, Recipe, cut
+from benchmarks.brute_force import BruteForce, CachedEmbedder, Embedder, Recipe, chunk_documents
 from benchmarks.ranking_metrics import best_first, ndcg_at, recall_at, reciprocal_rank_at
 from benchmarks.relevance import SIGNALS
 from benchmarks.retrieval_data import Collection, Question, feedbackqa, halves, timeqa, xquad
@@ -90,7 +90,7 @@ def rankings(collection: Collection, embedder: Embedder, variants: Sequence[str]
     for name in variants:
         mode, recipe = VARIANTS[name]
         size = recipe.chunk_tokens, recipe.overlap_tokens
-        chunks[size] = chunks.get(size) or cut(collection.documents, embedder, recipe)
+        chunks[size] = chunks.get(size) or chunk_documents(collection.documents, embedder, recipe)
         search = BruteForce(chunks[size], embedder, recipe).search
         cells = [*quality(search, mode, reporting), quality(search, mode, choosing)[2]]
         print(f"| {collection.name} | {name} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |", flush=True)
@@ -122,7 +122,7 @@ def floors(collections: Sequence[Collection], embedder: Embedder) -> None:
     for number, collection in enumerate(collections):
         kept, _ = halves(collection.documents, SEED)
         published = {document.document_id for document in kept}
-        search = BruteForce(cut(kept, embedder, DEFAULT), embedder, DEFAULT).search
+        search = BruteForce(chunk_documents(kept, embedder, DEFAULT), embedder, DEFAULT).search
         choosing = {document.document_id for document in halves(collection.documents, SEED + 1)[0]}
         if not chosen:
             first = ask(search, [each for each in collection.questions if each.document_id in choosing], published)

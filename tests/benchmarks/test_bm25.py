@@ -1,4 +1,4 @@
-"""The offline BM25 and its fusion agree with sums worked out by hand, and with what Milvus Lite computes."""
+"""The benchmarks' own BM25 and rank fusion agree with values computed by hand, and with Milvus Lite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranking metrics agree with sums worked out by hand."""
+"""Ranking metrics agree with values computed by hand."""
 
 from __future__ import annotations
 

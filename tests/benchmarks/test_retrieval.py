@@ -1,4 +1,4 @@
-"""The exact search ranks as its modes promise, and the tables count what was found and what was declined."""
+"""Exact search ranks by its mode, and the figures of the retrieval benchmark are computed correctly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.brute_force import BruteForce, CachedEmbedder, Recipe, cut
+from benchmarks.brute_force import BruteForce, CachedEmbedder, Recipe, chunk_documents
 from benchmarks.retrieval import ask, floor_of, quality
 from benchmarks.retrieval_data import Document, Question, halves
 from infra.memory.embedder import MemoryEmbedder
@@ -27,7 +27,7 @@ def embedder() -> MemoryEmbedder:
 
 
 def search_with(embedder: MemoryEmbedder, recipe: Recipe = RECIPE) -> BruteForce:
-    return BruteForce(cut(DOCUMENTS, embedder, recipe), embedder, recipe)
+    return BruteForce(chunk_documents(DOCUMENTS, embedder, recipe), embedder, recipe)
 
 
 def names(hits: list[Hit]) -> list[str]:

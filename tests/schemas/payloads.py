@@ -1,4 +1,4 @@
-"""Payloads that were once on the wire: each must be readable for ever, so they are only ever added to."""
+"""Golden payloads: events as they were published once. Add new ones, but never change one: all must stay readable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 3, 2, 9, 20, tzinfo=UTC)
 
 
 def golden_payloads() -> dict[str, tuple[type[Event], dict[str, Any]]]:
-    """Event class and payload by ``type/name``."""
+    """Returns event class and payload by ``type/name``."""
     return {
         f"{event_type}/{name}": (event, payload)
         for event_type, event in EVENT_TYPES.items()
@@ -29,7 +29,7 @@ def golden_events() -> dict[str, Event]:
 
 
 def context(**changes: Any) -> EventContext:
-    """A context with every attribute set."""
+    """Returns a context with every attribute set."""
     values: dict[str, Any] = {
         "id": "0b1f4d0e-8a52-5a7e-9f13-0a6d2c9be001",
         "source": "/everlearn/cli",
@@ -58,12 +58,12 @@ RECORD = encode(DOCUMENT, context())
 def read(
     *, topic: str = RECORD.topic, value: bytes | None = RECORD.value, without: str = "", **headers: bytes | None
 ) -> Any:
-    """Decodes the full document's record with some of it changed."""
+    """Decodes the record of the full document after changing parts of it."""
     changed = {**dict(RECORD.headers), **headers}
     changed.pop(without, None)
     return decode(topic, value, list(changed.items()), now=NOW)
 
 
 def document_payload(**changes: Any) -> bytes:
-    """The full document's value with some fields changed."""
+    """Returns the value of the full document's record with some fields changed."""
     return json.dumps({**json.loads(value_of(RECORD)), **changes}).encode()

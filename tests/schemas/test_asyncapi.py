@@ -1,4 +1,4 @@
-"""The AsyncAPI document says what the topic table says, and each of its references leads somewhere."""
+"""The AsyncAPI document matches the topic table, and each of its references has a target."""
 
 from __future__ import annotations
 

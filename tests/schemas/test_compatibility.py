@@ -1,4 +1,4 @@
-"""Which changes of a schema some reader could not follow."""
+"""Changes of a schema that break a reader are named; compatible changes are not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OLD: dict[str, Any] = {
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """The schema with the value at a dotted path replaced; None removes it."""
+    """Returns the schema with the value at a path such as ``properties/id`` replaced; None removes it."""
     schema = copy.deepcopy(OLD)
     *parents, last = path.split("/")
     place: Any = schema

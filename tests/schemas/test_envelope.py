@@ -1,4 +1,4 @@
-"""What the wire format takes and gives back."""
+"""Events survive the wire format, and outputs get their id and their chain from the event that caused them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire format against CloudEvents' own library: what either writes the other reads, with the same attributes."""
+"""Our wire format and CloudEvents' own library read each other's messages, with the same attributes."""
 
 from __future__ import annotations
 

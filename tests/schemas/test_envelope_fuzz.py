@@ -1,4 +1,4 @@
-"""Whatever arrives on a topic is an event or a malformed record, never another failure."""
+"""Any record is decoded to an event or raises MalformedRecord, and never another error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDS = 1500
 
 
 def survives(topic: str, value: bytes | None, headers: Any) -> bool:
-    """Whether it was an event; a refusal must be one printable line of bounded length."""
+    """Returns whether it was an event. A refusal must be one printable line of limited length."""
     try:
         event, read = decode(topic, value, headers, now=NOW)
     except MalformedRecord as error:

@@ -1,4 +1,4 @@
-"""The filter language: what it means, what it refuses and where, and that nothing but FilterError comes of any text."""
+"""The filter language: how it is parsed, what it selects, and errors with their position for any other text."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ PARTS = (
 
 
 def some_text(choose: random.Random) -> str:
-    """Bytes, words in any order, or something like a filter with a few words exchanged."""
+    """Returns random bytes, words in random order, or a filter with a few words replaced."""
     kind = choose.random()
     if kind < 0.2:
         return choose.randbytes(choose.randint(0, 40)).decode("latin-1")
@@ -191,7 +191,7 @@ MILVUS_WORDS = {"tenant", "and", "or", "not", "exists", "$meta", "true", "false"
 
 
 def outside_quotes(compiled: str) -> set[str]:
-    """The words of an expression that stand in no quotes; brackets and numbers left out."""
+    """Returns the words of an expression that are outside quotes, without brackets and numbers."""
     outside, inside, place = "", False, 0
     while place < len(compiled):
         if inside and compiled[place] == "\\":

@@ -1,4 +1,4 @@
-"""The committed contracts are the generated ones, and a change that breaks a reader does not slip in."""
+"""The committed contracts are up to date, and a change that breaks a reader is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def change(folder, **fields):
-    """As if the committed schema had had these fields, which the code lacks by now."""
+    """Adds fields to the committed schema, as if they had since been removed from the code."""
     path = folder / SUBMITTED
     schema = json.loads(path.read_text())
     schema["properties"] |= fields

@@ -1,4 +1,4 @@
-"""What the wire format refuses, each with one clear line."""
+"""The wire format refuses malformed records, each with a clear message of one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topic table: what the design says of topics, writers, readers and keys."""
+"""The topic table has the topics, writers, readers and keys that the design asks for."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_task_topics_are_keyed_by_task():
         if topic.key == "task":
             for event in golden_events().values():
                 if type(event) in topic.events:
-                    # the index that tasks share belongs to none of them
+                    # The index that tasks share belongs to no task.
                     assert event.key in ("routing", "support") or (isinstance(event, IndexRebuildRequested))
 
 

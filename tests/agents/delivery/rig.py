@@ -1,9 +1,9 @@
-"""A delivery on memory twins, with a clock and a sleep of its own, and feedback to deliver."""
+"""Builds a delivery on memory twins with a simulated clock, and feedback messages to deliver."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ DEAD_LETTERS = dead_letter_topic("feedback.v1", "recorder")
 
 @dataclass
 class Clock:
-    """Time that passes only when something sleeps."""
+    """Simulated time, which passes only when something sleeps."""
 
     now: datetime = START
 
@@ -42,7 +42,7 @@ class Clock:
 
 @dataclass
 class Rig:
-    """Everything around a delivery; what outlives a process lives here."""
+    """Everything around a delivery. It holds all state that outlives a process."""
 
     clock: Clock = field(default_factory=Clock)
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
@@ -52,6 +52,8 @@ class Rig:
     lives: int = 0
     seconds: float = 0.0
     """The monotonic clock, which a handler may move."""
+    in_flight: InFlightTracker = field(init=False)
+    """The tracker of the latest delivery."""
 
     @property
     def journal(self) -> MemoryJournal:
@@ -76,27 +78,29 @@ class Rig:
             on_step=self._on_step,
         )
 
-    def delivery(self, handle: BatchHandler | None = None) -> Delivery:
-        """A delivery in a new life of the worker."""
+    def delivery(
+        self, handle: BatchHandler | None = None, *, sleep: Callable[[float], Awaitable[None]] | None = None
+    ) -> Delivery:
+        """Returns the delivery of a new worker process."""
         self.lives += 1
         policy = RetryPolicy()
         marks = MemoryInFlightMarks(self.database)
-        in_flight = InFlightTracker(
+        self.in_flight = InFlightTracker(
             "recorder", marks, life=f"life-{self.lives}", clock=self.clock, crashes=policy.crashes
         )
         return Delivery(
             handle or self.count,
             self.outbox(),
-            in_flight,
+            self.in_flight,
             clock=self.clock,
-            sleep=self.clock.sleep,
+            sleep=sleep or self.clock.sleep,
             monotonic=lambda: self.seconds,
             policy=policy,
             on_step=self._on_step,
         )
 
     async def count(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
-        """A handler whose effect shows at once when it happens twice."""
+        """A handler that counts its effects, so that an effect that happens twice is visible."""
         return [self.counted(received) for received in batch]
 
     def counted(self, received: Received[Event]) -> Outcome:
@@ -119,7 +123,7 @@ class Rig:
         return self.kafka.topic("interactions.v1")
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """The circumstances of each dead letter."""
+        """Returns the ``dlq_`` headers of each dead letter, without their prefix."""
         return [
             {name.removeprefix("dlq_"): value.decode() for name, value in record.headers if name.startswith("dlq_")}
             for record in self.kafka.topic(DEAD_LETTERS)
@@ -130,7 +134,7 @@ class Rig:
 
 
 def feedback(number: int, *, answer: str | None = None, reason: str = "because") -> Message:
-    """The ``number``-th message of feedback.v1."""
+    """Returns the ``number``-th message of feedback.v1."""
     event = FeedbackGiven(answer_id=answer or f"a{number}", rating="up", reason=reason)
     record = encode(event, new_context("/tests", now=START, event_id=f"e{number}"))
     return as_message(record, number)

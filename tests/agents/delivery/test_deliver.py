@@ -1,4 +1,4 @@
-"""Delivery on memory twins: what is done once, tried again, bisected, waited for or given up."""
+"""Delivery on memory twins: each event has its effect once; a failure is retried, waited for or dead-lettered."""
 
 from __future__ import annotations
 
@@ -46,11 +46,9 @@ async def test_the_next_process_publishes_an_event_that_was_committed_but_not_pu
     async def die(seconds: float) -> None:
         raise Died
 
-    delivery = rig.delivery()
-    delivery._sleep = die
     rig.kafka.away = True
     with pytest.raises(Died):
-        await delivery.deliver([feedback(1)])
+        await rig.delivery(sleep=die).deliver([feedback(1)])
     (entry,) = rig.journal.find("recorder", ["/tests e1"]).values()
     rig.kafka.away = False
     await rig.delivery().deliver([feedback(1)])
@@ -60,7 +58,6 @@ async def test_the_next_process_publishes_an_event_that_was_committed_but_not_pu
 
 async def test_delivery_waits_for_kafka_without_using_up_attempts(rig: Rig) -> None:
     rig.kafka.away = True
-    delivery = rig.delivery()
     waits: list[str | None] = []
 
     async def sleep(seconds: float) -> None:
@@ -69,7 +66,7 @@ async def test_delivery_waits_for_kafka_without_using_up_attempts(rig: Rig) -> N
             rig.kafka.away = False
         await rig.clock.sleep(seconds)
 
-    delivery._sleep = sleep
+    delivery = rig.delivery(sleep=sleep)
     await delivery.deliver([feedback(1), feedback(2)])
     assert len(waits) == 40
     assert all(waits)
@@ -117,12 +114,12 @@ async def test_a_dead_letter_that_is_retried_is_processed(rig: Rig) -> None:
 
 
 async def test_the_event_that_makes_a_batch_fail_is_found_and_the_others_are_processed(rig: Rig) -> None:
-    async def choosy(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def fails_on_thirteen(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         if any(received.event.key == "a13" for received in batch):
             raise RuntimeError("thirteen")
         return await rig.count(batch)
 
-    await rig.delivery(choosy).deliver([feedback(n) for n in range(32)])
+    await rig.delivery(fails_on_thirteen).deliver([feedback(n) for n in range(32)])
     assert rig.counts() == {f"a{n}": 1 for n in range(32) if n != 13}
     (letter,) = rig.dead_letters()
     assert (letter["error"], letter["message"], letter["attempts"]) == ("RuntimeError", "thirteen", "5")
@@ -131,37 +128,37 @@ async def test_the_event_that_makes_a_batch_fail_is_found_and_the_others_are_pro
 async def test_a_temporary_error_leaves_no_dead_letter(rig: Rig) -> None:
     attempts = 0
 
-    async def moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def fails_four_times(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         nonlocal attempts
         attempts += 1
         if attempts < 5:
             raise RuntimeError("not yet")
         return await rig.count(batch)
 
-    await rig.delivery(moody).deliver([feedback(1)])
+    await rig.delivery(fails_four_times).deliver([feedback(1)])
     assert rig.counts() == {"a1": 1}
     assert rig.dead_letters() == []
 
 
 async def test_an_effect_that_fails_rolls_back_the_whole_batch_before_it_is_bisected(rig: Rig) -> None:
-    async def half(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def fails_in_one_effect(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         def fail() -> Sequence[Output]:
             raise RuntimeError("in the transaction")
 
         return [Outcome(effect=fail) if r.event.key == "a2" else rig.counted(r) for r in batch]
 
-    await rig.delivery(half).deliver([feedback(n) for n in range(4)])
+    await rig.delivery(fails_in_one_effect).deliver([feedback(n) for n in range(4)])
     assert rig.counts() == {"a0": 1, "a1": 1, "a3": 1}
     assert len(rig.dead_letters()) == 1
 
 
 async def test_an_event_that_crashes_the_engine_three_times_alone_is_dead_lettered(rig: Rig) -> None:
-    async def fragile(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def crashes_on_two(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         if any(received.event.key == "a2" for received in batch):
             raise EngineCrashed("the engine died")
         return await rig.count(batch)
 
-    await rig.delivery(fragile).deliver([feedback(n) for n in range(4)])
+    await rig.delivery(crashes_on_two).deliver([feedback(n) for n in range(4)])
     assert rig.counts() == {"a0": 1, "a1": 1, "a3": 1}
     (letter,) = rig.dead_letters()
     assert (letter["error"], letter["attempts"]) == ("EngineCrashed", "3")
@@ -170,14 +167,14 @@ async def test_an_event_that_crashes_the_engine_three_times_alone_is_dead_letter
 async def test_delivery_waits_for_an_unavailable_engine_without_a_limit(rig: Rig) -> None:
     calls = 0
 
-    async def away(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def unavailable(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         nonlocal calls
         calls += 1
         if calls < 200:
             raise Unavailable("the engine is away")
         return await rig.count(batch)
 
-    await rig.delivery(away).deliver([feedback(1)])
+    await rig.delivery(unavailable).deliver([feedback(1)])
     assert rig.counts() == {"a1": 1}
     assert rig.dead_letters() == []
 
@@ -185,17 +182,17 @@ async def test_delivery_waits_for_an_unavailable_engine_without_a_limit(rig: Rig
 async def test_waiting_does_not_count_towards_the_time_limit_of_retries(rig: Rig) -> None:
     calls = 0
 
-    async def away_then_moody(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def unavailable_or_failing(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         nonlocal calls
         calls += 1
         if calls in (1, 3):
-            rig.seconds += 600  # what it needs is unavailable for ten minutes, before and after its first failure
+            rig.seconds += 600  # the engine is away for ten minutes, before and after the first failure
             raise Unavailable("the engine is away")
         if calls in (2, 4):
             raise RuntimeError("not yet")
         return await rig.count(batch)
 
-    await rig.delivery(away_then_moody).deliver([feedback(1)])
+    await rig.delivery(unavailable_or_failing).deliver([feedback(1)])
     assert rig.counts() == {"a1": 1}
     assert rig.dead_letters() == []
 
@@ -203,18 +200,18 @@ async def test_waiting_does_not_count_towards_the_time_limit_of_retries(rig: Rig
 async def test_slow_failures_are_given_up_at_the_time_limit_of_retries(rig: Rig) -> None:
     async def slow(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         rig.seconds += 20
-        raise RuntimeError("slowly")
+        raise RuntimeError("it took 20 s and failed")
 
     await rig.delivery(slow).deliver([feedback(1)])
     assert [letter["attempts"] for letter in rig.dead_letters()] == ["3"]
 
 
 async def test_an_event_with_too_large_an_output_is_given_up_before_anything_is_committed(rig: Rig) -> None:
-    async def huge(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def too_large(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         fact = InteractionRecorded(answer_id="x", outcome="pending", revision=1, adapter_id="y" * 10_000_000)
         return [replace(rig.counted(received), outputs=[Output(event=fact)]) for received in batch]
 
-    await rig.delivery(huge).deliver([feedback(1)])
+    await rig.delivery(too_large).deliver([feedback(1)])
     assert rig.counts() == {}
     assert "more than a topic takes" in rig.dead_letters()[0]["message"]
 
@@ -228,12 +225,12 @@ async def test_an_event_without_an_effect_is_journaled_too(rig: Rig) -> None:
 
 
 async def test_a_failing_action_after_the_commit_does_no_harm(rig: Rig) -> None:
-    async def hasty(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    async def fails_after_commit(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
         def fail() -> None:
-            raise RuntimeError("later, then")
+            raise RuntimeError("after the commit")
 
         return [replace(rig.counted(received), after=fail) for received in batch]
 
-    await rig.delivery(hasty).deliver([feedback(1)])
+    await rig.delivery(fails_after_commit).deliver([feedback(1)])
     assert rig.counts() == {"a1": 1}
     assert rig.dead_letters() == []

@@ -1,4 +1,4 @@
-"""The private names of Faust and aiokafka that the recipe uses are still there, and mean what they meant."""
+"""The private names of Faust and aiokafka that ``agents.delivery`` uses still exist, with the same meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a compacted topic: all of it, then what comes; the malformed is passed over, absence waited for."""
+"""A follower reads all events of a compacted topic, then new ones. It skips malformed ones, and waits for Kafka."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.agents.delivery.rig import START, Clock
 
 
 class Followed:
-    """A follower at work, and what it has seen."""
+    """Runs a follower, and notes the sequences of the events that it applies."""
 
     def __init__(self, kafka: MemoryKafka) -> None:
         self.seen: list[int] = []
@@ -34,7 +34,7 @@ class Followed:
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(5):
-            while len(self.seen) < count:  # noqa: ASYNC110  # the follower tells nobody
+            while len(self.seen) < count:  # noqa: ASYNC110  # the follower sends no signal
                 await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""The watchdog: a worker whose lag stands still ends; one that works, waits or has just got something does not."""
+"""The watchdog ends a worker that makes no progress, but not one that works, waits or has just received a message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.agents.delivery.rig import START, Rig
 
 
 class Situation:
-    """A worker at rest whose lag, idleness and progress a test sets."""
+    """A worker whose lag, idle time and progress a test sets."""
 
     def __init__(self) -> None:
         self.rig = Rig()
@@ -73,7 +73,7 @@ def test_a_worker_that_was_idle_for_long_has_time_to_receive_its_first_message(s
     situation.idle = 3600
     situation.watch()
     situation.lag = 1
-    situation.watch()  # it has been idle for an hour, but the message has only just come
+    situation.watch()  # it has been idle for an hour, but the message has only just arrived
     with pytest.raises(Stalled, match="1 messages wait and none has arrived"):
         situation.watch(starving_for=21)
 

@@ -1,4 +1,4 @@
-"""Finding the event that kills its process: lives that end in the middle, and what the next one does."""
+"""Finding the event that kills its process: how the next process handles the events that a crash interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.agents.delivery.rig import Rig, feedback
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """Stands for the death of the process."""
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def rig() -> Rig:
 
 
 class Deadly:
-    """A handler that dies of one answer."""
+    """A handler whose process dies when a batch contains a certain answer."""
 
     def __init__(self, rig: Rig, answer: str) -> None:
         self._rig = rig
@@ -38,13 +38,14 @@ class Deadly:
 
 
 async def _lives(rig: Rig, handle: Deadly, messages: list[Message], most: int = 20) -> int:
+    """Starts processes until one finishes the messages, and returns how many it took."""
     for life in range(1, most + 1):
         try:
             await rig.delivery(handle).deliver(messages)
         except Killed:
             continue
         return life
-    raise AssertionError("it never ended")
+    raise AssertionError(f"all of {most} processes died")
 
 
 async def test_a_killing_event_is_given_up_after_two_attempts_in_its_batch_and_three_alone(rig: Rig) -> None:
@@ -93,7 +94,7 @@ async def test_interrupted_events_that_arrive_in_parts_stay_marked_until_they_ar
 async def test_after_a_crash_between_two_parts_the_second_part_is_handled_one_at_a_time(rig: Rig) -> None:
     with pytest.raises(Killed):
         await rig.delivery(Deadly(rig, "a3")).deliver([feedback(n) for n in range(4)])
-    await rig.delivery(Deadly(rig, "nobody")).deliver([feedback(0), feedback(1)])  # and is killed at once
+    await rig.delivery(Deadly(rig, "nobody")).deliver([feedback(0), feedback(1)])  # then it is killed
     healthy = Deadly(rig, "nobody")
     await rig.delivery(healthy).deliver([feedback(2), feedback(3), feedback(4)])
     assert healthy.batches == [["a2"], ["a3"], ["a4"]]
@@ -102,10 +103,11 @@ async def test_after_a_crash_between_two_parts_the_second_part_is_handled_one_at
 async def test_a_worker_that_takes_over_partitions_handles_their_interrupted_events_first(rig: Rig) -> None:
     survivor_handle = Deadly(rig, "nobody")
     survivor = rig.delivery(survivor_handle)
+    survivors_marks = rig.in_flight
     await survivor.deliver([feedback(0)])
     with pytest.raises(Killed):
         await rig.delivery(Deadly(rig, "a2")).deliver([feedback(1), feedback(2)])
-    survivor._in_flight.forget()
+    survivors_marks.forget()
     await survivor.deliver([feedback(1), feedback(2)])
     assert survivor_handle.batches[1:] == [["a1", "a2"]]
 
@@ -114,7 +116,7 @@ async def test_a_worker_does_not_suspect_its_own_batches(rig: Rig) -> None:
     handle = Deadly(rig, "nobody")
     delivery = rig.delivery(handle)
     await delivery.deliver([feedback(0), feedback(1)])
-    delivery._in_flight.forget()
+    rig.in_flight.forget()
     await delivery.deliver([feedback(2), feedback(3)])
     assert handle.batches == [["a0", "a1"], ["a2", "a3"]]
 

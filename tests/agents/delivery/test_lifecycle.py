@@ -1,11 +1,12 @@
-"""A worker's life as far as it needs no broker: what ends it ends it while it is being prepared, too."""
+"""The life of a worker without a broker: a failure while it starts ends it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from agents.delivery.faust_app import StreamSettings
 from agents.delivery.lifecycle import WorkerParts, run_worker
@@ -15,34 +16,49 @@ from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
+from schemas.envelope import Received
+from schemas.event import Event
 from schemas.kafka import KafkaConnection
 
 
 class Broken(MemoryKafka):
-    """A reader with a defect that no waiting mends."""
+    """A topic reader that always fails, and does not become available by waiting."""
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
         raise ValueError(f"{topic} cannot be read")
         yield
 
 
-async def nobody(*_: Any) -> Any:
-    raise AssertionError("nothing is to be handled")
+class NoLookup:
+    """A lookup that is never used, because the stream does not start."""
+
+    async def bounds(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        raise AssertionError("the stream has not started")
+
+    async def first(self, topic: str, partition: int, offset: int) -> int:
+        raise AssertionError("the stream has not started")
+
+    async def close(self) -> None: ...
 
 
-async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(tmp_path: Path, capfd: Any) -> None:
+async def apply(received: Received[Event]) -> None:
+    raise AssertionError("no event can arrive")
+
+
+async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     database, kafka = MemoryDatabase(), Broken()
-    nothing: Any = kafka  # a lookup is asked for offsets by a stream that has begun
     parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
-        runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=nothing,
+        runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=NoLookup(),
         stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
     )  # fmt: skip
     worker = Worker(
         agent="answerer",
         topics=("questions.v1",),
         handlers={},
-        followers=(Follower(topic="promotions.v1", apply=nobody),),
+        followers=(Follower(topic="promotions.v1", apply=apply),),
     )
     began = time.monotonic()
     assert await run_worker("answerer", lambda: worker, parts, "answerer-1") == 1

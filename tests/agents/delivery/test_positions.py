@@ -1,4 +1,4 @@
-"""What Faust passes over is asked for again; what Kafka no longer has is not waited for."""
+"""Messages that Faust skips are requested again; messages that Kafka no longer has are not waited for."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_after_a_rebalance_each_partition_starts_at_its_new_offset(positions: Po
 
 @pytest.mark.parametrize("seed", range(100))
 def test_all_messages_are_delivered_once_in_order_whatever_a_rebalance_drops(seed: int) -> None:
-    """A consumer that, at a rebalance, drops some of what it fetched and may go on behind it."""
+    """Simulates a consumer that drops fetched messages at a rebalance and may continue behind them."""
     chance = random.Random(seed)
     clock = Clock()
     exists = [offset for offset in range(200) if chance.random() < 0.9]
@@ -97,7 +97,7 @@ def test_all_messages_are_delivered_once_in_order_whatever_a_rebalance_drops(see
         position = fetched[-1] + 1 if fetched else position
         buffered += fetched
         if not buffered:
-            position = positions.next(0) or 0  # nothing comes: what did not come is asked for
+            position = positions.next(0) or 0  # nothing arrives, so the missing messages are requested
         while buffered and chance.random() > 0.2:
             offset = buffered.pop(0)
             arrival = positions.arrived(0, offset)

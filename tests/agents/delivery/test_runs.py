@@ -1,4 +1,4 @@
-"""Runs: long work in a child process, whose lease, attempts and result survive their worker."""
+"""Runs: long work in a child process. Its lease, attempts and result survive the death of its worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.progress import write_progress
 from agents.delivery.runs import Runner, runs_source
 from agents.delivery.worker import RunKind
+from infra.memory.runs import MemoryRunStore
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import EverlearnError
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.processes
 
 
 def add(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A run: counts its attempts in its folder, fails as often as it is told to, then adds."""
+    """The work of a run: counts its attempts in its folder, fails as often as its arguments say, then adds."""
     counter = folder / "attempts"
     attempts = int(counter.read_text()) + 1 if counter.exists() else 1
     counter.write_text(str(attempts))
@@ -68,8 +69,18 @@ async def _ask(rig: Rig, **arguments: Any) -> None:
     await rig.delivery(handle).deliver([feedback(1)])
 
 
-def _runner(rig: Rig, folder: Path, worker: str = "one", **options: Any) -> Runner:
-    return Runner(rig.outbox(), rig.runs, {"add": KIND}, worker=worker, folder=folder, clock=rig.clock, **options)
+def _runner(
+    rig: Rig, folder: Path, worker: str = "one", *, runs: MemoryRunStore | None = None, lease_seconds: float = 30.0
+) -> Runner:
+    return Runner(
+        rig.outbox(),
+        runs or rig.runs,
+        {"add": KIND},
+        worker=worker,
+        folder=folder,
+        clock=rig.clock,
+        lease_seconds=lease_seconds,
+    )
 
 
 def _results(rig: Rig) -> list[str]:
@@ -138,21 +149,17 @@ async def test_a_dead_workers_run_is_taken_over_when_its_lease_has_expired(rig: 
 
 async def test_a_worker_that_lost_its_run_ends_the_child_and_publishes_nothing(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig, seconds=30)
-    runner = _runner(rig, tmp_path, worker="slow", lease_seconds=0.9)
     renewals = 0
 
-    class Stolen:
-        """The run store as it looks to a worker whose lease ran out while it was frozen."""
+    class Stolen(MemoryRunStore):
+        """The run store of a worker whose lease expired, so that another worker has taken the run."""
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(rig.runs, name)
-
-        def renew(self, run_id: str, worker: str, **_: Any) -> bool:
+        def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
             nonlocal renewals
             renewals += 1
             return False
 
-    runner._runs = Stolen()
+    runner = _runner(rig, tmp_path, worker="slow", runs=Stolen(rig.database), lease_seconds=0.9)
     started = time.monotonic()
     assert await runner.work()
     assert time.monotonic() - started < 15
@@ -171,22 +178,22 @@ async def test_a_result_that_could_not_be_published_is_not_computed_again(rig: R
     assert json.loads(_results(rig)[0])["attempts"] == 1
 
 
-def dawdle(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A run that says how far it is."""
-    write_progress(folder, 0.25, "dawdling", eta_seconds=3.0)
+def report_progress(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The work of a run that reports its progress."""
+    write_progress(folder, 0.25, "a quarter is done", eta_seconds=3.0)
     time.sleep(2.5)
     return {}
 
 
 async def test_the_progress_of_a_child_is_stored_while_it_works(rig: Rig, tmp_path: Path) -> None:
     await _ask(rig)
-    kind = replace(KIND, entry="tests.agents.delivery.test_runs:dawdle")
+    kind = replace(KIND, entry="tests.agents.delivery.test_runs:report_progress")
     runner = Runner(rig.outbox(), rig.runs, {"add": kind}, worker="one", folder=tmp_path, clock=rig.clock)
     assert await runner.work()
     with rig.database.table("runs") as runs:
         run = rig.runs.show(next(iter(runs)))
     assert run is not None
-    assert run.progress == {"done": 0.25, "text": "dawdling", "eta_seconds": 3.0}
+    assert run.progress == {"done": 0.25, "text": "a quarter is done", "eta_seconds": 3.0}
 
 
 async def test_an_effect_can_start_a_run_and_sees_unfinished_runs(rig: Rig) -> None:

@@ -1,4 +1,4 @@
-"""The stream, as far as it needs no broker."""
+"""The stream, without a broker."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from schemas.kafka import KafkaConnection
 
 
 async def test_a_stream_that_never_started_stops_at_once(tmp_path: Path) -> None:
-    nobody: Any = None
+    unused: Any = None
     stream = Stream(
-        "recorder", ["feedback.v1"], nobody, batch_size=1, batch_bytes=1 << 20, scratch=tmp_path,
-        settings=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), lookup=nobody,
+        "recorder", ["feedback.v1"], unused, batch_size=1, batch_bytes=1 << 20, scratch=tmp_path,
+        settings=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), lookup=unused,
     )  # fmt: skip
     began = time.monotonic()
     await stream.stop(10)
-    assert time.monotonic() - began < 2, "a worker that is stopped while it loads its model"
+    assert time.monotonic() - began < 2, "a worker that still loads its model must stop at once"

@@ -1,4 +1,4 @@
-"""Ticks: once a scheduled time, at one worker, with outputs that survive a crash."""
+"""Ticks: one worker handles each scheduled time once, and the outputs survive a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of handlers: each event reaches its handler, and events for other readers are passed over."""
+"""The table of handlers: each event reaches its handler, and events for other agents are skipped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def interaction(answer_id: str) -> InteractionRecorded:
 
 
 class Calls:
-    """Handlers that note their calls; the outcome of an event says which event it is of."""
+    """Handlers that note their calls. The output of each outcome is the event itself."""
 
     def __init__(self) -> None:
         self.single: list[str] = []
@@ -43,7 +43,7 @@ class Calls:
         return [Outcome(outputs=(Output(event=received.event),)) for received in batch]
 
 
-def of(outcomes: Sequence[Outcome]) -> list[Event]:
+def output_events(outcomes: Sequence[Outcome]) -> list[Event]:
     return [output.event for outcome in outcomes for output in outcome.outputs]
 
 
@@ -53,18 +53,18 @@ async def test_each_event_gets_the_outcome_of_its_own_handler_in_the_order_of_th
     handlers: Handlers = {InteractionRecorded: rated, RollbackRequested: calls.one}
     events = [interaction("a"), RollbackRequested(task="x"), interaction("b")]
     outcomes = await dispatcher("promoter", handlers)([received(event) for event in events])
-    assert of(outcomes) == events
+    assert output_events(outcomes) == events
     assert calls.single == [RollbackRequested.type]
     assert calls.batches == [[InteractionRecorded.type] * 2]
 
 
 async def test_a_batch_handler_of_several_types_gets_all_of_them_in_one_call() -> None:
     calls = Calls()
-    # Two references to one bound method are one handler.
+    # Two references to the same bound method count as one handler.
     handlers: Handlers = {InteractionRecorded: Batch(calls.many), RollbackRequested: Batch(calls.many)}
     events = [interaction("a"), RollbackRequested(task="x"), interaction("b")]
     outcomes = await dispatcher("promoter", handlers)([received(event) for event in events])
-    assert of(outcomes) == events
+    assert output_events(outcomes) == events
     assert calls.batches == [[event.type for event in events]]
 
 
