@@ -1,1 +1,1 @@
-"""Benchmarks: figures of one machine in one run, beside those of the bare parts on the same input. Not tests."""
+"""Benchmarks, which compare Everlearn with its bare parts on the same input, in one run. They are not tests."""

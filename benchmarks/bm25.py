@@ -1,4 +1,4 @@
-"""Exact BM25 over texts in memory: what Milvus' text search should find, with its formula and standard analyzer.
+"""Exact BM25 over texts in memory, with the formula and the standard analyzer of Milvus' text search.
 
 Formula: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), with ln(1 + (N - df + 0.5) / (df + 0.5))
 as a term's weight, as Milvus has it.
@@ -16,7 +16,7 @@ from schemas.words import words
 
 
 class Bm25:
-    """Scores every text for a query; statistics are of all texts together."""
+    """Scores every text for a query. The statistics are those of all texts."""
 
     def __init__(self, texts: Sequence[str], *, k1: float, b: float) -> None:
         self._size = len(texts)
@@ -36,7 +36,7 @@ class Bm25:
         }
 
     def scores(self, query: str) -> NDArray[np.float64]:
-        """Shape (texts,); 0 where a text has no word of the query. A word asked twice counts twice."""
+        """Returns scores of shape (texts,), 0 for a text without a word of the query. A repeated word counts twice."""
         total = np.zeros(self._size)
         for word, times in Counter(words(query)).items():
             if word in self._postings:
@@ -55,7 +55,7 @@ def _weighted(
 def fuse(rankings: Iterable[Sequence[int]], weights: Sequence[float], *, constant: float) -> list[int]:
     """Weighted reciprocal rank fusion (Cormack et al. 2009): score = sum of weight / (constant + rank), best first.
 
-    Ties go to what the first ranking puts first, then to the smaller number.
+    Ties keep the order of the first ranking.
     """
     scores: dict[int, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):

@@ -1,4 +1,4 @@
-"""Exact dense, text and hybrid search of a collection in memory: what a search engine has to match."""
+"""Exact dense, text and hybrid search of a collection in memory: the reference for a search engine."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Recipe:
     chunk_tokens: int = 220
     overlap_tokens: int = 30
     headed: bool = True
-    """BM25 reads title, heading and text, as the embedding model does; else the text alone."""
+    """Whether BM25 reads title, heading and text, as the embedding model does, or only the text."""
     function_words: bool = False
     """Whether the question's function words are searched for too."""
     k1: float = 1.5
     b: float = 0.75
     depth: int = 50
-    """Chunks of each ranking that are fused."""
+    """How many chunks of each ranking are fused."""
     constant: float = 10.0
     weights: Mapping[str, float] = field(default_factory=lambda: {"dense": 1.0, "text": 1.0})
 
 
 class CachedEmbedder:
-    """An embedder that keeps the embedding of every text it has seen in one file."""
+    """An embedder that stores the embedding of every text in one file, and computes it once."""
 
     def __init__(self, embedder: Embedder, path: Path) -> None:
         self._embedder = embedder
@@ -70,7 +70,7 @@ class CachedEmbedder:
 
 
 def chunk_documents(documents: Sequence[Document], embedder: Embedder, recipe: Recipe) -> list[Chunk]:
-    """Every document's chunks, in order."""
+    """Returns the chunks of all documents, in order."""
     return [
         Chunk(
             chunk_id=f"{document.document_id}#{ordinal}",
@@ -95,7 +95,7 @@ def chunk_documents(documents: Sequence[Document], embedder: Embedder, recipe: R
 
 
 class BruteForce:
-    """Searches chunks whose vectors, shape (chunks, dimension) and of unit length, are at hand."""
+    """Searches chunks in memory. Their vectors have shape (chunks, dimension) and unit length."""
 
     def __init__(self, chunks: Sequence[Chunk], embedder: Embedder, recipe: Recipe) -> None:
         self._chunks = chunks
@@ -106,7 +106,7 @@ class BruteForce:
         self._bm25 = Bm25(texts, k1=recipe.k1, b=recipe.b)
 
     def search(self, mode: SearchMode, queries: Sequence[str]) -> list[list[Hit]]:
-        """For each query its hits, best first; a hit's score is its cosine, whatever the mode. Satisfies Search."""
+        """Returns the hits of each query, best first. A hit's score is its cosine in every mode. Satisfies Search."""
         cosines = self._embedder.embed(queries) @ self._vectors.T
         found = []
         for query, near in zip(queries, cosines, strict=True):
@@ -126,6 +126,6 @@ class BruteForce:
 
 
 def best(scores: NDArray[np.floating], depth: int, above: float = -np.inf) -> list[int]:
-    """The places of the highest scores above a bound, best first, at most ``depth``; ties by place."""
+    """Returns the places of the highest scores above a bound, best first, at most ``depth``. Ties are in order."""
     order = np.argsort(-scores, kind="stable")[:depth]
     return [int(place) for place in order if scores[place] > above]

@@ -1,8 +1,8 @@
-"""Compares the engine's answers a second on a classifying task with transformers' own ``generate``.
+"""Compares the engine's answers per second on a classifying task with transformers' own ``generate``.
 
-``python -m benchmarks.classifying [--rows N] [--batch N]`` asks the demo's messages, in the same batches, first of the
-base model, then half of them of an adapter. The order is ours, bare, bare, ours, so that other load on the machine
-slows both down. Answers that differ are counted.
+``python -m benchmarks.classifying [--rows N] [--batch N]`` sends the demo's messages to both in the same batches: first
+to the base model, then half of them to an adapter. The order is ours, bare, bare, ours, so that other load on the
+machine slows both down. It counts the answers that differ.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> Path:
 def bare(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, batch: Sequence[GenerationRequest]
 ) -> list[str]:
-    """Answers with ``generate``, whole prompts padded on the left; ``model`` may be PEFT's."""
+    """Answers with ``generate``, with whole prompts padded on the left. ``model`` may be PEFT's."""
     chat = ChatFormat(tokenizer)
     prompts = [chat.encode(request.messages) for request in batch]
     width = max(map(len, prompts))
@@ -76,7 +76,7 @@ def bare(
 def timed(
     say: Callable[[Sequence[GenerationRequest]], list[str]], asked: Sequence[GenerationRequest], size: int
 ) -> tuple[float, list[str]]:
-    """Returns the seconds that it took, and the answers."""
+    """Returns the seconds that the answers took, and the answers."""
     began = time.monotonic()
     said = [text for start in range(0, len(asked), size) for text in say(asked[start : start + size])]
     return time.monotonic() - began, said
@@ -99,7 +99,7 @@ def main() -> None:
             asked = requests(messages, arms)
             ways: dict[str, Callable[[Sequence[GenerationRequest]], list[str]]] = {
                 "ours": lambda batch: [each.text for each in engine.generate(batch)],
-                # In the engine's thread: a second computing thread would slow down both.
+                # It runs in the engine's thread, because a second computing thread would slow down both.
                 "bare": lambda batch, peer=other: in_compute_thread(bare)(peer, tokenizer, batch),  # type: ignore[misc]
             }
             seconds: dict[str, float] = dict.fromkeys(ways, 0.0)

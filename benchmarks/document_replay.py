@@ -1,8 +1,8 @@
-"""The history of a real documentation site, replayed in several orders: does the index end as the truth each time?
+"""Replays the history of a real documentation site in several orders, and counts the errors in the index.
 
-``python -m benchmarks.document_replay [--events N] [order] [shuffled] [twice] [killed]`` on a fresh embedded stack
-each. The truth is what the events say when they are read in order. Compared are the table of documents, and the chunks
-in Milvus of every document.
+``python -m benchmarks.document_replay [--events N] [order] [shuffled] [twice] [killed]`` uses a fresh embedded stack
+for each order. The truth is the state after all events in order. The benchmark compares it with the table of documents,
+and with the chunks of every document in Milvus.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from schemas.topics import BULK_DOCUMENTS
 EVENTS = DATA / "fastapi_docs_stream" / "docs_events.jsonl.gz"
 WAYS = ("order", "shuffled", "twice", "killed")
 KILL_SECONDS = 5.0
-"""Of each of the loader's first lives, once it is ready."""
+"""How long the loader runs after it is ready, until it is killed."""
 MOST_KILLS = 20
 
 
 def history(most: int) -> list[Published]:
-    """The last events of the stream, a second apart, as if they had ended now."""
+    """Returns the last events of the stream, with times one second apart that end now."""
     with gzip.open(EVENTS, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file][-most:]
     began = now() - timedelta(seconds=len(rows) + 60)
@@ -66,7 +66,7 @@ def replay(folder: Path, way: str, events: Sequence[Published]) -> None:
             running.until_indexed(reader, events, 1800)
             took = time.monotonic() - began
         over.set()
-        time.sleep(12)  # a sweep deletes what kills have left
+        time.sleep(12)  # a sweep deletes the chunks that killed processes left
         wrong, left_over, distinct, embedded = compare(running, events)
     print(
         f"| {way} | {len(sent):,} | {len(kills)} | {took:.0f} s | {wrong} | {left_over} | {distinct:,} | {embedded:,} |"
@@ -83,7 +83,7 @@ def _kill(running: Stack, over: threading.Event, kills: list[int]) -> None:
 
 
 def compare(running: Stack, events: Sequence[Published]) -> tuple[int, int, int, int]:
-    """Documents that are not as the truth has them; chunks too many; distinct chunks; embeddings that are kept."""
+    """Returns the numbers of wrong documents, of chunks too many, of distinct texts and of computed embeddings."""
     truth = {event.document_id: event for event in sorted(events, key=lambda event: event.submitted_at)}
     (index,) = running.indexes.active()
     store = running.stores.of(index)

@@ -1,4 +1,4 @@
-"""A stack that indexes documents, for benchmarks: publishing to it, and searching what it has indexed."""
+"""Runs a stack that indexes documents, for benchmarks that publish to it and search in it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import func, select
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 os.environ.setdefault("EVERLEARN_MODEL_FOLDER", str(CACHE / "models"))
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the workers have it
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # the same as in the workers
 
 from infra.embedding.embedder import SentenceTransformerEmbedders  # noqa: E402  # after the models' folder is set
 from infra.kafka import RecordPublisher, RecordReader, kafka_connection  # noqa: E402
@@ -45,26 +45,26 @@ def now() -> datetime:
 
 
 def command(home: Path, *words: str) -> str:
-    """Runs ``everlearn`` in a process of its own; what it printed."""
+    """Runs ``everlearn`` in a process of its own, and returns what it printed."""
     line = [sys.executable, "-m", "agents", "--home", str(home), *words]
     return subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 class GivenVectors:
-    """Gives embeddings that are known already, so that a search can be timed without them."""
+    """Returns embeddings that were computed before, so that the time of a search does not include them."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Any] = {}
+        self.known: dict[str, NDArray[np.float32]] = {}
 
     def of(self, _model: str) -> GivenVectors:
         return self
 
-    def embed(self, texts: Sequence[str]) -> Any:
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray([self.known[text] for text in texts], dtype=np.float32)
 
 
 class Stack:
-    """Kafka, Milvus, an indexer and a loader in a folder of their own; this process publishes and searches."""
+    """Kafka, Milvus, an indexer and a loader in a folder of their own. This process publishes and searches."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -79,22 +79,22 @@ class Stack:
         self.publisher = RecordPublisher(self.config)
 
     def retriever(self, *, embedding: bool) -> MilvusRetriever:
-        """``embedding``: whether queries are embedded, or their vectors are given beforehand."""
+        """Returns a retriever. ``embedding``: whether it embeds the queries, or uses the vectors in ``given``."""
         embedders = self._embedders if embedding else self.given
         return MilvusRetriever(indexes=self.indexes, stores=self.stores, embedders=embedders, documents=self.documents)
 
     def publish(self, events: Iterable[Published], topic: str | None = None) -> None:
-        """Returns once Kafka has confirmed them all."""
+        """Publishes events, and returns once Kafka has confirmed all of them."""
         self.publisher.publish([encode(event, new_context("/benchmarks", now=now()), topic) for event in events])
 
     @contextmanager
     def listening(self) -> Iterator[RecordReader]:
-        """Reads what the indexer says from now on."""
+        """Reads the events that the indexer publishes from now on."""
         with RecordReader(self.config, ["indexing.v1"], from_end=True) as reader:
             yield reader
 
     def until_indexed(self, reader: RecordReader, waiting: Iterable[Published], seconds: float = 900) -> float:
-        """The moment at which the last was indexed, or unindexed, by ``time.monotonic``."""
+        """Waits until all are indexed or unindexed, and returns the time of the last by ``time.monotonic``."""
         missing = {event.key: event.submitted_at for event in waiting}
         deadline = time.monotonic() + seconds
         while missing:
@@ -109,15 +109,15 @@ class Stack:
         return time.monotonic()
 
     def workers(self) -> dict[str, int]:
-        """Process ids by worker, of those that run."""
+        """Returns the process ids of the running workers by name."""
         return {each.name: each.pid for each in Supervisor(self.settings.run_folder).processes() if each.pid}
 
     def starts(self, worker: str) -> int:
-        """How often a worker got ready."""
+        """Returns how often a worker became ready."""
         return (self.home / "run" / "logs" / f"{worker}.log").read_text("utf-8").count('"event": "ready"')
 
     def embedded(self) -> tuple[int, int]:
-        """Distinct texts whose embeddings are kept, and how many the workers said that they embedded."""
+        """Returns how many distinct texts have a stored embedding, and how many embeddings the workers logged."""
         with self.database.connection() as connection:
             kept = connection.execute(select(func.count()).select_from(tables.vectors)).scalar_one()
         lines = (
@@ -134,7 +134,7 @@ class Stack:
 
 @contextmanager
 def stack(home: Path, **others: int) -> Iterator[Stack]:
-    """A fresh one, up. ``others``: how many workers of other agents to start besides."""
+    """Starts a fresh stack, and stops it at the end. ``others``: numbers of workers of other agents."""
     agents = ("answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
     counts = ",".join(f"{agent}={others.get(agent, 0)}" for agent in agents)
     command(home, "up", "--detach", "--workers", counts)
@@ -149,7 +149,7 @@ def stack(home: Path, **others: int) -> Iterator[Stack]:
 
 
 def fill(running: Stack, chunks: int, text: Callable[[], str]) -> None:
-    """Documents of five chunks with vectors of no meaning, straight into Milvus and SQL."""
+    """Writes documents of five chunks with random vectors directly to Milvus and SQL."""
     (index,) = running.indexes.active()
     store = running.stores.of(index)
     numbers = np.random.default_rng(0)
@@ -188,7 +188,7 @@ def _filler_state(name: str) -> DocumentState:
 
 
 def passages(most: int = 2092) -> list[DocumentSubmitted]:
-    """feedbackqa's passages as documents, submitted now."""
+    """Returns feedbackqa's passages as documents, submitted now."""
     at = now()
     rows = (json.loads(line) for line in (DATA / "feedbackqa" / "passages.jsonl").read_text("utf-8").splitlines())
     return [
@@ -204,7 +204,7 @@ def passages(most: int = 2092) -> list[DocumentSubmitted]:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Of seconds, in milliseconds."""
+    """Returns a percentile of seconds, in milliseconds."""
     return float(np.percentile(values, part)) * 1000
 
 

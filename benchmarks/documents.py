@@ -1,8 +1,8 @@
-"""Documents on their way into the index: bulk loads, freshness, single documents and searches beside a bulk load.
+"""Measures indexing: bulk loads, a growing index, the delay of single changes, and searches during a bulk load.
 
-``python -m benchmarks.documents [bulk] [growth] [freshness] [load]`` on a fresh embedded stack each; all where none
-is named. The bare parts of ``bulk`` are sentence-transformers' ``encode`` and the embedder's own ``embed`` on
-the same chunks and backend in this process, with the stack down.
+``python -m benchmarks.documents [bulk] [growth] [freshness] [load]`` runs each part on a fresh embedded stack, and all
+parts if none is named. It compares ``bulk`` with sentence-transformers' ``encode`` and with the embedder's own
+``embed``, on the same chunks and backend in this process, with the stack down.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTS = ("bulk", "growth", "freshness", "load")
 
 
 def warm(running: Stack) -> None:
-    """Both workers have their model loaded, whatever was lazy is done."""
+    """Indexes a document with each worker, so that both have loaded their model."""
     for topic in (None, BULK_DOCUMENTS):
         event = DocumentSubmitted(document_id=f"warm {topic}", text="warm up", submitted_at=now())
         with running.listening() as reader:
@@ -62,7 +62,9 @@ def bulk(folder: Path, most: int) -> None:
     distinct = list(dict.fromkeys(texts))
     library = library_on(embedder.embedding, model_folder(embedder.model))
     print(f"bulk: {len(documents):,} documents, {len(texts):,} chunks, {len(distinct):,} of them distinct; chunks/s:")
-    print("| through the topic | embed alone | encode alone | of encode | of embed | loader's peak memory |")
+    print(
+        "| through the topic | embed alone | encode alone | ratio to encode | ratio to embed | loader's peak memory |"
+    )
     print("|---|---|---|---|---|---|")
     own, encode = (
         _seconds(embedder.embed, distinct),
@@ -75,7 +77,7 @@ def bulk(folder: Path, most: int) -> None:
 
 
 def library_on(embedding: Embedding, folder: Path) -> SentenceTransformer:
-    """sentence-transformers itself, its model run by what runs ours."""
+    """Returns sentence-transformers' own model, computed by the same backend as ours."""
     import torch
 
     from infra.embedding.torch import load_model
@@ -99,9 +101,9 @@ def _seconds(embed: Callable[[list[str]], object], texts: list[str]) -> float:
 
 
 def growth(folder: Path, most: int, times: int = 10) -> None:
-    """The same texts again and again under other ids: their embeddings are kept, so that only the corpus grows."""
+    """Publishes the same texts under new ids. Their embeddings are stored, so only the index grows."""
     documents = passages(most)
-    print(f"growth: {len(documents):,} documents a round")
+    print(f"growth: {len(documents):,} documents per round")
     print("| round | seconds | loader MB | indexer MB |\n|---|---|---|---|")
     with stack(folder / "growth") as running:
         warm(running)
@@ -117,7 +119,7 @@ def growth(folder: Path, most: int, times: int = 10) -> None:
 
 
 def _status(pid: int, name: str) -> float:
-    """Of a process, in kB."""
+    """Returns an entry of the status of a process, in kB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(name))
 
@@ -149,7 +151,7 @@ def freshness(folder: Path, chunks: int, each: int) -> None:
             visible.update_watched(name, second, third)
         gone = [visible.withdraw(name, third) for name, _, _, third in texts]
     own = percentile(encoding, 95)
-    print(f"freshness: an index of {chunks:,} chunks, {each} of each; encode p95 {own:.0f} ms")
+    print(f"freshness: an index of {chunks:,} chunks, {each} changes of each kind; encode p95 {own:.0f} ms")
     print("| what | p50 ms | p95 ms | p95 without encode |\n|---|---|---|---|")
     for name, seconds, cost in (
         ("add", added, own),
@@ -159,7 +161,7 @@ def freshness(folder: Path, chunks: int, each: int) -> None:
     ):
         late = percentile(seconds, 95)
         print(f"| {name} | {percentile(seconds, 50):.0f} | {late:.0f} | {late - cost:.0f} |")
-    print(f"stale hits {visible.stale}; of {each} more updates, seen in neither version: {visible.missing}\n")
+    print(f"stale hits: {visible.stale}; searches without any version during {each} updates: {visible.missing}\n")
 
 
 def load(folder: Path, most: int, seconds_idle: float = 20.0) -> None:
@@ -203,8 +205,8 @@ def load(folder: Path, most: int, seconds_idle: float = 20.0) -> None:
         busy = measure(done.is_set)
         took = time.monotonic() - began
     print(
-        f"beside a bulk load of {len(documents):,} documents ({took:.0f} s) into an index of as many: hybrid searches "
-        "with their embedding"
+        f"during a bulk load of {len(documents):,} documents ({took:.0f} s) into an index of the same size; "
+        "hybrid searches, with their embedding"
     )
     print("| what | idle p50 / p95 ms | during the load | p95 ratio |\n|---|---|---|---|")
     for name, at in (("a search", 0), ("a single add", 1)):

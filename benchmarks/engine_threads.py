@@ -1,8 +1,9 @@
 """Compares numbers of threads for the engine, alone and on a busy machine: ``python -m benchmarks.engine_threads``.
 
-Measures rounds a second, of a long question and eight short ones: one engine alone, two at once (each of them), and one
-beside a process at nice 10. As shipped (one thread a core), with one thread, and in a process in which two threads have
-computed, each of which then has OpenMP helpers of its own: what the compute thread prevents.
+A round is a long question and eight short ones. The benchmark measures rounds per second of one engine alone, of each
+of two engines at once, and of one engine beside a process at nice 10. It does so as shipped (one thread per core), with
+one thread, and in a process in which two threads have computed. There each of the two has its own OpenMP helpers;
+Everlearn computes in one thread to prevent that.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from schemas.generation import ChatMessage, GenerationRequest
 WAYS = ("as shipped", "one thread", "two computing threads")
 SECONDS = 10.0
 LOADING = 25.0
-"""Seconds until all engines of a scene have loaded and begin together, for each of them."""
+"""Seconds for each engine to load, before all engines start together."""
 NEIGHBOUR = "import os\nos.nice(10)\nwhile True: pass"
 
 
 def work(way: str, begin: float) -> None:
-    """Answers for a while, beginning at a point in time; prints the rounds a second."""
+    """Answers questions from a point in time on, for ``SECONDS``, and prints the rounds per second."""
     messages = shop.messages("examples")
     long = ChatMessage("user", " ".join(row.text for row in messages[:60]))
     rounds = (
@@ -67,11 +68,11 @@ def work(way: str, begin: float) -> None:
     started = time.time()
     done = answer()
     print(f"{done / (time.time() - started):.3f}", flush=True)
-    os._exit(0)  # a thread may still stay
+    os._exit(0)  # the second computing thread may still be there
 
 
 def rate(way: str, engines: int) -> float:
-    """Returns the rounds a second, the mean of all engines."""
+    """Returns the rounds per second, as the mean of all engines."""
     begin = time.time() + LOADING * engines
     command = [sys.executable, "-m", "benchmarks.engine_threads", "--way", way, "--begin", str(begin)]
     environment = {"GOMP_SPINCOUNT": "10000", **os.environ}  # as the workers have it
@@ -93,7 +94,7 @@ def main() -> None:
     if given.way:
         work(given.way, given.begin)
     print(f"{torch.get_num_threads()} threads, rounds/s")
-    print("| | by itself | two engines, each | beside a neighbour at nice 10 |")
+    print("| | alone | each of two engines | beside a process at nice 10 |")
     print("|---|---|---|---|")
     for way in WAYS:
         alone, pair = rate(way, 1), rate(way, 2)

@@ -1,8 +1,8 @@
-"""From documents to answers on real input: rates through the topics beside those of the bare parts.
+"""Compares the rates of indexing and answering through the topics with those of the bare parts, on real input.
 
 ``python -m benchmarks.question_flow [--passages N] [--questions N] [--tokens N]`` publishes feedbackqa's passages to a
-fresh embedded stack, asks its questions, and then gives the same chunks and prompts to the embedding model and the
-engine alone, in this process, with the stack down.
+fresh embedded stack and asks its questions. With the stack down, it then gives the same chunks and prompts to the
+embedding model and the engine alone, in this process.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from schemas.event import JsonObject
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "feedbackqa"
 CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 
 
-def everlearn(home: Path, *words: str) -> list[dict[str, Any]]:
-    """Runs a command in a process of its own; gives the JSON lines that it printed."""
+def everlearn(home: Path, *words: str) -> list[JsonObject]:
+    """Runs a command in a process of its own, and returns the JSON lines that it printed."""
     environment = {**os.environ, "EVERLEARN_MODEL_FOLDER": str(CACHE / "models")}
     done = subprocess.run(
         [sys.executable, "-m", "agents", "--home", str(home), *words],
@@ -38,29 +39,30 @@ def everlearn(home: Path, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[JsonObject]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+def write_lines(path: Path, rows: Sequence[JsonObject]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     return path
 
 
-def passages(most: int) -> list[dict[str, Any]]:
+def passages(most: int) -> list[JsonObject]:
     rows = read_lines(DATA / "passages.jsonl")[:most]
     return [
         {"id": row["doc_id"], "text": row["text"], "title": row["page_title"]} for row in rows if row["text"].strip()
     ]
 
 
-def questions(most: int, known: set[str]) -> list[dict[str, Any]]:
-    """Evenly spread over the file, only those whose gold passage was published."""
+def questions(most: int, known: set[str]) -> list[JsonObject]:
+    """Returns questions whose gold passage was published, spread evenly over the file."""
     rows = [row for row in read_lines(DATA / "questions_train_valid.jsonl") if row["doc_id"] in known]
     return rows[:: max(1, len(rows) // most)][:most]
 
 
-def through_the_topics(folder: Path, documents: list[dict[str, Any]], asked: list[dict[str, Any]], tokens: int) -> Any:
+def through_the_topics(folder: Path, documents: list[JsonObject], asked: list[JsonObject], tokens: int) -> JsonObject:
+    """Publishes, searches and asks with a fresh stack; returns what the commands printed, and their seconds."""
     home = folder / "home"
     began = time.monotonic()
     everlearn(home, "up", "--detach")
@@ -87,8 +89,8 @@ def through_the_topics(folder: Path, documents: list[dict[str, Any]], asked: lis
             "answering": answering, "home": home}  # fmt: skip
 
 
-def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[str, Any]], tokens: int) -> Any:
-    """The same chunks through ``embed`` alone, the same prompts through the engine alone."""
+def bare_parts(home: Path, documents: list[JsonObject], answers: list[JsonObject], tokens: int) -> JsonObject:
+    """Embeds the same chunks with ``embed`` alone, and answers the same prompts with the engine alone."""
     os.environ["EVERLEARN_MODEL_FOLDER"] = str(CACHE / "models")
     from agents.indexer.chunks import make_chunks, text_to_embed
     from agents.prompt import build_prompt
@@ -142,7 +144,7 @@ def bare_parts(home: Path, documents: list[dict[str, Any]], answers: list[dict[s
     return {"chunks": len(texts), "encoding": encoding, "generating": time.monotonic() - began}
 
 
-def recall_at_5(asked: list[dict[str, Any]], hits: list[dict[str, Any]]) -> float:
+def recall_at_5(asked: list[JsonObject], hits: list[JsonObject]) -> float:
     gold = {row["id"]: row["doc_id"] for row in asked}
     found = sum(any(hit["document_id"] == gold[row["query_id"]] for hit in row["hits"]) for row in hits)
     return found / len(hits)

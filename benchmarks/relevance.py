@@ -1,4 +1,4 @@
-"""How likely what a search found answers the question: signals that need the question and its hits, nothing else."""
+"""Signals of how likely the hits of a search answer a question, computed from the question and its hits alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Signal = Callable[[str, Sequence[Hit]], float]
 
 
 def cosine_alone(question: str, hits: Sequence[Hit]) -> float:
-    """The highest cosine of the first hits."""
+    """Returns the highest cosine of the first hits."""
     return relevance(question, hits, words_weight=0.0)
 
 
 def words_alone(question: str, hits: Sequence[Hit]) -> float:
-    """The highest share of the question's words in one of the first hits."""
+    """Returns the highest share of the question's words that one of the first hits contains."""
     return relevance(question, hits, words_weight=1.0)
 
 

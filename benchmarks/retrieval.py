@@ -1,9 +1,9 @@
-"""Measures how well questions find the documents that answer them, and which questions a relevance floor declines.
+"""Measures how well searches find the documents that answer questions, and which questions a floor declines.
 
 ``python -m benchmarks.retrieval [--quick]`` searches exactly, in memory. It prints recall, reciprocal rank and nDCG of
-dense, text and hybrid search on feedbackqa and xquad, and how many questions a floor declines while half of the
-documents are missing. Defaults were chosen on half of the questions; the figures are of the other half. Embeddings are
-kept in the cache folder: the first run takes a quarter of an hour, later ones two minutes.
+dense, text and hybrid search on feedbackqa and xquad. It also prints how many questions a relevance floor declines
+while half of the documents are missing. Defaults were chosen on one half of the questions; the figures are of the other
+half. Embeddings are stored in the cache folder: the first run takes 15 minutes, later ones two minutes.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def quality(search: Search, mode: SearchMode, questions: Sequence[Question]) -> 
 
 
 def rankings(collection: Collection, embedder: Embedder, variants: Sequence[str]) -> None:
-    """Prints a row for each variant."""
+    """Prints a row of metrics for each variant."""
     choosing, reporting = halves(collection.questions, SEED)
     chunks: dict[tuple[int, int], list[Chunk]] = {}
     for name in variants:
@@ -105,7 +105,7 @@ class Asked:
 
 
 def ask(search: Search, questions: Sequence[Question], published: Set[str]) -> Asked:
-    """Asks by hybrid search. ``published``: the ids of the documents that can be found."""
+    """Asks the questions by hybrid search. ``published``: the ids of the documents that can be found."""
     found = search("hybrid", [question.text for question in questions])
     pairs = list(zip(questions, found, strict=True))
 
@@ -117,7 +117,7 @@ def ask(search: Search, questions: Sequence[Question], published: Set[str]) -> A
 
 
 def floors(collections: Sequence[Collection], embedder: Embedder) -> None:
-    """Prints a row for each collection and signal; floors are chosen on half of the first collection's documents."""
+    """Prints a row for each collection and signal. Floors are chosen on half of the first collection's documents."""
     chosen: dict[str, float] = {}
     for number, collection in enumerate(collections):
         kept, _ = halves(collection.documents, SEED)
@@ -141,7 +141,7 @@ def floor_of(values: NDArray[np.float64]) -> float:
 
 
 def small(collection: Collection) -> Collection:
-    """Takes each fourth document, with at most 200 questions about them."""
+    """Takes every fourth document, with at most 200 questions about them."""
     documents = collection.documents[::4]
     kept = {document.document_id for document in documents}
     questions = [question for question in collection.questions if question.document_id in kept]
@@ -155,19 +155,19 @@ def spread(questions: Sequence[Question], most: int) -> Sequence[Question]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a fourth of the documents, the main variants alone")
+    parser.add_argument("--quick", action="store_true", help="use a quarter of the documents and the main variants")
     quick = parser.parse_args().quick
     feedback, paragraphs, articles = (small(each) if quick else each for each in (feedbackqa(), xquad(), timeqa()))
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder))
         embedder = CachedEmbedder(SentenceTransformerEmbedder(settings), CACHE / "benchmarks" / "embeddings.npz")
-    print("| collection | search | recall@5 | MRR@10 | nDCG@10 | nDCG@10, half that chose |")
+    print("| collection | search | recall@5 | MRR@10 | nDCG@10 | nDCG@10, choosing half |")
     print("|---|---|---|---|---|---|")
     for collection in (feedback, paragraphs):
         rankings(collection, embedder, list(VARIANTS)[: QUICK_VARIANTS if quick else None])
     print()
-    print(f"declined with half of the documents published; floors of timeqa's other half, and the default {FLOOR}")
-    print("| collection | signal | floor | of unpublished | of published | of another collection's |")
+    print(f"Questions declined with half of the documents published; floors from timeqa, and the default {FLOOR}.")
+    print("| collection | signal | floor | about unpublished | about published | about another collection |")
     print("|---|---|---|---|---|---|")
     floors((articles, feedback, paragraphs), embedder)
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from schemas.event import JsonObject
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 Item = TypeVar("Item")
@@ -37,7 +39,7 @@ class Collection:
 
 
 def feedbackqa() -> Collection:
-    """Passages of official pages on one subject, with questions that people asked in their own words."""
+    """Reads passages of official pages on one subject, with questions that people asked in their own words."""
     return Collection(
         name="feedbackqa",
         documents=[
@@ -57,7 +59,7 @@ def feedbackqa() -> Collection:
 
 
 def xquad() -> Collection:
-    """Paragraphs of articles, with questions whose authors saw the paragraph."""
+    """Reads paragraphs of articles, with questions whose authors saw the paragraph."""
     documents, questions = [], []
     for article in json.loads(_path("xquad_en_es/xquad.en.json").read_text(encoding="utf-8"))["data"]:
         title = article["title"].replace("_", " ")
@@ -69,7 +71,7 @@ def xquad() -> Collection:
 
 
 def timeqa() -> Collection:
-    """Whole articles on single subjects, with questions that name the subject; only those that the article answers."""
+    """Reads whole articles on single subjects, with the questions about the subject that the article answers."""
     return Collection(
         name="timeqa",
         documents=[
@@ -98,5 +100,5 @@ def _path(name: str) -> Path:
     return path
 
 
-def _lines(name: str) -> list[dict[str, Any]]:
+def _lines(name: str) -> list[JsonObject]:
     return [json.loads(line) for line in _path(name).read_text(encoding="utf-8").splitlines()]

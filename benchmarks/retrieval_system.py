@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.retrieval_system`` publishes the documents of feedbackqa and xquad to a fresh embedded stack, as
 two tenants, and asks the reporting half of their questions in each search mode. Then it asks timeqa's questions while
-half of the documents are missing, to see what the default floor declines.
+half of its documents are missing, and counts how many the default floor declines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODES: tuple[SearchMode, ...] = ("dense", "text", "hybrid")
 
 
 def publish(running: Stack, tenant: str, documents: Sequence[Document]) -> None:
-    """Publishes documents, and waits until they are searchable."""
+    """Publishes documents and waits until they are searchable."""
     events = [_event(tenant, document) for document in documents if document.text.strip()]
     with running.listening() as reader:
         running.publish(events, BULK_DOCUMENTS)
@@ -84,7 +84,7 @@ def declined(running: Stack, collection: Collection) -> None:
             each for question, each in zip(questions, low, strict=True) if (question.document_id in there) is published
         ]
         print(
-            f"{collection.name}: of {len(some)} questions about {name} documents {sum(some) / len(some):.1%} declined"
+            f"{collection.name}: {sum(some) / len(some):.1%} of {len(some)} questions about {name} documents declined"
         )
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, stack(Path(folder) / "home") as running:
-        print("| collection | mode | recall@5 | MRR@10 | nDCG@10 | a question, in batches of 32 |")
+        print("| collection | mode | recall@5 | MRR@10 | nDCG@10 | per question, in batches of 32 |")
         print("|---|---|---|---|---|---|")
         for collection in (xquad(), feedbackqa()):
             measure(running, collection)

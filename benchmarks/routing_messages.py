@@ -1,4 +1,4 @@
-"""The demo's messages as a task for the base model, which the benchmarks of training and of answering share."""
+"""The demo's messages as a task for the base model, shared by the benchmarks of training and of answering."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TASK = Task(
 
 
 def prompts(rows: Sequence[shop.CustomerMessage]) -> list[tuple[ChatMessage, ...]]:
-    """As an answerer asks them."""
+    """Returns the prompts that an answerer makes of the messages."""
     return [build_prompt(TASK, row.text, (), (), budget=1000, count=lambda _: 0).messages for row in rows]
 
 
 def options(doc: str | None, *, batch: int) -> tuple[list[shop.CustomerMessage], int]:
-    """The messages and the size of a batch that the command line asks for. ``doc``: the benchmark's own."""
+    """Returns the messages and the batch size that the command line asks for. ``doc``: the benchmark's docstring."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--batch", type=int, default=batch)
@@ -40,5 +40,5 @@ def options(doc: str | None, *, batch: int) -> tuple[list[shop.CustomerMessage],
 
 
 def settings_in(home: str) -> Settings:
-    """With the models that this checkout has converted before."""
+    """Returns settings that use the models in this checkout's cache."""
     return Settings(home=Path(home), model=ModelSettings(folder=CACHE / "models"))

@@ -1,8 +1,8 @@
-"""Speed of the embedded Milvus at a growing number of chunks, beside the least work an exact search is.
+"""Measures the speed of the embedded Milvus with more and more chunks, compared with one matrix-vector product.
 
 ``python -m benchmarks.search_scale [--chunks N ...] [--repeats N]`` starts the server in a temporary folder, writes
-synthetic chunks (random vectors, words drawn by Zipf's law), and measures calls through pymilvus, one question a call.
-The raw limit is one numpy product of the same vectors with one query, in this process.
+synthetic chunks (random vectors, words drawn by Zipf's law), and measures calls through pymilvus, one query per call.
+The product multiplies the same vectors with one query by numpy in this process: an exact search cannot do less.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.local.free_port import free_port
 from infra.local.milvus_lite import program as milvus
+from schemas.event import JsonObject
 
 DIMENSION = 384
 WORDS = 30_000
@@ -36,7 +36,7 @@ STORED = ("chunk_id", "tenant", "document_id", "version", "ordinal", "text", "ti
 
 
 class Corpus:
-    """Chunks made from a seed: row by row the same in every run."""
+    """Generates chunks from a seed; they are the same in every run."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ class Corpus:
     def vectors(self, count: int) -> NDArray[np.float32]:
         return self._random.standard_normal((count, DIMENSION), dtype=np.float32)
 
-    def rows(self, first: int, count: int) -> Iterator[dict[str, Any]]:
+    def rows(self, first: int, count: int) -> Iterator[JsonObject]:
         for number, vector in enumerate(self.vectors(count), first):
             document = number // 10
             yield {
@@ -71,7 +71,7 @@ class Corpus:
 
 
 class Measured:
-    """One collection on a server of its own, and the calls that are timed."""
+    """Starts a server with one collection, and has the calls that are timed."""
 
     def __init__(self, folder: Path) -> None:
         from pymilvus import MilvusClient
@@ -111,14 +111,14 @@ class Measured:
         self.client.create_collection("chunks", schema=schema, index_params=index)
         self.client.load_collection("chunks")
 
-    def search(self, query: Any, field: str, where: str = TENANT) -> list[Any]:
+    def search(self, query: list[float] | str, field: str, where: str = TENANT) -> list[object]:
         found = self.client.search(
             "chunks", data=[query], anns_field=field, limit=K, filter=where, output_fields=list(STORED),
             consistency_level="Strong",
         )  # fmt: skip
         return list(found[0])
 
-    def upsert(self, rows: list[dict[str, Any]]) -> None:
+    def upsert(self, rows: list[JsonObject]) -> None:
         self.client.upsert("chunks", rows)
 
     def resident_megabytes(self) -> float:
@@ -127,7 +127,7 @@ class Measured:
 
 
 def timed(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Milliseconds of each call."""
+    """Returns the milliseconds of each call."""
     took = []
     for call in calls:
         began = time.perf_counter()
@@ -152,15 +152,15 @@ def measure(count: int, repeats: int) -> None:
             seconds += sum(timed([partial(store.upsert, rows)])) / 1000
         settle(store)
         print(
-            f"\n{count:,} chunks, {count / seconds:,.0f} written a second, {store.resident_megabytes():.0f} MB resident"
+            f"\n{count:,} chunks, {count / seconds:,.0f} written/s, {store.resident_megabytes():.0f} MB resident memory"
         )
-        print("\n| call | p50 ms | p95 ms | most ms |\n|---|---|---|---|")
+        print("\n| call | p50 ms | p95 ms | max ms |\n|---|---|---|---|")
         report(store, corpus, kept, repeats)
-        print(f"\n{store.resident_megabytes():.0f} MB resident at the end")
+        print(f"\n{store.resident_megabytes():.0f} MB resident memory at the end")
 
 
 def settle(store: Measured) -> None:
-    """Until the server rests: compaction goes on after the last write."""
+    """Waits until the server is idle, because compaction continues after the last write."""
     store.search(Corpus(0).vectors(1)[0].tolist(), "vector")
     store.search("word", "sparse")
     while True:

@@ -1,8 +1,8 @@
-"""Compares the speed of a LoRA training with a bare PEFT loop: the same rows and batches, in turns, in one run.
+"""Compares the speed of a LoRA training with a bare PEFT loop on the same rows and batches.
 
 ``python -m benchmarks.training [--rows N] [--batch N]`` trains the packaged base model for one epoch on messages of the
-demo, with the trainer's own code and with a loop of forward, backward and step alone. The order is ours, bare, bare,
-ours, so that other load on the machine slows both down.
+demo: with the trainer's own code, and with a loop that only does forward, backward and step. The order is ours, bare,
+bare, ours, so that other load on the machine slows both down.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def encode(chat: ChatFormat, rows: Sequence[shop.CustomerMessage]) -> list[Row]:
 
 
 def bare_loop(settings: Settings, rows: Sequence[Row], policy: TrainerPolicy, pad_token: int) -> float:
-    """Trains with PEFT and AdamW alone, scoring prompts too, as a plain loop does; returns the seconds."""
+    """Trains with PEFT and AdamW alone, and computes the loss of prompts too; returns the seconds."""
     from peft import LoraConfig, get_peft_model
 
     model, _ = load_base_model(settings)

@@ -1,4 +1,4 @@
-"""Publishes single documents and watches, by searching, when each change shows."""
+"""Publishes single documents, and searches until each change is visible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = (
 )  # fmt: skip
 
 PAUSE_SECONDS = 0.01
-"""Between searches: without a pause the watching alone keeps a processor busy, and the watched wait for it."""
+"""The pause between searches. Without it, the searches would keep a processor busy that the workers need."""
 
 
 def sentence(dice: random.Random, words: int = 12) -> str:
@@ -21,7 +21,7 @@ def sentence(dice: random.Random, words: int = 12) -> str:
 
 
 class Visible:
-    """Publishes single documents and watches, by searching, when each change shows."""
+    """Publishes single documents, and searches until each change is visible."""
 
     def __init__(self, running: Stack) -> None:
         self._running = running
@@ -29,7 +29,7 @@ class Visible:
         self.stale = self.missing = 0
 
     def found(self, text: str) -> set[str]:
-        """The names of documents, and their texts, that a search for a text finds."""
+        """Returns the ids and the texts of the documents that a search for a text finds."""
         (hits,) = self._retriever.search([dense(text, 10)])
         return {hit.chunk.text for hit in hits} | ids(hits)
 
@@ -45,7 +45,7 @@ class Visible:
         return seconds
 
     def update_watched(self, name: str, old: str, text: str) -> None:
-        """Meanwhile the document must be found, by its old text or, a moment later, by its new one."""
+        """Updates a document. Counts the moments at which neither its old nor its new version is found."""
         self._publish(name, text)
         began = time.monotonic()
         while True:
@@ -53,13 +53,13 @@ class Visible:
             self.missing += not before and not after
             if after:
                 return
-            self._in_time(began)
+            self._check_time(began)
 
     def withdraw(self, name: str, old: str) -> float:
         began = time.monotonic()
         self._running.publish([DocumentWithdrawn(document_id=name, submitted_at=now())])
         while name in self.found(old):
-            self._in_time(began)
+            self._check_time(began)
         seconds = time.monotonic() - began
         self.stale += name in self.found(old)
         return seconds
@@ -68,13 +68,13 @@ class Visible:
         began = time.monotonic()
         self._publish(name, text)
         while text not in self.found(text):
-            self._in_time(began)
+            self._check_time(began)
         return time.monotonic() - began
 
     def _publish(self, name: str, text: str) -> None:
         self._running.publish([DocumentSubmitted(document_id=name, text=text, submitted_at=now())])
 
-    def _in_time(self, began: float) -> None:
+    def _check_time(self, began: float) -> None:
         if time.monotonic() - began > 60:
-            raise TimeoutError("a document did not show within a minute")
+            raise TimeoutError("a change was not visible within a minute")
         time.sleep(PAUSE_SECONDS)
