@@ -1,15 +1,11 @@
-"""A running home whose customers, killer and patience are the test's."""
+"""Runs the learning loop in a home with small windows, while the test plays the customers and kills workers."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
-
-import pytest
+from typing import TypeVar
 
 from agents.demo.event_log import EventLog, LoggedEvent
 from agents.demo.shop import TASK, CustomerMessage, messages
@@ -23,7 +19,9 @@ from schemas.delivery import Run
 from schemas.event import Event
 from schemas.promotions import AdapterPromoted
 from tests.fixtures.stack import RunningHome
+from tests.flows.waiting import until
 
+E = TypeVar("E", bound=Event)
 TEAMS = ("delivery", "returns", "account", "skates")
 CONFIGURATION = """\
 [model]
@@ -64,7 +62,7 @@ EPOCHS = 3
 
 
 class Loop:
-    """A running home whose customers are played by the test."""
+    """A running home, and the stores that its agents write."""
 
     def __init__(self, home: RunningHome, settings: Settings, event_log: EventLog) -> None:
         self.home, self.settings, self.event_log = home, settings, event_log
@@ -74,7 +72,7 @@ class Loop:
         self.config = kafka_connection(settings)
 
     def kill(self, *workers: str) -> None:
-        """As a crash does it; the supervisor starts them again."""
+        """Kills workers, as a crash does. The supervisor restarts them."""
         pids = self.home.pids()
         for worker in workers:
             os.kill(pids[worker], signal.SIGKILL)
@@ -83,17 +81,16 @@ class Loop:
         return self.event_log.wait(lambda event: isinstance(event, kind), seconds, kind.__name__, since=since)
 
     def running(self, agent: str, *, progress: float = 0.0, seconds: float = 120) -> Run:
-        """The agent's run once its child is at work."""
+        """Returns the agent's run once its child process has made this progress."""
 
         def found() -> Run | None:
             runs = [run for run in self.runs.unfinished(agent) if run.state == "running"]
             return next((run for run in runs if run.progress.get("done", -1.0) > progress), None)
 
-        run: Run = until(found, seconds)
-        return run
+        return until(found, seconds)
 
     def promotion(self, since: int) -> AdapterPromoted:
-        """The next promotion, once both answerers serve it."""
+        """Waits for the next promotion until both answerers serve it, and returns it."""
         promoted = self.wait(AdapterPromoted, since).event
         assert isinstance(promoted, AdapterPromoted)
         self.await_serving(promoted.sequence)
@@ -102,22 +99,13 @@ class Loop:
     def await_serving(self, sequence: int) -> None:
         until(lambda: all(self.event_log.serving_since(f"answerer-{n}", TASK, sequence) for n in (1, 2)))
 
-    def of(self, kind: type[Event]) -> list[Any]:
+    def of(self, kind: type[E]) -> list[E]:
+        """Returns the task's events of a type, oldest first."""
         return [event for event, _ in self.event_log.of_type(kind, TASK)]
 
 
-def until(found: Callable[[], Any], seconds: float = 60, every: float = 0.1) -> Any:
-    """The first thing that is found. Fails after so long."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(every)
-    pytest.fail(f"did not happen within {seconds:g} s")
-
-
 def some(*splits: str, each: int | None = None) -> list[CustomerMessage]:
-    """Messages of the splits that go to one of the test's teams, so many a team."""
+    """Returns messages of the splits that are for one of the test's teams, at most ``each`` per team."""
     left = Counter(dict.fromkeys(TEAMS, 10_000 if each is None else each))
     chosen = []
     for message in messages(*splits):

@@ -1,4 +1,4 @@
-"""The delivery recipe while its broker is away."""
+"""Delivery while its broker is away."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_is_lost_or_doubled_while_the_broker_is_away_beyond_the_poll_int
 
 
 def _away(broker: PrivateBroker, leave: Callable[[], None], folder: Path, **plan: float) -> Count:
-    """What became of the events when the broker left among them and came back after 20 s."""
+    """Stops the broker for 20 s while a worker handles events, and returns the count."""
     scene = Scene(broker.bootstrap, folder)
     scene.publish(EVENTS)
     scene.start(scene.plan(pause_seconds=0.005, **plan))

@@ -1,4 +1,4 @@
-"""The delivery recipe on a real broker, with real worker processes that are killed, poisoned and joined."""
+"""Delivery on a real broker, with real worker processes that are killed, that fail, and that join and leave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.flow
 
 STEPS = ("begun", "handled", "committed", "published", "marked", "finished", "acked")
 OUTSIDE_RETRIES = ("begun", "acked")
-"""Steps around the handler's retries; what goes wrong there ends the process, with its offsets where they were."""
+"""Steps outside the handler's retries. An error there ends the process, and its offsets are not committed."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The demo to its end with agents killed in the middle of its second half; then its trace, and a rollback by hand."""
+"""The whole demo, with agents killed during its second half; then the lineage of its adapter, and a rollback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
 from schemas.delivery import Run
 from tests.fixtures.stack import RunningHome
-from tests.flows.loop_scene import until
+from tests.flows.waiting import until
 
 pytestmark = [pytest.mark.flow, pytest.mark.long, pytest.mark.timeout(3000)]
 
@@ -27,8 +27,8 @@ STAGE_SECONDS = 1200
 
 
 @dataclass(frozen=True)
-class Told:
-    """The demo's home, which is still up, its last line, and the runs whose workers were killed."""
+class Demo:
+    """The demo's home, which still runs, the report that it printed last, and the runs whose workers were killed."""
 
     home: RunningHome
     report: dict[str, Any]
@@ -36,27 +36,27 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def demo(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     around = tmp_path_factory.mktemp("demo") / "home"
     home = RunningHome(around / "demo", models_folder)
-    demo = RunningHome(around, models_folder).start("demo", "--json", "--keep")
+    process = RunningHome(around, models_folder).start("demo", "--json", "--keep")
     try:
-        interrupted = _kill_on_the_way(home)
-        said, _ = demo.communicate(timeout=STAGE_SECONDS)
-        assert demo.returncode == 0, f"{said}\n{home.logs()}"
-        yield Told(home, json.loads(said.splitlines()[-1]), interrupted)
+        interrupted = _kill_workers(home)
+        output, _ = process.communicate(timeout=STAGE_SECONDS)
+        assert process.returncode == 0, f"{output}\n{home.logs()}"
+        yield Demo(home, json.loads(output.splitlines()[-1]), interrupted)
     finally:
-        demo.kill()
+        process.kill()
         home.run("down", check=False)
 
 
-def _kill_on_the_way(home: RunningHome) -> list[Run]:
-    """Each worker of the second half once, while a child of it is at work; the recorder and the indexer with them."""
+def _kill_workers(home: RunningHome) -> list[Run]:
+    """Kills each worker of the second half once during its run, and another worker with it. Returns the runs."""
     until(lambda: (home.path / "everlearn.db").exists(), STAGE_SECONDS)
     with _runs(home) as runs:
 
         def second(agent: str, progress: float) -> Callable[[], Run | None]:
-            """Of the agent, the run after the one that made the first adapter, once its child is so far."""
+            """Waits for the agent's run after the one of the first adapter, until it has made this progress."""
 
             def found() -> Run | None:
                 made = runs.of_task(agent, TASK, 20)
@@ -84,55 +84,55 @@ def _kill_on_the_way(home: RunningHome) -> list[Run]:
 def _runs(home: RunningHome) -> Iterator[SqlRunStore]:
     database = Database(load(home.path, environ={}).sql_url())
     try:
-        until(lambda: _reads(database), STAGE_SECONDS)
+        until(lambda: _has_tables(database), STAGE_SECONDS)
         yield SqlRunStore(database)
     finally:
         database.close()
 
 
-def _reads(database: Database) -> bool:
+def _has_tables(database: Database) -> bool:
     try:
         SqlRunStore(database).unfinished("trainer")
-    except Exception:  # noqa: BLE001  # the tables are being made
+    except Exception:  # noqa: BLE001  # the tables do not exist yet
         return False
     return True
 
 
-def test_the_new_product_line_is_learned_and_nothing_is_lost_although_agents_are_killed(told: Told) -> None:
-    report = told.report
+def test_the_new_product_line_is_learned_and_nothing_is_lost_although_agents_are_killed(demo: Demo) -> None:
+    report = demo.report
     assert report["after"]["new"] >= report["before"]["new"] + 0.5
     assert report["after"]["old"] >= report["before"]["old"] - 0.05
     assert (report["failed"], report["wrong_adapter"]) == (0, 0)
     assert report["probed"] > 0
-    with _runs(told.home) as runs:
-        ended = [runs.show(run.run_id) for run in told.interrupted]
+    with _runs(demo.home) as runs:
+        ended = [runs.show(run.run_id) for run in demo.interrupted]
     assert [(run.agent, run.state, run.attempt) for run in ended if run is not None] == [
         ("monitor", "done", 2),
         ("trainer", "done", 2),
         ("validator", "done", 2),
     ]
-    adapters = told.home.json("adapters", "list")
+    adapters = demo.home.json("adapters", "list")
     assert [each["state"] for each in adapters] == ["validated", "validated"]
 
 
-def test_the_promotion_can_be_traced_to_the_corrections_that_caused_it(told: Told) -> None:
-    (shown,) = told.home.json("adapters", "show", told.report["adapter_id"])
+def test_the_promotion_can_be_traced_to_the_corrections_that_caused_it(demo: Demo) -> None:
+    (shown,) = demo.home.json("adapters", "show", demo.report["adapter_id"])
     lineage = shown["lineage"]
     assert lineage["cause"]["kind"] == "drift"
     assert Path(lineage["cause"]["report_uri"].removeprefix("file://")).is_file()
     assert lineage["corrections"]["count"] > 50
     answer = lineage["corrections"]["answers"][0]
-    (row,) = told.home.json("interactions", "show", answer)
+    (row,) = demo.home.json("interactions", "show", answer)
     assert row["correction"]
     assert any("promoted" in each["event"] and each["role"] == "champion" for each in lineage["releases"])
 
 
-def test_a_rollback_by_hand_returns_to_the_previous_adapter(told: Told) -> None:
+def test_a_rollback_by_hand_returns_to_the_previous_adapter(demo: Demo) -> None:
     first = next(
         each["adapter_id"]
-        for each in told.home.json("adapters", "list")
-        if each["adapter_id"] != told.report["adapter_id"]
+        for each in demo.home.json("adapters", "list")
+        if each["adapter_id"] != demo.report["adapter_id"]
     )
-    told.home.run("rollback", TASK, "--reason", "a test", "--wait")
-    (answer,) = told.home.json("ask", messages("heldout_new")[20].text, "--task", TASK)
+    demo.home.run("rollback", TASK, "--reason", "a test", "--wait")
+    (answer,) = demo.home.json("ask", messages("heldout_new")[20].text, "--task", TASK)
     assert answer["adapter_id"] == first

@@ -1,4 +1,4 @@
-"""Documents in bulk, by metadata, beside what nobody published, and in an index built anew: as a user meets it."""
+"""Documents by the command line, as a user has it: bulk loads, filters, declined questions and a rebuilt index."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_bulk_load_is_indexed_completely_although_its_worker_is_killed(running
     lines = "".join(f"{json.dumps(row)}\n" for row in SHIPS)
     running_home.json("publish", "documents", "-", "--tenant", TENANT, stdin=lines)
     os.kill(running_home.pids()["loader-1"], signal.SIGKILL)
-    report = _publish(running_home, SHIPS)  # the same again: it waits behind what the killed worker has left
+    report = _publish(running_home, SHIPS)  # the same again: processed after those that the killed worker left
     assert (report["indexed"], report["missing"]) == (len(SHIPS), [])
     *documents, status = running_home.json("index", "status", "--documents")
     ships = [row for row in documents if row["tenant"] == TENANT]

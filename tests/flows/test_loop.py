@@ -1,4 +1,4 @@
-"""The loop on real parts, with every agent on the way killed in the middle of its work, and without corrections."""
+"""The learning loop on real parts: a promotion although all agents are killed, and drift without corrections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from schemas.envelope import identity
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, DriftDetected, TrainingDeclined
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
 from tests.fixtures.stack import RunningHome
-from tests.flows.loop_scene import CONFIGURATION, EPOCHS, Loop, some, until
+from tests.flows.loop_scene import CONFIGURATION, EPOCHS, Loop, some
+from tests.flows.waiting import until
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
@@ -65,14 +66,14 @@ def test_a_first_adapter_is_trained_validated_and_promoted_although_every_agent_
     assert [len(loop.of(kind)) for kind in (AdapterTrained, AdapterValidated, CanaryStarted, AdapterPromoted)] == [
         1
     ] * 4
-    assert not loop.of(AdapterRejected) + loop.of(TrainingDeclined) + loop.of(AdapterRolledBack)
+    assert not [*loop.of(AdapterRejected), *loop.of(TrainingDeclined), *loop.of(AdapterRolledBack)]
     assert [event.sequence for event in loop.of(ReleaseEvent)] == list(range(1, promoted.sequence + 1))
     for run in (training, validating):
         ended = loop.runs.show(run.run_id)
         assert ended is not None
         assert (ended.state, ended.attempt) == ("done", 2)
     _nothing_is_lost_or_doubled(loop, exchanges)
-    _aliases_follow(loop, adapter_id)
+    _is_champion_in_the_registry(loop, adapter_id)
 
 
 def test_drift_without_corrections_trains_and_promotes_nothing(loop: Loop) -> None:
@@ -89,13 +90,13 @@ def test_drift_without_corrections_trains_and_promotes_nothing(loop: Loop) -> No
     assert drift.remedy == "label"
     assert drift.report_uri is not None
     cause = identity(news.context)
-    until(lambda: loop.journal.find("trainer", [cause]))  # the trainer has handled it, and asked for no run
+    until(lambda: loop.journal.find("trainer", [cause]))  # the trainer has handled the event
     assert not loop.runs.unfinished("trainer")
     assert len(loop.of(AdapterTrained)) == len(loop.of(AdapterPromoted)) == 1
 
 
 def _nothing_is_lost_or_doubled(loop: Loop, exchanges: list[Exchange]) -> None:
-    """Every question has one answer and one row; a row's revision counts its answer and its feedback, once each."""
+    """Asserts that every question has one answer and one row, into which answer and feedback are merged once each."""
     said = {each.answer.answer_id: each.feedback and each.feedback.rating for each in exchanges}
     assert len(said) == len(exchanges)
     assert not [each for each in exchanges if each.answer.type.endswith("failed.v1")]
@@ -109,9 +110,9 @@ def _nothing_is_lost_or_doubled(loop: Loop, exchanges: list[Exchange]) -> None:
         assert row.revision == 1 + (row.rating is not None)
 
 
-def _aliases_follow(loop: Loop, champion: str) -> None:
-    def followed() -> bool:
-        (shown,) = loop.home.json("adapters", "show", champion)
+def _is_champion_in_the_registry(loop: Loop, adapter_id: str) -> None:
+    def has_the_alias() -> bool:
+        (shown,) = loop.home.json("adapters", "show", adapter_id)
         return "champion" in shown["aliases"]
 
-    until(followed, every=1.0)
+    until(has_the_alias, every=1.0)

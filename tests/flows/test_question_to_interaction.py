@@ -1,4 +1,4 @@
-"""From a document to an answer to a captured interaction, through the real stack, as a user meets it."""
+"""Documents, questions, answers and feedback through the real stack, by the command line as a user has it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from infra.settings import Settings, load
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Record, encode, new_context
 from schemas.event import Event
-from schemas.interactions import ExampleSubmitted, FeedbackGiven
+from schemas.interactions import FeedbackGiven
 from schemas.promotions import AdapterPromoted, AdapterRolledBack
 from schemas.questions import AnswerProduced, QuestionAsked
 from schemas.topics import TOPICS
 from tests.fixtures.stack import ROOT, RunningHome
+from tests.flows.waiting import until
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
@@ -45,16 +46,8 @@ def _lines(rows: list[dict[str, Any]]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
-def _until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.6)
-    return found
-
-
 def _row(home: RunningHome, answer_id: str) -> dict[str, Any] | None:
-    """The feature table's row, None while there is none."""
+    """Returns the answer's row of the feature table, or None while there is none."""
     rows = home.json("interactions", "show", answer_id, check=False)
     return rows[0] if rows else None
 
@@ -101,7 +94,7 @@ def test_an_interaction_has_its_question_answer_and_correction_in_one_row(home: 
         (row,) = home.json("interactions", "show", answer["answer_id"])
         return row if row["outcome"] == "corrected" else None
 
-    row = _until(corrected)
+    row = until(corrected, every=0.6)
     assert (row["question"], row["answer"]) == ("What does a ticket cost?", answer["text"])
     assert (row["rating"], row["correction"], row["revision"]) == ("down", "Nine crowns.", 2)
 
@@ -140,12 +133,12 @@ def test_a_promoted_adapter_answers_until_a_rollback(
 
         return asked
 
-    after = _until(answer_by(adapter_id))
+    after = until(answer_by(adapter_id), every=0.6)
     assert (after["release_sequence"], after["arm"]) == (1, "champion")
     assert after["text"] != before["text"]
-    _until(lambda: all(_serves(worker, adapter_id) for worker in _answerers(home)))
+    until(lambda: all(_serves(worker, adapter_id) for worker in _answerers(home)), every=0.6)
     _send(settings, _event(AdapterRolledBack(task="routing", sequence=2, champion=None, previous=adapter_id)))
-    back = _until(answer_by(None))
+    back = until(answer_by(None), every=0.6)
     assert back["text"] == before["text"]
 
 
@@ -168,7 +161,12 @@ def test_a_malformed_message_on_any_topic_becomes_a_dead_letter_and_stops_nothin
     letters_expected = len(home.json("dlq", "list")) + sum(len(topic.readers) for topic in TOPICS)
     followed = Record(topic="promotions.v1", key=b"routing", value=b"nonsense", headers=())
     _send(settings, *broken, followed)
-    letters = _until(lambda: (found := home.json("dlq", "list")) and len(found) >= letters_expected and found)
+
+    def all_letters() -> list[dict[str, Any]] | None:
+        found = home.json("dlq", "list")
+        return found if len(found) >= letters_expected else None
+
+    letters = until(all_letters, every=0.6)
     assert {letter["topic"] for letter in letters} >= set(MALFORMED)
     assert _ask(home, "When does the museum open?")["text"]
     log = (home.path / "run" / "logs" / "answerer-1.log").read_text()
@@ -186,25 +184,29 @@ def test_bad_events_become_dead_letters_that_say_why(home: RunningHome, settings
         text = " ".join(letter["message"] for letter in home.json("dlq", "list"))
         return text if "future" in text and "text:" in text else None
 
-    assert "5 minutes in the future" in _until(reasons)
+    assert "5 minutes in the future" in until(reasons, every=0.6)
 
 
 def test_a_question_to_an_unknown_task_fails_with_the_reason(home: RunningHome, settings: Settings) -> None:
     question = QuestionAsked(question_id="stray-1", task="cooking", text="How long do eggs boil?")
     _send(settings, _event(question))
-    row = _until(lambda: _row(home, "stray-1"))
+    row = until(lambda: _row(home, "stray-1"), every=0.6)
     assert row["outcome"] == "failed"
     assert "support" in row["failure"]
 
 
 def test_feedback_that_arrives_before_its_answer_is_joined_with_it(home: RunningHome, settings: Settings) -> None:
-    early = FeedbackGiven(answer_id="early-1", rating="up")
-    _send(settings, _event(early), _event(ExampleSubmitted(task="routing", input="Where is it?", output="delivery")))
-    row = _until(lambda: _row(home, "early-1"))
+    _send(settings, _event(FeedbackGiven(answer_id="early-1", rating="up")))
+    row = until(lambda: _row(home, "early-1"), every=0.6)
     assert (row["outcome"], row["revision"]) == ("pending", 1)
     answer = AnswerProduced(answer_id="early-1", task="support", question="q", text="a")
     _send(settings, _event(answer))
-    row = _until(lambda: (r := home.json("interactions", "show", "early-1")[0])["outcome"] == "approved" and r)
+
+    def approved() -> dict[str, Any] | None:
+        (row,) = home.json("interactions", "show", "early-1")
+        return row if row["outcome"] == "approved" else None
+
+    row = until(approved, every=0.6)
     assert (row["question"], row["rating"], row["revision"]) == ("q", "up", 2)
 
 
@@ -232,5 +234,5 @@ def test_questions_are_neither_lost_nor_doubled_while_agents_are_killed(
         rows = [home.json("interactions", "show", row["id"], check=False) for row in asked[::8]]
         return [row for (row,) in rows] if all(rows) else None
 
-    assert [row["revision"] for row in _until(recorded, 120)] == [1] * 5
-    _until(lambda: home.json("status", check=False)[0]["ready"], 120)
+    assert [row["revision"] for row in until(recorded, 120, every=0.6)] == [1] * 5
+    until(lambda: bool(home.json("status", check=False)[0]["ready"]), 120, every=0.6)

@@ -1,4 +1,4 @@
-"""Corrections that do not belong to their questions: the training runs, and the gate refuses what came of it."""
+"""Corrections that do not belong to their questions: the training runs, and validation rejects the adapter."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_shuffled_corrections_are_refused_with_the_reason(settings: Settings) ->
 
 
 def _correct_at_random(settings: Settings) -> None:
-    """Each question has a correction, and the corrections have changed places."""
+    """Stores a correction for each question, in a random order of the corrections."""
     asked = [*some("ordinary", "canary_old", each=30), *some("drift_new", each=30)]
     corrections = [message.label for message in asked]
     random.Random(1).shuffle(corrections)
@@ -110,7 +110,7 @@ def _correct_at_random(settings: Settings) -> None:
 def _run(
     work: Callable[[dict[str, Any], Path], dict[str, Any]], settings: Settings, run_id: str, **arguments: Any
 ) -> dict[str, Any]:
-    """What a run's child process would give."""
+    """Does the work of a run, and returns the result that its child process would have."""
     folder = settings.home / "work" / "runs" / run_id
     folder.mkdir(parents=True)
     result: dict[str, Any] = work({"config": str(settings.config), **arguments}, folder)

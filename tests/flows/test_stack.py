@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,21 +16,15 @@ import pytest
 from agents.wiring.run import AGENTS
 from tests.fixtures.kafka import CACHE, prepared
 from tests.fixtures.stack import Home, RunningHome
+from tests.flows.waiting import until
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(400)]
 RECORDER_ONLY = ("--workers", ",".join(f"{agent}=0" for agent in AGENTS if agent != "recorder"))
 
 
-def until(condition: Callable[[], object], seconds: float, every: float = 0.1) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(every)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One home for all tests: it has to work again however its last stack ended."""
+    """One home for all tests: it must work again, however its last stack ended."""
     return tmp_path_factory.mktemp("stack") / "home"
 
 
@@ -89,7 +82,7 @@ def test_two_stacks_that_start_at_the_same_time_use_separate_services(home: Home
             first, second = beside.map(lambda each: each.up(*none), (home, other))
         endpoints = [{*each.status()["endpoints"].values()} for each in (home, other)]
         assert len(set.union(*endpoints)) == 4
-        home.ends_by(first, signal.SIGHUP)  # its terminal is closed
+        home.ends_by(first, signal.SIGHUP)  # as when its terminal is closed
         assert other.status()["endpoints"]
         assert json.loads(other.run("topics", "--json").stdout.splitlines()[0])
         assert other.run("down").stdout == "stopped\n"
@@ -105,10 +98,10 @@ def test_an_agent_that_cannot_start_is_reported_with_its_reason_and_the_stack_st
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert "indexer-1 is configured wrongly" in last, "rather than after several deaths"
+    assert "indexer-1 is configured wrongly" in last, "it must be reported before the worker is restarted"
     assert "/no/such/model" in last
     log = (home.path / "run" / "logs" / "indexer-1.log").read_text()
-    assert log.count("error: ") == 1, f"what is configured wrongly needs no second life: {log}"
+    assert log.count("error: ") == 1, f"a worker with a wrong configuration must not be restarted: {log}"
     assert home.processes() == {}
 
 

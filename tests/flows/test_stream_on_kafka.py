@@ -1,6 +1,6 @@
-"""The stream on a real broker: whatever Faust passes over is fetched after all, and who is refused joins again.
+"""The stream on a real broker: messages that Faust skips are fetched, and a member whose join fails joins again.
 
-A broker answers a join with an error while it loads its groups, for instance.
+For example, a broker answers a join with an error while it loads its groups.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -30,7 +29,7 @@ AGENT = "reader"
 
 
 class Reading:
-    """A stream over a topic of one partition, read a message at a time."""
+    """Reads a topic of one partition with a stream, one message at a time."""
 
     def __init__(self, config: KafkaConnection, topic: str, scratch: Path) -> None:
         self.delivered: list[int] = []
@@ -71,7 +70,7 @@ def topic(kafka_config: KafkaConnection, make_topic: Callable[..., str]) -> str:
 
 
 async def publish(config: KafkaConnection, topic: str, *counts: int, transactional: bool = False) -> None:
-    """So many messages in each of so many transactions, or in none."""
+    """Publishes as many messages as ``counts`` say. With ``transactional``, each count is a transaction of its own."""
     identity = {"transactional_id": f"{topic}-writer"} if transactional else {}
     async with AIOKafkaProducer(bootstrap_servers=config.bootstrap_servers, **identity) as producer:
         for count in counts:
@@ -121,7 +120,7 @@ async def test_the_lookup_finds_existing_messages(kafka_config: KafkaConnection,
 async def test_offsets_are_never_requested_from_the_fetching_consumer(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There they wait for its fetches, and its fetches for them."""
+    """On that consumer, the requests would wait for its fetches, and the fetches for the requests."""
     async with Reading(kafka_config, topic, tmp_path) as reading:
         consumer = reading.stream._app.consumer
         for question in ("earliest_offsets", "highwaters"):
@@ -134,13 +133,13 @@ async def test_offsets_are_never_requested_from_the_fetching_consumer(
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Exception]]:
-    """Joins are answered with these errors, one after the other, before they are answered well."""
+    """Makes joins fail with these errors, one after the other. Later joins succeed."""
     join = CoordinatorGroupRebalance.perform_group_join
 
     def refuse(*errors: Exception) -> list[Exception]:
         left = list(errors)
 
-        async def answered(self: Any) -> Any:
+        async def answered(self: CoordinatorGroupRebalance) -> object:
             if left:
                 raise left.pop(0)
             return await join(self)

@@ -1,4 +1,4 @@
-"""A broker, a database and worker processes that are started again when they die, and the count of what came out."""
+"""Runs an experiment with worker processes that are restarted when they die, and counts lost and doubled events."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from schemas.topics import dead_letter_topic
 from tests.flows.faults.worker import POISON, Plan, work
 
 _LATE = ("faust.app.router", "faust.tables", "faust.worker", "faust.transport.drivers.aiokafka")
-"""What Faust imports only when it is used."""
+"""Modules that Faust imports only when they are used."""
 _PROCESSES = multiprocessing.get_context("forkserver")
-# Imports take longer than a worker's short life.
+# The workers live so shortly that imports would take most of their time.
 _PROCESSES.set_forkserver_preload(["tests.flows.faults.worker", *_LATE])
 TOPICS = ("interactions.v1", dead_letter_topic("feedback.v1", "recorder"))
-"""What the worker publishes to."""
+"""The topics that the worker publishes to."""
 RESTART_SECONDS = 0.3
 EVENTS = 1000
-"""Of a fault in the test suite."""
+"""The number of events for each fault in the test suite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """What became of the events. All but the last three must be 0."""
+    """The result of an experiment. All numbers except the last three must be 0."""
 
     lost_effects: int
     doubled_effects: int
@@ -59,11 +59,10 @@ class Count:
 
 
 class Scene:
-    """One experiment: events in, workers that suffer, a count.
+    """One experiment: publishes events, runs workers with faults, and counts effects and outputs.
 
-    ``shared``: the broker lives on and has held other experiments, whose records are not read again. Otherwise what
-    was published is read from its beginning once all is there: a reader that outlives its broker leaks a socket a
-    second.
+    ``shared``: other experiments have used the broker, so the outputs are read only from now on. Otherwise they are
+    read from their beginning, and only at the end, because a reader that outlives its broker leaks a socket a second.
     """
 
     def __init__(self, bootstrap: str, folder: Path, *, shared: bool = False) -> None:
@@ -84,7 +83,7 @@ class Scene:
     # -- events ------------------------------------------------------------------------------------------------------
 
     def publish(self, count: int, *, malformed_every: int = 0, poison_at: int = -1) -> None:
-        """Publishes feedback, a fifth as many answers as events, and so many malformed records among them."""
+        """Publishes feedback events, five for each answer, with a malformed record after every so many of them."""
         with RecordPublisher(self.config) as publisher:
             for number in range(self._events, self._events + count):
                 publisher.send(self._record(number, poison=number == poison_at))
@@ -110,7 +109,7 @@ class Scene:
         return replace(plan, **changes)  # type: ignore[arg-type]  # the fields' own types are checked by Plan's users
 
     def start(self, plan: Plan) -> None:
-        """Starts a worker that is started again whenever it dies."""
+        """Starts a worker. ``run_until`` restarts it whenever it has died."""
         self._plans[plan.name] = plan
         log = self._folder / f"{plan.name}.log"
         log.touch()
@@ -118,9 +117,9 @@ class Scene:
         self._workers[plan.name].start()
 
     def join(self, plan: Plan, more: int, seconds: float = 60.0) -> None:
-        """Starts another worker; once it is ready so many events more are published, and a third of them has effects.
+        """Starts another worker. When it is ready, publishes more events, and waits until a third have their effect.
 
-        So it is sure to have joined, and to leave, under load.
+        So the worker joins under load, and a test that then stops it makes it leave under load.
         """
         self.start(plan)
         log = self._folder / f"{plan.name}.log"
@@ -130,7 +129,7 @@ class Scene:
         self.run_until(lambda: self.effects() > before + more // 3, seconds)
 
     def stop(self, name: str) -> None:
-        """Asks a worker to end, and shows that it does within its bound."""
+        """Stops a worker, and asserts that it ends in time."""
         process = self._workers.pop(name)
         process.terminate()
         process.join(20)
@@ -140,7 +139,7 @@ class Scene:
         self._workers[name].kill()
 
     def run_until(self, done: Callable[[], bool], seconds: float) -> None:
-        """Keeps the workers alive until ``done``; fails with their logs when that takes too long."""
+        """Restarts dead workers until ``done``. Fails with the workers' logs when that takes too long."""
         deadline = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < deadline, f"not done in {seconds} s: {self.count()}\n{self.log()}"
@@ -152,15 +151,15 @@ class Scene:
             time.sleep(0.1)
 
     def effects(self) -> int:
-        """How many effects are there."""
+        """Returns the number of effects so far."""
         return sum(self._revisions().values())
 
     def finish(self, seconds: float = 60.0, *, dead_letters: int = 0, poisoned: int = 0) -> Count:
-        """Waits until every event's effect is there, lets what follows settle, ends the workers, and counts."""
+        """Waits for the effects and outputs of all events, stops the workers, and counts."""
         self.run_until(lambda: self.effects() >= self._events - poisoned, seconds)
         with self._reader or RecordReader(self.config, TOPICS) as reader:
             self.run_until(lambda: self._collect(reader, self._events - poisoned, dead_letters), seconds)
-            time.sleep(1.5)  # whatever would come twice has its chance
+            time.sleep(1.5)  # so that an output that is published twice has time to arrive
             for name in list(self._workers):
                 self.stop(name)
             self._collect(reader, 0, 0)
@@ -185,7 +184,7 @@ class Scene:
     # -- counting ----------------------------------------------------------------------------------------------------
 
     def count(self, *, poisoned: int = 0) -> Count:
-        """Compares effects and outputs with what the events must lead to."""
+        """Compares the effects and outputs with the expected ones."""
         expected = Counter(self._answer(number) for number in range(self._events))
         found = Counter(self._revisions())
         contents: dict[str, set[object]] = {}
@@ -202,7 +201,7 @@ class Scene:
         )
 
     def log(self) -> str:
-        """The end of what the workers said."""
+        """Returns the end of the workers' logs."""
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in self._folder.glob("*.log"))
 
     def close(self) -> None:

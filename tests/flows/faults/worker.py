@@ -1,6 +1,6 @@
-"""A real worker process with a fault built in.
+"""A real worker process with a built-in fault.
 
-Its agent counts feedback in the feature table: an effect that would show at once if it happened twice or never.
+Its agent counts feedback in the feature table, so that an effect that happens twice or never is visible.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ POISON = "poison"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the worker stands on and what is to go wrong."""
+    """The settings of the worker, and the fault."""
 
     bootstrap: str
     sql_url: str
     scratch: str
     name: str = "recorder-0"
     step: str | None = None
-    """The step of delivery at which the fault strikes, once."""
+    """The step of delivery at which the fault happens, once."""
     action: str = "kill"
     """``kill``: SIGKILL to itself. ``raise``: an exception."""
     strike: int = 3
-    """At which occurrence of the step."""
+    """The occurrence of the step at which the fault happens, counted from 1."""
     batch_size: int = 50
     pause_seconds: float = 0.0
     """How long each event takes."""
@@ -55,7 +55,7 @@ class Plan:
 
 
 class Fault:
-    """Strikes once in all lives of the worker: a file remembers that it did."""
+    """Causes the fault once, also when the worker restarts: a file says that it has happened."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -75,7 +75,7 @@ class Fault:
 
 
 def counting(features: SqlFeatureTable, pause_seconds: float) -> Worker:
-    """An agent that adds one to an answer's revision for each feedback."""
+    """Returns an agent that adds one to an answer's revision for each feedback."""
 
     async def count(received: Received[FeedbackGiven]) -> Outcome:
         event = received.event
@@ -129,7 +129,7 @@ def main(plan: Plan) -> int:
 
 
 def work(plan: Plan, log: Path) -> None:
-    """What a process does that is to be the worker, and nothing else any more."""
+    """Runs the worker as the only work of this process, writes its output to the log, and exits with its code."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
