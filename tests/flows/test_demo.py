@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from infra.settings import load
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
 from schemas.delivery import Run
+from schemas.event import JsonObject
 from tests.fixtures.stack import RunningHome
 from tests.flows.waiting import until
 
@@ -31,7 +31,7 @@ class Demo:
     """The demo's home, which still runs, the report that it printed last, and the runs whose workers were killed."""
 
     home: RunningHome
-    report: dict[str, Any]
+    report: JsonObject
     interrupted: list[Run]
 
 

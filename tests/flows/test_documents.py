@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import subprocess
-from typing import Any
 
 import pytest
 
+from schemas.event import JsonObject
 from tests.fixtures.stack import RunningHome
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
@@ -26,15 +26,15 @@ SHIPS = [
 ]
 
 
-def _publish(home: RunningHome, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _publish(home: RunningHome, rows: list[JsonObject]) -> JsonObject:
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     (report,) = home.json("publish", "documents", "-", "--tenant", TENANT, "--wait", stdin=lines)
     return report
 
 
-def _search(home: RunningHome, text: str, *words: str) -> list[dict[str, Any]]:
+def _search(home: RunningHome, text: str, *words: str) -> list[JsonObject]:
     (result,) = home.json("search", text, "--tenant", TENANT, *words)
-    hits: list[dict[str, Any]] = result["hits"]
+    hits: list[JsonObject] = result["hits"]
     return hits
 
 

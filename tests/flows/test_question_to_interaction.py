@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from infra.kafka import RecordPublisher, kafka_connection
 from infra.settings import Settings, load
 from schemas.documents import DocumentSubmitted
 from schemas.envelope import Record, encode, new_context
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.interactions import FeedbackGiven
 from schemas.promotions import AdapterPromoted, AdapterRolledBack
 from schemas.questions import AnswerProduced, QuestionAsked
@@ -42,11 +41,11 @@ PAGES = [
 ]
 
 
-def _lines(rows: list[dict[str, Any]]) -> str:
+def _lines(rows: list[JsonObject]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
-def _row(home: RunningHome, answer_id: str) -> dict[str, Any] | None:
+def _row(home: RunningHome, answer_id: str) -> JsonObject | None:
     """Returns the answer's row of the feature table, or None while there is none."""
     rows = home.json("interactions", "show", answer_id, check=False)
     return rows[0] if rows else None
@@ -72,7 +71,7 @@ def settings(home: RunningHome) -> Settings:
     return load(home.path, environ={})
 
 
-def _ask(home: RunningHome, text: str, *words: str) -> dict[str, Any]:
+def _ask(home: RunningHome, text: str, *words: str) -> JsonObject:
     (answer,) = home.json("ask", text, "--tenant", "museum", "--max-tokens", "12", *words)
     return answer
 
@@ -90,7 +89,7 @@ def test_an_interaction_has_its_question_answer_and_correction_in_one_row(home: 
     answer = _ask(home, "What does a ticket cost?", "--user", "ada")
     home.run("feedback", answer["answer_id"], "--down", "--correction", "Nine crowns.", "--user", "ada")
 
-    def corrected() -> dict[str, Any] | None:
+    def corrected() -> JsonObject | None:
         (row,) = home.json("interactions", "show", answer["answer_id"])
         return row if row["outcome"] == "corrected" else None
 
@@ -126,8 +125,8 @@ def test_a_promoted_adapter_answers_until_a_rollback(
     before = _ask(home, "Where is my parcel?", "--task", "routing", "--user", "bob")
     _send(settings, _event(AdapterPromoted(task="routing", sequence=1, champion=adapter_id)))
 
-    def answer_by(wanted: str | None) -> Callable[[], dict[str, Any] | None]:
-        def asked() -> dict[str, Any] | None:
+    def answer_by(wanted: str | None) -> Callable[[], JsonObject | None]:
+        def asked() -> JsonObject | None:
             answer = _ask(home, "Where is my parcel?", "--task", "routing", "--user", "bob")
             return answer if answer.get("adapter_id") == wanted else None
 
@@ -142,12 +141,12 @@ def test_a_promoted_adapter_answers_until_a_rollback(
     assert back["text"] == before["text"]
 
 
-def _answerers(home: RunningHome) -> list[dict[str, Any]]:
+def _answerers(home: RunningHome) -> list[JsonObject]:
     (status,) = home.json("status", check=False)
     return [worker for worker in status["workers"] if worker["agent"] == "answerer"]
 
 
-def _serves(worker: dict[str, Any], adapter_id: str) -> bool:
+def _serves(worker: JsonObject, adapter_id: str) -> bool:
     return any(adapter_id in serving["adapters"] for serving in worker["serves"])
 
 
@@ -162,7 +161,7 @@ def test_a_malformed_message_on_any_topic_becomes_a_dead_letter_and_stops_nothin
     followed = Record(topic="promotions.v1", key=b"routing", value=b"nonsense", headers=())
     _send(settings, *broken, followed)
 
-    def all_letters() -> list[dict[str, Any]] | None:
+    def all_letters() -> list[JsonObject] | None:
         found = home.json("dlq", "list")
         return found if len(found) >= letters_expected else None
 
@@ -202,7 +201,7 @@ def test_feedback_that_arrives_before_its_answer_is_joined_with_it(home: Running
     answer = AnswerProduced(answer_id="early-1", task="support", question="q", text="a")
     _send(settings, _event(answer))
 
-    def approved() -> dict[str, Any] | None:
+    def approved() -> JsonObject | None:
         (row,) = home.json("interactions", "show", "early-1")
         return row if row["outcome"] == "approved" else None
 
@@ -230,7 +229,7 @@ def test_questions_are_neither_lost_nor_doubled_while_agents_are_killed(
     assert [answer["answer_id"] for answer in answers] == [row["id"] for row in asked]
     assert not any("reason" in answer for answer in answers)
 
-    def recorded() -> list[dict[str, Any]] | None:
+    def recorded() -> list[JsonObject] | None:
         rows = [home.json("interactions", "show", row["id"], check=False) for row in asked[::8]]
         return [row for (row,) in rows] if all(rows) else None
 

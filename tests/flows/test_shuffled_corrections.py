@@ -18,6 +18,7 @@ from infra.settings import Settings, load
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.migrate import migrate
+from schemas.event import JsonObject
 from schemas.features import Interaction, Stamp
 from tests.fixtures.registry import RegistryIn
 from tests.flows.loop_scene import some
@@ -108,10 +109,10 @@ def _correct_at_random(settings: Settings) -> None:
 
 
 def _run(
-    work: Callable[[dict[str, Any], Path], dict[str, Any]], settings: Settings, run_id: str, **arguments: Any
-) -> dict[str, Any]:
+    work: Callable[[JsonObject, Path], JsonObject], settings: Settings, run_id: str, **arguments: Any
+) -> JsonObject:
     """Does the work of a run, and returns the result that its child process would have."""
     folder = settings.home / "work" / "runs" / run_id
     folder.mkdir(parents=True)
-    result: dict[str, Any] = work({"config": str(settings.config), **arguments}, folder)
+    result: JsonObject = work({"config": str(settings.config), **arguments}, folder)
     return dict(json.loads(json.dumps(result)))

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from schemas.envelope import EventContext, Record, decode, encode
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.topics import EVENT_TYPES
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 3, 2, 9, 20, tzinfo=UTC)
 
 
-def golden_payloads() -> dict[str, tuple[type[Event], dict[str, Any]]]:
+def golden_payloads() -> dict[str, tuple[type[Event], JsonObject]]:
     """Returns event class and payload by ``type/name``."""
     return {
         f"{event_type}/{name}": (event, payload)
@@ -30,7 +30,7 @@ def golden_events() -> dict[str, Event]:
 
 def context(**changes: Any) -> EventContext:
     """Returns a context with every attribute set."""
-    values: dict[str, Any] = {
+    values: JsonObject = {
         "id": "0b1f4d0e-8a52-5a7e-9f13-0a6d2c9be001",
         "source": "/everlearn/cli",
         "time": datetime(2026, 3, 2, 9, 15, 27, 250_000, tzinfo=UTC),

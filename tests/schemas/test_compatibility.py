@@ -9,11 +9,11 @@ import pytest
 from pydantic import Field
 
 from schemas.compatibility import breaking_changes
-from schemas.event import Event, Value
+from schemas.event import Event, JsonObject, Value
 from schemas.jsonschema import event_schema
 from schemas.topics import EVENT_TYPES
 
-OLD: dict[str, Any] = {
+OLD: JsonObject = {
     "type": "object",
     "required": ["id", "place"],
     "$defs": {
@@ -34,7 +34,7 @@ OLD: dict[str, Any] = {
 }
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
+def changed(path: str, value: Any) -> JsonObject:
     """Returns the schema with the value at a path such as ``properties/id`` replaced; None removes it."""
     schema = copy.deepcopy(OLD)
     *parents, last = path.split("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ NAMES = [*dict(RECORDS[0].headers), "ce_", "CE_ID", "", "ce_ü", "ce_" + "x" * 5
 ROUNDS = 1500
 
 
-def survives(topic: str, value: bytes | None, headers: Any) -> bool:
+def survives(topic: str, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> bool:
     """Returns whether it was an event. A refusal must be one printable line of limited length."""
     try:
         event, read = decode(topic, value, headers, now=NOW)

@@ -22,14 +22,14 @@ from infra.memory.runs import MemoryRunStore
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import EverlearnError
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.interactions import InteractionRecorded
 from tests.agents.delivery.rig import Rig, feedback
 
 pytestmark = pytest.mark.processes
 
 
-def add(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def add(arguments: JsonObject, folder: Path) -> JsonObject:
     """The work of a run: counts its attempts in its folder, fails as often as its arguments say, then adds."""
     counter = folder / "attempts"
     attempts = int(counter.read_text()) + 1 if counter.exists() else 1
@@ -178,7 +178,7 @@ async def test_a_result_that_could_not_be_published_is_not_computed_again(rig: R
     assert json.loads(_results(rig)[0])["attempts"] == 1
 
 
-def report_progress(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def report_progress(arguments: JsonObject, folder: Path) -> JsonObject:
     """The work of a run that reports its progress."""
     write_progress(folder, 0.25, "a quarter is done", eta_seconds=3.0)
     time.sleep(2.5)
