@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from schemas.datasets import DatasetRow
+from schemas.event import JsonObject
 from schemas.generation import ChatMessage
 from schemas.questions import Turn
 from schemas.retrieval import HEADING_SEPARATOR, Chunk, Hit, headings_above
@@ -63,7 +63,7 @@ def build_row_prompt(task: Task, row: DatasetRow, *, budget: int, count: Count) 
     return build_prompt(task, row.input, [hit_of(source) for source in row.sources], (), budget=budget, count=count)
 
 
-def hit_of(source: dict[str, Any]) -> Hit:
+def hit_of(source: JsonObject) -> Hit:
     """Turns a source as a dataset row keeps it into a hit."""
     chunk = Chunk(
         chunk_id=str(source.get("chunk_id") or ""),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from agents.answerer.retrieval import Job, is_unknown
 from agents.answerer.routing import Choice
 from schemas.envelope import Received
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.filters import FilterError, parse_filter
 from schemas.generation import Generation
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
@@ -87,7 +86,7 @@ def produced(
     )
 
 
-def _shared(asked: Received[QuestionAsked], choice: Choice, now: datetime) -> dict[str, Any]:
+def _shared(asked: Received[QuestionAsked], choice: Choice, now: datetime) -> JsonObject:
     question = asked.event
     return {
         "answer_id": question.question_id,

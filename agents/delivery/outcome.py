@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class RunRequest:
     """Long work to start: a kind that the worker knows, and arguments that fit in JSON."""
 
     kind: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from schemas.delivery import Claim, InFlight, JournalEntry, Message, Run
 from schemas.envelope import Record
+from schemas.event import JsonObject
 
 
 class Database(Protocol):
@@ -117,7 +118,7 @@ class RunStore(Runs, Protocol):
         agent: str,
         run_id: str,
         kind: str,
-        arguments: dict[str, Any],
+        arguments: JsonObject,
         context: dict[str, str],
         at: datetime,
     ) -> None:
@@ -136,7 +137,7 @@ class RunStore(Runs, Protocol):
         """False when another worker holds the run by now."""
         ...
 
-    def finish(self, run_id: str, worker: str, *, state: str, result: dict[str, Any], now: datetime) -> bool:
+    def finish(self, run_id: str, worker: str, *, state: str, result: JsonObject, now: datetime) -> bool:
         """Inside a transaction; False when another worker holds the run by now."""
         ...
 
@@ -144,7 +145,7 @@ class RunStore(Runs, Protocol):
 
     def show(self, run_id: str) -> Run | None: ...
 
-    def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
+    def report(self, run_id: str, worker: str, progress: JsonObject) -> None:
         """Writes down how far a run is; nothing happens when another worker holds it by now."""
         ...
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from agents.delivery.atomic_write import write_atomically
+from schemas.event import JsonObject
 
 FILE = "progress.json"
 
@@ -17,7 +17,7 @@ def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float |
     write_atomically(folder / FILE, json.dumps(progress))
 
 
-def read_progress(folder: Path) -> dict[str, Any]:
+def read_progress(folder: Path) -> JsonObject:
     """Returns what the child wrote last, or an empty object before it has written anything."""
     try:
         progress = json.loads((folder / FILE).read_text())

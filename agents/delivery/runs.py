@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -30,6 +29,7 @@ from agents.delivery.worker import RunKind
 from schemas.delivery import Claim
 from schemas.envelope import EventContext, derived_id, identity
 from schemas.errors import AlreadyJournaled, Unavailable
+from schemas.event import JsonObject
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class Runner:
         pause = float(2**claim.attempt)
         self._runs.release(claim.run_id, self._worker, now=self._clock(), retry_in_seconds=pause)
 
-    async def _do(self, kind: RunKind, claim: Claim) -> dict[str, Any]:
+    async def _do(self, kind: RunKind, claim: Claim) -> JsonObject:
         folder = self._folder / claim.run_id
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "result.json").is_file():
@@ -132,7 +132,7 @@ class Runner:
     async def _watch(self, child: asyncio.subprocess.Process, claim: Claim, folder: Path) -> None:
         """Renews the lease and writes down the progress until the child ends."""
         renew_at = time.monotonic() + self._lease_seconds / 3
-        told: dict[str, Any] = {}
+        told: JsonObject = {}
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.wait(), min(PROGRESS_SECONDS, self._lease_seconds / 3))
@@ -155,7 +155,7 @@ class Runner:
         now = self._clock()
         return self._runs.renew(claim.run_id, self._worker, now=now, lease_seconds=self._lease_seconds)
 
-    async def _finish(self, claim: Claim, state: str, result: dict[str, Any], outcome: Outcome) -> None:
+    async def _finish(self, claim: Claim, state: str, result: JsonObject, outcome: Outcome) -> None:
         def effect() -> list[Output | RunRequest]:
             if not self._runs.finish(claim.run_id, self._worker, state=state, result=result, now=self._clock()):
                 raise RunLost(claim.run_id)
@@ -182,7 +182,7 @@ def runs_source(agent: str) -> str:
     return f"/everlearn/{agent}/runs"
 
 
-def _result(folder: Path, code: int | None) -> dict[str, Any]:
+def _result(folder: Path, code: int | None) -> JsonObject:
     path = folder / "result.json"
     if code == 0 and path.is_file():
         result = json.loads(path.read_text())

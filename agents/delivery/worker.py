@@ -11,7 +11,7 @@ from agents.delivery.outcome import NOTHING, Outcome
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.fleet import Serving
 from schemas.topics import TOPICS
 
@@ -96,7 +96,7 @@ class RunKind:
 
     name: str
     entry: str
-    done: Callable[[Claim, dict[str, Any]], Outcome]
+    done: Callable[[Claim, JsonObject], Outcome]
     failed: Callable[[Claim, str], Outcome]
     max_attempts: int = 3
     niceness: int = 10

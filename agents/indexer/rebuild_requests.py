@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import Runs
@@ -12,6 +12,7 @@ from agents.indexer.ports import ChangingIndexes
 from schemas.delivery import Claim
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.envelope import Received
+from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE
 
 KIND: Final = "rebuild"
@@ -43,7 +44,7 @@ class Rebuilds:
     def start(self, event: IndexRebuildRequested, cause: str) -> Outcome:
         return Outcome(effect=lambda: [self._start(event, cause)])
 
-    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+    def done(self, claim: Claim, result: JsonObject) -> Outcome:
         event = IndexRebuilt(**result, task=claim.arguments["task"], cause=claim.arguments["cause"])
         return Outcome(outputs=(Output(event=event),))
 

@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from agents.delivery.atomic_write import write_atomically
 from agents.indexer.ports import ChangingIndexes, RebuildDocuments, RetiredVersions
 from agents.indexer.versions import Key
 from agents.indexer.writing import IndexWriter, Version
 from schemas.errors import EverlearnError
+from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE, Index
 
 DOCUMENTS_AT_ONCE = 128
@@ -49,7 +49,7 @@ class Built:
     documents: int
     chunks: int
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> JsonObject:
         """Returns the fields of IndexRebuilt that the run itself knows."""
         return {
             "index_id": self.index.index_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from agents.delivery.outcome import NOTHING, Outcome
 from agents.delivery.worker import Batch, Handlers
@@ -13,7 +12,7 @@ from schemas.delivery import Claim
 from schemas.drift import DRIFT_CHECK
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.interactions import InteractionRecorded
 from schemas.learning import DriftCheckRequested
 from schemas.promotions import ReleaseEvent
@@ -51,7 +50,7 @@ class Monitor:
             effect=lambda: [run for task in self._tasks for run in self._controller.start_if_due(task, scheduled)]
         )
 
-    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+    def done(self, claim: Claim, result: JsonObject) -> Outcome:
         """Records a check, and publishes the drift that it found."""
         check = DRIFT_CHECK.validate_python(result["check"])
         return Outcome(effect=lambda: self._controller.record(check))

@@ -11,6 +11,7 @@ from agents.quantizer.ports import Notice
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
+from schemas.event import JsonObject
 from schemas.models import ModelQuantized, ModelRegistered, unknown_schemes
 
 AGENT: Final = "quantizer"
@@ -43,7 +44,7 @@ class Quantizer:
         about = {**self._settings_location, "name": event.name, "version": int(event.version)}
         return Outcome(runs=[RunRequest(kind=KIND, arguments={**about, "scheme": scheme}) for scheme in wanted])
 
-    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+    def done(self, claim: Claim, result: JsonObject) -> Outcome:
         """Reports the quantized model, if the run made one. Otherwise the result holds the reason."""
         quantized = result.get("quantized")
         if quantized is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
@@ -16,6 +16,7 @@ from agents.delivery.retrying import retry_while_unavailable
 from agents.quantizer.ports import ModelFigures, ModelRegistry, Quantization
 from agents.quantizer.schemes import Measured, existing, reason_to_refuse, source_of
 from schemas.errors import ConfigurationError, Unavailable
+from schemas.event import JsonObject
 from schemas.models import ModelQuantized
 from schemas.policies import QuantizerPolicy
 from schemas.registry import ModelRecord
@@ -43,7 +44,7 @@ class QuantizationRun:
     policy: QuantizerPolicy
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """Returns the fields of ModelQuantized as ``quantized``; or ``reason``, why there is no new model.
 
         Unless the quantized model is sound, nothing is registered and nothing is left on disk.

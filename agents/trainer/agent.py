@@ -10,6 +10,7 @@ from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
 from schemas.delivery import Claim
 from schemas.envelope import Received
+from schemas.event import JsonObject
 from schemas.learning import AdapterTrained, DriftDetected, TrainingDeclined, TrainingRequested
 from schemas.tasks import Task
 
@@ -38,7 +39,7 @@ class Trainer:
         """Starts a training that a user asked for."""
         return self._train(received)
 
-    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+    def done(self, claim: Claim, result: JsonObject) -> Outcome:
         """Reports the adapter that a run trained, or the reason why it trained none."""
         task, cause = claim.arguments["task"], claim.arguments["cause"]
         if "declined" in result:

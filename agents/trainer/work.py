@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
@@ -24,6 +24,7 @@ from agents.trainer.ports import (
     TrainedAdapter,
 )
 from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.event import JsonObject
 from schemas.policies import TrainerPolicy
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
@@ -61,7 +62,7 @@ class Training:
     """The most tokens of a prompt, as the answerer has it."""
     base_model: str
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """Returns adapter_id, dataset_id and base_model; or ``declined``, the reason why nothing was trained."""
         write_progress(self.folder, 0.0, "choosing the rows")
         dataset = self._retry(self._dataset)

@@ -15,7 +15,7 @@ from agents.validator.report import rejection, verdict_event
 from schemas.datasets import DATASET_ROW
 from schemas.delivery import Claim
 from schemas.envelope import Received
-from schemas.event import Event
+from schemas.event import Event, JsonObject
 from schemas.learning import AdapterTrained
 from schemas.promotions import ReleaseEvent
 from schemas.tasks import Task
@@ -84,7 +84,7 @@ class Validator:
         }
         return (RunRequest(kind=KIND, arguments=arguments),)
 
-    def done(self, claim: Claim, result: dict[str, Any]) -> Outcome:
+    def done(self, claim: Claim, result: JsonObject) -> Outcome:
         """Reports the verdict, and adds the rows that an accepted adapter was judged on to the retention suite."""
 
         def effect() -> Sequence[Output | RunRequest]:

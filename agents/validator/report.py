@@ -9,6 +9,7 @@ from typing import Any
 from agents.delivery.outcome import Output
 from agents.validator.evaluation import EvaluatedRow, Evaluation, EvaluationPlan
 from agents.validator.verdict import HARM_CHANCE, GateVerdict, mean
+from schemas.event import JsonObject
 from schemas.learning import AdapterRejected, AdapterValidated
 from schemas.policies import ValidatorPolicy
 
@@ -49,8 +50,8 @@ def build_report(
     evaluation: Evaluation,
     verdict: GateVerdict,
     policy: ValidatorPolicy,
-    lineage: dict[str, Any],
-) -> dict[str, Any]:
+    lineage: JsonObject,
+) -> JsonObject:
     """Returns the report on an adapter that was evaluated. ``lineage`` says where it comes from."""
     arms = ("candidate", "reference")
     return {
@@ -70,7 +71,7 @@ def build_report(
     }
 
 
-def refusal_report(task: str, adapter_id: str, verdict: GateVerdict, lineage: dict[str, Any]) -> dict[str, Any]:
+def refusal_report(task: str, adapter_id: str, verdict: GateVerdict, lineage: JsonObject) -> JsonObject:
     """Returns the report on an adapter that could not be evaluated."""
     return {
         "task": task,
@@ -97,7 +98,7 @@ def rejection(
     return Output(event=event)
 
 
-def _confusion(rows: Sequence[EvaluatedRow], labels: Sequence[str], arm: str) -> list[dict[str, Any]]:
+def _confusion(rows: Sequence[EvaluatedRow], labels: Sequence[str], arm: str) -> list[JsonObject]:
     """Counts each pair of a right answer and a given answer, most frequent first."""
     known = {label.strip().casefold(): label for label in labels}
     counts = Counter(
@@ -107,7 +108,7 @@ def _confusion(rows: Sequence[EvaluatedRow], labels: Sequence[str], arm: str) ->
     return [{"right": right, "said": said, "rows": count} for (right, said), count in counts.most_common()]
 
 
-def _examples(evaluation: Evaluation, *, better: bool) -> list[dict[str, Any]]:
+def _examples(evaluation: Evaluation, *, better: bool) -> list[JsonObject]:
     """Returns the rows whose scores changed most."""
     sign = 1 if better else -1
     changes = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -30,6 +30,7 @@ from agents.validator.report import build_report, refusal_report, scores
 from agents.validator.verdict import GateFinding, GateVerdict, decide, rejected
 from schemas.datasets import DATASET_ROW, DatasetRow
 from schemas.errors import AdapterMissing
+from schemas.event import JsonObject
 from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterState
 from schemas.tasks import Task
@@ -72,10 +73,10 @@ class Validation:
     policy: ValidatorPolicy
     context_tokens: int
     """The most tokens of a prompt, as the answerer has it."""
-    _lineage: dict[str, Any] = field(init=False, default_factory=dict)
+    _lineage: JsonObject = field(init=False, default_factory=dict)
     """Where the adapter comes from, for the report."""
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """Returns accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
 
         An adapter that cannot be evaluated is rejected with the reason. It is no error of the run.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -28,6 +27,7 @@ from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.runs import SqlRunStore
 from schemas.errors import ModelMissing
+from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE
 from schemas.topics import read_by
 
@@ -78,7 +78,7 @@ def build(settings: Settings) -> Worker:
     )
 
 
-def rebuild(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def rebuild(arguments: JsonObject, folder: Path) -> JsonObject:
     """Rebuilds an index in a child process, and returns the fields of IndexRebuilt except task and cause.
 
     ``arguments``: config, and task or None. ``folder``: ``<home>/work/runs/<run id>``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from agents.delivery.progress import write_progress
 from agents.delivery.worker import Follower, RunKind, Tick, Worker
@@ -18,6 +17,7 @@ from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
 from schemas.drift import DRIFT_CHECK, Baseline
 from schemas.errors import ConfigurationError
+from schemas.event import JsonObject
 from schemas.topics import followed_by, read_by
 
 CHECK_NICENESS = 5
@@ -52,7 +52,7 @@ def build(settings: Settings) -> Worker:
     )
 
 
-def check(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def check(arguments: JsonObject, folder: Path) -> JsonObject:
     """Makes a check in its child process and returns ``{"check": …}``.
 
     ``arguments``: task, baseline, champion, config. ``folder``: ``<home>/work/runs/<run id>``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -17,6 +16,7 @@ from agents.wiring.runs import settings_location, settings_of
 from infra.models.loading import other_model
 from infra.models.quantization import Figures, measure, quantize, weight_bytes
 from infra.settings import Settings
+from schemas.event import JsonObject
 from schemas.topics import read_by
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ def build(settings: Settings) -> Worker:
     return Worker(agent=AGENT, topics=read_by(AGENT), handlers=quantizer.handlers(), runs=(kind,))
 
 
-def quantize_model(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def quantize_model(arguments: JsonObject, folder: Path) -> JsonObject:
     """Quantizes a model. ``arguments``: config, name, version, scheme. ``folder``: ``<home>/work/runs/<run id>``."""
     from infra.registry.mlflow import MlflowRegistry
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from infra.settings import Settings, load
 from schemas.errors import ConfigurationError
+from schemas.event import JsonObject
 from schemas.tasks import Task
 
 
-def settings_location(settings: Settings) -> dict[str, Any]:
+def settings_location(settings: Settings) -> JsonObject:
     """Returns the arguments of a run by which ``settings_of`` finds the same settings.
 
     The home folder is not among them: a worker on another machine, with another home, may take the run over.
@@ -18,7 +18,7 @@ def settings_location(settings: Settings) -> dict[str, Any]:
     return {"config": str(settings.config.absolute()) if settings.config is not None else None}
 
 
-def settings_of(arguments: dict[str, Any], folder: Path) -> Settings:
+def settings_of(arguments: JsonObject, folder: Path) -> Settings:
     """Loads the settings in a run's child process. ``folder`` is ``<home>/work/runs/<run id>``.
 
     Raises ConfigurationError.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from agents.delivery.worker import RunKind, Worker
 from agents.trainer.agent import AGENT, KIND, Trainer
@@ -15,6 +14,7 @@ from agents.wiring.runs import settings_location, settings_of, task_of
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
+from schemas.event import JsonObject
 from schemas.topics import read_by
 
 
@@ -34,7 +34,7 @@ def build(settings: Settings) -> Worker:
     )
 
 
-def train(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def train(arguments: JsonObject, folder: Path) -> JsonObject:
     """Trains an adapter. ``arguments``: config, task, cause. ``folder``: ``<home>/work/runs/<run id>``."""
     # These libraries take seconds to import, and the worker does not need them.
     from infra.registry.mlflow import MlflowRegistry

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from agents.delivery.worker import Follower, RunKind, Worker
 from agents.validator.agent import AGENT, KIND, Validator
@@ -22,6 +21,7 @@ from infra.models.scoring import cached_loss
 from infra.settings import Settings
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
+from schemas.event import JsonObject
 from schemas.registry import Probe
 from schemas.topics import followed_by, read_by
 
@@ -56,7 +56,7 @@ def build(settings: Settings) -> Worker:
     )
 
 
-def validate(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def validate(arguments: JsonObject, folder: Path) -> JsonObject:
     """Validates an adapter. ``arguments``: config, task, adapter_id, dataset_id, champion.
 
     ``folder``: ``<home>/work/runs/<run id>``.
@@ -65,7 +65,7 @@ def validate(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     return validation(settings, arguments, folder, parts(settings)).run()
 
 
-def validation(settings: Settings, arguments: dict[str, Any], folder: Path, parts: ValidationParts) -> Validation:
+def validation(settings: Settings, arguments: JsonObject, folder: Path, parts: ValidationParts) -> Validation:
     """Makes the room's validation of a run's arguments."""
     return Validation(
         task=task_of(settings, arguments["task"]),
