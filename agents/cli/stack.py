@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -185,10 +186,11 @@ def down(context: CommandContext, /) -> None:
     """Stop what 'up' started in this home folder."""
     from infra.local.stack import Stack
 
-    stack = Stack(context.settings, [])
+    settings = _settings_to_stop_by(context)
+    stack = Stack(settings, [])
     was_running = stack.supervisor.running
     stack.stop()
-    click.echo("stopped" if was_running else f"nothing runs in {context.settings.home}")
+    click.echo("stopped" if was_running else f"nothing runs in {settings.home}")
 
 
 def parse_workers(text: str) -> dict[str, int]:
@@ -202,6 +204,20 @@ def parse_workers(text: str) -> dict[str, int]:
             raise Misuse(f"--workers {part}: write a number from 0 to 64, such as {agent}=2")
         counts[agent] = int(number)
     return counts
+
+
+def _settings_to_stop_by(context: CommandContext) -> Settings:
+    """The settings, or the defaults of the home folder if its configuration is wrong: a stack must always stop."""
+    from infra.settings import Settings, locate
+
+    try:
+        return context.settings
+    except ConfigurationError as error:
+        home, _ = locate(context.home)
+        if not home.is_dir():
+            raise
+        note(f"warning: {error}")
+        return Settings(home=home)
 
 
 def _initialised(context: CommandContext) -> Settings:
@@ -223,13 +239,14 @@ def _bring_up(stack: Stack, lock: IO[str], detach: bool) -> int:
     stages("downloads and conversions")
     stack.start(lock, stages)
     stack.await_agents(stages)
+    places = [f"{name}: {place}" for name, place in stack.endpoints().items()]
+    ready = "\n".join([f"ready in {time.monotonic() - began:.1f} s", *places])
     if detach:
         stack.supervisor.release()
-    click.echo(f"ready in {time.monotonic() - began:.1f} s")
-    for name, place in stack.endpoints().items():
-        click.echo(f"{name}: {place}")
-    if detach:
+        with contextlib.suppress(BrokenPipeError):  # the reader has gone, and the stack must stay
+            click.echo(ready)
         return 0
+    click.echo(ready)
     click.echo("Ctrl-C stops everything.")
     if stack.supervisor.wait() != 0:
         raise Unavailable("the supervisor was killed, and its processes with it: start again with 'everlearn up'")

@@ -72,3 +72,11 @@ def test_endpoints_are_what_every_command_of_the_home_finds(tmp_path: Path):
     write_endpoints(found, {"kafka": 9092, "milvus": 19530})
     assert read_endpoints(found) == {"kafka": "127.0.0.1:9092", "milvus": "http://127.0.0.1:19530"}
     assert found.kafka_bootstrap() == "127.0.0.1:9092"
+
+
+def test_down_works_though_the_configuration_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "everlearn.toml").write_text("[trainer]\nepochs = -1\n")
+    assert execute(["--home", str(tmp_path), "down"]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"nothing runs in {tmp_path}\n"
+    assert "trainer.epochs" in said.err
