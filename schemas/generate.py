@@ -11,14 +11,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic.json_schema import GenerateJsonSchema
+
 from schemas.asyncapi import asyncapi_document
 from schemas.compatibility import breaking_changes
-from schemas.event import JsonObject
-from schemas.jsonschema import event_schema
+from schemas.event import Event, JsonObject
 from schemas.topics import EVENT_TYPES
 
 FOLDER = Path(__file__).parent
 JSON_FOLDER = "json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _WithoutFieldTitles(GenerateJsonSchema):
+    """Leaves out the titles of fields, because pydantic only derives them from the fields' names."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
+def event_schema(event: type[Event]) -> JsonObject:
+    """Returns the schema of an event's payload. Fields with a default are optional; unknown fields are ignored."""
+    generated = event.model_json_schema(schema_generator=_WithoutFieldTitles)
+    return {"$schema": DIALECT, "$id": f"urn:everlearn:schema:{event.type}", **generated}
 
 
 def generated_files() -> dict[str, str]:

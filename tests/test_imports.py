@@ -74,9 +74,9 @@ def test_the_recorder_pays_for_sql_and_nothing_else():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_has_a_card(room):
-    card = ROOT.joinpath("agents", room, "__init__.py").read_text()
+    docstring = ROOT.joinpath("agents", room, "__init__.py").read_text()
     for word in ("Reads ", "writes ", "Decides ", "Never "):
-        assert word in card
+        assert word in docstring
 
 
 @pytest.mark.parametrize("package", ["agents", "schemas", "infra"])

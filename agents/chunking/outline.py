@@ -46,7 +46,7 @@ class Heading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole:
+class CodeOrTable:
     """A code block or table, which is kept whole if it fits into a chunk. ``header_end``: the end of a header row."""
 
     kind: Literal["code", "table", "html table"]
@@ -65,7 +65,7 @@ class Section:
     path: tuple[str, ...]
     start: int
     end: int
-    wholes: tuple[Whole, ...] = ()
+    code_and_tables: tuple[CodeOrTable, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +115,8 @@ def _parser() -> MarkdownIt:
 
 
 def _outline_of_blocks(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Outline:
-    headings, wholes = list(_headings(tokens, lines)), list(_wholes(text, tokens, lines))
-    return Outline(text=text, sections=tuple(_sections(text, lines[0], headings, wholes)))
+    headings, unsplit = list(_headings(tokens, lines)), list(_code_and_tables(text, tokens, lines))
+    return Outline(text=text, sections=tuple(_sections(text, lines[0], headings, unsplit)))
 
 
 def _blocks(text: str) -> tuple[list[Token], list[int]]:
@@ -155,7 +155,7 @@ def _without_marks(source: str) -> str:
     return "".join(seen)
 
 
-def _wholes(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Iterator[Whole]:
+def _code_and_tables(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Iterator[CodeOrTable]:
     closes = [found.end() for found in _TABLE_CLOSES.finditer(text)]
     covered = 0
     for token in tokens:
@@ -163,14 +163,14 @@ def _wholes(text: str, tokens: Sequence[Token], lines: Sequence[int]) -> Iterato
             continue
         start, end = lines[token.map[0]], lines[token.map[1]]
         if token.type in ("fence", "code_block"):
-            yield Whole(kind="code", start=start, end=end)
+            yield CodeOrTable(kind="code", start=start, end=end)
         elif token.type == "table_open":
-            yield Whole(kind="table", start=start, end=end, header_end=lines[token.map[0] + 2])
+            yield CodeOrTable(kind="table", start=start, end=end, header_end=lines[token.map[0] + 2])
         elif token.type == "html_block" and _TABLE_OPENS.match(token.content):
             # In Markdown a blank line ends the HTML block, but the table goes on.
             at = bisect_right(closes, start)
             covered = end = max(end, closes[at]) if at < len(closes) else end
-            yield Whole(kind="html table", start=start, end=end, header_end=_html_header_end(text, start, end))
+            yield CodeOrTable(kind="html table", start=start, end=end, header_end=_html_header_end(text, start, end))
 
 
 def _html_header_end(text: str, start: int, end: int) -> int | None:
@@ -182,13 +182,13 @@ def _html_header_end(text: str, start: int, end: int) -> int | None:
     return head.end()
 
 
-def _sections(text: str, start: int, headings: Sequence[Heading], wholes: Sequence[Whole]) -> Iterator[Section]:
-    starts = [whole.start for whole in wholes]
+def _sections(text: str, start: int, headings: Sequence[Heading], unsplit: Sequence[CodeOrTable]) -> Iterator[Section]:
+    starts = [each.start for each in unsplit]
 
     def section(path: tuple[str, ...], start: int, end: int) -> Section:
-        inside = wholes[bisect_left(starts, start) : bisect_left(starts, end)]
-        clipped = tuple(replace(whole, end=end) if whole.end > end else whole for whole in inside)
-        return Section(path=path, start=start, end=end, wholes=clipped)
+        inside = unsplit[bisect_left(starts, start) : bisect_left(starts, end)]
+        clipped = tuple(replace(each, end=end) if each.end > end else each for each in inside)
+        return Section(path=path, start=start, end=end, code_and_tables=clipped)
 
     end = headings[0].start if headings else len(text)
     if text[start:end].strip():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agents.chunking.outline import Outline, Section, Whole, plain_outline
+from agents.chunking.outline import CodeOrTable, Outline, Section, plain_outline
 
 MAX_CHARACTERS = 16_000
 """The longest chunk: at most 64,000 bytes in UTF-8, which a vector store can keep as one text."""
@@ -87,10 +87,10 @@ class _Tokens:
         self.breaks[first + 1 : last] = [_NEVER] * (last - first - 1)
         return True
 
-    def keep_rows(self, whole: Whole, start: int, limit: _Limit) -> None:
+    def keep_rows(self, block: CodeOrTable, start: int, limit: _Limit) -> None:
         """Allows splits of code or a table only between its rows from ``start`` on, and in rows that do not fit."""
-        rows = [start, *(found.start() for found in _ROW[whole.kind].finditer(self.text, start + 1, whole.end))]
-        for first, last in pairwise([*map(self.at, rows), self.at(whole.end)]):
+        rows = [start, *(found.start() for found in _ROW[block.kind].finditer(self.text, start + 1, block.end))]
+        for first, last in pairwise([*map(self.at, rows), self.at(block.end)]):
             if first < last:
                 self.keep(first, last, limit)
                 self.breaks[first] = max(self.breaks[first], _SENTENCE)
@@ -133,8 +133,8 @@ class _Tokens:
 def _split_section(text: str, spans: Sequence[Span], section: Section, limit: _Limit) -> Iterator[str]:
     tokens = _Tokens(text, spans)
     first, start = 0, section.start
-    for whole in section.wholes:
-        low, high = tokens.at(whole.start), tokens.at(whole.end)
+    for block in section.code_and_tables:
+        low, high = tokens.at(block.start), tokens.at(block.end)
         if low == high:
             continue
         tokens.prose[low:high] = [False] * (high - low)
@@ -142,17 +142,17 @@ def _split_section(text: str, spans: Sequence[Span], section: Section, limit: _L
             tokens.breaks[at] = _PARAGRAPH
         if tokens.keep(low, high, limit):
             continue
-        below = whole.header_end or whole.start
-        rows, header = tokens.at(below), text[whole.start : below].strip()
+        below = block.header_end or block.start
+        rows, header = tokens.at(below), text[block.start : below].strip()
         if not header or 2 * (rows - low) > limit.tokens or 2 * len(header) > limit.characters:
-            tokens.keep_rows(whole, whole.start, limit)
+            tokens.keep_rows(block, block.start, limit)
             continue
         # Each part of a long table begins with the table's header row.
-        yield from tokens.split(first, low, start, whole.start, limit)
+        yield from tokens.split(first, low, start, block.start, limit)
         rest = _Limit(tokens=limit.tokens - (rows - low), characters=limit.characters - len(header) - 1, overlap=0)
-        first, start = high, whole.end
-        tokens.keep_rows(whole, below, rest)
-        for part in tokens.split(rows, high, below, whole.end, rest):
+        first, start = high, block.end
+        tokens.keep_rows(block, below, rest)
+        for part in tokens.split(rows, high, below, block.end, rest):
             yield f"{header}\n{part}"
     yield from tokens.split(first, len(spans), start, section.end, limit)
 

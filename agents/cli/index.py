@@ -14,6 +14,7 @@ from agents.cli.output import JsonObject, columns, conclude, counted, emit, iso_
 from agents.cli.sending import publish_events
 from agents.cli.stores import open_database
 from agents.cli.waiting import progress_text, request_run
+from agents.indexer import AGENT
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
 from schemas.errors import ConfigurationError, EverlearnError, Misuse
 from schemas.indexes import Index
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from schemas.delivery import Run
     from schemas.features import DocumentState
 
-AGENT = "indexer"
 PAGE = 500
 """So many documents are read from the database at a time."""
 REBUILD = "'everlearn index rebuild'"

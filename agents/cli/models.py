@@ -15,7 +15,7 @@ from agents.cli.output import JsonObject, ShowShare, conclude, counted, emit, is
 from agents.cli.sending import SOURCE, now, stamped
 from agents.cli.stores import open_database, open_registry
 from agents.cli.waiting import Deadline, look_until
-from agents.quantizer.agent import AGENT
+from agents.quantizer import AGENT
 from infra.kafka import RecordPublisher, kafka_connection
 from infra.settings import Settings
 from schemas.envelope import derived_id

@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 180.0
 Corrections = Literal["right", "none", "shuffled"]
 
 
-class Unanswered(EverlearnError):
+class NoAnswers(EverlearnError):
     """The customers wait, and nobody answers."""
 
 
@@ -78,7 +78,7 @@ class Customers:
     def ask(
         self, messages: Sequence[CustomerMessage], *, rate: bool, enough: Callable[[], bool] = lambda: False
     ) -> list[Exchange]:
-        """Asks the messages, a few at a time, and gives the exchanges. ``enough`` ends it early. Raises Unanswered."""
+        """Asks the messages, a few at a time, and gives the exchanges. ``enough`` ends it early. Raises NoAnswers."""
         asked: set[str] = set()
         for message in messages:
             if enough():
@@ -154,12 +154,12 @@ class Customers:
         return FeedbackGiven(answer_id=answer.answer_id, rating="down", correction=correction, user=message.user)
 
     def _await(self, happened: Callable[[], bool]) -> None:
-        """Waits until something has happened. Each answer renews the deadline. Raises Unanswered."""
+        """Waits until something has happened. Each answer renews the deadline. Raises NoAnswers."""
         with self._changed:
             count, deadline = len(self.exchanges), time.monotonic() + PATIENCE_SECONDS
             while not happened():
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
-                    raise Unanswered(
+                    raise NoAnswers(
                         f"{len(self._waiting)} questions are not answered, and nothing came for "
                         f"{PATIENCE_SECONDS:.0f} s: see 'everlearn status' and 'everlearn dlq list'"
                     )

@@ -4,3 +4,7 @@ Reads documents.v1 and requests.v1; writes indexing.v1; keeps chunks and embeddi
 in SQL. Decides how a document is split into chunks, which version of it is current, and which indexes there are.
 Never answers a question, never changes a document.
 """
+
+from typing import Final
+
+AGENT: Final = "indexer"

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from agents.delivery.outcome import Output, RunRequest
 from agents.delivery.ports import Runs
+from agents.monitor import AGENT
 from agents.monitor.ports import Answers, Checks
 from agents.monitor.schedule import (
     AnswerCounts,
@@ -26,7 +27,6 @@ from schemas.learning import DriftDetected, Window
 from schemas.policies import MonitorPolicy
 from schemas.promotions import ReleaseEvent
 
-AGENT = "monitor"
 CHECK = "check"
 
 

@@ -3,3 +3,7 @@
 Reads validations.v1, requests.v1 and interactions.v1; writes promotions.v1; keeps the release state and its history.
 Decides what is released. Never loads an adapter.
 """
+
+from typing import Final
+
+AGENT: Final = "promoter"

@@ -14,7 +14,6 @@ from schemas.errors import InvalidEvent
 from schemas.event import JsonObject
 from schemas.models import ModelQuantized, ModelRegistered, unknown_schemes
 
-AGENT: Final = "quantizer"
 KIND: Final = "quantize"
 
 

@@ -3,3 +3,7 @@
 Reads answers.v1, feedback.v1 and examples.v1; writes interactions.v1; keeps the feature table in SQL.
 Decides how facts merge into a row, in whatever order they arrive. Never judges an answer.
 """
+
+from typing import Final
+
+AGENT: Final = "recorder"

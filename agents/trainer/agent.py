@@ -8,13 +8,13 @@ from typing import Any, Final
 from agents.delivery.outcome import NOTHING, Outcome, Output, RunRequest
 from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
+from agents.trainer import AGENT
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.event import JsonObject
 from schemas.learning import AdapterTrained, DriftDetected, TrainingDeclined, TrainingRequested
 from schemas.tasks import Task
 
-AGENT: Final = "trainer"
 KIND: Final = "train"
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import Runs
 from agents.delivery.worker import Handlers
+from agents.validator import AGENT
 from agents.validator.evaluation import reason_to_reject
 from agents.validator.ports import Reject, RetentionSuite
 from agents.validator.report import rejection, verdict_event
@@ -20,7 +21,6 @@ from schemas.learning import AdapterTrained
 from schemas.promotions import ReleaseEvent
 from schemas.tasks import Task
 
-AGENT: Final = "validator"
 KIND: Final = "validate"
 EARLIER_RUNS: Final = 1000
 """How many runs of a task are searched for an earlier verdict on the same adapter."""

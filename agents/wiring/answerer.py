@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from agents.answerer import AGENT
 from agents.answerer.agent import Answerer
 from agents.answerer.ports import AdapterStore
 from agents.answerer.releases import LoadedAdapters, ServedReleases
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from infra.milvus.retriever import IndexPreparation, MilvusRetriever
     from infra.milvus.stores import MilvusStores
 
-AGENT = "answerer"
 PREPARE_SECONDS = 2.0
 """How often the answerer prepares for indexes that are being built, so that no search waits after the switch."""
 CATCH_UP_SECONDS = 1.0

@@ -11,6 +11,7 @@ import structlog
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.delivery.worker import RunKind, Tick, Worker
+from agents.indexer import AGENT
 from agents.indexer.agent import Indexer
 from agents.indexer.indexes import ConfiguredIndexes, ensure_indexes, new_index
 from agents.indexer.rebuild_requests import KIND, Rebuilds
@@ -33,7 +34,6 @@ from schemas.topics import read_by
 
 log = structlog.get_logger()
 
-AGENT = "indexer"
 SWEEP_SECONDS = 10.0
 
 

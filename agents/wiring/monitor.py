@@ -8,8 +8,9 @@ from pathlib import Path
 
 from agents.delivery.progress import write_progress
 from agents.delivery.worker import Follower, RunKind, Tick, Worker
+from agents.monitor import AGENT
 from agents.monitor.agent import Monitor
-from agents.monitor.controller import AGENT, CHECK, CheckController
+from agents.monitor.controller import CHECK, CheckController
 from agents.wiring.database import database_of
 from agents.wiring.runs import settings_location, settings_of
 from infra.settings import Settings

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from agents.delivery.worker import Tick, Worker
+from agents.promoter import AGENT
 from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.controller import ReleaseController
 from agents.wiring.database import database_of
@@ -16,8 +17,6 @@ from infra.sql.releases import SqlReleases
 from schemas.topics import read_by
 
 log = structlog.get_logger()
-
-AGENT = "promoter"
 
 
 def build(settings: Settings) -> Worker:

@@ -8,7 +8,8 @@ from pathlib import Path
 import structlog
 
 from agents.delivery.worker import RunKind, Worker
-from agents.quantizer.agent import AGENT, KIND, Quantizer
+from agents.quantizer import AGENT
+from agents.quantizer.agent import KIND, Quantizer
 from agents.quantizer.ports import ModelFigures
 from agents.quantizer.work import QuantizationRun
 from agents.validator.evaluation import general_texts

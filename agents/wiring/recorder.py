@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from agents.delivery.worker import Worker
+from agents.recorder import AGENT
 from agents.recorder.agent import Recorder
 from agents.wiring.database import database_of
 from infra.settings import Settings
 from infra.sql.features import SqlFeatureTable
 from schemas.topics import read_by
-
-AGENT = "recorder"
 
 
 def build(settings: Settings) -> Worker:

@@ -6,7 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 from agents.delivery.worker import RunKind, Worker
-from agents.trainer.agent import AGENT, KIND, Trainer
+from agents.trainer import AGENT
+from agents.trainer.agent import KIND, Trainer
 from agents.trainer.work import Training, TrainingParts
 from agents.validator.metrics import METRICS
 from agents.wiring.database import database_of

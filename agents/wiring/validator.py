@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from agents.delivery.worker import Follower, RunKind, Worker
-from agents.validator.agent import AGENT, KIND, Validator
+from agents.validator import AGENT
+from agents.validator.agent import KIND, Validator
 from agents.validator.evaluation import general_texts
 from agents.validator.ports import LoadedModel
 from agents.validator.work import Validation, ValidationParts

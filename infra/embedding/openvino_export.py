@@ -106,7 +106,7 @@ def _converted(model: SentenceTransformer) -> openvino.Model:
     if unknown := example.keys() - INPUTS.keys():
         raise NotExported(f"its model reads {', '.join(sorted(unknown))}, which OpenVINO is not given here")
 
-    class Whole(torch.nn.Module):
+    class TokensToVector(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder = transformer.model
@@ -123,7 +123,7 @@ def _converted(model: SentenceTransformer) -> openvino.Model:
     texts, tokens = torch.export.Dim("texts", max=_LONGEST_BATCH), torch.export.Dim("tokens", max=model.max_seq_length)
     shapes = ({0: texts, 1: tokens},) * len(example)
     with torch.no_grad():
-        exported = torch.export.export(Whole().eval(), tuple(example.values()), dynamic_shapes=(shapes,))
+        exported = torch.export.export(TokensToVector().eval(), tuple(example.values()), dynamic_shapes=(shapes,))
     converted = import_openvino().convert_model(exported)
     for at, name in enumerate(example):
         converted.inputs[at].get_tensor().set_names({name})

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from schemas.compatibility import breaking_changes
 from schemas.event import Event, JsonObject, Value
-from schemas.jsonschema import event_schema
+from schemas.generate import event_schema
 from schemas.topics import EVENT_TYPES
 
 OLD: JsonObject = {

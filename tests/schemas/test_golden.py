@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from schemas.envelope import decode, encode
-from schemas.jsonschema import event_schema
+from schemas.generate import event_schema
 from schemas.questions import AnswerProduced
 from schemas.topics import EVENT_TYPES, TOPIC_OF
 from tests.schemas.payloads import GOLDEN, NOW, context, golden_events, golden_payloads, value_of

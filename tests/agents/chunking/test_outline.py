@@ -131,11 +131,11 @@ def test_code_and_tables_are_marked_wherever_they_stand() -> None:
         "<table><thead><tr><th>a</th></tr></thead>\n\n<tr><td>\n\n```\nb\n```\n\n</td></tr></table>\n\nend\n"
     )
     (section,) = markdown_outline(text).sections
-    assert [(each.kind, text[each.start : each.end].strip()) for each in section.wholes] == [
+    assert [(each.kind, text[each.start : each.end].strip()) for each in section.code_and_tables] == [
         ("code", "```\n  a\n  ```"),
         ("table", "| a | b |\n|---|---|\n| 1 | 2 |"),
         ("code", "indented"),
         ("html table", text[text.index("<table>") : text.index("\n\nend")]),
     ]
-    headers = [text[each.start : each.header_end] for each in section.wholes if each.header_end]
+    headers = [text[each.start : each.header_end] for each in section.code_and_tables if each.header_end]
     assert headers == ["| a | b |\n|---|---|\n", "<table><thead><tr><th>a</th></tr></thead>"]

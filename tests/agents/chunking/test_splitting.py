@@ -38,7 +38,7 @@ def test_any_markdown_is_cut_at_its_headings_and_nothing_is_lost(seed: int) -> N
     for (path, _), at in zip(pieces, homes, strict=True):
         assert all(outline.sections[one].path == path for one in at)
     for section in outline.sections:
-        for whole in section.wholes:
+        for whole in section.code_and_tables:
             kept = text[whole.start : whole.end].strip()
             if len(TOKEN.findall(kept)) <= max_tokens:
                 assert any(kept in piece for _, piece in pieces)
@@ -49,7 +49,9 @@ def test_without_overlap_the_chunks_of_a_section_say_it_exactly_once(seed: int) 
     text = synthetic_markdown(seed)
     outline = read_outline(text, "markdown")
     # Tables that do not fit repeat their header rows.
-    max_tokens = 25 if not any(each.kind != "code" for one in outline.sections for each in one.wholes) else 10_000
+    max_tokens = (
+        25 if not any(each.kind != "code" for one in outline.sections for each in one.code_and_tables) else 10_000
+    )
     pieces = split_outline(outline, spans(text), max_tokens=max_tokens, overlap_tokens=0)
     bodies = "".join(text[section.start : section.end] for section in outline.sections)
     assert "".join("".join(piece.split()) for _, piece in pieces) == "".join(bodies.split())

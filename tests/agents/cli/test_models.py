@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agents.cli.models import request_quantization, wait_for_runs
-from agents.quantizer.agent import AGENT, KIND
+from agents.quantizer import AGENT
+from agents.quantizer.agent import KIND
 from infra.kafka import RecordPublisher
 from infra.settings import Settings
 from infra.sql.database import Database

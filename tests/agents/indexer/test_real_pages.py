@@ -50,7 +50,7 @@ def test_all_characters_but_those_of_the_headings_are_in_the_chunks_of_their_sec
     for text in texts:
         outline = markdown_outline(text)
         # Tables that do not fit repeat their header rows.
-        tables = any(whole.kind != "code" for section in outline.sections for whole in section.wholes)
+        tables = any(whole.kind != "code" for section in outline.sections for whole in section.code_and_tables)
         pieces = split_outline(outline, spans(text), max_tokens=10_000 if tables else MAX_TOKENS, overlap_tokens=0)
         said = "".join("".join(piece.split()) for _, piece in pieces)
         assert said == "".join("".join(text[one.start : one.end].split()) for one in outline.sections)

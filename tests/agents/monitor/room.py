@@ -10,8 +10,9 @@ from typing import Any
 from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.worker import dispatcher
+from agents.monitor import AGENT
 from agents.monitor.agent import Monitor
-from agents.monitor.controller import AGENT, CheckController
+from agents.monitor.controller import CheckController
 from agents.monitor.windows import figures as in_window
 from infra.memory.database import MemoryDatabase
 from infra.memory.drift import MemoryAnswers, MemoryDriftChecks

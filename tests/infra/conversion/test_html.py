@@ -52,7 +52,7 @@ def test_a_page_becomes_sections_of_markdown() -> None:
             "All sizes\n\n| Name | Size |\n| --- | --- |\n| a\\|b | 1 2 |\n| c | 3 |",
         ),
     ]
-    assert [whole.kind for section in outline.sections for whole in section.wholes] == ["code", "table"]
+    assert [whole.kind for section in outline.sections for whole in section.code_and_tables] == ["code", "table"]
 
 
 def test_the_pages_title_is_that_of_its_chunks_unless_the_submission_has_one() -> None:
@@ -137,7 +137,7 @@ def test_any_mixture_of_markup_is_read_twice_alike_and_in_order(seed: int) -> No
         assert outline.text.count(each) == 1
     covered = "".join(outline.text[each.start : each.end] + " ".join(each.path) for each in outline.sections)
     assert all(each in covered for each in wanted)
-    wholes = [whole for section in outline.sections for whole in section.wholes]
+    wholes = [whole for section in outline.sections for whole in section.code_and_tables]
     assert all(left.end <= right.start for left, right in pairwise(wholes))
 
 
@@ -200,4 +200,4 @@ def test_ordered_items_have_their_numbers() -> None:
 def test_a_line_below_a_text_makes_neither_a_heading_nor_a_table_of_it() -> None:
     page = "<p>a<br>===<br>b<br>---<p>a | b<br>---|---<br>c | d<p>~~~<h2>A</h2>x"
     assert [path for path, _ in sections(outline_of(page))] == ["", "A"]
-    assert [whole for section in outline_of(page).sections for whole in section.wholes] == []
+    assert [whole for section in outline_of(page).sections for whole in section.code_and_tables] == []
