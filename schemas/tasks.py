@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 
 from pydantic import ConfigDict, Field
 
@@ -54,3 +55,10 @@ class Task(Value):
     """Likewise settings of [validator]: [tasks.NAME.validator]."""
     promoter: Overrides = Field(default={}, exclude_if=operator.not_)
     """Likewise settings of [promoter]: [tasks.NAME.promoter]."""
+
+
+def unknown_task(name: str, tasks: Iterable[str]) -> str:
+    """Returns the message for a task that is not configured: one line, with the configured tasks."""
+    known = ", ".join(sorted(tasks))
+    remedy = f"choose from {known}" if known else "add it with 'everlearn tasks add'"
+    return f"there is no task {name!r}: {remedy}"

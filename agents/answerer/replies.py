@@ -13,7 +13,7 @@ from schemas.filters import FilterError, parse_filter
 from schemas.generation import Generation
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 from schemas.retrieval import Hit
-from schemas.tasks import Task
+from schemas.tasks import Task, unknown_task
 
 
 def refusal(question: QuestionAsked, tasks: Mapping[str, Task], tenants: Collection[str], now: datetime) -> str | None:
@@ -22,8 +22,7 @@ def refusal(question: QuestionAsked, tasks: Mapping[str, Task], tenants: Collect
         late = (now - question.deadline).total_seconds()
         return f"deadline passed {late:.1f} s before it was this question's turn: allow more time or run more answerers"
     if question.task not in tasks:
-        names = ", ".join(sorted(tasks)) or "none"
-        return f"there is no task {question.task}: configured are {names}"
+        return unknown_task(question.task, tasks)
     if tenants and question.tenant not in tenants:
         return f"there is no tenant {question.tenant}: [tenants] names lists {', '.join(sorted(tenants))}"
     if question.filter is not None:

@@ -32,15 +32,16 @@ from schemas.envelope import derived_id
 from schemas.errors import AdapterMissing, EverlearnError, Misuse
 from schemas.registry import AdapterRecord
 from schemas.release_state import ReleaseChange
+from schemas.tasks import unknown_task
 
 if TYPE_CHECKING:
     from infra.training.datasets import FolderDatasets
 
 SHOWN_ID = 12
-"""So many characters of an id are shown; every command accepts the beginning of an id."""
+"""How many characters of an id are shown. Every command accepts the beginning of an id."""
 SHOWN_ANSWERS = 5
 MOST_CHECKS = 1000
-"""So many of the newest checks are searched for the one that started a training."""
+"""How many of the newest checks are searched for the one that started a training."""
 RUN_FIELDS = ("run_id", "state", "attempt", "worker", "started_at", "finished_at")
 
 
@@ -59,7 +60,7 @@ def list_adapters(context: CommandContext, /, task: str | None) -> None:
     with open_registry(context.settings) as registry:
         records = registry.adapters(task)
     if not records and not context.json and task is not None and task not in tasks:
-        raise Misuse(f"there is no task {task!r}: choose from {', '.join(sorted(tasks)) or 'none'}")
+        raise Misuse(unknown_task(task, tasks))
     about = f" of {task}" if task else ""
     show_rows(
         records,

@@ -13,7 +13,7 @@ import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, Refusal, checked, open_lines, parse, refuse_unknown
-from agents.cli.options import choose_task, search_options, timeout_option, unknown_task
+from agents.cli.options import choose_task, search_options, timeout_option
 from agents.cli.output import JsonObject, counted, emit, note, one_line, printable, progress
 from agents.cli.sending import Tally, now, stamped
 from agents.cli.waiting import Deadline, Reader, events_until, reader_and_publisher
@@ -24,7 +24,7 @@ from schemas.errors import EverlearnError, Misuse
 from schemas.filters import FilterError, parse_filter
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 from schemas.retrieval import HEADING_SEPARATOR, headings_above
-from schemas.tasks import Task
+from schemas.tasks import Task, unknown_task
 
 QUESTION_FIELDS = (
     "id",
@@ -67,7 +67,7 @@ class Unanswered(EverlearnError):
 @click.option("--max-tokens", type=int, help="Longest answer.  [default: the task's]")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 gives the likeliest answer.")
 @search_options
-@timeout_option(120.0, "Give up after so long without an answer.")
+@timeout_option(120.0, "Give up when no answer has arrived for this time.")
 @json_option
 @pass_context
 def ask(

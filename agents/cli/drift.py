@@ -18,6 +18,7 @@ from infra.settings import Settings
 from schemas.drift import DRIFT_CHECK, DriftCheck
 from schemas.errors import EverlearnError, Misuse
 from schemas.learning import DriftCheckRequested
+from schemas.tasks import unknown_task
 
 if TYPE_CHECKING:
     from infra.sql.drift import SqlDriftChecks
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 def drift() -> None:
     """Check for drift now, or list and open the reports.
 
-    The monitor checks by itself whenever enough new answers have come.
+    The monitor also checks on its own whenever enough new answers have arrived.
     """
 
 
 @drift.command("check")
 @click.argument("task", required=False)
 @click.option("--wait", is_flag=True, help="Until the check is made; then print what it found.")
-@timeout_option(600.0, "With --wait: give up after so long.")
+@timeout_option(600.0, "With --wait: give up after this time.")
 @json_option
 @pass_context
 def check(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
@@ -56,7 +57,7 @@ def check(context: CommandContext, /, task: str | None, wait: bool, timeout: flo
 
 @drift.command("reports")
 @click.argument("task", required=False)
-@click.option("-n", "limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
+@click.option("-n", "limit", type=click.IntRange(1), default=20, show_default=True, help="The most checks to list.")
 @click.option("--open", "newest", is_flag=True, help="Print the path of the newest report's page and nothing else.")
 @json_option
 @pass_context
@@ -98,7 +99,7 @@ def _chosen(settings: Settings, task: str | None) -> list[str]:
     if not configured:
         raise EverlearnError("no task is configured: add one with 'everlearn tasks add'")
     if task is not None and task not in configured:
-        raise Misuse(f"there is no task {task!r}: choose from {', '.join(configured)}")
+        raise Misuse(unknown_task(task, configured))
     return configured if task is None else [task]
 
 

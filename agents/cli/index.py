@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from schemas.features import DocumentState
 
 PAGE = 500
-"""So many documents are read from the database at a time."""
+"""How many documents are read from the database at a time."""
 REBUILD = "'everlearn index rebuild'"
 UNKNOWN_LIMIT = 10**9
 """Stands in where the model's files do not say how many tokens it reads. Token counts are not compared then."""
@@ -34,7 +34,7 @@ UNKNOWN_LIMIT = 10**9
 
 @click.group()
 def index() -> None:
-    """Show the search indexes, or build one anew."""
+    """Show the search indexes, or rebuild one."""
 
 
 @index.command()
@@ -53,11 +53,11 @@ def status(context: CommandContext, /, documents: bool) -> None:
 @index.command()
 @click.option("--task", help="The task whose own index it is.  [default: the index that the others share]")
 @click.option("--wait", is_flag=True, help="Show the progress, and return when the new index serves.")
-@timeout_option(86_400.0, "With --wait: give up after so long.")
+@timeout_option(86_400.0, "With --wait: give up after this time.")
 @json_option
 @pass_context
 def rebuild(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
-    """Build an index anew, as everlearn.toml says; the old one serves until the new one is ready."""
+    """Rebuild an index as everlearn.toml says. The old one serves until the new one is ready."""
     settings = context.settings
     _check_task(settings, task)
     request = IndexRebuildRequested(task=task)
@@ -193,7 +193,7 @@ def differences(settings: Settings, indexes: Sequence[Index], documents: int) ->
         elif documents:
             found.append(f"{name} is missing: {remedy}")
     found += [
-        f"the task {scope} asks for no index of its own any more: start the indexer anew, and it shares the others'"
+        f"the task {scope} asks for no index of its own any more: restart the indexer, and it shares the others'"
         for scope in serving
         if scope not in scopes
     ]

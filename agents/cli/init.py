@@ -31,6 +31,7 @@ def init(context: CommandContext, /) -> None:
 WIDTH = 110
 HEAD = """\
 # Everlearn's configuration. Each setting below is commented out and shows its default: remove the # to change it.
+# For a setting that is unset by default, add a line with its name and value.
 # A setting may also come from the environment, as EVERLEARN_<TABLE>_<SETTING>, which wins over this file.
 """
 
@@ -100,15 +101,17 @@ def _table(name: str, table: type[BaseModel]) -> str:
             lines.append(_comment(field.description))
         if is_secret(field):
             continue  # a secret has no place in a file
-        lines.append(f"#{setting} = {_default(field)}\n")
+        default = _default(field)
+        lines.append(f"# {setting}: unset by default\n" if default is None else f"#{setting} = {default}\n")
     return "".join(lines)
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: FieldInfo) -> str | None:
+    """The default as TOML; None for a setting without one, which TOML cannot write."""
     value: Any = field.get_default(call_default_factory=True)
     match value:
         case None:
-            return "   (unset)"
+            return None
         case bool():
             return str(value).lower()
         case Enum():

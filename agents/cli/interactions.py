@@ -20,7 +20,7 @@ def interactions() -> None:
 
 @interactions.command("list")
 @click.option("--task", help="Only those of this task.")
-@click.option("-n", "limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
+@click.option("-n", "limit", type=click.IntRange(1), default=20, show_default=True, help="The most rows to list.")
 @json_option
 @pass_context
 def list_rows(context: CommandContext, /, task: str | None, limit: int) -> None:

@@ -183,6 +183,6 @@ def _open(path: str) -> IO[bytes]:
     except IsADirectoryError:
         raise Misuse(f"{path} is a folder: give a file of JSON lines") from None
     except FileNotFoundError:
-        raise Misuse(f"there is no file {path}: give a file of JSON lines, or - for standard input") from None
+        raise Misuse(f"there is no file {path}: check the path, or give - for standard input") from None
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}") from None

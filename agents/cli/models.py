@@ -105,7 +105,7 @@ def add_model(
 @click.option("--scheme", "schemes", metavar="SCHEMES", callback=_schemes, required=True, help="int8, nf4, or both.")
 @click.option("--version", type=click.IntRange(1), help="The version to quantize.  [default: the newest as it came]")
 @click.option("--wait", is_flag=True, help="Until it is done; then print what came of it.")
-@timeout_option(3600.0, "With --wait: give up after so long.")
+@timeout_option(3600.0, "With --wait: give up after this time.")
 @json_option
 @pass_context
 def quantize_model(

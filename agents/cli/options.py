@@ -14,7 +14,7 @@ from schemas.documents import Metadata
 from schemas.errors import Misuse
 from schemas.filters import FilterError, parse_filter
 from schemas.questions import SearchMode
-from schemas.tasks import Task
+from schemas.tasks import Task, unknown_task
 
 MODES = get_args(SearchMode)
 LONGEST_SECONDS = 7 * 24 * 3600.0
@@ -100,8 +100,3 @@ def choose_task(name: str | None, tasks: Mapping[str, Task], *, retrieval: bool 
         if task.retrieval or not retrieval:
             return task.name
     raise Misuse("no configured task uses retrieval: set retrieval = true in one, or name a task with --task")
-
-
-def unknown_task(name: str, tasks: Mapping[str, Task]) -> str:
-    """One line that names the configured tasks."""
-    return f"the task {name!r} is not configured; there is {', '.join(tasks) or 'none'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -46,11 +46,12 @@ from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted
 from schemas.errors import EverlearnError, Misuse
 from schemas.event import Event
 from schemas.interactions import ExampleSubmitted
+from schemas.tasks import unknown_task
 from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
 
 EXAMPLE_FIELDS = ("task", "input", "output", "origin")
 FIRST = 16
-"""So many documents of one publish go to the documents' own topic, where they are indexed at once.
+"""How many documents of one publish go to the documents' own topic, where they are indexed at once.
 
 The others are a bulk load and go to its topic, so that nobody's single document waits behind them. Which of two
 versions of a document counts does not depend on their topics.
@@ -75,7 +76,7 @@ def publish() -> None:
 @publish.command()
 @click.argument("path")
 @click.option("--wait", is_flag=True, help="Return when all that was sent is searchable.")
-@timeout_option(120.0, "With --wait: give up after so long without news of the indexer.")
+@timeout_option(120.0, "With --wait: give up when the indexer has reported nothing for this time.")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenant where a line names none.")
 @metadata_option("Metadata for documents that lack the key. Repeatable; numbers, true and false are read as such.")
 @click.option("--prefix", default="", metavar="TEXT", help="What the ids of files begin with, such as wiki/.")
@@ -274,9 +275,8 @@ def _sentence(report: JsonObject) -> str:
 def examples(context: CommandContext, /, file: str) -> None:
     """Publish labelled examples from FILE, or - for stdin: lines {"task","input","output","origin"?}."""
     tasks = context.settings.tasks
-    names = ", ".join(tasks) or "none: add one with 'everlearn tasks add'"
     origin = "stdin" if file == STANDARD_INPUT else Path(file).name[:200]
-    _publish_lines(context, file, "example", lambda fields: example_of(fields, tasks, names, origin))
+    _publish_lines(context, file, "example", lambda fields: example_of(fields, tasks, origin))
 
 
 @publish.command()
@@ -301,12 +301,12 @@ def _publish_lines(context: CommandContext, file: str, noun: str, build: Callabl
     tally.end(file)
 
 
-def example_of(fields: JsonObject, tasks: Container[str], names: str, origin: str) -> ExampleSubmitted:
-    """Makes a labelled example of a line's object. ``names`` lists the tasks for the message of Faulty."""
+def example_of(fields: JsonObject, tasks: Collection[str], origin: str) -> ExampleSubmitted:
+    """Makes a labelled example of a line's object. Raises Faulty."""
     refuse_unknown(fields, EXAMPLE_FIELDS)
     example = checked(lambda: ExampleSubmitted(**{"origin": origin, **fields}))
     if example.task not in tasks:
-        raise Faulty(f"the task {example.task!r} is not configured; there is {names}")
+        raise Faulty(unknown_task(example.task, tasks))
     return example
 
 

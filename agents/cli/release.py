@@ -25,7 +25,7 @@ from schemas.topics import dead_letter_topic
 DEAD_LETTERS = dead_letter_topic("requests.v1", "promoter")
 _REASON = click.option("--reason", metavar="TEXT", help="Why; it stands in the history.")
 _WAIT = click.option("--wait", is_flag=True, help="Return when it is done, and show the release.")
-_TIMEOUT = timeout_option(60.0, "With --wait: give up after so long.")
+_TIMEOUT = timeout_option(60.0, "With --wait: give up after this time.")
 Request = PromotionRequested | RollbackRequested | ExperimentRequested
 
 

@@ -30,7 +30,7 @@ QUERY_FIELDS = ("query_id", "text", "mode", "filter")
 @click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose documents to search.")
 @click.option("--task", help="The task whose answerers search.  [default: the first one with retrieval]")
 @search_options
-@timeout_option(60.0, "Give up after so long without a result.")
+@timeout_option(60.0, "Give up when no result has arrived for this time.")
 @json_option
 @pass_context
 def search(

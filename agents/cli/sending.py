@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 SOURCE = "/everlearn/cli"
 SHOWN_REFUSALS = 100
-"""So many refused items of one file are shown."""
+"""How many refused items of one file are shown."""
 CONFIRM_EVERY = 200
-"""Documents of a folder between two confirmations. After a crash so many at most are sent again."""
+"""How many documents of a folder are sent between two confirmations. After a crash, at most these are sent again."""
 
 
 class RecordSender(Protocol):

@@ -69,7 +69,7 @@ def list_tasks(context: CommandContext) -> None:
 @click.option("--min-score", type=float, help="Leave out chunks less similar than this, -1 to 1.")
 @click.option("--mode", type=click.Choice(MODES), help="How documents are searched.  [default: hybrid]")
 @click.option("--floor", type=float, help="Say that no document answers where none is this relevant, 0 to 1.")
-@click.option("--chunk-tokens", type=int, help="An index of its own, with chunks of so many tokens.")
+@click.option("--chunk-tokens", type=int, help="Give the task an index of its own, with chunks of this many tokens.")
 @click.option("--overlap-tokens", type=int, help="What two neighbouring chunks share in that index.")
 @pass_context
 def add_task(context: CommandContext, /, name: str, **given: Any) -> None:

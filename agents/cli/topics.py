@@ -106,7 +106,7 @@ def _counts(context: CommandContext) -> dict[str, int]:
 @click.argument("topic")
 @click.option("--from-beginning", is_flag=True, help="Begin with the oldest record instead of the next one.")
 @click.option("--until-end", is_flag=True, help="Stop at the present end instead of following; implies the former.")
-@click.option("-n", "limit", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("-n", "limit", type=click.IntRange(1), help="Stop after this number of records.")
 @json_option
 @pass_context
 def tail(context: CommandContext, /, topic: str, from_beginning: bool, until_end: bool, limit: int | None) -> None:

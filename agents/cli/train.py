@@ -17,7 +17,7 @@ from schemas.learning import AdapterTrained, TrainingDeclined, TrainingRequested
 @click.argument("task")
 @click.option("--reason", metavar="TEXT", help="Why; it travels with the request.")
 @click.option("--wait", is_flag=True, help="Show the progress, and return when there is an adapter.")
-@timeout_option(7200.0, "With --wait: give up after so long.")
+@timeout_option(7200.0, "With --wait: give up after this time.")
 @json_option
 @pass_context
 def train(context: CommandContext, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:

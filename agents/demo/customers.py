@@ -25,14 +25,14 @@ SOURCE = "/everlearn/demo/customers"
 RATING_SHARE = 0.6
 """The share of customers who say whether an answer was right."""
 AT_ONCE = 16
-"""So many questions at most wait for their answers at the same time."""
+"""The most questions that wait for their answers at the same time."""
 PATIENCE_SECONDS = 180.0
 
 Corrections = Literal["right", "none", "shuffled"]
 
 
 class NoAnswers(EverlearnError):
-    """The customers wait, and nobody answers."""
+    """Questions of the customers were not answered in time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ class Monitor:
     async def on_request(self, received: Received[DriftCheckRequested]) -> Outcome:
         task = received.event.task
         if task not in self._tasks:
-            raise InvalidEvent(f"there is no task {task}: add it to everlearn.toml and retry this letter")
+            raise InvalidEvent(f"there is no task {task}: add it to everlearn.toml, then run 'everlearn dlq retry'")
         return Outcome(effect=lambda: self._controller.start(task))
 
     async def tick(self, scheduled: datetime) -> Outcome:

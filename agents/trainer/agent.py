@@ -13,7 +13,7 @@ from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.event import JsonObject
 from schemas.learning import AdapterTrained, DriftDetected, TrainingDeclined, TrainingRequested
-from schemas.tasks import Task
+from schemas.tasks import Task, unknown_task
 
 KIND: Final = "train"
 
@@ -72,7 +72,7 @@ class Trainer:
     def _reason_to_decline(self, name: str) -> str | None:
         task = self._tasks.get(name)
         if task is None:
-            return f"there is no task {name}: configured are {', '.join(sorted(self._tasks)) or 'none'}"
+            return unknown_task(name, self._tasks)
         if task.metric not in self._metrics:
             return (
                 f"the task {name} has no metric to judge an adapter by: set metric to one of {', '.join(self._metrics)}"

@@ -99,7 +99,8 @@ def reason_to_decline(selection: Selection, task: Task, policy: TrainerPolicy) -
         )
     if len(train) < policy.minimum_rows:
         return (
-            f"{len(train)} rows to train on, and {policy.minimum_rows} are needed besides the {len(holdout)} held out"
+            f"{len(train)} {'row' if len(train) == 1 else 'rows'} to train on, and {policy.minimum_rows} are needed "
+            f"besides the {len(holdout)} held out"
             f"{left_out}: collect corrections, publish examples, or lower [trainer] minimum_rows"
         )
     if not holdout:
@@ -182,7 +183,7 @@ def _row(task: Task, text: str, fact: _Fact, policy: TrainerPolicy, left_out: Co
 
 
 def _balanced(rows: Sequence[DatasetRow], wanted: int) -> list[DatasetRow]:
-    """Returns so many rows, taking the outputs in turn, so that rare outputs are not forgotten."""
+    """Returns ``wanted`` rows, taking the outputs in turn, so that rare outputs are not forgotten."""
     by_output: dict[str, list[DatasetRow]] = defaultdict(list)
     for row in rows:
         by_output[row.output].append(row)

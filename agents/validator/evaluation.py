@@ -12,7 +12,7 @@ from agents.validator.ports import EvaluationEngine
 from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores
 from schemas.datasets import DatasetRow
 from schemas.generation import ChatMessage, GenerationRequest
-from schemas.tasks import Task
+from schemas.tasks import Task, unknown_task
 
 BATCH_REQUESTS = 32
 """Requests that are generated between two reports of progress."""
@@ -68,11 +68,11 @@ def reason_to_reject(name: str, tasks: Mapping[str, Task]) -> str | None:
     """Returns why no adapter of a task can be evaluated, or None when it can."""
     task = tasks.get(name)
     if task is None:
-        return f"there is no task {name}: configured are {', '.join(sorted(tasks)) or 'none'}"
+        return unknown_task(name, tasks)
     if task.metric not in METRICS:
         known = ", ".join(METRICS)
-        said = "names no metric" if task.metric is None else f"names the metric {task.metric}, which is unknown"
-        return f"the task {task.name} {said}: set metric in [tasks.{task.name}] to one of {known}"
+        fault = "names no metric" if task.metric is None else f"names the metric {task.metric}, which is unknown"
+        return f"the task {task.name} {fault}: set metric in [tasks.{task.name}] to one of {known}"
     return None
 
 

@@ -12,12 +12,11 @@ from agents.monitor import AGENT
 from agents.monitor.agent import Monitor
 from agents.monitor.controller import CHECK, CheckController
 from agents.wiring.database import database_of
-from agents.wiring.runs import settings_location, settings_of
+from agents.wiring.runs import settings_location, settings_of, task_of
 from infra.settings import Settings
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
 from schemas.drift import DRIFT_CHECK, Baseline
-from schemas.errors import ConfigurationError
 from schemas.event import JsonObject
 from schemas.topics import followed_by, read_by
 
@@ -63,9 +62,7 @@ def check(arguments: JsonObject, folder: Path) -> JsonObject:
     from infra.reports.drift import DriftReportFolder
 
     settings = settings_of(arguments, folder)
-    task = settings.tasks.get(arguments["task"])
-    if task is None:
-        raise ConfigurationError(f"there is no task {arguments['task']}: add it to everlearn.toml")
+    task = task_of(settings, arguments["task"])
     checker = DriftChecker(
         answers=SqlAnswers(database_of(settings)),
         embedder=SentenceTransformerEmbedder(settings),

@@ -28,7 +28,7 @@ def settings_of(arguments: JsonObject, folder: Path) -> Settings:
 
 
 def task_of(settings: Settings, name: str) -> Task:
-    """Raises ConfigurationError when the task was removed since the run was asked for."""
+    """Returns a run's task. Raises ConfigurationError when it was removed after the run was requested."""
     task = settings.tasks.get(name)
     if task is None:
         raise ConfigurationError(f"there is no task {name}: add it to everlearn.toml")

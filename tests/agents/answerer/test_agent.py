@@ -76,7 +76,7 @@ async def test_a_question_whose_deadline_has_passed_is_not_worked_on(room):
 async def test_an_unknown_task_is_answered_with_the_known_ones(room):
     (failed,) = await room.ask(question(task="nonsense"))
     assert isinstance(failed, AnswerFailed)
-    assert failed.reason == "there is no task nonsense: configured are routing, support"
+    assert failed.reason == "there is no task 'nonsense': choose from routing, support"
     assert failed.latency_ms == 250
     assert room.engine.calls == []
 

@@ -64,7 +64,7 @@ def test_wrong_lines_are_named_and_the_others_answered(everlearn: Everlearn, ans
         "error",
     ]
     assert "stands in an earlier line" in errors[1]
-    assert "the task 'rooting' is not configured; there is routing, support" in errors[2]
+    assert "there is no task 'rooting': choose from routing, support" in errors[2]
     assert errors[-1] == "error: 5 questions of 7 not answered, as said above"
 
 
@@ -92,7 +92,7 @@ def test_one_failed_question_is_one_line(everlearn: Everlearn, answerer: Peer):
 def test_an_unknown_task_is_misuse_that_names_the_tasks_there_are(everlearn: Everlearn, answerer: Peer):
     result = everlearn("ask", "Why?", "--task", "rooting")
     assert result.code == 2
-    assert result.err == "error: the task 'rooting' is not configured; there is routing, support\n"
+    assert result.err == "error: there is no task 'rooting': choose from routing, support\n"
     assert asked(answerer) == []
 
 

@@ -95,14 +95,14 @@ def test_an_id_may_hold_quotes_and_new_lines():
 
 
 def test_an_example_of_an_unknown_task_is_refused_with_the_tasks_there_are():
-    with pytest.raises(Faulty, match="the task 'rooting' is not configured; there is routing"):
-        example_of({"task": "rooting", "input": "a", "output": "b"}, {"routing"}, "routing", "f")
+    with pytest.raises(Faulty, match="there is no task 'rooting': choose from routing"):
+        example_of({"task": "rooting", "input": "a", "output": "b"}, {"routing"}, "f")
 
 
 def test_an_example_keeps_the_origin_of_its_line_or_takes_the_files():
     line = {"task": "routing", "input": "a", "output": "b"}
-    assert example_of(line, {"routing"}, "routing", "f.jsonl").origin == "f.jsonl"
-    assert example_of({**line, "origin": "crm"}, {"routing"}, "routing", "f.jsonl").origin == "crm"
+    assert example_of(line, {"routing"}, "f.jsonl").origin == "f.jsonl"
+    assert example_of({**line, "origin": "crm"}, {"routing"}, "f.jsonl").origin == "crm"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_rebuild_that_nobody_does_says_where_to_look(everlearn: Everlearn, dat
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        ("nobody", "the task 'nobody' is not configured"),
+        ("nobody", "there is no task 'nobody'"),
         ("support", "the task support has no index of its own: set chunk_tokens in [tasks.support]"),
     ],
 )

@@ -127,7 +127,7 @@ def test_examples_and_feedback_reach_their_topics(everlearn: Everlearn, kafka_co
                 break
             time.sleep(0.1)
     assert first.code == second.code == 1
-    assert "e.jsonl:2: the task 'none' is not configured; there is routing, support" in first.err
+    assert "e.jsonl:2: there is no task 'none': choose from routing, support" in first.err
     assert first.out == "published 1 example\n"
     assert "f.jsonl:2: give a rating, a correction or a reason" in second.err
     assert second.lines == [{"published": 1, "refused": 1}]

@@ -128,7 +128,7 @@ def test_promotions_are_checked_asked_for_and_waited_for(
 ):
     releases.change(STEADY, event_type="x", cause=None, at=NOW)
     for arguments, reason in (
-        (["nobody"], "the task 'nobody' is not configured; there is routing, support"),
+        (["nobody"], "there is no task 'nobody': choose from routing, support"),
         (["routing", "e"], f"{'e' * 32} was rejected: it forgets"),
         (["routing", "cccc"], f"{'c' * 32} is the champion of routing already"),
         (["routing", "none"], "the registry knows no adapter 'none' of routing"),

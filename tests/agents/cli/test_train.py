@@ -52,7 +52,7 @@ def test_an_unknown_task_is_refused_before_anything_is_sent(everlearn: Everlearn
     result = everlearn("train", "nobody")
 
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "the task 'nobody' is not configured" in result.err
+    assert "there is no task 'nobody'" in result.err
 
 
 def test_without_kafka_it_is_one_line(without_kafka: Everlearn):

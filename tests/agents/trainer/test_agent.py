@@ -87,7 +87,7 @@ async def test_what_no_training_helps_starts_none(room: Room, event: Event):
 
 @pytest.mark.parametrize(
     ("task", "words"),
-    [("cooking", "there is no task cooking"), ("chat", "set metric to one of"), ("odd", "set metric to one of")],
+    [("cooking", "there is no task 'cooking'"), ("chat", "set metric to one of"), ("odd", "set metric to one of")],
 )
 async def test_a_task_that_cannot_be_trained_is_declined_with_the_reason(room: Room, task: str, words: str):
     event = declined(await room.hear(TrainingRequested(task=task)))

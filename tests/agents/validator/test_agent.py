@@ -115,7 +115,7 @@ async def test_an_event_of_another_topic_is_a_dead_letter(room):
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (ROUTING.model_copy(update={"name": "other"}), "there is no task routing: configured are other"),
+        (ROUTING.model_copy(update={"name": "other"}), "there is no task 'routing': choose from other"),
         (ROUTING.model_copy(update={"metric": None}), "the task routing names no metric: set metric in"),
         (ROUTING.model_copy(update={"metric": "bleu"}), "names the metric bleu, which is unknown"),
     ],
