@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from schemas.errors import ConfigurationError, Unavailable
-from schemas.faults import MAX_FAULTS_TOLD, shown
+from schemas.faults import MAX_SHOWN_FAULTS, shown
 from schemas.policies import (
     EMBEDDED,
     TASK_POLICIES,
@@ -54,8 +54,8 @@ class WrongSettings(ConfigurationError):
     """A configuration with faults, each one a line that names its table and setting."""
 
     def __init__(self, path: Path, faults: Sequence[str]) -> None:
-        more = [f"and {len(faults) - MAX_FAULTS_TOLD} more"] if len(faults) > MAX_FAULTS_TOLD else []
-        super().__init__(f"{path}: {'; '.join([*faults[:MAX_FAULTS_TOLD], *more])}")
+        more = [f"and {len(faults) - MAX_SHOWN_FAULTS} more"] if len(faults) > MAX_SHOWN_FAULTS else []
+        super().__init__(f"{path}: {'; '.join([*faults[:MAX_SHOWN_FAULTS], *more])}")
         self.faults = tuple(faults)
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-MAX_FAULTS_TOLD = 20
+MAX_SHOWN_FAULTS = 20
 MAX_SHOWN_CHARACTERS = 80
 
 
 def describe(error: ValidationError) -> str:
     """Returns one line that names the wrong fields and says what each should be."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
-    told = [
+    parts = [
         f"{'.'.join(shown(part) if isinstance(part, str) else str(part) for part in each['loc']) or 'value'}: "
         f"{each['msg'].removeprefix('Value error, ')}"
-        for each in faults[:MAX_FAULTS_TOLD]
+        for each in faults[:MAX_SHOWN_FAULTS]
     ]
-    if len(faults) > MAX_FAULTS_TOLD:
-        told.append(f"and {len(faults) - MAX_FAULTS_TOLD} more")
-    return "; ".join(told)
+    if len(faults) > MAX_SHOWN_FAULTS:
+        parts.append(f"and {len(faults) - MAX_SHOWN_FAULTS} more")
+    return "; ".join(parts)
 
 
 def shown(text: str) -> str:

@@ -51,7 +51,7 @@ class ReleaseChange:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmCounts:
-    """Counts the questions to one arm of one release, by what happened to them.
+    """Outcome counts for one arm of one release.
 
     ``judged``: answers that were rated or corrected. ``bad``: answers that were disapproved or corrected.
     """

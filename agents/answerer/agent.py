@@ -43,14 +43,14 @@ class Answerer:
         self._context_tokens, self._now, self.releases = context_tokens, now, releases
         self._retry_at: datetime | None = None
         self._adopting = asyncio.Lock()
-        # While a batch holds it, no adapter that the batch may use is dropped.
+        # A batch holds it while it generates, so that no adapter of the batch is dropped.
         self._engine_turn = asyncio.Lock()
 
     def handlers(self) -> Handlers:
         return {QuestionAsked: Batch(self.answer)}
 
     async def answer(self, batch: Sequence[Received[QuestionAsked]]) -> Sequence[Outcome]:
-        if not self._adopting.locked():  # otherwise it is being done, and the loaded adapters go on serving
+        if not self._adopting.locked():  # otherwise a release is being loaded, and the loaded adapters go on serving
             await self.catch_up()
         asked = dict(enumerate(batch))
         replies: dict[int, Event] = {}
@@ -76,7 +76,8 @@ class Answerer:
 
     async def _generate(self, jobs: Mapping[int, Job]) -> dict[int, Event]:
         async with self._engine_turn:
-            # One state for the whole batch, from its first choice to its last token. The next batch sees a swap.
+            # The whole batch uses one state, from its first choice of an arm to its last token. A swap during the batch
+            # takes effect with the next one.
             states, tokens = self.releases.served, self._context_tokens
             return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
 
@@ -87,7 +88,7 @@ class Answerer:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Serves what was released and is not served yet. Does nothing shortly after a failed attempt."""
+        """Loads and serves the releases that are not served yet. Does nothing shortly after a failed attempt."""
         async with self._adopting:
             if not self.releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
                 return

@@ -30,7 +30,7 @@ class Engine(Protocol):
 
     @property
     def signature(self) -> str:
-        """Engines with the same signature certainly give the same text for the same request."""
+        """Names the engine and its precision. Equal signatures guarantee the same text for the same request."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class Engine(Protocol):
         ...
 
     def set_adapters(self, adapters: dict[str, Path]) -> None:
-        """Makes exactly these adapters available, by id. Raises AdapterMissing, and then keeps those it had."""
+        """Makes exactly these adapters available, by id. If it raises AdapterMissing, it keeps those it had."""
         ...
 
 

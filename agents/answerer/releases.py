@@ -1,7 +1,7 @@
-"""Loads released adapters into the engine, and knows which release is really served.
+"""Loads released adapters into the engine, and keeps track of which release is really served.
 
-An adapter is loaded beside those that serve, verified and probed before a question can use it. The swap itself is one
-assignment, which the next batch sees.
+A new adapter is verified, loaded beside those that serve, and probed. Only then can a question use it. The swap itself
+is one assignment and takes effect with the next batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHARE_ELSEWHERE = 0.5
 
 
 class LoadedAdapters:
-    """The adapters that questions may use. One thread at a time may call it; batches may be generated meanwhile."""
+    """The adapters that questions may use. One thread at a time may call it, also while batches are generated."""
 
     def __init__(self, engine: Engine, store: AdapterStore, *, unprobed: bool) -> None:
         self._engine, self._store, self._unprobed = engine, store, unprobed
@@ -42,7 +42,7 @@ class LoadedAdapters:
         return not self._paths.keys() <= set(adapter_ids)
 
     def keep_only(self, adapter_ids: Collection[str]) -> None:
-        """Drops all others. Nothing may be generated meanwhile: a batch could use an adapter that was just dropped."""
+        """Drops all others. Call it while no batch is generated: a batch could use an adapter that is dropped."""
         kept = {each: path for each, path in self._paths.items() if each in adapter_ids}
         self._engine.set_adapters(dict(kept))
         self._paths = kept
@@ -51,7 +51,7 @@ class LoadedAdapters:
         path = self._store.path(adapter_id)
         self._store.verify(adapter_id)
         probes = self._store.probes(adapter_id)
-        if not probes:  # decided without loading the weights
+        if not probes:  # no need to load the weights for this decision
             self._check(objection(adapter_id, (), (), engine=self._engine.signature, unprobed=self._unprobed))
         before = dict(self._paths)
         self._engine.set_adapters({**before, adapter_id: path})
@@ -83,7 +83,7 @@ class ServedReleases:
         self._wanted = ReleaseStates()
         self._served: dict[str, ReleaseEvent] = {}
         self.problem: str | None = None
-        """Why this worker cannot serve the newest release, or not go back to the previous one at once; in one line."""
+        """Why this worker cannot serve the newest release, or cannot roll back at once, in one line; else None."""
 
     @property
     def served(self) -> Mapping[str, ReleaseEvent]:
@@ -102,8 +102,8 @@ class ServedReleases:
     def adopt(self) -> None:
         """Loads what is released and swaps to it, task by task. Slow: call it in a thread, one at a time.
 
-        Batches may be generated meanwhile, because nothing is dropped here. The adapters before the champions are
-        loaded last, so that a rollback is only a swap too.
+        Batches may be generated at the same time, because nothing is dropped here. The adapters that the champions
+        replaced are loaded last, so that a rollback is only a swap too.
         """
         problems = []
         for task, state in self._wanted.latest.items():
@@ -128,7 +128,7 @@ class ServedReleases:
         return self._loaded.holds_others(self._named())
 
     def drop_unused(self) -> None:
-        """Drops adapters that no served release names. Nothing may be generated meanwhile."""
+        """Drops adapters that no served release names. Call it while no batch is generated."""
         self._loaded.keep_only(self._named())
 
     def _named(self) -> set[str]:

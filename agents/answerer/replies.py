@@ -38,7 +38,7 @@ def failed(asked: Received[QuestionAsked], reason: str, now: datetime, choice: C
 
 
 def without_model(jobs: Mapping[int, Job], now: datetime) -> dict[int, Event]:
-    """Returns the replies that need no model: to questions that only retrieve, and where no document answers."""
+    """Returns the replies that need no model: to questions that only retrieve, and to those no document answers."""
     replies: dict[int, Event] = {}
     for index, job in jobs.items():
         if job.asked.event.retrieve_only:
@@ -56,7 +56,7 @@ def retrieved(asked: Received[QuestionAsked], hits: Sequence[Hit], now: datetime
 
 
 def declined(job: Job, now: datetime) -> AnswerProduced:
-    """Returns the answer where no document answers the question. It names the hits that were not good enough."""
+    """Returns the answer for a question that no document answers. It lists the hits that were not relevant enough."""
     return AnswerProduced(
         text=job.task.unknown, sources=_sources(job.hits), declined=True, **_shared(job.asked, Choice(), now)
     )

@@ -60,7 +60,7 @@ def relevance(question: str, hits: Sequence[Hit], *, best: int = BEST, words_wei
     """Returns the greatest relevance, 0 to 1, of the first ``best`` hits; 0 without hits.
 
     A hit's relevance is the weighted mean of its cosine, at least 0, and of the share of the question's content words
-    that its title, heading and text hold. ``benchmarks.retrieval`` measures it, and the floor of tasks.
+    that its title, heading and text hold. ``benchmarks.retrieval`` measures it, and the ``floor`` of tasks.
     """
     wanted = set(content_words(question))
     values = [0.0]

@@ -36,9 +36,9 @@ def feedback(
     if up and down:
         raise Misuse("give --up or --down, not both")
     rating = "up" if up else "down" if down else None
-    said = {name: value for name, value in {"rating": rating, **given}.items() if value is not None}
+    fields = {name: value for name, value in {"rating": rating, **given}.items() if value is not None}
     try:
-        event = feedback_of({"answer_id": answer_id, **said})
+        event = feedback_of({"answer_id": answer_id, **fields})
     except Faulty as error:
         raise Misuse(f"{error}: see 'everlearn feedback --help'") from None
     if not force and not _is_recorded(context.settings, answer_id):
@@ -47,7 +47,7 @@ def feedback(
             "or send it all the same with --force"
         )
     publish_events(context.settings, event)
-    sentence = f"sent feedback on {answer_id}: {', '.join(said)}"
+    sentence = f"sent feedback on {answer_id}: {', '.join(fields)}"
     conclude(event.model_dump(mode="json", exclude_none=True), sentence, as_json=context.json)
 
 

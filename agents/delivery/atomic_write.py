@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces the file. There is one writer of a run's folder at a time: whoever holds the run."""
+    """Replaces the file. Only the process that holds the run writes into its folder."""
     unfinished = path.with_name(f"{path.name}.part")
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -1,7 +1,7 @@
 """Runs one piece of long work: ``python -m agents.delivery.child MODULE:FUNCTION FOLDER PARENT_PID NICENESS``.
 
-The child is niced, so that serving goes first. The kernel kills it when its parent dies (the parent-death signal), so
-that a run which another worker takes over is not done twice at the same time.
+The child is niced, so that serving goes first. The kernel kills it when its parent dies (the parent-death signal).
+Otherwise it would still run when another worker takes over the run.
 """
 
 from __future__ import annotations

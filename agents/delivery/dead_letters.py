@@ -42,7 +42,7 @@ def dead_letter(message: Message, agent: str, failure: Failure) -> Record:
 
 
 def _value(message: Message) -> bytes | None:
-    """Kafka's clients refuse to send a record that has neither key nor value, though others may have."""
+    """Returns a value that can be sent: Kafka's clients refuse a record that has neither key nor value."""
     return b"" if message.key is None and message.value is None else message.value
 
 

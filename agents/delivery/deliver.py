@@ -1,4 +1,4 @@
-"""Finishes a batch of messages between reading and acking: at least once in, outcomes exactly once.
+"""Finishes a batch of messages between reading and acking: each is handled at least once, with one outcome.
 
 ``deliver`` returns when every message is finished. A message is finished when its outcome is committed and its outputs
 are confirmed, or when it is in the dead-letter topic. Only then may the caller ack. This module knows nothing of Faust;
@@ -77,7 +77,7 @@ class Delivery:
         self.waiting: str | None = None
         """Why delivery waits, such as a broker that does not answer; None while it does not."""
         self.progressed_at = self._monotonic()
-        """When the last step was made, or waiting was last renewed; the watchdog reads it."""
+        """When the last step was made, or the last attempt to reach a service; the watchdog reads it."""
 
     async def deliver(self, messages: Sequence[Message]) -> None:
         """Finishes every message; raises only what stops the process."""

@@ -1,14 +1,14 @@
-"""Wraps Faust's consumer: every private name of Faust and aiokafka that the delivery recipe needs is in this file.
+"""Wraps Faust's consumer. Only this file uses private names of Faust and aiokafka.
 
 Faust is pinned, and ``tests/agents/delivery/test_faust_consumer.py`` fails first when an upgrade changes one of them.
-There is no public name for any of this:
+These have no public name:
 
 - ``Consumer._committed_offset`` and ``_read_offset``: the offsets that Faust believes to be committed and read;
 - ``Consumer._thread``, its ``_ensure_consumer()`` and ``_consumer``: the thread in which aiokafka's consumer lives;
 - aiokafka's ``_coordinator``, its ``_coordination_task`` and ``_pending_exception``: the group's errors.
 
-aiokafka keeps an error of the group until somebody asks for it, and Faust never asks. While aiokafka keeps an error it
-does nothing for the group: a member that was refused once, by a broker that was still loading, would never join, and
+aiokafka keeps an error of the group until its user takes it, and Faust never does. While aiokafka keeps an error it
+does nothing for the group. A member that was refused once, by a broker that was still loading, would never join and
 would get no message. A fetch that waits at that moment ends the stream with the error.
 """
 
@@ -25,12 +25,12 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
 ATTEMPTS = 20
-"""This many errors, with less than ``QUIET_SECONDS`` between two of them, will not go away by themselves."""
+"""After this many errors, with less than ``QUIET_SECONDS`` between two of them, joining again will not help."""
 QUIET_SECONDS = 30.0
 
 
 class FaustConsumer:
-    """What a stream asks of the consumer of its Faust app. The app must be finalized."""
+    """The consumer of a Faust app, as a stream uses it. The app must be finalized."""
 
     def __init__(self, app: Any) -> None:  # Faust's App has no type that mypy can follow
         self._consumer = app.consumer
@@ -46,7 +46,7 @@ class FaustConsumer:
         return offset
 
     def skip_to(self, tp: TP, offset: int) -> None:
-        """Lets Faust commit behind a hole in the offsets, which it does not do by itself."""
+        """Lets Faust commit offsets after a gap, which it would not do otherwise."""
         self._consumer._committed_offset[tp] = offset
 
     async def committed_in_kafka(self, tp: TP) -> int | None:

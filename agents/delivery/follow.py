@@ -44,7 +44,7 @@ async def follow(
 
 async def _apply(follower: Follower, message: Message, now: datetime) -> None:
     if message.value is None:
-        return  # a tombstone: nobody holds the state that it removes
+        return  # a tombstone: no follower needs to remove state
     try:
         event, context = decode(message.position.topic, message.value, message.headers, now=now)
     except MalformedRecord as error:

@@ -1,4 +1,4 @@
-"""Reports a worker on fleet.v1, and ends a worker whose messages wait while nothing moves."""
+"""Reports a worker on fleet.v1, and ends a worker that makes no progress although messages wait."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ NEWS_SECONDS = 0.1
 
 
 class Stalled(Exception):
-    """Messages wait and nothing has moved for too long."""
+    """Messages wait, and the worker has made no progress for too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What the heartbeat looks at once the worker is built."""
+    """What the heartbeat reads of a worker that is built."""
 
     worker: Worker
     delivery: Delivery
@@ -60,7 +60,7 @@ class Heartbeat:
         """Beats for a worker that is still being built; ``watch`` adds the worker.
 
         ``stalled_after_seconds``: how long one step of a batch may take. ``starved_after_seconds``: how long no message
-        may arrive although messages wait, which is how a consumer looks that fell out of its group.
+        may arrive although messages wait, as happens to a consumer that has left its group.
         """
         self._agent = agent
         self._name = name
@@ -144,7 +144,7 @@ class Heartbeat:
             if still > self._stalled_after_seconds:
                 raise Stalled(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
             return
-        # Counted from when the lag was first seen: a message that has only just come starves nobody.
+        # Count from when the lag was first seen: a message that has just arrived is no reason to restart.
         self._starving_since = self._starving_since or now
         starved = min(now - self._starving_since, watched.idle_seconds())
         if starved > self._starved_after_seconds:

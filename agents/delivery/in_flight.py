@@ -1,9 +1,9 @@
 """Marks the events that a worker has begun, so that an event which kills its process is found and given up.
 
-Before a batch is handled, its offsets are written down. Whoever takes over after a crash sees which events were in
-flight. It handles them together once more, because most processes die of something else, and one at a time would take
-much longer. After a second crash it handles them one at a time and counts the attempts; an event that kills its process
-again and again goes to the dead-letter topic.
+Before a batch is handled, its offsets are stored. The worker that takes over after a crash sees which events were in
+flight. It handles them together once more, because most crashes have another cause and handling them one at a time
+takes much longer. After a second crash it handles them one at a time and counts the attempts. An event that repeatedly
+kills its process goes to the dead-letter topic.
 """
 
 from __future__ import annotations

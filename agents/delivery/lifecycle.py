@@ -40,12 +40,12 @@ from schemas.errors import EverlearnError, Unavailable
 log = structlog.get_logger()
 
 FAILED_CHORE_SECONDS = 30.0
-"""A chore that failed is left alone for this long, so that the log does not fill with one reason."""
+"""How long a failed chore waits before its next attempt, so that the log does not fill with one reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts:
-    """What every worker stands on, whatever its agent."""
+    """The parts that every worker needs, whatever its agent."""
 
     database: Database
     journal: Journal
@@ -69,7 +69,7 @@ class WorkerParts:
 
 
 async def run_worker(agent: str, build: Build, parts: WorkerParts, name: str, *, instance: str | None = None) -> int:
-    """Runs a worker until SIGTERM or SIGINT; returns the process's exit code: 0 when told to stop, 1 when it failed.
+    """Runs a worker until SIGTERM or SIGINT; returns the process's exit code: 0 after a signal, 1 after a failure.
 
     ``build`` makes the worker, in a thread, while the heartbeat already reports that it is starting; it is called again
     after Unavailable. ``name`` is the worker's key on fleet.v1. ``instance`` is a name that no other running worker
@@ -213,7 +213,7 @@ class _Life:
                 log.info("ready", worker=self._name)
                 await self._heartbeat.become("ready")
             if self._stream is not None and self._stream.ended():
-                log.error("ended", worker=self._name, reason="the stream stopped by itself")
+                log.error("ended", worker=self._name, reason="the stream stopped unexpectedly")
                 return 1
 
     async def end(self) -> None:

@@ -1,7 +1,7 @@
 """Commits an outcome's change, its journal row and its encoded outputs in one SQL transaction, then publishes.
 
-This is the transactional outbox pattern. Whatever dies after the commit, the journal holds the outputs byte for byte
-and says whether they were published.
+This is the transactional outbox pattern. If the process dies after the commit, the journal has the outputs byte for
+byte and says whether they were published.
 """
 
 from __future__ import annotations

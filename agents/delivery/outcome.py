@@ -42,4 +42,4 @@ class Outcome:
 
 
 NOTHING = Outcome()
-"""The outcome of an event that needs no reaction; it is journaled and acked all the same."""
+"""The outcome of an event that needs no reaction; the event is still journaled and acked."""

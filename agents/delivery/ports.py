@@ -1,4 +1,4 @@
-"""What the delivery recipe needs of the world, each port as small as its role."""
+"""What the delivery recipe needs from outside, each port as small as its role."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Database(Protocol):
 
 
 class Journal(Protocol):
-    """Which events an agent has done, and what it published for each."""
+    """Stores which events an agent has handled, and what it published for each."""
 
     def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
-        """The entries of those identities that are journaled."""
+        """Returns the entries of those identities that are in the journal."""
         ...
 
     def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
-        """Inside a transaction; raises AlreadyJournaled when another worker was first."""
+        """Inside a transaction: adds an entry. Raises AlreadyJournaled when another worker was first."""
         ...
 
     def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
-        """``add`` for many at once, in one statement."""
+        """Adds many entries in one statement, as ``add`` does."""
         ...
 
     def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
-        """Entries older than ``before``, of identities that start so, whose outputs Kafka has not confirmed."""
+        """Returns entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
         ...
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None: ...
@@ -47,7 +47,7 @@ class Journal(Protocol):
 
 
 class InFlightMarks(Protocol):
-    """Which offsets a worker has begun, so that whoever takes over after a crash knows whom to suspect."""
+    """Stores which offsets a worker has begun, so that the next worker knows which events may have caused a crash."""
 
     def read(self, agent: str) -> list[InFlight]: ...
 
@@ -68,25 +68,25 @@ class TopicReader(Protocol):
     """Reads topics without a group."""
 
     def follow(self, topic: str) -> AsyncIterator[Message | None]:
-        """Every message from the beginning, then the new ones for ever.
+        """Yields every message from the beginning, then new ones for ever.
 
-        Yields None once, when the end as it was at the start has been reached. Raises Unavailable.
+        Yields None once, when it has reached the end that the topic had at the start. Raises Unavailable.
         """
         ...
 
 
 class MessageLookup(Protocol):
-    """Knows which messages exist. Asks on a connection of its own: on a consumer's it would wait for its fetches."""
+    """Looks up which messages exist. It has its own connection: on a consumer's, it would wait for fetches."""
 
     async def bounds(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-        """Of each (topic, partition): the offsets of its first message, the end if there is none, and of its end.
+        """Returns for each (topic, partition) the offset of its first message and its end offset.
 
-        Raises Unavailable.
+        Both are the end offset where there is no message. Raises Unavailable.
         """
         ...
 
     async def first(self, topic: str, partition: int, offset: int) -> int:
-        """The offset of the first message that exists at or behind ``offset``; the end if none does.
+        """Returns the offset of the first message at or after ``offset``, or the end offset if there is none.
 
         Raises Unavailable.
         """
@@ -96,7 +96,7 @@ class MessageLookup(Protocol):
 
 
 class Runs(Protocol):
-    """Tells a room which runs there are. Rooms ask for a run with a ``RunRequest``; the outbox adds it."""
+    """Shows a room which runs exist. Rooms request a run with a ``RunRequest``; the outbox adds it."""
 
     def unfinished(self, agent: str) -> list[Run]:
         """Returns the agent's runs that are queued or running, oldest first.
@@ -111,7 +111,7 @@ class Runs(Protocol):
 
 
 class RunStore(Runs, Protocol):
-    """Long work: rows that one worker at a time holds by a lease that it must renew."""
+    """Stores runs of long work. One worker at a time holds a run, by a lease that it must renew."""
 
     def add(
         self,
@@ -122,23 +122,23 @@ class RunStore(Runs, Protocol):
         context: dict[str, str],
         at: datetime,
     ) -> None:
-        """Inside a transaction; adding a run twice is adding it once."""
+        """Inside a transaction: queues a run. Adding it twice has no further effect."""
         ...
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """The oldest run that is due and whose lease is free or has expired, with its attempt counted.
+        """Claims the oldest run that is due and whose lease is free or has expired, and counts the attempt.
 
-        ``worker`` is a name that no other running worker has: whoever comes back under it takes up at once what it died
-        at. So a worker does one run at a time.
+        ``worker`` is a name that no other running worker has. A worker that restarts under the same name gets its own
+        run back at once, so a worker does one run at a time.
         """
         ...
 
     def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
-        """False when another worker holds the run by now."""
+        """Extends the lease. Returns False when another worker holds the run."""
         ...
 
     def finish(self, run_id: str, worker: str, *, state: str, result: JsonObject, now: datetime) -> bool:
-        """Inside a transaction; False when another worker holds the run by now."""
+        """Inside a transaction: ends a run. Returns False when another worker holds the run."""
         ...
 
     def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None: ...
@@ -146,19 +146,19 @@ class RunStore(Runs, Protocol):
     def show(self, run_id: str) -> Run | None: ...
 
     def report(self, run_id: str, worker: str, progress: JsonObject) -> None:
-        """Writes down how far a run is; nothing happens when another worker holds it by now."""
+        """Stores the progress of a run. Does nothing when another worker holds the run."""
         ...
 
 
 class Leases(Protocol):
-    """Named leases for what one worker of a fleet does at a time, such as ticks."""
+    """Named leases for work that one worker does at a time, such as ticks."""
 
     def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool: ...
 
     def last(self, name: str) -> datetime | None:
-        """The scheduled time that was done last."""
+        """Returns the last scheduled time that was done."""
         ...
 
     def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction."""
+        """Inside a transaction: stores a scheduled time that was done."""
         ...

@@ -1,8 +1,8 @@
 """Decides which message of a partition is next, and what to do with any other.
 
-Around a rebalance Faust drops what it has fetched but not handed on, and sometimes continues behind it instead of
-fetching it again. So this module holds the order of the offsets: a message that arrives too early is left until the
-messages before it have been fetched again.
+Around a rebalance Faust drops messages that it has fetched but not handed on, and sometimes continues after them
+instead of fetching them again. So this module keeps the order of the offsets: a message that arrives too early is not
+delivered until the messages before it have been fetched again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Arrival(enum.Enum):
     """What to do with a message that arrived."""
 
     NEXT = "deliver it"
-    PASSED = "leave it: it was delivered"
-    AHEAD = "leave it: those before it have been asked for, and it comes again behind them"
-    MISSING = "find out whether those before it exist"
+    PASSED = "ignore it: it was delivered"
+    AHEAD = "ignore it: the messages before it are being fetched again, and it arrives again after them"
+    MISSING = "find out whether the messages before it exist"
 
 
 class Positions(Generic[P]):
@@ -34,26 +34,26 @@ class Positions(Generic[P]):
         self._asked_at: dict[P, float] = {}
 
     def forget(self) -> None:
-        """After a rebalance: another member may have gone on meanwhile."""
+        """Forgets all offsets, after a rebalance: another member may have handled messages since."""
         self._next.clear()
         self._asked_at.clear()
 
     def begin(self, partition: P, offset: int) -> None:
-        """The next message of the partition is this one."""
+        """Sets the next offset of a partition."""
         self._next[partition] = offset
         self._asked_at.pop(partition, None)
 
     def asked(self, partition: P, offset: int) -> None:
-        """Kafka was asked for the partition from this offset on, which is its next message."""
+        """Sets the next offset of a partition, from which Kafka was asked to send again."""
         self._next[partition] = offset
         self._asked_at[partition] = self._clock()
 
     def next(self, partition: P) -> int | None:
-        """The offset that must come next, or None before the partition has begun."""
+        """Returns the offset that must arrive next, or None before the partition has begun."""
         return self._next.get(partition)
 
     def arrived(self, partition: P, offset: int) -> Arrival:
-        """Judges a message, and moves on if it is the next. The partition must have begun."""
+        """Decides what to do with a message, and moves on if it is the next. The partition must have begun."""
         expected = self._next[partition]
         if offset < expected:
             return Arrival.PASSED

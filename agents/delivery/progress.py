@@ -12,7 +12,7 @@ FILE = "progress.json"
 
 
 def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
-    """Says how far the child is: ``done`` from 0 to 1, and ``text`` for whoever waits for the run."""
+    """Writes the child's progress: the share ``done`` from 0 to 1, and a ``text`` for the user."""
     progress = {"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}
     write_atomically(folder / FILE, json.dumps(progress))
 

@@ -1,4 +1,4 @@
-"""Repeats an action of a run for as long as something that it needs is unavailable."""
+"""Repeats an action of a run while a service that it needs is unavailable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAUSE_SECONDS = 5.0
 
 
 def retry_while_unavailable(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
-    """Returns what the action returns, once nothing that it needs is unavailable (SQL, the registry, disk space).
+    """Repeats the action until it raises no Unavailable (SQL, the registry, disk space); returns its result.
 
     Minutes of work must not be lost because a service is away for a while. Raises EngineCrashed at once, because the
     same work would crash the engine again. Blocks, so it is for a run's child process, not for an event loop.

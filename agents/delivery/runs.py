@@ -38,15 +38,15 @@ _TAIL_BYTES = 2000
 
 
 class RunFailed(Exception):
-    """A child process ended without a result; the message is the end of what it said."""
+    """A child process ended without a result; the message is the end of its log."""
 
 
 class RunLost(Exception):
-    """Another worker holds the run by now."""
+    """Another worker has taken over the run."""
 
 
 class Runner:
-    """Claims and does the runs of one agent, one at a time in this worker."""
+    """Claims and executes the runs of one agent, one at a time in this worker."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Runner:
             await self._sleep(poll_seconds)
 
     async def work(self) -> bool:
-        """Does one run if one is due; tells whether it did."""
+        """Does one run if one is due. Returns whether it did."""
         claim = await asyncio.to_thread(self._claim)
         if claim is None:
             return False
@@ -132,22 +132,22 @@ class Runner:
     async def _watch(self, child: asyncio.subprocess.Process, claim: Claim, folder: Path) -> None:
         """Renews the lease and writes down the progress until the child ends."""
         renew_at = time.monotonic() + self._lease_seconds / 3
-        told: JsonObject = {}
+        reported: JsonObject = {}
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.wait(), min(PROGRESS_SECONDS, self._lease_seconds / 3))
                 return
             try:
-                if (progress := read_progress(folder)) != told:
+                if (progress := read_progress(folder)) != reported:
                     await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
-                    told = progress
+                    reported = progress
                 if time.monotonic() < renew_at:
                     continue
                 held = await asyncio.to_thread(self._renew, claim)
                 renew_at = time.monotonic() + self._lease_seconds / 3
             except Unavailable as error:
                 log.warning("waiting", run=claim.run_id, reason=str(error))
-                continue  # if SQL stays away longer than the lease, the next renewal tells whether we lost it
+                continue  # if SQL stays away longer than the lease, the next renewal shows whether this worker lost it
             if not held:
                 raise RunLost(claim.run_id)
 
@@ -190,5 +190,5 @@ def _result(folder: Path, code: int | None) -> JsonObject:
             return result
     log_file = folder / "log"
     tail = log_file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() if log_file.is_file() else ""
-    last = tail.splitlines()[-1] if tail else "it said nothing"
+    last = tail.splitlines()[-1] if tail else "it printed nothing"
     raise RunFailed(last if code == FAILED_WITH_MESSAGE else f"exit code {code}: {last} (log: {log_file})")

@@ -31,14 +31,14 @@ from schemas.topics import retry_topic
 log = structlog.get_logger()
 
 STILL_SECONDS = 2.0
-"""After this long without a message, those that wait in Kafka should have arrived."""
+"""After this time without a message, the messages that wait in Kafka should have arrived."""
 
 Deliver = Callable[[Sequence[Message]], Awaitable[None]]
 T = TypeVar("T")
 
 
 class Stream:
-    """The consumer group of an agent, one member of it."""
+    """One member of an agent's consumer group."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Stream:
         self._app.on_partitions_assigned.connect(assigned)
 
     async def start(self) -> None:
-        """Joins the group; ``assigned`` tells when it has."""
+        """Joins the group. ``assigned`` is set when it has joined."""
         self._app.finalize()
         self._consumer = FaustConsumer(self._app)
         # Before Faust's start, which waits for the first join.
@@ -187,7 +187,7 @@ class Stream:
             log.warning("passed over", partition=f"{tp.topic}/{tp.partition}", first=first, came=offset)
             await self._ask(tp, first)
             return False
-        # Nothing is in between but the marks of a transaction, or what retention has deleted.
+        # Nothing is in between except a transaction's markers, or messages that retention has deleted.
         self._started().skip_to(tp, offset)
         self._positions.begin(tp, offset + 1)
         return True
@@ -195,22 +195,22 @@ class Stream:
     async def _ask_for_missing(self, tp: TP, place: int, end: int) -> None:
         if self._positions.next(tp) is None:
             await self._begin(tp)
-            return  # whether it still waits then is seen at the next call
+            return  # the next call sees whether messages still wait
         first = await self._lookup.first(tp.topic, tp.partition, place)
         if self._positions.next(tp) != place:
-            return  # it came meanwhile
+            return  # it has arrived
         if first < end:
-            log.warning("did not come", partition=f"{tp.topic}/{tp.partition}", first=first)
+            log.warning("did not arrive", partition=f"{tp.topic}/{tp.partition}", first=first)
             await self._ask(tp, first)
         else:
             self._positions.begin(tp, end)
 
     async def _begin(self, tp: TP) -> None:
-        """Finds where this group continues in a partition: what Kafka has committed, not what Faust remembers."""
+        """Continues a partition at the offset that Kafka has committed, not at the one that Faust remembers."""
         committed = await self._started().committed_in_kafka(tp)
         if committed is None:
             ((committed, _),) = (await _until_available(lambda: self._lookup.bounds([tp]))).values()
-        if self._positions.next(tp) is None:  # else it began meanwhile
+        if self._positions.next(tp) is None:  # it may have begun during the await
             self._positions.begin(tp, int(committed))
 
     async def _ask(self, tp: TP, offset: int) -> None:
@@ -258,7 +258,7 @@ def _message_of(event: Any) -> Message:
 
 
 async def _until_available(ask: Callable[[], Awaitable[T]]) -> T:
-    """Waits for a broker that is unavailable, as everywhere in the recipe."""
+    """Repeats a request while the broker is unavailable."""
     while True:
         try:
             return await ask()

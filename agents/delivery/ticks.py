@@ -1,4 +1,4 @@
-"""Runs ticks: what must happen without traffic, at one worker of the fleet at a time, with journaled outputs."""
+"""Runs ticks: work that no event starts, at one worker of the fleet at a time, with journaled outputs."""
 
 from __future__ import annotations
 

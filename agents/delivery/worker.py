@@ -18,28 +18,28 @@ from schemas.topics import TOPICS
 Handler = Callable[[Received[Any]], Awaitable[Outcome]]
 """Turns one event into its outcome. The table of handlers says which class of event it gets."""
 BatchHandler = Callable[[Sequence[Received[Any]]], Awaitable[Sequence[Outcome]]]
-"""Turns several events into as many outcomes, in the same order."""
+"""Turns several events into outcomes, one for each event in the same order."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Marks a handler in a table of handlers that gets all of its events of a batch in one call.
+    """Marks a handler that gets all of its events of a batch in one call.
 
-    A handler that stands under several event types gets the events of all of them together, in their order.
+    A handler that the table names for several event types gets the events of all of them together, in their order.
     """
 
     handle: BatchHandler
 
 
 Handlers = Mapping[type[Event], Handler | Batch]
-"""What an agent does with each type of event that concerns it."""
+"""The handler of each type of event that an agent reacts to."""
 
 
 def dispatcher(agent: str, handlers: Handlers) -> BatchHandler:
     """Makes one batch handler of an agent's table of handlers.
 
-    An event that stands in the agent's topics but not in its table is for other readers of the topic: its outcome is
-    NOTHING. An event of any other topic raises InvalidEvent.
+    If an event belongs to a topic of the agent but not to its table, it is for other readers: its outcome is NOTHING.
+    An event of another topic raises InvalidEvent.
     """
     known = {event for topic in TOPICS if agent in topic.readers for event in topic.events}
 
@@ -66,7 +66,7 @@ def dispatcher(agent: str, handlers: Handlers) -> BatchHandler:
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """Something that must happen without traffic, at one worker of the fleet, every so many seconds."""
+    """Periodic work that no event starts. One worker of the fleet does it, every ``every_seconds``."""
 
     name: str
     every_seconds: float
@@ -76,7 +76,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Chore:
-    """Something that every worker of the agent does for itself every so many seconds, such as loading a new adapter.
+    """Periodic work that every worker of the agent does for itself, such as loading a new adapter.
 
     It has no outcome and no lease. A failure is logged, and the next time is the retry.
     """
@@ -127,11 +127,11 @@ class Worker:
     followers: tuple[Follower, ...] = ()
     close: Callable[[], None] | None = None
     moved_at: Callable[[], float] = lambda: 0.0
-    """When a long batch last made progress, on ``time.monotonic``'s clock; the watchdog counts it as a step."""
+    """Returns when a long batch last made progress, on ``time.monotonic``'s clock; the watchdog counts it as a step."""
     serves: Callable[[], Sequence[Serving]] | None = None
     """Returns what the worker serves, if that may change. The heartbeat reports a change at once."""
     problem: Callable[[], str | None] = lambda: None
-    """Returns, in one line, what is wrong although the worker works; each heartbeat carries it."""
+    """Returns in one line a problem of a worker that still works, or None; each heartbeat carries it."""
 
     def dispatch(self) -> BatchHandler:
         """One handler for every event that the worker reads."""

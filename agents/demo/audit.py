@@ -79,11 +79,11 @@ def _answered_differently(answers: Sequence[AnswerProduced]) -> list[AnswerProdu
 def _probe(found: Audit, answers: Sequence[AnswerProduced], generate: Generate) -> None:
     adapters = sorted({answer.adapter_id for answer in answers}, key=str)
     questions = list(dict.fromkeys(answer.question for answer in answers))
-    said = {adapter: dict(zip(questions, generate(adapter, questions), strict=True)) for adapter in adapters}
+    texts = {adapter: dict(zip(questions, generate(adapter, questions), strict=True)) for adapter in adapters}
     found.probed = len(answers)
     for answer in answers:
         # A text that no adapter gives comes from rounding in its batch. A text that another adapter gives is the fault.
-        others = {each: said[each][answer.question] for each in adapters if each != answer.adapter_id}
-        if answer.text != said[answer.adapter_id][answer.question] and answer.text in others.values():
+        others = {each: texts[each][answer.question] for each in adapters if each != answer.adapter_id}
+        if answer.text != texts[answer.adapter_id][answer.question] and answer.text in others.values():
             theirs = next(each for each, text in others.items() if text == answer.text)
             found.wrong.setdefault(answer.answer_id, f"its text is that of {theirs or 'the base model'}")

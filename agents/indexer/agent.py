@@ -65,8 +65,8 @@ class Indexer:
         updates = self._writer.write_updates(indexes, updates)
         locked: LockedStates = {}
         outcomes = [self._commit.outcome(received, updates[key_of(received)], locked) for received in batch]
-        # The effects of a batch run in one transaction, in order, so the first one locks for all. What follows the
-        # commit is needed once, so the last one has it.
+        # The effects of a batch run in one transaction, in order, so the first one locks for all. The work after the
+        # commit is needed once, so the last outcome carries it.
         outcomes[0] = self._commit.with_lock(outcomes[0], indexes, list(events), locked)
         outcomes[-1] = replace(outcomes[-1], after=self._sweeper.delete_versions)
         return outcomes

@@ -1,4 +1,4 @@
-"""Makes a document's chunks, and the text of each that is embedded."""
+"""Makes a document's chunks, and for each chunk the text that the embedding model reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from schemas.retrieval import HEADING_SEPARATOR, Chunk, headings_above
 __all__ = ["MAX_CHARACTERS", "Span", "make_chunks", "split_document", "text_to_embed"]
 
 MAX_TITLE_CHARACTERS = 120
-"""Of a title that is embedded: a model reads only so many tokens, and the chunk needs them."""
+"""The longest title that is embedded. A longer one would take tokens from the chunk's text."""
 
 MAX_PREFIX_CHARACTERS = 192
-"""Of title and headings together: some 48 tokens."""
+"""The longest title and headings together, about 48 tokens."""
 
 _FIRST_DENSE = "\u0370"
-"""From here on, scripts have about one token a character; before it, one for four."""
+"""The first character of scripts with about one token a character. Scripts before it have four characters a token."""
 
 
 def make_chunks(
@@ -59,9 +59,10 @@ def make_chunks(
 
 
 def text_to_embed(chunk: Chunk) -> str:
-    """What the embedding model reads: title and headings say what a chunk from the middle of a document is about.
+    """Returns the text that the embedding model reads: title, headings and the chunk's own text.
 
-    Of headings that are too long together, the outermost are left out first.
+    Title and headings say what a chunk from the middle of a document is about. If the headings are too long together,
+    the outermost are left out first.
     """
     title = _shortened(chunk.title or "", MAX_TITLE_CHARACTERS)
     path = headings_above(chunk.title, chunk.heading)[1 if chunk.title else 0 :]
@@ -79,11 +80,11 @@ def text_to_embed(chunk: Chunk) -> str:
 
 
 def _size(text: str) -> int:
-    """In characters of a script that has four to a token."""
+    """Returns the length in characters. A character that takes a token of its own counts as four."""
     return sum(4 if each >= _FIRST_DENSE else 1 for each in text)
 
 
 def _shortened(text: str, size: int) -> str:
-    """The beginning of a text that is no greater than ``size``."""
+    """Returns the longest beginning of a text whose ``_size`` is at most ``size``."""
     sizes = accumulate(4 if each >= _FIRST_DENSE else 1 for each in text)
     return text[: sum(1 for _ in takewhile(lambda total: total <= size, sizes))]

@@ -67,13 +67,13 @@ class DocumentCommit:
         if update is not None and _is_newer(update.target, current):
             if update.submission is None and not update.target.withdrawn and _version(current) != update.target.version:
                 raise Unavailable(
-                    f"document {key[1]!r} of {key[0]!r} was changed by another worker meanwhile: trying again"
+                    f"document {key[1]!r} of {key[0]!r} was changed by another worker at the same time: trying again"
                 )
             final = _with_counts(update, current)
             self._documents.put(final, update.submission.event if update.submission else None)
             locked[key] = final
         if final is None:
-            raise Unavailable(f"document {key[1]!r} of {key[0]!r} vanished from the table meanwhile: trying again")
+            raise Unavailable(f"document {key[1]!r} of {key[0]!r} vanished from the table: trying again")
         for version in sorted({_version(current), own_version} - {final.version, NO_VERSION}):
             self._retired.add(*key, version, time)
         return Output(event=_event_of(final), time=time)
@@ -100,7 +100,7 @@ def _version(state: DocumentState | None) -> str:
 
 
 def _event_of(state: DocumentState) -> DocumentIndexed | DocumentUnindexed:
-    """Describes the final state, which may come from the event itself or from a newer one."""
+    """Returns the event that describes the final state, which may come from this event or from a newer one."""
     if state.withdrawn:
         return DocumentUnindexed(document_id=state.document_id, tenant=state.tenant, submitted_at=state.submitted_at)
     return DocumentIndexed(

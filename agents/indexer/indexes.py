@@ -14,7 +14,7 @@ from schemas.indexes import DEFAULT_SCOPE, Index, Recipe
 from schemas.tasks import Task
 
 CONTEXT_TOKENS = 48
-"""Left free in what the embedding model reads, for the title and the headings before each chunk."""
+"""Tokens that are reserved in the embedding model's input for the title and the headings of each chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ class Indexes(Protocol):
     """The table of indexes."""
 
     def active(self) -> list[Index]:
-        """Returns the indexes that are building or serving, by id. Inside a transaction they stay so until it ends."""
+        """Returns the indexes that are building or serving, by id. A transaction keeps them unchanged until it ends."""
         ...
 
 
@@ -139,7 +139,7 @@ class Documents(Protocol):
         ...
 
     def put(self, state: DocumentState, content: DocumentSubmitted | None = None) -> None:
-        """Inside a transaction. ``content``: what the version was made from, unless that is as before."""
+        """Inside a transaction: writes a state. ``content``: what the version was made from, None if unchanged."""
         ...
 
 
@@ -171,7 +171,7 @@ class RetiredVersions(Protocol):
     """Versions whose chunks must still be deleted from the vector stores."""
 
     def add(self, tenant: str, document_id: str, version: str, at: datetime) -> None:
-        """Inside a transaction; adding twice is adding once."""
+        """Inside a transaction: adds a version. Adding it twice has no further effect."""
         ...
 
     def list(self, limit: int) -> list[tuple[str, str, str]]:

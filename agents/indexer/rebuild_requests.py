@@ -64,7 +64,7 @@ class Rebuilds:
         return Output(event=event)
 
     def _start(self, event: IndexRebuildRequested, cause: str) -> Output | RunRequest:
-        """Inside the transaction: requests the run, or says why not."""
+        """Inside the transaction: requests the run, or returns an event that says why not."""
         reason = self._obstacle(event.task)
         if reason is not None:
             return Output(event=IndexNotRebuilt(task=event.task, reason=reason, cause=cause))
@@ -74,7 +74,7 @@ class Rebuilds:
         if task is not None and task not in self._own_scopes:
             return (
                 f"the task {task} has no index of its own: set chunk_tokens in [tasks.{task}], or leave out --task to "
-                "rebuild the index that it shares; if it is set, start the indexer anew"
+                "rebuild the index that it shares; if it is set, restart the indexer"
             )
         for run in self._runs.unfinished(self._agent):
             if run.kind == KIND and run.arguments.get("task") == task:

@@ -14,7 +14,7 @@ DROP_AFTER = timedelta(seconds=60)
 
 
 class Sweeper:
-    """Deletes in the background. Whatever it did not get to, it deletes the next time."""
+    """Deletes in the background. What one pass leaves, the next pass deletes."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Sweeper:
         self._seen_retired: dict[str, datetime] = {}
 
     async def sweep(self, scheduled: datetime) -> Outcome:
-        """A tick: deletes everything that may go."""
+        """A tick: deletes everything that is no longer needed."""
         await asyncio.to_thread(self.delete_versions)
         await asyncio.to_thread(self._vectors.prune, scheduled - self._keep_vectors)
         await asyncio.to_thread(self._drop_indexes, scheduled)

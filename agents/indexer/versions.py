@@ -38,7 +38,7 @@ def key_of(received: Received[DocumentEvent]) -> Key:
 
 
 def fence_of(received: Received[DocumentEvent]) -> tuple[datetime, str]:
-    """Returns what orders a document's events. Of two at the same moment, every worker picks the same one."""
+    """Returns the key by which a document's events are ordered. Every worker orders equal times the same way."""
     return received.event.submitted_at, received.identity
 
 

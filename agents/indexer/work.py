@@ -2,7 +2,7 @@
 
 From the moment the new index is in the table, every worker writes to both indexes, or its transaction fails and it
 tries again. So the rebuild only has to write the documents that were in the table at that moment. A document that
-changes meanwhile is written by the worker that changed it; the rebuild retires what it wrote of such a document itself.
+changes during the rebuild is written by the worker that changed it; the rebuild retires its own version of it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class IndexBuilder:
         folder: Path,
         progress: Callable[[float, str], None],
     ) -> None:
-        """``progress`` gets how far the rebuild is, from 0 to 1, and a text for whoever waits."""
+        """``progress`` gets the share that is done, from 0 to 1, and a text for the user."""
         self._writer, self._documents, self._indexes, self._retired = writer, documents, indexes, retired
         self._transaction, self._now, self._progress = transaction, now, progress
         self._checkpoint = folder / "place.json"
@@ -86,7 +86,7 @@ class IndexBuilder:
         with self._transaction():
             self._indexes.hold()
             for other in self._indexes.active():
-                # It belongs to a rebuild that was given up; documents would be written to it for ever.
+                # It belongs to a rebuild that was given up. Documents would be written to it for ever.
                 if other.scope == index.scope and other.state == "building" and other.index_id != index.index_id:
                     self._indexes.retire(other.index_id)
             self._indexes.add(index)
@@ -106,12 +106,12 @@ class IndexBuilder:
             lost = [state.document_id for state, content in page if content is None]
             if lost:
                 raise EverlearnError(
-                    f"of document {lost[0]!r} nothing is kept to build an index from: withdraw it, publish it again, "
+                    f"of document {lost[0]!r} SQL has no text to build an index from: withdraw it, publish it again, "
                     "then rebuild"
                 )
             versions = [Version(content, state.version) for state, content in page if content is not None]
-            # Written before the chunks: if this process dies now and a document is replaced, nothing else knows that
-            # the replaced version is in the new index.
+            # Write the checkpoint before the chunks. If this process dies now and a document is replaced, only the
+            # checkpoint says that the replaced version is in the new index.
             self._write(replace(done, writing=tuple((*each.key, each.name) for each in versions)))
             counts = self._writer.write(index, versions)
             self._commit(index, versions, counts)

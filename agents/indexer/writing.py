@@ -21,7 +21,7 @@ from schemas.indexes import DEFAULT_SCOPE, Index
 from schemas.retrieval import Chunk
 
 TEXTS_AT_ONCE = 256
-"""Texts embedded together: enough for batches of similar length, few enough that storing keeps up meanwhile."""
+"""How many texts are embedded together: enough for batches of similar length, few enough that storing keeps up."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class IndexWriter:
     def _embedder_of(self, index: Index) -> Embedder:
         try:
             return self._embedders.of(index.recipe.embedding_model)
-        except ModelMissing as error:  # another machine may have it, so the documents wait
-            raise Unavailable(f"an index was made with a model that this machine has not: {error}") from error
+        except ModelMissing as error:  # another machine may have the model, so the documents wait
+            raise Unavailable(f"an index was made with a model that this machine does not have: {error}") from error
 
     def write_updates(
         self, indexes: Sequence[Index], updates: Mapping[Key, DocumentUpdate | None]
@@ -128,7 +128,7 @@ class IndexWriter:
         if not texts:
             return {}
         made = dict(zip(texts, embedder.embed(list(texts.values())), strict=True))
-        # Kept before the chunks are stored, so that nothing is embedded again after a crash.
+        # Store the vectors before the chunks, so that nothing is embedded again after a crash.
         self._vectors.put(embedder.model, made, self._now())
         self.embedded_at = time.monotonic()
         self._on_embedded(len(made))

@@ -20,7 +20,7 @@ from schemas.tasks import Task
 
 
 class Monitor:
-    """Reads and writes nothing itself: its outcomes' effects do, inside the journal's transaction."""
+    """Starts and records checks. It reads and writes in its outcomes' effects, inside the journal's transaction."""
 
     def __init__(self, *, tasks: Mapping[str, Task], controller: CheckController, now: Callable[[], datetime]) -> None:
         self._tasks, self._controller, self._now = tasks, controller, now

@@ -71,7 +71,7 @@ class CheckController:
         """Inside a transaction: adds the check's row, and returns the drift to publish, if there is any."""
         last, baseline = self._last_and_baseline(check.task)
         if check.baseline < baseline.sequence:
-            self._checks.add(replace(check, reasons=(*check.reasons, "not told: the champion has changed meanwhile")))
+            self._checks.add(replace(check, reasons=(*check.reasons, "not published: the champion has changed since")))
             return ()
         if last is not None:
             check = replace(check, told_at=last.told_at, told=last.told)
@@ -98,7 +98,7 @@ class CheckController:
         return last if last is not None and last.baseline == baseline.sequence else None, baseline
 
     def _count(self, task: str, baseline: Baseline, last: DriftCheck | None) -> AnswerCounts:
-        """Counts no further than matters, so that the cost does not grow with the number of answers."""
+        """Stops counting where the decision is clear, so that the cost does not grow with the number of answers."""
         policy = self._policy_of(task)
         rows = self._answers.count(task, baseline, limit=policy.rows_needed)
         if last is None or rows < policy.rows_needed:

@@ -1,4 +1,4 @@
-"""Tests whether two windows differ, with error rates that hold exactly at any size of the windows.
+"""Tests whether two windows differ, with exact error rates for windows of any size.
 
 The usual drift scores with fixed thresholds raise false alarms when windows are small. These are permutation tests and
 Fisher's exact test: without drift, P(p <= a) <= a for every a, provided that a window's rows are independent of each
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 MOST_ROWS = 1000
-"""Of a larger window this many rows are taken, evenly spaced, where a test's cost grows with their square."""
+"""The most rows of a window that a test with quadratic cost uses; rows of a larger window are sampled evenly."""
 _SEED = 20_240_229
 _FEWEST_SPLITS = 1999
 _MOST_SPLITS = 19_999
@@ -152,7 +152,7 @@ def _permutation_p(statistic: Callable[[Floats], Floats], m: int, n: int, splits
 
 
 def _share_as_large(observed: float, drawn: Iterable[NDArray[Any]], splits: int) -> float:
-    """Returns the share of the splits, the real one included, whose statistic is as large: an exact p-value."""
+    """Returns an exact p-value: the share of the splits, the real one included, with a statistic at least as large."""
     # Equal splits must count as equal, in whatever order their terms were added.
     slack = 1e-5 * abs(observed) + 1e-7
     return (1 + sum(int((some >= observed - slack).sum()) for some in drawn)) / (1 + splits)
@@ -174,7 +174,8 @@ def _random_splits(m: int, n: int, splits: int) -> tuple[Floats, ...]:
 
 
 def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
-    """Returns which rows after the first m are further from all of these than 95 % of these are from their nearest."""
+    """Returns which rows after the first m are novel: further from the first m rows than 95 % of those are from each
+    other's nearest."""
     among = squared[:m, :m].copy()
     np.fill_diagonal(among, np.inf)
     found: NDArray[np.bool_] = squared[m:, :m].min(axis=1) > np.quantile(among.min(axis=1), 0.95)

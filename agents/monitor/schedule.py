@@ -1,4 +1,4 @@
-"""Decides when a check is made, since when answers are compared in it, and whether its drift is published."""
+"""Decides when a check is made, from which release on answers are compared, and whether drift is published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _URGENCY: tuple[Remedy, ...] = ("none", "label", "index", "retrain")
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerCounts:
-    """How many answers belong to a baseline, each number counted no further than matters.
+    """How many answers belong to a baseline. Counting stops at the numbers that decide.
 
     ``fresh``: answered after the last check's window. ``rated``: rated, and answered since that window's beginning.
     """
@@ -28,7 +28,7 @@ class AnswerCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class FollowedRelease:
-    """What promotions.v1 has said of a task. ``since``: when its champion became the champion, None if not known.
+    """A task's newest release on promotions.v1. ``since``: the sequence that made its champion, None if not known.
 
     A compacted topic keeps a task's last event, which need not be the one that changed the champion.
     """
@@ -46,8 +46,8 @@ def is_due(counts: AnswerCounts, last: DriftCheck | None, policy: MonitorPolicy,
     """
     if counts.rows < policy.rows_needed:
         return False
-    told_at = last.told_at if last is not None and last.told == _URGENCY[-1] else None
-    if told_at is not None and _is_cooling(told_at, now, policy):
+    published_at = last.told_at if last is not None and last.told == _URGENCY[-1] else None
+    if published_at is not None and _is_cooling(published_at, now, policy):
         return False  # nothing more urgent could be published, and the training needs the processor
     if last is None or counts.fresh >= policy.every_rows:
         return True
@@ -75,18 +75,18 @@ def follow(known: FollowedRelease | None, event: ReleaseEvent) -> FollowedReleas
     if known is not None and known.champion == event.champion and not isinstance(event, AdapterPromoted):
         since = known.since
     else:
-        # A rollback that comes first may be one of a challenger, and then the champion is older.
+        # If the first event is a rollback, it may have removed a challenger. The champion is then older.
         is_change = isinstance(event, AdapterPromoted) or (known is not None and isinstance(event, AdapterRolledBack))
         since = event.sequence if is_change else None
     return FollowedRelease(sequence=event.sequence, champion=event.champion, since=since)
 
 
 def baseline_of(release: FollowedRelease | None, last_of_others: int | None, checked: int | None) -> Baseline:
-    """Decides since when answers are compared: since the champion became the champion.
+    """Decides from which release on answers are compared: from the promotion of the champion.
 
-    The topic says when that was; where it does not, the answers do. ``last_of_others``: the highest release sequence
-    at which another champion answered. ``checked``: the last check's baseline. It is kept as long as it can be right,
-    so that a restarted worker goes on with the same baseline.
+    If the topic does not say which release that was, it is derived from the answers. ``last_of_others``: the highest
+    release sequence at which another champion answered. ``checked``: the last check's baseline. It is kept as long as
+    it can be right, so that a restarted worker goes on with the same baseline.
     """
     if release is None:
         return Baseline()
@@ -98,5 +98,5 @@ def baseline_of(release: FollowedRelease | None, last_of_others: int | None, che
     return Baseline(sequence=least, champion=release.champion)
 
 
-def _is_cooling(told_at: datetime, at: datetime, policy: MonitorPolicy) -> bool:
-    return at < told_at + timedelta(seconds=policy.cool_down_seconds)
+def _is_cooling(published_at: datetime, at: datetime, policy: MonitorPolicy) -> bool:
+    return at < published_at + timedelta(seconds=policy.cool_down_seconds)

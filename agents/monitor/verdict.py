@@ -1,4 +1,4 @@
-"""Decides whether the current windows differ from the reference with certainty, and what would help."""
+"""Decides whether the current windows differ significantly from the reference, and what would help."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = ("sources", "outcomes", "failures", "questions", "answers")
 """What is tested. Where several kinds drift, a verdict names the first of these."""
 
 _WORSE_P_VALUE = 0.05
-"""Where something else drifted, answers count as worse when the p-value of their outcomes is at most this."""
+"""If something else drifted, answers count as worse when the p-value of their outcomes is at most this."""
 
 Embeddings = Mapping[str, Floats]
 """Each answer's question as a vector of length 1, by answer id."""
@@ -101,7 +101,7 @@ def decide(
         f"{kind}: {newest[kind].detail} (flagged in {flags[kind]} of the last {len(recent)} windows)"
         for kind in drifted
     ]
-    # That something drifted is certain by now, so weaker evidence is enough for choosing the remedy.
+    # Drift is established at this point, so weaker evidence is enough to choose the remedy.
     got_worse = "outcomes" in drifted or ("outcomes" in newest and newest["outcomes"].p_value <= _WORSE_P_VALUE)
     remedy, why = _remedy(drifted, got_worse, figures, task, policy)
     return DriftVerdict(kind=drifted[0], remedy=remedy, reasons=(*reasons, why), flags=flags)

@@ -24,8 +24,8 @@ _SHOWN_OPENINGS = 8
 class Windows:
     """``currents``: the newest window first, and within a window the oldest answer first.
 
-    ``currents`` is empty while there are too few answers. ``rest_rows``: how many of the newest answers, as far as the
-    current windows reach back, lie after the reference.
+    ``currents`` is empty while there are too few answers. ``rest_rows``: how many of the newest answers are not in the
+    reference.
     """
 
     reference: Sequence[Interaction]
@@ -36,8 +36,8 @@ class Windows:
 def make_windows(first: Sequence[Interaction], newest: Sequence[Interaction], policy: MonitorPolicy) -> Windows:
     """Makes the windows of a check.
 
-    ``first``: the first answers since the baseline, at least ``reference_rows`` if there are so many. ``newest``: the
-    newest ``newest_rows`` answers; the two may overlap. Both have the oldest answer first.
+    ``first``: the first ``reference_rows`` answers since the baseline, or more. ``newest``: the newest ``newest_rows``
+    answers. There may be fewer of both, and the two may overlap. Both have the oldest answer first.
     """
     reference = first[: policy.reference_rows]
     known = {row.answer_id for row in reference}
@@ -71,7 +71,7 @@ def is_bad(row: Interaction) -> bool:
 
 
 def label_of(row: Interaction, task: Task) -> str:
-    """Returns the label that the answer is, ignoring case, or ``(other)``."""
+    """Returns the label that the answer equals, ignoring case, or ``(other)``."""
     given = (row.answer or "").strip().casefold()
     return next((label for label in task.labels if label.casefold() == given), OTHER)
 

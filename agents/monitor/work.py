@@ -38,7 +38,7 @@ class DriftChecker:
         now: Callable[[], datetime],
         progress: Callable[[float, str], None],
     ) -> None:
-        """``progress`` gets how far the check is, from 0 to 1, and a text for whoever waits."""
+        """``progress`` gets the share that is done, from 0 to 1, and a text for the user."""
         self._answers, self._embedder, self._reports = answers, embedder, reports
         self._policy, self._now, self._progress = policy, now, progress
 
@@ -72,7 +72,7 @@ class DriftChecker:
         reason = (
             f"too few answers to compare: {len(found.reference) + found.rest_rows} {since}, "
             f"{policy.rows_needed} are needed "
-            f"({policy.reference_rows} for the reference, {policy.current_rows} to hold against it)"
+            f"({policy.reference_rows} for the reference, {policy.current_rows} to compare with it)"
         )
         return DriftCheck(
             check_id=check_id,

@@ -1,4 +1,4 @@
-"""The promoter: gives a validated adapter a growing share of the users, then all of them, or takes it back.
+"""The promoter: gives a validated adapter a growing share of the users, then all of them, or rolls it back.
 
 Reads validations.v1, requests.v1 and interactions.v1; writes promotions.v1; keeps the release state and its history.
 Decides what is released. Never loads an adapter.

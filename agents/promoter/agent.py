@@ -1,4 +1,6 @@
-"""The promoter's handlers: validated adapters, requests and ratings change releases; ticks keep time and aliases."""
+"""The promoter's handlers: validated adapters, requests and ratings change releases. Ticks watch time limits and set
+the registry's aliases.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ class Promoter:
         return NOTHING
 
     async def evaluate(self, scheduled: datetime) -> Outcome:
-        """A tick: judges canaries whose time is over, and ratings that came without another interaction."""
+        """A tick: judges canaries whose time is over, also when no more interactions arrive."""
         return self._outcome(lambda: self._controller.evaluate(None, f"tick {scheduled.isoformat()}"))
 
     async def set_aliases(self, scheduled: datetime) -> Outcome:
@@ -117,9 +119,10 @@ class Promoter:
 
 
 class ReleaseAliases:
-    """Sets the registry's aliases ``champion`` and ``challenger`` as the release state says, which is the truth.
+    """Sets the registry's aliases ``champion`` and ``challenger`` to what the release state in SQL says.
 
-    Only a tick does it. So a registry that is slow or unreachable delays no release, and a crash is repaired.
+    Only a tick does it. So a registry that is slow or unreachable delays no release, and the next tick sets what a
+    crash has prevented.
     """
 
     def __init__(self, releases: Releases, aliases: Aliases) -> None:

@@ -1,10 +1,10 @@
-"""Decides what becomes of a canary, from counts of what both arms answered since it began.
+"""Decides whether a canary advances, is promoted or is rolled back, from counts of both arms' answers since it began.
 
 Three rates are compared: failed answers of all, bad answers of the rated ones, bad answers of all. The last one matters
 where only dissatisfied users rate. The rules, in this order:
 
-1. The challenger is certainly worse in one rate: roll back at once. This test may be made after every answer: a
-   challenger that is as good as the champion is rolled back by it with a probability of at most 1 - ``confidence``.
+1. The challenger is certainly worse in one rate: roll back at once. This test may be made after every answer. It rolls
+   back a challenger that is as good as the champion with a probability of at most 1 - ``confidence``.
 2. There are enough ratings: ``judged`` of the challenger at this share, and as many of the champion since the canary
    began. If in no rate the challenger is likely (``LIKELY``) to be more than the margin above the champion, advance to
    the next share, or promote after the last one.
@@ -26,8 +26,9 @@ from schemas.release_state import ArmCounts, Release
 LIKELY = 0.7
 """A canary must not reach this probability of harm.
 
-At the default settings about one in twenty canaries of a challenger that is as good as the champion is rolled back, and
-about all where the champion has 25 % bad answers and the challenger twice as many; at 10 %, about half.
+At the default settings, about 5 % of the canaries are rolled back if the challenger is as good as the champion. If the
+challenger has twice as many bad answers, about all are rolled back when the champion has 25 % bad answers, and about
+half when it has 10 %.
 """
 PATIENCE = 2
 
@@ -60,7 +61,7 @@ class _Comparison:
 
 
 def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: PromoterPolicy, now: datetime) -> CanaryVerdict:
-    """Decides what becomes of a canary or an experiment. ``counts``: since it began."""
+    """Decides whether a canary or an experiment goes on, and how. ``counts``: since it began."""
     challenger = _total(each for each in counts if each.arm == "challenger")
     champion = _total(each for each in counts if each.arm == "champion")
     here = _total(each for each in counts if each.arm == "challenger" and each.sequence >= release.sequence).judged

@@ -37,7 +37,7 @@ def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reas
         challenger=adapter_id,
         stage=stage,
         share=share,
-        # Depends on nothing else, so that whoever starts the canary picks the same users.
+        # The salt depends on nothing else, so that every promoter that starts this canary picks the same users.
         salt=derived_id(release.task, sequence, adapter_id),
         since_sequence=sequence,
         since_at=at,
@@ -55,7 +55,7 @@ def promote(release: Release, adapter_id: str, *, reason: str, at: datetime) -> 
     """Lets the adapter answer all users, and keeps the old champion as the previous one."""
     promoted = _steady(release, reason, at, champion=adapter_id, previous=release.champion)
     if adapter_id == release.challenger:
-        # It is still compared with what its canary measured.
+        # The promoted adapter is still compared with what its canary measured.
         promoted = replace(promoted, since_sequence=release.since_sequence, since_at=release.since_at)
     if release.waiting == adapter_id:
         promoted = replace(promoted, waiting=None)
@@ -68,7 +68,7 @@ def take_back(release: Release, *, reason: str, at: datetime) -> Change:
 
 
 def return_to_previous(release: Release, *, before: str | None, reason: str, at: datetime) -> Change:
-    """Brings back the adapter that the champion had replaced. ``before``: the one that that adapter had replaced."""
+    """Brings back the previous champion. ``before``: the champion before that one, for a second rollback."""
     returned = _steady(release, reason, at, champion=release.previous, previous=before)
     return Change(release=returned, kind=AdapterRolledBack, at=at)
 

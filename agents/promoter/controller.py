@@ -20,7 +20,7 @@ from schemas.policies import PromoterPolicy
 from schemas.release_state import Release
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far the time of an answer may lie before the release that it was given by."""
+"""How much earlier than its release's time an answer's time may be, because clocks differ."""
 
 
 class ReleaseController:

@@ -26,7 +26,7 @@ class Releases(Protocol):
         ...
 
     def change(self, release: Release, *, event_type: str, cause: str | None, at: datetime) -> None:
-        """Stores the next state and a line of the history. Raises Unavailable when another promoter was faster."""
+        """Stores the next state and a line of the history. Raises Unavailable when another promoter was first."""
         ...
 
     def amend(self, release: Release) -> None:

@@ -18,10 +18,10 @@ KIND: Final = "quantize"
 
 
 class Quantizer:
-    """Asks for runs and reports their results. Only the child process of a run reads the registry."""
+    """Requests runs and reports their results. Only the child process of a run reads the registry."""
 
     def __init__(self, *, schemes: Sequence[str], settings_location: Mapping[str, Any], notice: Notice) -> None:
-        """``schemes``: what a model is quantized to unless its event says. ``settings_location``: for every run.
+        """``schemes``: those of a model whose event names none. ``settings_location``: for every run.
 
         ``notice`` gets the reason when no quantized model was made: there is no event for that.
         """
@@ -31,7 +31,7 @@ class Quantizer:
         return {ModelRegistered: self.quantize}
 
     async def quantize(self, received: Received[ModelRegistered]) -> Outcome:
-        """Asks for one run for each scheme. Raises InvalidEvent for a wrong scheme or version."""
+        """Requests one run for each scheme. Raises InvalidEvent for a wrong scheme or version."""
         event = received.event
         wanted = tuple(dict.fromkeys(self._schemes if event.quantize is None else event.quantize))
         if event.scheme is not None or not wanted:
@@ -39,7 +39,9 @@ class Quantizer:
         if reason := unknown_schemes(wanted):
             raise InvalidEvent(f"{event.name} cannot be quantized: {reason}")
         if not event.version.isdecimal():
-            raise InvalidEvent(f"version {event.version!r} of {event.name} is no number: give one of the registry's")
+            raise InvalidEvent(
+                f"version {event.version!r} of {event.name} is not a number: give a version from the registry"
+            )
         about = {**self._settings_location, "name": event.name, "version": int(event.version)}
         return Outcome(runs=[RunRequest(kind=KIND, arguments={**about, "scheme": scheme}) for scheme in wanted])
 

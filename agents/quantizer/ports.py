@@ -1,4 +1,4 @@
-"""What the quantizer needs of the world."""
+"""What the quantizer needs from outside: the registry, and a library that quantizes models on disk."""
 
 from __future__ import annotations
 

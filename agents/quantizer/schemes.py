@@ -42,14 +42,14 @@ def reason_to_refuse(measured: Measured, policy: QuantizerPolicy) -> str | None:
     A sound one is smaller, its loss is about the same, and it generates text.
     """
     if not math.isfinite(measured.loss):
-        return "its loss on general text is no number"
+        return "its loss on general text is not a number"
     if measured.loss > measured.source_loss + policy.max_loss_rise:
         return (
             f"its loss on general text is {measured.loss:.2f} nats per token, the source's {measured.source_loss:.2f}: "
-            f"more than {policy.max_loss_rise:g} is lost"
+            f"the rise is more than {policy.max_loss_rise:g}"
         )
     if not measured.sample.strip():
-        return "it says nothing once it is loaded again"
+        return "it generates no text after it is loaded again"
     if measured.size_bytes >= measured.source_size_bytes:
-        return f"it has {measured.size_bytes:,} bytes, the source {measured.source_size_bytes:,}: nothing is gained"
+        return f"it has {measured.size_bytes:,} bytes, the source {measured.source_size_bytes:,}: it is not smaller"
     return None

@@ -30,7 +30,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationRun:
-    """One run: one model and one scheme. ``sleep`` waits so many seconds."""
+    """One run: one model and one scheme. ``sleep`` gets seconds."""
 
     name: str
     version: int
@@ -77,7 +77,7 @@ class QuantizationRun:
         known = existing(records, self.version, self.scheme)
         # If an earlier attempt of this run registered the model, its event still has to be published.
         if known is not None and not self._measured_file.is_file():
-            raise Refused(f"{self.name} is there as {self.scheme} already: version {known.version}")
+            raise Refused(f"{self.name} is registered as {self.scheme} already: version {known.version}")
         return source
 
     def _quantize(self, source: ModelRecord) -> tuple[Measured, Path]:
@@ -102,7 +102,7 @@ class QuantizationRun:
         def accept(figures: ModelFigures) -> None:
             reason = reason_to_refuse(compared(figures), self.policy)
             if reason is not None:
-                raise Refused(f"{self.name} as {self.scheme} is no good: {reason}")
+                raise Refused(f"{self.name} as {self.scheme} failed its checks: {reason}")
 
         measured = compared(self.quantization.quantize(source_folder, target, self.scheme, accept))
         write_atomically(self._measured_file, json.dumps(asdict(measured)))

@@ -84,7 +84,7 @@ class BatchRows:
 def _merge(received: Received[Fact], rows: BatchRows) -> Sequence[Output]:
     row = merge(rows.find(received.event.answer_id), received)
     rows.put(row)
-    # The event has the fact's own time, so that a replay years later publishes the same.
+    # The event has the fact's own time, so that a later replay publishes the same event.
     return (Output(event=_recorded(row), time=received.context.time),)
 
 

@@ -22,7 +22,7 @@ def merge(row: Interaction | None, received: Received[Fact]) -> Interaction:
     fact = received.event
     row = row or Interaction(answer_id=fact.answer_id)
     if row.answer_id != fact.answer_id:
-        raise ValueError(f"a fact of {fact.answer_id} does not belong into the row of {row.answer_id}")
+        raise ValueError(f"a fact of {fact.answer_id} does not belong in the row of {row.answer_id}")
     time = received.context.time
     stamp = Stamp(time=time, event=received.identity)
     row = _with_feedback(row, fact, stamp) if isinstance(fact, FeedbackGiven) else _with_answer(row, fact, stamp)

@@ -22,5 +22,5 @@ class FeatureTable(Protocol):
     def put_interaction(self, row: Interaction) -> None: ...
 
     def put_example(self, row: Example) -> None:
-        """Writing an example twice is writing it once."""
+        """Writes an example. Writing it twice has no further effect."""
         ...

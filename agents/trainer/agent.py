@@ -19,7 +19,7 @@ KIND: Final = "train"
 
 
 class Trainer:
-    """Starts one training of a task at a time."""
+    """Starts at most one training of a task at a time."""
 
     def __init__(
         self, *, tasks: Mapping[str, Task], metrics: Sequence[str], runs: Runs, settings_location: Mapping[str, Any]

@@ -1,7 +1,7 @@
 """Chooses the rows of an adapter's dataset: corrections, approved answers, examples, and a replay of older rows.
 
-The same rows always give the same dataset. A row that was held out once is held out for ever, because a hash of its
-input decides.
+The same rows always give the same dataset. A row that is held out once stays held out, because a hash of its input
+decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.policies import TrainerPolicy
 from schemas.tasks import Task
 
 _ONE_SIDED = 0.95
-"""If a larger share of the rows has the same output, a model learns to say just that and still scores well."""
+"""If a larger share of the rows has the same output, a model that always gives this output still scores well."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the trainer needs of the world."""
+"""What the trainer needs from outside: rows, datasets, training, adapters on disk, and the registry."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Datasets(Protocol):
         window_start: datetime | None = None,
         window_end: datetime | None = None,
     ) -> DatasetManifest:
-        """Keeps the rows. The same rows are the same dataset, kept once. Raises Unavailable when the disk is full."""
+        """Stores the rows as a dataset. The same rows are stored once. Raises Unavailable when the disk is full."""
         ...
 
     def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
@@ -95,7 +95,7 @@ class AdapterInstaller(Protocol):
     def install(self, folder: Path) -> tuple[str, int]:
         """Copies a trained adapter and returns its id, the hash of its content, and its size in bytes.
 
-        Installing an adapter twice is installing it once. Raises Unavailable when the disk is full.
+        Installing an adapter twice has no further effect. Raises Unavailable when the disk is full.
         """
         ...
 
@@ -108,9 +108,9 @@ class Registry(Protocol):
         ...
 
     def log_training(self, record: AdapterRecord, params: dict[str, object], metrics: dict[str, float]) -> None:
-        """Keeps what a training was done with and what it measured. The first call for a run counts."""
+        """Stores a training's parameters and measurements. Only the first call for a run has an effect."""
         ...
 
     def register(self, record: AdapterRecord) -> AdapterRecord:
-        """Returns the record with its version. Registering an adapter twice is registering it once."""
+        """Returns the record with its version. Registering an adapter twice has no further effect."""
         ...

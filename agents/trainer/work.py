@@ -31,12 +31,12 @@ from schemas.tasks import Task
 
 T = TypeVar("T")
 _TRAINING_BEGINS, _TRAINING_ENDS = 0.08, 0.94
-"""The shares of the whole run between which the training reports its steps."""
+"""The part of a run's progress that the training itself takes: from this share to that one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingParts:
-    """What a training works with. ``sleep`` waits so many seconds."""
+    """What a training works with. ``sleep`` gets seconds."""
 
     features: FeatureRows
     datasets: Datasets
@@ -59,7 +59,7 @@ class Training:
     parts: TrainingParts
     policy: TrainerPolicy
     context_tokens: int
-    """The most tokens of a prompt, as the answerer has it."""
+    """The most tokens of a prompt, the same as the answerer's."""
     base_model: str
 
     def run(self) -> JsonObject:
@@ -87,7 +87,7 @@ class Training:
         selection = self._select()
         reason = reason_to_decline(selection, self.task, self.policy)
         if reason is None:
-            # Counting tokens imports libraries, which takes seconds. Most reasons are found without them.
+            # Counting tokens imports libraries, which takes seconds. Most reasons to decline need no token counts.
             selection = selection.only(self._fits)
             reason = reason_to_decline(selection, self.task, self.policy)
         if reason is not None:
@@ -113,7 +113,7 @@ class Training:
         until = learned.window_end if learned is not None else None
         rated = features.rated(task, limit)
         examples = features.examples(task, limit)
-        if until is not None:  # new rows alone may fill the window, and older rows are needed for the replay
+        if until is not None:  # the new rows alone may reach the limit, but the replay needs older ones
             rated += features.rated(task, limit, until=until)
             examples += features.examples(task, limit, until=until)
         return select(

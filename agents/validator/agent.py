@@ -27,7 +27,7 @@ EARLIER_RUNS: Final = 1000
 
 
 class Validator:
-    """Asks for one run for each adapter, and reports its verdict."""
+    """Requests one run for each adapter, and reports its verdict."""
 
     def __init__(
         self,

@@ -15,9 +15,9 @@ from schemas.generation import ChatMessage, GenerationRequest
 from schemas.tasks import Task, unknown_task
 
 BATCH_REQUESTS = 32
-"""Requests that are generated between two reports of progress."""
+"""How many requests are generated between two reports of progress."""
 BASE_ROWS = 40
-"""Rows that the base model is asked too when the champion is the reference. They are for the report only."""
+"""How many rows the base model also answers when the champion is the reference. They are for the report only."""
 SLACK_TOKENS = 8
 """How much longer than the longest right answer an answer may get, if a longer one would be wrong anyway."""
 
@@ -40,7 +40,7 @@ class EvaluationPlan:
     general: tuple[str, ...]
     """Plain texts on which forgetting is measured."""
     context_tokens: int
-    """The most tokens of a prompt, as the answerer has it."""
+    """The most tokens of a prompt, the same as the answerer's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class EvaluatedRow:
 
     row: DatasetRow
     request: GenerationRequest
-    said: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -90,7 +90,7 @@ def held_out_rows(rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ..
 def retention_rows(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most: int) -> tuple[DatasetRow, ...]:
     """Returns at most ``most`` rows of the retention suite, without those that the dataset holds too.
 
-    A row that was trained on would flatter the adapter, and a held-out one is asked anyway.
+    The adapter would score too well on a row that it was trained on, and a held-out row is asked anyway.
     """
     known = {row.row_id for row in rows} | {row.input.strip().casefold() for row in rows}
     others = [row for row in suite if row.row_id not in known and row.input.strip().casefold() not in known]
@@ -117,8 +117,8 @@ def evaluate(
         generations = engine.generate([replace(each.request, adapter_id=arms[arm]) for each, arm in batch])
         for (each, arm), generation in zip(batch, generations, strict=True):
             cut = generation.finish_reason == "length" and each.request.max_tokens < _answer_limit(plan.task, engine)
-            each.said[arm] = generation.text + (" …" if cut else "")
-            each.scores[arm] = METRICS[metric](each.said[arm], each.row.output)
+            each.answers[arm] = generation.text + (" …" if cut else "")
+            each.scores[arm] = METRICS[metric](each.answers[arm], each.row.output)
         on_progress(min(start + BATCH_REQUESTS, len(wanted)), len(wanted))
     evidence = Evidence(
         metric=metric,
@@ -170,6 +170,6 @@ def _labelled_answers(current: Sequence[EvaluatedRow]) -> list[LabelledAnswers]:
     for origin in ("correction", "example"):
         rows = [each for each in current if each.row.fresh and each.row.origin == origin]
         if rows:
-            answers = tuple(each.said["candidate"] for each in rows)
+            answers = tuple(each.answers["candidate"] for each in rows)
             found.append(LabelledAnswers(origin=origin, answers=answers, right=tuple(each.row.output for each in rows)))
     return found

@@ -21,11 +21,11 @@ def token_f1(answer: str, right: str) -> float:
 
     Case, punctuation and English articles do not count. Two empty answers agree; an empty one agrees with no other.
     """
-    said, wanted = _words(answer), _words(right)
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted))
+    given, wanted = _words(answer), _words(right)
+    if not given or not wanted:
+        return float(given == wanted)
+    shared = sum((Counter(given) & Counter(wanted)).values())
+    return 2 * shared / (len(given) + len(wanted))
 
 
 METRICS: Mapping[str, Callable[[str, str], float]] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""What the validator needs of the world."""
+"""What the validator needs from outside: an engine, adapters on disk, datasets, the retention suite, the registry."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EvaluationEngine(Protocol):
 
     @property
     def signature(self) -> str:
-        """Names the engine and its precision. Only with the same signature is the same text certain."""
+        """Names the engine and its precision. Equal signatures guarantee the same text for the same request."""
         ...
 
     @property
@@ -85,7 +85,7 @@ class RetentionSuite(Protocol):
     """The held-out rows of every adapter that was accepted, by task."""
 
     def add(self, task: str, rows: Sequence[DatasetRow], dataset_id: str, at: datetime) -> None:
-        """Call it inside a transaction. Adding a row twice is adding it once."""
+        """Adds rows inside a transaction. Adding a row twice has no further effect."""
         ...
 
     def rows(self, task: str, limit: int) -> list[DatasetRow]:
@@ -107,7 +107,7 @@ class Registry(Protocol):
         reasons: Sequence[str],
         report_uri: str | None,
     ) -> None:
-        """Writes down a verdict. Raises AdapterMissing when the adapter is not registered."""
+        """Stores a verdict. Raises AdapterMissing when the adapter is not registered."""
         ...
 
 

@@ -14,14 +14,18 @@ PROBE_TOKENS = 16
 
 
 def choose(rows: Sequence[EvaluatedRow], most: int = PROBES) -> list[EvaluatedRow]:
-    """Chooses rows: first those answered unlike the reference, then those with a new answer, then the shortest."""
+    """Chooses rows: first those that the reference answers differently, then those with another answer than the chosen
+    ones, then the shortest."""
     left = sorted(rows, key=lambda each: (len(each.request.messages[-1].content), each.row.sampling_key))
     chosen: list[EvaluatedRow] = []
     while left and len(chosen) < most:
-        heard = {each.said["candidate"] for each in chosen}
+        chosen_answers = {each.answers["candidate"] for each in chosen}
         best = min(
             left,
-            key=lambda each: (each.said["candidate"] == each.said["reference"], each.said["candidate"] in heard),
+            key=lambda each: (
+                each.answers["candidate"] == each.answers["reference"],
+                each.answers["candidate"] in chosen_answers,
+            ),
         )
         left.remove(best)
         chosen.append(best)

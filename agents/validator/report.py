@@ -14,7 +14,7 @@ from schemas.learning import AdapterRejected, AdapterValidated
 from schemas.policies import ValidatorPolicy
 
 EXAMPLES = 12
-"""The report shows so many rows that got better, and so many that got worse."""
+"""The most rows that a report shows of those that got better, and of those that got worse."""
 SHOWN_POLICY = {"min_gain", "max_drop", "max_general_loss", "chance"}
 """The settings of the policy that a report shows."""
 OTHER = "(something else)"
@@ -102,7 +102,7 @@ def _confusion(rows: Sequence[EvaluatedRow], labels: Sequence[str], arm: str) ->
     """Counts each pair of a right answer and a given answer, most frequent first."""
     known = {label.strip().casefold(): label for label in labels}
     counts = Counter(
-        (known.get(each.row.output.strip().casefold(), OTHER), known.get(each.said[arm].strip().casefold(), OTHER))
+        (known.get(each.row.output.strip().casefold(), OTHER), known.get(each.answers[arm].strip().casefold(), OTHER))
         for each in rows
     )
     return [{"right": right, "said": said, "rows": count} for (right, said), count in counts.most_common()]
@@ -122,8 +122,8 @@ def _examples(evaluation: Evaluation, *, better: bool) -> list[JsonObject]:
             "suite": suite,
             "input": each.row.input,
             "right": each.row.output,
-            "candidate": each.said["candidate"],
-            "reference": each.said["reference"],
+            "candidate": each.answers["candidate"],
+            "reference": each.answers["reference"],
         }
         for _, suite, each in changes[:EXAMPLES]
     ]

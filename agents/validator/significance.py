@@ -13,7 +13,7 @@ PERMUTATIONS = 4000
 
 
 def sign_test(better: int, worse: int) -> float:
-    """Returns the p-value of the exact one-sided sign test: at least so many of the changed rows are better.
+    """Returns the p-value of the exact one-sided sign test: the chance of at least ``better`` better rows.
 
     For right and wrong answers it is McNemar's exact test (McNemar 1947). It is 1.0 when no row changed.
     """
@@ -29,9 +29,9 @@ def permutation_test(metric: str, answers: Sequence[str], right: Sequence[str], 
     """
     score = METRICS[metric]
     places = {text: place for place, text in enumerate(dict.fromkeys(right))}
-    said = {text: place for place, text in enumerate(dict.fromkeys(answers))}
-    table = np.array([[score(answer, text) for text in places] for answer in said])
-    rows = np.array([said[answer] for answer in answers])
+    answer_numbers = {text: place for place, text in enumerate(dict.fromkeys(answers))}
+    table = np.array([[score(answer, text) for text in places] for answer in answer_numbers])
+    rows = np.array([answer_numbers[answer] for answer in answers])
     columns = np.array([places[text] for text in right])
     own = table[rows, columns].sum()
     shuffled = np.random.default_rng(seed).permuted(np.tile(columns, (PERMUTATIONS, 1)), axis=1)

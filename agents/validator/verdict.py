@@ -1,4 +1,4 @@
-"""Decides whether an adapter may be released: it must be significantly better on its task, and no worse elsewhere.
+"""Decides whether an adapter may be released. It must be significantly better on its task, and no worse elsewhere.
 
 Each check gives a sentence with its figures. The adapter is accepted when all checks pass.
 """
@@ -20,7 +20,7 @@ It is laxer than the level for a gain: to keep what was learned matters more, so
 CLEAR = 0.005
 """The permutation test runs only if perfect answers would reach this p-value. On fewer rows it would find nothing."""
 MOSTLY_KEPT = 0.6
-"""Nor does it run if a permutation would leave more than this share of the right answers in place.
+"""The test does not run either if a permutation would leave more than this share of the right answers in place.
 
 If nearly all rows have the same right answer, shuffled labels do little harm, and the other checks show what they do.
 """

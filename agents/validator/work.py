@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationParts:
-    """What a validation works with. ``load_model`` loads the base model that serves. ``sleep`` waits so many seconds.
+    """What a validation works with. ``load_model`` loads the base model that serves. ``sleep`` gets seconds.
 
     ``general_texts``: the plain text on which forgetting is measured.
     """
@@ -72,7 +72,7 @@ class Validation:
     parts: ValidationParts
     policy: ValidatorPolicy
     context_tokens: int
-    """The most tokens of a prompt, as the answerer has it."""
+    """The most tokens of a prompt, the same as the answerer's."""
     _lineage: JsonObject = field(init=False, default_factory=dict)
     """Where the adapter comes from, for the report."""
 
@@ -166,7 +166,7 @@ class Validation:
         try:
             engine.set_adapters({**adapters, self.champion: self.parts.adapters.path(self.champion)})
         except AdapterMissing as error:
-            raise AdapterMissing(f"there is no champion to hold it against: {error}") from error
+            raise AdapterMissing(f"there is no champion to compare it with: {error}") from error
 
     def _base_loss(self, plan: EvaluationPlan, model: LoadedModel) -> float:
         """Caches the loss. It takes a tenth of a validation's time and is the same for all adapters of a base model."""

@@ -57,10 +57,10 @@ class BaseIdentity:
         """Raises AdapterMissing when the adapter was trained on another revision or with another chat template."""
         if card.base_revision != self.revision:
             raise AdapterMissing(
-                f"{adapter_id} was trained on another revision of {card.base_model} than is served: train it anew"
+                f"{adapter_id} was trained on another revision of {card.base_model} than is served: train it again"
             )
         if card.chat_template != self.chat_template:
-            raise AdapterMissing(f"{adapter_id} was trained with another chat template than is served: train it anew")
+            raise AdapterMissing(f"{adapter_id} was trained with another chat template than is served: train it again")
 
 
 def identity_of(folder: Path, tokenizer: PreTrainedTokenizerFast) -> BaseIdentity:

@@ -38,5 +38,5 @@ class FolderAdapters:
         verify(adapter_id, path)
 
     def probes(self, adapter_id: str) -> tuple[Probe, ...]:
-        """Returns what the adapter said when it was validated; empty if it never was. Raises AdapterMissing."""
+        """Returns the probes that the adapter got when it was validated; empty without. Raises AdapterMissing."""
         return read_probes(self.path(adapter_id))

@@ -55,8 +55,8 @@ def respond(path: Path, memory_bytes: int) -> dict[str, object]:
     except RecursionError:
         return {"unreadable": "is nested too deeply", "last": False}
     except Exception as error:  # noqa: BLE001 - on a damaged file, readers raise all kinds of errors
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        return {"unreadable": f"is damaged, or no {path.suffix.lower()} file ({said})", "last": False}
+        fault = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        return {"unreadable": f"is damaged, or no {path.suffix.lower()} file ({fault})", "last": False}
     return {"text": found.text, "title": found.title, "last": False}
 
 

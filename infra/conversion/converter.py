@@ -12,7 +12,7 @@ from types import TracebackType
 from infra.conversion.document import Converted, Unreadable
 
 FILES_PER_CHILD = 500
-"""A new child after so many files keeps memory leaks of libraries small."""
+"""After this number of files a new child is started, because libraries leak memory."""
 SECONDS_PER_FILE = 60.0
 MEMORY_BYTES = 2 * 1024**3
 
@@ -89,6 +89,6 @@ class Converter:
         code = child.wait()
         self.close()
         if code == -signal.SIGALRM:
-            return f"takes longer than {self._seconds:g} s to read: split it, or save it anew"
+            return f"takes longer than {self._seconds:g} s to read: split it, or save it again"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"its reader died of it ({how}): it is damaged or hostile; save it anew"
+        return f"it crashed its reader ({how}): it is damaged or hostile; save it again"

@@ -69,7 +69,7 @@ def _lines(document: pypdfium2.PdfDocument, number: int) -> Iterator[Line]:
         page = document[number]
         text = page.get_textpage()
     except pypdfium2.PdfiumError:
-        raise Unreadable(f"page {number + 1} is damaged: save it anew") from None
+        raise Unreadable(f"page {number + 1} is damaged: save it again") from None
     units: list[int] = []
     begun = 0
     count = text.count_chars()

@@ -153,8 +153,8 @@ def _export(source: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "infra.embedding.openvino_export", str(source), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPORT_SECONDS)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise NotExported(said[-1] if said else f"the export of {source.name} ended with {done.returncode}")
+        lines = done.stderr.strip().splitlines()
+        raise NotExported(lines[-1] if lines else f"the export of {source.name} ended with {done.returncode}")
 
 
 def refusal(folder: Path) -> Path:

@@ -50,14 +50,14 @@ def main(source: Path, folder: Path) -> None:
     except ModelMissing as error:
         sys.exit(str(error))
     except Exception as error:  # noqa: BLE001  # the exporter and the compiler raise errors of all kinds
-        said = first_line(error)
+        reason = first_line(error)
         if not isinstance(error, NotExported):
-            said = f"OpenVINO does not run {source.name}: {said}"
+            reason = f"OpenVINO does not run {source.name}: {reason}"
         if not isinstance(
             error, OSError | MemoryError
         ):  # such an error is the machine's, and may be gone the next time
-            refusal(folder).write_text(said, encoding="utf-8")
-        sys.exit(said)
+            refusal(folder).write_text(reason, encoding="utf-8")
+        sys.exit(reason)
 
 
 def export(model: SentenceTransformer, name: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reads a LoRA adapter from disk as data, and refuses everything that an engine could not serve beside others.
+"""Reads a LoRA adapter from disk as data, and refuses one that an engine could not serve beside others.
 
 PEFT itself would load pickles, change base weights for some initialisations, and report weights that do not fit as
 warnings, or only after it loaded a part of them.
@@ -31,7 +31,7 @@ _HONOURED = (
     "use_rslora",
     "fan_in_fan_out",
 )
-"""The settings that describe a plain LoRA; those that describe its training do not matter here."""
+"""The settings that describe a plain LoRA. Settings of its training are ignored."""
 _REFUSED = (
     "use_dora",
     "use_qalora",

@@ -55,7 +55,7 @@ class Prefixes:
         self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], _Layers] = OrderedDict()
 
     def worth_sharing(self, prompts: Sequence[Sequence[int]], instruction: Sequence[int]) -> int:
-        """Counts the instruction's tokens that all prompts begin with; 0 where they are too few to be worth it."""
+        """Counts the instruction's tokens that all prompts begin with; 0 if they are too few to be worth caching."""
         shared = shared_prefix([instruction, *prompts]) if instruction and self.able else 0
         return shared if shared >= _WORTH else 0
 

@@ -257,7 +257,7 @@ def _token_ids(*ids: int | list[int] | None) -> frozenset[int]:
 
 
 def _batches(prompts: Sequence[_Prompt], max_tokens: int) -> Iterator[list[_Prompt]]:
-    """Groups prompts of similar length, so that little is padding, with at most so many padded tokens a batch."""
+    """Groups prompts of similar length, so that little is padding. ``max_tokens`` bounds a batch's padded tokens."""
     batch: list[_Prompt] = []
     longest = 0
     for prompt in sorted(prompts, key=lambda each: (len(each.tokens) + each.request.max_tokens, each.place)):

@@ -1,4 +1,4 @@
-"""Creates topics, publishes with confirmation and reads without a consumer group; an agent's stream is Faust's part."""
+"""Creates topics, publishes with confirmation and reads without a consumer group. Faust reads an agent's stream."""
 
 from infra.kafka.client import MAX_BATCH_BYTES, answers, kafka_connection
 from infra.kafka.publisher import PendingSend, RecordPublisher

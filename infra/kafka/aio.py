@@ -19,7 +19,7 @@ from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000
 _FOLLOWING_MS = 2_000
-"""How long a follower's fetch waits. It returns new records at once; those of a second partition may wait so long."""
+"""How long a follower's fetch waits. It returns new records at once, but those of a second partition may wait."""
 
 
 class _Stoppable(Protocol):
@@ -35,7 +35,7 @@ class KafkaPublisher:
         self._starting = asyncio.Lock()
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Returns when Kafka has confirmed every record. Raises Unavailable when it has not within 20 s."""
+        """Sends the records and waits until Kafka has confirmed each. Raises Unavailable after 20 s."""
         producer = await self._started()
         try:
             sent = [
@@ -44,7 +44,7 @@ class KafkaPublisher:
             ]
             await asyncio.gather(*sent)
         except KafkaError as error:
-            # An idempotent producer that lost a batch refuses every later one, so the next call makes a new producer.
+            # An idempotent producer that lost a batch refuses every later batch, so the next call makes a new producer.
             await self._discard(producer)
             raise Unavailable(
                 f"Kafka at {self._connection.bootstrap_servers} did not confirm: {_describe(error)}"

@@ -149,7 +149,7 @@ def _no_answer(config: KafkaConnection, detail: object) -> Unavailable:
 
 
 def answers(config: KafkaConnection, timeout_seconds: float) -> bool:
-    """Tells whether a broker answers a request within so many seconds."""
+    """Returns whether a broker answers a request within ``timeout_seconds``."""
     from kafka import KafkaAdminClient
 
     try:
@@ -161,7 +161,7 @@ def answers(config: KafkaConnection, timeout_seconds: float) -> bool:
 
 
 def _probe(config: KafkaConnection, seconds: float) -> None:
-    """Fails fast with the system's error where nobody listens; kafka-python would retry without a word."""
+    """Fails fast with the system's error when no process listens; kafka-python would retry silently."""
     deadline = time.monotonic() + seconds
     failure: object = "no address"
     for address in config.servers:

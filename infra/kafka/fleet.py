@@ -1,4 +1,4 @@
-"""Reads the workers' heartbeats from fleet.v1 and tells which workers are alive."""
+"""Reads the workers' heartbeats from fleet.v1 and decides which workers are alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends records and tells for each whether Kafka has confirmed it."""
+"""Sends records and reports for each whether Kafka has confirmed it."""
 
 from __future__ import annotations
 

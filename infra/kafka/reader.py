@@ -33,7 +33,7 @@ class StoredRecord:
 
 
 class RecordReader:
-    """Reads topics from their beginning, or from the end that they have when the reader is made. Close it after use.
+    """Reads topics from their beginning, or from their end at the time of the constructor. Close it after use.
 
     No record that is written after the constructor has returned is missed.
     """

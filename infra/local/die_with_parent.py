@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
 PARENT = "EVERLEARN_PARENT_PID"
-"""The environment variable that tells a process the id of its parent."""
+"""The environment variable that holds the id of a process's parent."""
 LAUNCHER = [sys.executable, "-I", "-S", __file__]
 
 

@@ -80,7 +80,7 @@ def command(broker: Broker) -> list[str]:
 
 
 def accepts(port: int, timeout_seconds: float) -> bool:
-    """Whether a broker on this machine answers within so many seconds."""
+    """Returns whether a broker on this machine answers within ``timeout_seconds``."""
     config = KafkaConnection(bootstrap_servers=f"127.0.0.1:{port}")
     deadline = time.monotonic() + timeout_seconds
     while not answers(config, timeout_seconds=2.0):
@@ -191,8 +191,8 @@ def _format(broker: Broker) -> None:
         check=False,
     )
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise ConfigurationError(f"Kafka cannot use the folder {broker.data}: {said}")
+        message = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise ConfigurationError(f"Kafka cannot use the folder {broker.data}: {message}")
 
 
 def _cluster_id() -> str:

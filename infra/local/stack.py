@@ -33,11 +33,11 @@ MILVUS_PORT = 19530
 SERVICE_SECONDS = 90.0
 READY_SECONDS = 300.0
 CHECK_SECONDS = 0.5
-"""Between two checks for dead processes. Each check takes time from the processes that are starting."""
+"""Seconds between two checks for dead processes. Each check takes time from the processes that are starting."""
 DEATHS = 2
 """A process that dies more often than this while the stack starts will not come up."""
 NEEDED_MB = 300
-"""What an empty stack writes at its start and soon after, with some reserve; without the models."""
+"""The disk space that an empty stack needs at its start and soon after, with some reserve; without the models."""
 
 StartStage = Callable[[str], None]
 """Called with the name of a part of the stack once it has started."""
@@ -47,8 +47,8 @@ class DidNotStart(Unavailable):
     """A process of the stack does not start."""
 
     def __init__(self, process: str, what: str, last_lines: list[str], log: Path) -> None:
-        said = last_lines[-1].removeprefix("error: ")[:400] if last_lines else "its log is empty"
-        super().__init__(f"{process} {what}: {said} (see {log})")
+        reason = last_lines[-1].removeprefix("error: ")[:400] if last_lines else "its log is empty"
+        super().__init__(f"{process} {what}: {reason} (see {log})")
         self.process = process
         self.last_lines = last_lines
 
@@ -99,7 +99,7 @@ class Stack:
         for program in services.values():
             self.supervisor.start(program)
         self.supervisor.preload(PRELOADED)
-        # MLflow takes seconds to create its tables the first time. Kafka starts meanwhile.
+        # MLflow takes seconds to create its tables the first time. Kafka starts at the same time.
         beside = ThreadPoolExecutor(1, "registry")
         registry = beside.submit(prepare_registry, self.settings)
         beside.shutdown(wait=False)  # an error elsewhere is raised at once

@@ -1,7 +1,7 @@
 """Starts supervisord and controls it: starts programs, lists them, and stops everything.
 
 supervisord restarts the programs that die. This module talks to it over its socket. supervisord holds the lock of its
-folder while it lives, so the lock tells whether it runs.
+folder while it lives, so a held lock means that it runs.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Supervisor:
                 self._call("supervisor.getState")
                 return
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 2))
-                raise Unavailable(f"supervisord does not start: {said or 'its log is empty'}")
+                last_lines = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 2))
+                raise Unavailable(f"supervisord does not start: {last_lines or 'its log is empty'}")
             time.sleep(0.02)
 
     def start(self, program: Program) -> None:
@@ -183,8 +183,8 @@ class Supervisor:
     def _reason(self) -> str:
         """Why supervisord does not answer, and what to do."""
         if self._process is not None and self._process.poll() is not None:
-            said = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 1)) or "it was killed"
-            return f"supervisord has ended ({said}): start again with 'everlearn up'"
+            last_lines = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 1)) or "it was killed"
+            return f"supervisord has ended ({last_lines}): start again with 'everlearn up'"
         return f"no supervisord runs in {self.folder}: start it with 'everlearn up'"
 
     def _end_leftovers(self, patience_seconds: float = 8.0) -> None:

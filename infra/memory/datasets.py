@@ -51,5 +51,5 @@ class MemoryDatasets:
         """Returns its rows in the order in which they were put. Raises DatasetMissing."""
         with self._database.table("datasets") as datasets:
             if dataset_id not in datasets:
-                raise DatasetMissing(f"the dataset {dataset_id} is not there: train anew")
+                raise DatasetMissing(f"the dataset {dataset_id} is not there: train again")
             return list(datasets[dataset_id][1])

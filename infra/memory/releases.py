@@ -81,6 +81,6 @@ class MemoryReleases:
         with self._database.table("releases") as releases:
             current = releases.get(release.task) or Release(task=release.task)
             if current.sequence != sequence:
-                raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
+                raise Unavailable(f"another process changed the release of {release.task}: try again")
             releases[release.task] = kept
         return kept

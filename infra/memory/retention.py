@@ -23,7 +23,7 @@ class MemoryRetention:
                 kept.setdefault((task, row.row_id), row)
 
     def rows(self, task: str, limit: int) -> list[DatasetRow]:
-        """Returns at most so many rows of a task: those with the least sampling keys, a fair share of all rows."""
+        """Returns at most ``limit`` rows of a task: those with the lowest sampling keys, a fair sample of all rows."""
         with self._database.table("retention_rows") as kept:
             found = [row for (of, _), row in kept.items() if of == task]
         return sorted(found, key=lambda row: row.sampling_key)[:limit]

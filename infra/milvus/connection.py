@@ -98,7 +98,7 @@ class MilvusConnection:
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return ConfigurationError(f"Milvus at {self.uri} refuses the token: set EVERLEARN_MILVUS_TOKEN")
         if code is grpc.StatusCode.UNIMPLEMENTED or "Received UNIMPLEMENTED" in str(error):
-            return ConfigurationError(f"what answers at {self.uri} is no Milvus server: set [milvus] uri")
+            return ConfigurationError(f"the server at {self.uri} is not a Milvus server: set [milvus] uri")
         if (
             isinstance(code, grpc.StatusCode)
             or code in (_CONNECT_FAILED, ErrorCode.RATE_LIMIT, ErrorCode.FORCE_DENY)

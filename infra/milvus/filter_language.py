@@ -3,8 +3,8 @@
 Text of a user always stands inside quotes.
 
 Milvus compares values of different kinds in its own way: in Milvus Lite, true equals 1. So the key of each metadata
-field names the kind of its value. A comparison with a missing key is neither true nor false, and so is its negation. So
-below a ``not`` each comparison first tests whether the key exists.
+field names the kind of its value. A comparison with a missing key is neither true nor false, and neither is its
+negation. So below a ``not`` each comparison first tests whether the key exists.
 """
 
 from __future__ import annotations

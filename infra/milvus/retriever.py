@@ -19,15 +19,15 @@ from schemas.words import content_words
 
 FIRST_DEPTH = 8
 FUSED_DEPTH = 50
-"""Fewest hits of each ranking that are fused."""
+"""How many hits of each ranking are fused at least."""
 DEPTH_FACTOR = 4
 MAX_DEPTH = 4096
-"""Most chunks of a tenant that are searched for one text; Milvus allows 16,384."""
+"""The most chunks of a tenant that are searched for one text; Milvus allows 16,384."""
 RANK_CONSTANT = 10.0
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): a hit scores 1 / (constant + its rank).
 ``benchmarks.retrieval`` chose depth and constant, and which words of a question are searched for."""
 MOST_ROUNDS = 3
-"""Most repetitions of a search because a document was replaced meanwhile."""
+"""How often a search is repeated at most because a document was replaced during it."""
 
 Versions = dict[tuple[str, str], DocumentState]
 
@@ -128,7 +128,7 @@ class MilvusRetriever:
         try:
             return self._embedders.of(index.recipe.embedding_model)
         except ModelMissing as error:
-            raise Unavailable(f"an index was made with a model that this machine has not: {error}") from error
+            raise Unavailable(f"an index was made with a model that this machine does not have: {error}") from error
 
     def _ordered(self, search: Search, hits: list[Hit]) -> list[Hit]:
         if self._reranker is None or not hits:

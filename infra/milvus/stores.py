@@ -1,4 +1,4 @@
-"""Chunks and their vectors in Milvus: one collection an index, on a Lite server or a cluster."""
+"""Stores chunks and their vectors in Milvus: one collection for each index, on a Lite server or a cluster."""
 
 from __future__ import annotations
 

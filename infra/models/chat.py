@@ -1,4 +1,4 @@
-"""Turns chats into a model's tokens, in one place, so that a model is asked exactly as it was trained."""
+"""Turns chats into a model's tokens, in one place, so that the model gets the same prompts as in its training."""
 
 from __future__ import annotations
 

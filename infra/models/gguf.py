@@ -94,7 +94,7 @@ def _write(source: Path, folder: Path, progress: Progress) -> None:
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     (folder / "generation_config.json").write_text(json.dumps(ends, indent=1))
     _write_weights(reader, config, folder / "model.safetensors", progress)
-    progress(0.8, "mending the tokenizer")
+    progress(0.8, "correcting the tokenizer")
     _write_tokenizer(reader, folder)
 
 

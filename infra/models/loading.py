@@ -125,7 +125,7 @@ def load_causal_lm(folder: Path, *, quantization: str | None = None) -> tuple[Pr
     from transformers import AutoModelForCausalLM
 
     on_gpu = torch.cuda.is_available()
-    # Left out where it is not asked for: None would override what a model that was saved quantized says of itself.
+    # Leave the argument out when it is None: None would override the settings of a model that was saved quantized.
     quantized = {"quantization_config": _quantization_config(quantization)} if quantization else {}
     with load_failures_as_missing(
         lambda reason: (

@@ -43,7 +43,7 @@ def text_loss(
     total, count = 0.0, 0
     while rows:
         width = len(rows[-1])
-        # the longest first: what is left fits better the smaller it gets
+        # The longest texts come first, because shorter ones fill the rest of a batch better.
         batch, rows = rows[-max(1, batch_tokens // width) :], rows[: -max(1, batch_tokens // width)]
         ids = torch.zeros((len(batch), width), dtype=torch.long)
         mask = torch.zeros_like(ids)

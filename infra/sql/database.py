@@ -25,7 +25,7 @@ _SHARED_LOCK = text("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(CAST(:
 
 
 class Database:
-    """SQLite or PostgreSQL by URL. Connects at the first use. Many threads and processes may use it.
+    """A database by its URL, SQLite or PostgreSQL. Connects at the first use. Threads and processes may share it.
 
     Inside ``transaction``, every ``connection`` of the same thread or task is the transaction's. After a failure inside
     it, a transaction always ends with that failure, even when a caller has caught it: PostgreSQL would otherwise drop

@@ -1,4 +1,4 @@
-"""The current versions of documents, and the versions whose chunks are not deleted yet, in SQL."""
+"""Stores the current versions of documents, and the versions whose chunks are not deleted yet, in SQL."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class SqlDriftChecks:
 
 
 class SqlAnswers:
-    """Selects the answers of a baseline: the champion's since then, and those it gave while it was the challenger."""
+    """Selects the answers of a baseline: the champion's since the baseline, and those it gave as the challenger."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Tells failures of the database, which pass with time, from faults in a statement."""
+"""Separates failures of the database, which pass with time, from faults in a statement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOSED = "check that it runs, or set [sql] url in everlearn.toml"
 _ADVICE_BY_TEXT = {
     "no such table": "its tables are missing or of another version: run 'everlearn up'",
     "no such column": "its tables are missing or of another version: run 'everlearn up'",
-    "is locked": "another process writes for long: wait, or end it",
+    "is locked": "another process has held the write lock for too long: wait, or end it",
     "unable to open": "run 'everlearn up' to create it, and check who may write there",
     "readonly": "make the file and its folder writable",
     "disk is full": "make room on its disk",
@@ -76,7 +76,7 @@ def _advice(error: DBAPIError) -> str | None:
     if state in _ADVICE_BY_STATE:
         return _ADVICE_BY_STATE[state]
     if state.startswith(_LIMIT_CLASS) and not error.connection_invalidated:
-        return None  # the value is too large for PostgreSQL, today and tomorrow
+        return None  # the value is too large for PostgreSQL, and stays so
     # the plain DatabaseError is what SQLite's driver raises for a damaged file
     passing = isinstance(error, (OperationalError, InterfaceError, InternalError)) or type(error) is DatabaseError
     if not passing and not error.connection_invalidated:

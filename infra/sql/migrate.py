@@ -1,4 +1,4 @@
-"""Upgrades the SQL schema to the version of this code, and tells when it has another version."""
+"""Upgrades the SQL schema to the version of this code, and checks its version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs Kafka records into one value of a table; unpacked, they are the same to the byte.
+"""Packs Kafka records into one value of a table, and unpacks them byte for byte.
 
 The first byte is the number of the format. A record is topic, key, value and headers. Each field is a 4-byte big-endian
 length and that many bytes; None has the length 0xFFFFFFFF and no bytes.

@@ -65,7 +65,7 @@ class SqlReleases:
             else:
                 changed = self._set(release.task, release.sequence - 1, values)
             if not changed:
-                raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
+                raise Unavailable(f"another process changed the release of {release.task}: try again")
             connection.execute(
                 tables.release_history.insert(), {"task": release.task, "sequence": release.sequence, **line}
             )
@@ -76,7 +76,7 @@ class SqlReleases:
         Raises Unavailable when the sequence is not the current one.
         """
         if not self._set(release.task, release.sequence, {"state": RELEASE.dump_python(release, mode="json")}):
-            raise Unavailable(f"somebody else changed the release of {release.task} meanwhile: try again")
+            raise Unavailable(f"another process changed the release of {release.task}: try again")
 
     def history(self, task: str, limit: int | None = None) -> list[ReleaseChange]:
         """Returns the changes of a task's release, newest first."""
@@ -94,7 +94,7 @@ class SqlReleases:
         ]
 
     def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
-        """Counts a task's questions by release and arm, from that sequence and that time on.
+        """Counts a task's questions by release and arm, from a sequence and a time on.
 
         The time makes the query fast, because the table has an index by task and time.
         """

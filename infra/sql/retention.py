@@ -39,7 +39,7 @@ class SqlRetention:
             connection.execute(insert_once(self._database.dialect, tables.retention_rows), values)
 
     def rows(self, task: str, limit: int) -> list[DatasetRow]:
-        """Returns at most so many rows of a task: those with the least sampling keys, a fair share of all rows."""
+        """Returns at most ``limit`` rows of a task: those with the lowest sampling keys, a fair sample of all rows."""
         found = []
         with self._database.connection() as connection:
             ids = connection.execute(select(_rows.row_id).where(_rows.task == task)).scalars()

@@ -79,7 +79,7 @@ class SqlRunStore:
             if connection.execute(oldest).first() is None:
                 return None
         with self._database.connection(write=True) as connection:
-            # SQLite knows no such lock and needs none: its transaction holds the whole database.
+            # SQLite has no such lock and needs none: its transaction locks the whole database.
             row = connection.execute(oldest.with_for_update(skip_locked=True)).mappings().first()
             if row is None:
                 return None

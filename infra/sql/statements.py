@@ -18,7 +18,7 @@ T = TypeVar("T")
 MOST_PARAMETERS = 500
 """Most values in one IN clause, far below the limit of either database."""
 ROWS_PER_DELETE = 2000
-"""Few enough that other writers do not wait long for SQLite's write lock."""
+"""Rows of one portion: few enough that other writers do not wait long for SQLite's write lock."""
 
 
 def insert(dialect: str, table: Table) -> Insert:

@@ -133,7 +133,7 @@ journal = Table(
     Column("at", UtcMoment, nullable=False),
     Index("journal_by_age", "agent", "at"),
 )
-# nearly always empty, and read after every restart
+# This index is nearly always empty. It is read after every restart.
 Index(
     "journal_unpublished",
     journal.c.agent,

@@ -44,9 +44,9 @@ def make_batches(rows: Sequence[Row], *, batch_rows: int, epochs: float, seed: i
 def collate(rows: Sequence[Row], pad_token: int, shared: int = 0) -> dict[str, Any]:
     """Makes a batch, padded on the left.
 
-    ``keep`` in the result: the last so many positions hold everything that is learned, and one position before it.
-    ``shared``: all rows begin with the same so many tokens. These stand once in ``prefix`` of the result; the attention
-    mask covers them as well.
+    ``keep`` in the result: how many of the last positions hold all learned tokens, and one position before them.
+    ``shared``: how many first tokens all rows have in common. These stand once in ``prefix`` of the result; the
+    attention mask covers them as well.
     """
     width = max(map(len, rows)) - shared
     keep = max(len(row.answer) for row in rows) + 1

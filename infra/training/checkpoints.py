@@ -49,7 +49,7 @@ def full_disk_as_unavailable(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         raise Unavailable(f"{folder} cannot be written ({first_line(error)}): make room there") from error
     except RuntimeError as error:
-        if not any(words in said for said in _chain(error) for words in _CUT_SHORT):
+        if not any(words in message for message in _chain(error) for words in _CUT_SHORT):
             raise
         raise Unavailable(f"{folder} cannot be written (a file was cut short): make room there") from error
 

@@ -92,10 +92,10 @@ class FolderDatasets:
             values = pq.read_table(path).to_pylist()
             rows = [_row.validate_python({**each, "sources": json.loads(each["sources"])}) for each in values]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise DatasetMissing(f"the dataset {dataset_id} cannot be read from {path}: train anew") from error
+            raise DatasetMissing(f"the dataset {dataset_id} cannot be read from {path}: train again") from error
         manifest = self.manifest(dataset_id)
         if manifest is not None and dataset_id_of(manifest.task, rows) != dataset_id:
-            raise DatasetMissing(f"the dataset {dataset_id} in {path} was changed: train anew")
+            raise DatasetMissing(f"the dataset {dataset_id} in {path} was changed: train again")
         return rows
 
 

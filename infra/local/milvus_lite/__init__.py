@@ -1,6 +1,6 @@
 """Milvus Lite's server with its own search and one writer at a time, run in place of ``milvus-lite server``.
 
-It keeps milvus-lite's gRPC service, its files and its log, so that pymilvus talks to it as to any Milvus. It differs
+It keeps milvus-lite's gRPC service, its files and its log, so pymilvus uses it like any Milvus. It differs
 from the library's own server in these points (facts measured at 100,000 rows):
 
 - Writes: the library lets ten threads write to one collection without a lock. Four writers and a SIGKILL tore its log

@@ -30,7 +30,7 @@ ONLY_THE_LIBRARY_ANSWERS = ("group_by_field", "radius", "range_filter", "ranker"
 
 
 class SearchedCollection(LibraryCollection):
-    """Takes the place of the library's Collection. Only one thread at a time may write to it."""
+    """Replaces the library's Collection. Only one thread at a time may write to it."""
 
     def __init__(self, name: str, data_dir: str, schema: CollectionSchema, *args: object, **options: object) -> None:
         self.rows = CollectionRows(schema)
@@ -41,7 +41,7 @@ class SearchedCollection(LibraryCollection):
         }
         super().__init__(name, data_dir, schema, *args, **options)
 
-    # What the library tells
+    # Called by the library
 
     def memtable(self) -> Memtable:
         return self.rows.memtable
@@ -75,7 +75,7 @@ class SearchedCollection(LibraryCollection):
             vectors, _ = segment.vector_data(field)
             segment.attach_index(BruteForceIndex.build(vectors, metric), field)
 
-    # What a client asks
+    # Called for a client's request
 
     def search(self, query_vectors: list[Any], top_k: int = 10, metric_type: str | None = None, **options: Any) -> Hits:
         """The hits of a vector or text search, best first."""
@@ -102,7 +102,7 @@ class SearchedCollection(LibraryCollection):
         if options.get("order_by_pk") or not self._answers(options):
             return cast(list[Record], super().query(expr, output_fields, **options))
         plan = build_projection_plan(output_fields, self.schema, api_kind="query")
-        # Not cached: such filters name single documents, and rarely come again.
+        # Not cached: such filters name single documents, and are rarely repeated.
         chosen = self._filter({**options, "expr": expr}, cached=False)
         limit, offset = options.get("limit"), options.get("offset") or 0
         end = None if limit is None else offset + limit

@@ -24,7 +24,7 @@ def uri(port: int) -> str:
 
 def ready(port: int, timeout_seconds: float) -> bool:
     """Whether a Milvus server answers on the port before the time is over; a zero timeout asks once."""
-    import grpc  # alone: pymilvus brings pandas along, a second and a half for one question
+    import grpc  # Imported alone, because pymilvus imports pandas, which takes a second and a half.
 
     deadline = time.monotonic() + timeout_seconds
     while True:

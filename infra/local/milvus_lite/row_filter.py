@@ -1,7 +1,7 @@
 """Evaluates a compiled filter over many rows.
 
 Once a filter reads a JSON field, the library turns whole rows into Python objects, including their vectors: 4 s at
-100,000 rows. Here each part of a conjunction is evaluated by itself: on arrays where Arrow can do it, otherwise once
+100,000 rows. Here each part of a conjunction is evaluated separately: on arrays where Arrow can do it, otherwise once
 for each distinct value of the field.
 """
 
@@ -35,7 +35,7 @@ _ARROW_NODES = (
 def evaluate(compiled: CompiledExpr, table: pa.Table) -> Bools:
     """Which rows of the table match the filter. As in the library, a comparison with null does not match."""
     matching = np.ones(table.num_rows, dtype=bool)
-    # A conjunction with an unknown part does not match either, so each part can be evaluated by itself.
+    # A conjunction with an unknown part does not match either, so each part can be evaluated separately.
     for part in compiled.ast.operands if isinstance(compiled.ast, ast.And) else (compiled.ast,):
         matching &= _part(replace(compiled, ast=part), table)
     return matching

@@ -39,7 +39,7 @@ class CompiledFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Rows as one search sees them. ``live`` is a copy of this search's own; the rest only ever grows at its end."""
+    """Rows as one search sees them. ``live`` is the search's own copy; the other arrays only grow at their end."""
 
     live: Bools
     dense: dict[str, SegmentVectors]
@@ -58,7 +58,7 @@ class View:
 
 
 class CollectionRows:
-    """All rows of a collection. One thread at a time may write; any number may read meanwhile."""
+    """All rows of a collection. One thread at a time may write; any number of threads may read at the same time."""
 
     def __init__(self, schema: CollectionSchema) -> None:
         self._schema = schema

@@ -51,7 +51,7 @@ WRITES = (
     "AlterAlias",
     "DropAlias",
 )
-"""The requests that change something."""
+"""The requests that write."""
 
 
 class Database(MilvusLite):  # type: ignore[misc] # the library is untyped

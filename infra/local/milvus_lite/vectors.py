@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 QUANTIZED_ROWS = 2048
 """With fewer rows, quantizing saves no time."""
 CANDIDATES = (512, 4096)
-"""How many candidates to select: at first, and again where the first ones leave a doubt."""
+"""How many candidates to select: at first, and again when the first ones may miss one of the best."""
 LEVELS = 127
 ROUNDING_ERROR = 1e-5
 QUERIES_AT_ONCE = 32

@@ -140,7 +140,7 @@ def test_every_difference_ends_in_the_command_that_mends_it(everlearn: Everlearn
         f"the shared index was made with {MODEL}, and another/model is configured: run 'everlearn index rebuild'",
         "the shared index has an overlap of 30 tokens, and 7 are configured: run 'everlearn index rebuild'",
         "the index of own is missing: run 'everlearn index rebuild --task own'",
-        "the task support asks for no index of its own any more: start the indexer anew, and it shares the others'",
+        "the task support asks for no index of its own any more: restart the indexer, and it shares the others'",
     ]
 
 

@@ -128,14 +128,16 @@ def test_waiting_shows_what_came_of_each_scheme(
 ):
     registry.register_model(ModelRecord(name="tiny", location="/a", size_bytes=9, created_at=NOW))
     database = Database(database_url)
-    quantizer = Quantizer(database, ("done", {"quantized": QUANTIZED}), ("done", {"reason": "tiny as nf4 is no good"}))
+    quantizer = Quantizer(
+        database, ("done", {"quantized": QUANTIZED}), ("done", {"reason": "tiny as nf4 failed its checks"})
+    )
     with Peer(kafka_config, "models.v1", quantizer.react):
         result = everlearn("models", "quantize", "tiny", "--scheme", "int8,nf4", "--wait", "--timeout", "30")
     database.close()
     assert result.code == 1
     assert result.out == ("tiny as int8: version 2, 40.0 MB (40% of 100.0 MB), loss 3.900 after 3.800 nats per token\n")
     assert result.err.splitlines()[-2:] == [
-        "tiny as nf4: tiny as nf4 is no good",
+        "tiny as nf4: tiny as nf4 failed its checks",
         "error: 1 scheme of 2 not made, as said above",
     ]
 

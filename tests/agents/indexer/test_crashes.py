@@ -66,7 +66,7 @@ async def test_an_unchanged_text_that_another_worker_replaced_meanwhile_is_tried
     again = submitted("c", 3, "text")
     outcomes = await room.indexer.index([again])
     await room.deliver(submitted("b", 2, "other"))
-    with pytest.raises(Unavailable, match="meanwhile"):
+    with pytest.raises(Unavailable, match="at the same time"):
         room.commit([(again, outcomes[0])])
     await room.deliver(again)
     assert texts(room) == {"text"}

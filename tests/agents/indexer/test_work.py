@@ -112,7 +112,7 @@ def test_a_document_of_which_nothing_is_kept_fails_with_its_name(new_room: Calla
     state = room.room.state("d")
     assert state is not None
     room.room.documents.put(replace(state, document_id="lost"))
-    with pytest.raises(EverlearnError, match=r"of document 'lost' nothing is kept.*publish it again") as caught:
+    with pytest.raises(EverlearnError, match=r"of document 'lost' SQL has no text.*publish it again") as caught:
         room.build()
     assert not isinstance(caught.value, Unavailable)
     assert room.states() == {"index0": "serving", "new": "building"}

@@ -178,7 +178,7 @@ async def test_a_check_that_a_promotion_overtook_is_kept_and_not_told(room: Room
     await room.follow(AdapterPromoted(task="routing", sequence=3, champion="new"))
     kept = await room.finish("outcomes", "retrain")
     assert (kept.verdict, room.published()) == ("outcomes", [])
-    assert kept.reasons[-1] == "not told: the champion has changed meanwhile"
+    assert kept.reasons[-1] == "not published: the champion has changed since"
 
 
 async def test_a_restarted_worker_that_finds_a_canary_goes_on_with_its_baseline(room: Room):

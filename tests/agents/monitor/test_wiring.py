@@ -144,7 +144,7 @@ async def test_a_requested_check_of_too_few_answers_says_so(monitor: RealMonitor
     [check] = monitor.checks.recent("routing", 5)
     assert (check.verdict, check.findings, check.reference.rows, check.report_uri) == (None, (), 7, None)
     assert check.reasons == (
-        "too few answers to compare: 7 so far, 64 are needed (40 for the reference, 24 to hold against it)",
+        "too few answers to compare: 7 so far, 64 are needed (40 for the reference, 24 to compare with it)",
     )
     assert monitor.kafka.topic("drift.v1") == []
 

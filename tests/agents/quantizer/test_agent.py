@@ -69,7 +69,7 @@ async def test_a_quantized_model_is_not_quantized_again():
     ("event", "reason"),
     [
         (registered(quantize=("int8", "int2")), "no scheme int2: choose from int8, nf4"),
-        (registered(version="one"), "version 'one' of m is no number"),
+        (registered(version="one"), "version 'one' of m is not a number"),
         (QUANTIZED, "does not read everlearn.model.quantized.v1"),
     ],
 )
@@ -114,11 +114,11 @@ SOUND = Measured(size_bytes=4, loss=3.9, source_size_bytes=9, source_loss=3.8, s
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"loss": float("nan")}, "no number"),
-        ({"loss": float("inf")}, "no number"),
-        ({"loss": 18.7}, "is 18.70 nats per token, the source's 3.80: more than 1 is lost"),
-        ({"sample": " \n"}, "says nothing"),
-        ({"size_bytes": 9}, "nothing is gained"),
+        ({"loss": float("nan")}, "not a number"),
+        ({"loss": float("inf")}, "not a number"),
+        ({"loss": 18.7}, "is 18.70 nats per token, the source's 3.80: the rise is more than 1"),
+        ({"sample": " \n"}, "generates no text"),
+        ({"size_bytes": 9}, "it is not smaller"),
     ],
 )
 def test_a_damaged_quantized_model_is_found_out(changes, reason):

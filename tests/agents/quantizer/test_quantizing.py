@@ -85,7 +85,7 @@ def test_a_quantized_model_goes_back_into_the_registry(settings, registry, tiny_
 def test_a_second_request_finds_it_done(settings, registry, tiny_model):
     add(registry, tiny_model)
     quantization(settings, registry).run()
-    assert quantization(settings, registry, "r2").run() == {"reason": "tiny is there as int8 already: version 2"}
+    assert quantization(settings, registry, "r2").run() == {"reason": "tiny is registered as int8 already: version 2"}
     assert len(registry.models("tiny")) == 2
 
 
@@ -123,7 +123,7 @@ def test_a_model_that_does_not_load_leaves_nothing_behind(settings, registry, tm
 def test_a_model_that_loses_too_much_is_refused(settings, registry, tiny_model):
     registry.register_model(ModelRecord(name="tiny", location=str(tiny_model), size_bytes=9, created_at=NOW, loss=0.01))
     result = quantization(settings, registry, scheme="nf4").run()
-    assert "tiny as nf4 is no good: its loss on general text is" in result["reason"]
+    assert "tiny as nf4 failed its checks: its loss on general text is" in result["reason"]
     assert len(registry.models("tiny")) == 1
     assert left(settings) == []
 

@@ -88,7 +88,7 @@ def test_a_sound_model_is_registered_beside_its_source(room: Room):
 def test_an_unsound_model_is_refused_with_the_reason_and_leaves_nothing(room: Room):
     room.registry.register_model(SOURCE)
     room.quantization.quantized = Figures(4, 18.7)
-    assert "m as int8 is no good: its loss on general text is 18.70" in str(room.run()["reason"])
+    assert "m as int8 failed its checks: its loss on general text is 18.70" in str(room.run()["reason"])
     assert len(room.registry.models("m")) == 1
     assert not (room.folder / "models").exists()
 
@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_after_it_registered_reports_the_same_model(room: 
     room.registry.register_model(SOURCE)
     first = room.run()
     assert room.run() == first
-    assert room.run("r2") == {"reason": "m is there as int8 already: version 2"}
+    assert room.run("r2") == {"reason": "m is registered as int8 already: version 2"}
 
 
 def test_a_model_that_is_not_there_is_the_reason_and_a_registry_that_is_away_is_waited_for(room: Room):

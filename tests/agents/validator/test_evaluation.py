@@ -83,7 +83,7 @@ def test_an_answer_much_longer_than_any_right_one_is_cut_and_wrong(folder):
     engine = ScriptedEngine(lambda adapter, text: "orders " * 20)
     found = evaluated(folder, engine, rows=(row(1, "orders"), row(2, "orders " * 9 + "x")))
     assert {request.max_tokens for call in engine.calls for request in call} == {18}
-    assert found.current[0].said["candidate"].endswith(" …")
+    assert found.current[0].answers["candidate"].endswith(" …")
     assert found.evidence.current.candidate == (0.0, 0.0)
 
 
@@ -119,9 +119,9 @@ def test_probes_prefer_answers_that_differ_from_the_champions_and_from_each_othe
     engine = ScriptedEngine(lambda adapter, text: knows("new" if int(text.split()[-1]) % 2 else "old")("new", text))
     found = evaluated(folder, engine, champion="old")
     chosen = choose(found.current)
-    assert {each.said["candidate"] for each in chosen} >= {"orders", "courses", "repairs"}
+    assert {each.answers["candidate"] for each in chosen} >= {"orders", "courses", "repairs"}
     probes = make_probes(found.current, "new", engine)
-    assert [probe.output for probe in probes] == [each.said["candidate"] for each in chosen]
+    assert [probe.output for probe in probes] == [each.answers["candidate"] for each in chosen]
     assert {probe.engine for probe in probes} == {"memory"}
     assert all(probe.max_tokens <= 16 for probe in probes)
 

@@ -108,7 +108,7 @@ def test_an_adapter_bigger_than_allowed_is_refused(tmp_path, random_adapters, re
     [
         ({"dataset_id": "gone"}, "the dataset gone is not here"),
         ({"dataset_id": "few"}, "no held-out rows"),
-        ({"champion": "0" * 32}, "there is no champion to hold it against: "),
+        ({"champion": "0" * 32}, "there is no champion to compare it with: "),
     ],
 )
 def test_what_cannot_be_measured_is_refused(room, red, changes, reason):

@@ -93,7 +93,7 @@ def test_a_better_adapter_is_accepted_probed_and_judged_with_the_report(room):
     [
         (lambda room: room.adapters.changed.add("new"), "its files were changed"),
         (lambda room: room.other_revision.add("new"), "another revision"),
-        (lambda room: room.adapters.folders.pop("old"), "there is no champion to hold it against: old is not here"),
+        (lambda room: room.adapters.folders.pop("old"), "there is no champion to compare it with: old is not here"),
     ],
 )
 def test_an_adapter_that_cannot_be_evaluated_is_rejected_before_it_answers_anything(room, spoil, reason):

@@ -65,7 +65,7 @@ def test_a_writer_that_never_ends_makes_others_wait_and_then_say_so(migrated_sql
     blocker = sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(Unavailable, match=r"database is locked; another process writes for long"):
+    with pytest.raises(Unavailable, match=r"database is locked; another process has held the write lock for too long"):
         SqlJournal(database).add("recorder", "a", [], NOW)
     assert SqlJournal(database).find("recorder", ["a"]) == {}
 

@@ -73,7 +73,7 @@ def test_times_come_back_as_the_same_moment(releases: ReleaseStore):
 @pytest.mark.parametrize("sequence", [0, 1, 3])
 def test_a_sequence_that_is_not_the_next_one_is_refused_and_leaves_nothing(releases: ReleaseStore, sequence: int):
     change(releases, CANARY)
-    with pytest.raises(Unavailable, match="somebody else changed the release of routing meanwhile"):
+    with pytest.raises(Unavailable, match="another process changed the release of routing"):
         change(releases, replace(CANARY, sequence=sequence, champion="x"))
     assert releases.current("routing") == CANARY
     assert len(releases.history("routing")) == 1
@@ -84,7 +84,7 @@ def test_a_note_about_the_state_raises_no_sequence(releases: ReleaseStore):
     releases.amend(replace(CANARY, waiting="c"))
     assert releases.current("routing") == replace(CANARY, waiting="c")
     assert releases.history("routing")[0].release == CANARY
-    with pytest.raises(Unavailable, match="meanwhile"):
+    with pytest.raises(Unavailable, match="another process changed"):
         releases.amend(replace(CANARY, sequence=2))
 
 

@@ -75,7 +75,7 @@ def test_another_row_or_task_is_another_dataset(datasets: Datasets):
 def test_what_was_never_put_is_not_there(datasets: Datasets):
     assert datasets.manifest("d" * 32) is None
     assert datasets.latest("routing") is None
-    with pytest.raises(DatasetMissing, match="train anew"):
+    with pytest.raises(DatasetMissing, match="train again"):
         datasets.rows("d" * 32)
 
 
