@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -91,7 +91,24 @@ class OpenVinoEmbedding:
         return vectors
 
 
-def load_exported(source: Path, kept: Path, threads: int | None) -> OpenVinoEmbedding:
+def export_in_child(
+    source: Path, folder: Path, *, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
+) -> None:
+    """Exports a model in a process of its own, so that torch's memory is freed when it ends. Raises NotExported."""
+    refused = refusal(folder)
+    if refused.is_file() and time.time() - refused.stat().st_mtime < _REFUSED_SECONDS:
+        raise NotExported(refused.read_text(encoding="utf-8"))
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "infra.embedding.openvino_export", str(source), str(folder)]
+    done = run(command, capture_output=True, text=True, check=False, timeout=_EXPORT_SECONDS)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise NotExported(lines[-1] if lines else f"the export of {source.name} ended with {done.returncode}")
+
+
+def load_exported(
+    source: Path, kept: Path, threads: int | None, export: Callable[[Path, Path], None] = export_in_child
+) -> OpenVinoEmbedding:
     """Loads a model on OpenVINO; exports it first if that was not done. Raises NotExported.
 
     ``source``: the folder of the model's files. ``kept``: the folder of exported models; an export takes seconds.
@@ -100,16 +117,16 @@ def load_exported(source: Path, kept: Path, threads: int | None) -> OpenVinoEmbe
     with _one_at_a_time(source, kept):
         if (loaded := _loaded_if_whole(folder, threads)) is not None:
             return loaded
-        _export(source, folder)
+        export(source, folder)
         return OpenVinoEmbedding(folder, threads)
 
 
-def export_ahead(source: Path, kept: Path) -> None:
+def export_ahead(source: Path, kept: Path, export: Callable[[Path, Path], None] = export_in_child) -> None:
     """Exports the model if that was not done, so that no worker waits for it. Raises NotExported."""
     folder = _exported_folder(source, kept)
     with _one_at_a_time(source, kept):
         if not folder.is_dir():
-            _export(source, folder)
+            export(source, folder)
 
 
 def import_openvino() -> ModuleType:
@@ -142,19 +159,6 @@ def _loaded_if_whole(folder: Path, threads: int | None) -> OpenVinoEmbedding | N
         raise
     except Exception:  # noqa: BLE001  # damaged files, for which each library raises errors of its own
         return None
-
-
-def _export(source: Path, folder: Path) -> None:
-    """Exports a model in a process of its own, so that torch's memory is freed when it ends."""
-    refused = refusal(folder)
-    if refused.is_file() and time.time() - refused.stat().st_mtime < _REFUSED_SECONDS:
-        raise NotExported(refused.read_text(encoding="utf-8"))
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "infra.embedding.openvino_export", str(source), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPORT_SECONDS)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise NotExported(lines[-1] if lines else f"the export of {source.name} ended with {done.returncode}")
 
 
 def refusal(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,31 @@ _SAMPLES = (
 )
 
 
-def main(source: Path, folder: Path) -> None:
+def export(
+    model: SentenceTransformer,
+    name: str,
+    folder: Path,
+    load: Callable[[Path], OpenVinoEmbedding] = OpenVinoEmbedding,
+) -> None:
+    """Exports a model, whole or not at all. Raises NotExported where its vectors differ from torch's."""
+    expected = encode(model, _SAMPLES)
+    converted = _converted(model)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as beside:
+        unfinished = Path(beside) / "model"
+        unfinished.mkdir()
+        import_openvino().save_model(converted, str(unfinished / GRAPH), compress_to_fp16=False)
+        plain_tokenizer(model).save(str(unfinished / TOKENIZER))
+        _description(model).write(unfinished)
+        exported = load(unfinished)
+        alone = np.concatenate([exported.encode([text]) for text in _SAMPLES])
+        agreement = float(min(np.min(np.sum(each * expected, axis=1)) for each in (exported.encode(_SAMPLES), alone)))
+        if not agreement >= AGREEMENT:
+            raise NotExported(f"OpenVINO's vectors of {name} are not torch's: a cosine of {agreement:.4f}")
+        os.replace(unfinished, folder)
+
+
+def main(source: Path, folder: Path, export: Callable[[SentenceTransformer, str, Path], None] = export) -> None:
     """Exports a model, or ends the process with one line on stderr that says why it cannot."""
     try:
         export(load_model(source), source.name, folder)
@@ -58,25 +83,6 @@ def main(source: Path, folder: Path) -> None:
         ):  # such an error is the machine's, and may be gone the next time
             refusal(folder).write_text(reason, encoding="utf-8")
         sys.exit(reason)
-
-
-def export(model: SentenceTransformer, name: str, folder: Path) -> None:
-    """Exports a model, whole or not at all. Raises NotExported where its vectors differ from torch's."""
-    expected = encode(model, _SAMPLES)
-    converted = _converted(model)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as beside:
-        unfinished = Path(beside) / "model"
-        unfinished.mkdir()
-        import_openvino().save_model(converted, str(unfinished / GRAPH), compress_to_fp16=False)
-        plain_tokenizer(model).save(str(unfinished / TOKENIZER))
-        _description(model).write(unfinished)
-        exported = OpenVinoEmbedding(unfinished)
-        alone = np.concatenate([exported.encode([text]) for text in _SAMPLES])
-        agreement = float(min(np.min(np.sum(each * expected, axis=1)) for each in (exported.encode(_SAMPLES), alone)))
-        if not agreement >= AGREEMENT:
-            raise NotExported(f"OpenVINO's vectors of {name} are not torch's: a cosine of {agreement:.4f}")
-        os.replace(unfinished, folder)
 
 
 def _description(model: SentenceTransformer) -> Description:

@@ -24,9 +24,14 @@ _M = TypeVar("_M")
 class TorchEmbedding:
     """A sentence-transformers model; call ``encode`` from one thread at a time."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        """Loads the model, which takes about ten seconds because of its imports. Raises ModelMissing."""
-        self._model = in_compute_thread(load_model)(folder)
+    def __init__(
+        self, folder: Path, threads: int | None = None, load: Callable[[Path], SentenceTransformer] | None = None
+    ) -> None:
+        """Loads the model, which takes about ten seconds because of its imports. Raises ModelMissing.
+
+        ``load``: ``load_model`` unless another function is given.
+        """
+        self._model = in_compute_thread(load or load_model)(folder)
         if threads is not None:
             import torch
 

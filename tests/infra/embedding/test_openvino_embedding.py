@@ -8,14 +8,24 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from infra.embedding.embedder import OPENVINO, PACKAGED, SentenceTransformerEmbedder, model_folder, prepare
-from infra.embedding.openvino import NotExported, OpenVinoEmbedding, _export, _exported_folder, refusal
+from infra.embedding.openvino import (
+    NotExported,
+    OpenVinoEmbedding,
+    _exported_folder,
+    export_ahead,
+    export_in_child,
+    load_exported,
+    refusal,
+)
 from infra.embedding.openvino_export import export, main
 from infra.embedding.torch import TorchEmbedding, encode, load_model
 from infra.settings import Settings
@@ -80,50 +90,55 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def exports(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """Where models were exported to since: the shipped model, once more, from a copy that takes no time to make."""
-    embedder(home, "auto")
-    (file,) = exported(home)
-    shutil.copytree(file.parent, tmp_path / "copy")
-    made: list[Path] = []
+class CopyingExport:
+    """Exports the shipped model by copying an earlier export, which takes no time. ``made``: the folders it wrote."""
 
-    def export_again(source: Path, folder: Path) -> None:
-        made.append(folder)
+    def __init__(self, exported: Path, folder: Path) -> None:
+        self.made: list[Path] = []
+        self._copy = folder / "copy"
+        shutil.copytree(exported, self._copy)
+
+    def __call__(self, source: Path, folder: Path) -> None:
+        self.made.append(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(tmp_path / "copy", folder)
-
-    monkeypatch.setattr("infra.embedding.openvino._export", export_again)
-    return made
+        shutil.copytree(self._copy, folder)
 
 
-def test_a_model_is_exported_once_and_again_when_it_is_damaged(home: Path, exports: list[Path]) -> None:
-    expected = embedder(home, "auto").embed(TEXTS[:5])
+def test_a_model_is_exported_once_and_again_when_it_is_damaged(home: Path, tmp_path: Path) -> None:
     (file,) = exported(home)
-    assert exports == []
+    export_again = CopyingExport(file.parent, tmp_path)
+
+    def vectors() -> NDArray[np.float32]:
+        loaded = load_exported(model_folder(PACKAGED), home / "models" / OPENVINO, 1, export_again)
+        return loaded.encode(TEXTS[:5])
+
+    expected = vectors()
+    assert export_again.made == []
     for damaged in ("embedding.xml", "tokenizer.json", "embedding.json"):
         (file.parent / damaged).write_text("<net")
-        np.testing.assert_allclose(embedder(home, "openvino").embed(TEXTS[:5]), expected, atol=2e-6)
-        embedder(home, "openvino")
-    assert exports == [file.parent] * 3
+        np.testing.assert_allclose(vectors(), expected, atol=2e-6)
+        vectors()
+    assert export_again.made == [file.parent] * 3
 
 
-def test_what_is_prepared_ahead_is_what_a_worker_uses(home: Path, exports: list[Path], tmp_path: Path) -> None:
+def test_what_is_prepared_ahead_is_what_a_worker_uses(home: Path, tmp_path: Path) -> None:
     steps: list[str] = []
     settings = Settings(home=tmp_path, model=ModelSettings(folder=home / "models"))
     (file,) = exported(home)
+    export_again = CopyingExport(file.parent, tmp_path)
+    written = file.stat().st_ctime_ns
     prepare(settings, lambda done, text: steps.append(text))
     assert steps == ["preparing the embedding model", "the embedding model is ready"]
-    assert exports == []
+    assert file.stat().st_ctime_ns == written
     shutil.rmtree(file.parent)
-    prepare(settings, lambda done, text: None)
+    export_ahead(model_folder(PACKAGED), home / "models" / OPENVINO, export_again)
+    assert export_again.made == [file.parent]
+    written = file.stat().st_ctime_ns
     embedder(home, "openvino")
-    assert exports == [file.parent]
+    assert file.stat().st_ctime_ns == written
 
 
-def test_a_model_that_was_replaced_under_its_name_is_exported_anew(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_was_replaced_under_its_name_is_exported_anew(small_model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     made: list[Path] = []
@@ -132,14 +147,17 @@ def test_a_model_that_was_replaced_under_its_name_is_exported_anew(
         made.append(folder)
         export(load_model(source), source.name, folder)
 
-    monkeypatch.setattr("infra.embedding.openvino._export", export_here)
     folder = tmp_path / "mine"
     shutil.copytree(small_model, folder)
-    before = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)
+
+    def vectors() -> NDArray[np.float32]:
+        return load_exported(folder, tmp_path / "kept", 1, export_here).encode(TEXTS)
+
+    before = vectors()
     weights = load_file(folder / "model.safetensors")
     weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"].roll(1, 0)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    after = embedder(tmp_path, "openvino", str(folder)).embed(TEXTS)
+    after = vectors()
     np.testing.assert_allclose(after, embedder(tmp_path, "torch", str(folder)).embed(TEXTS), atol=2e-6)
     assert float(np.min(np.sum(before * after, axis=1))) < 0.99
     assert len(set(made)) == len(made) == 2
@@ -157,7 +175,7 @@ def test_torch_embeds_where_openvino_cannot(home: Path, tmp_path: Path) -> None:
 
 def test_what_an_export_says_last_is_why_torch_embeds(tmp_path: Path) -> None:
     with pytest.raises(NotExported, match="does not load as an embedding model") as caught:
-        _export(tmp_path, tmp_path / "kept")
+        export_in_child(tmp_path, tmp_path / "kept")
     assert "\n" not in str(caught.value)
 
 
@@ -173,48 +191,44 @@ def test_a_folder_that_holds_no_model_is_named_before_anything_is_loaded(tmp_pat
     )
 
 
-def test_a_model_that_says_something_else_is_not_kept(
-    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    true = OpenVinoEmbedding.run
-    monkeypatch.setattr(OpenVinoEmbedding, "run", lambda *given: np.roll(true(*given), 1, axis=-1))
+class RolledEmbedding(OpenVinoEmbedding):
+    """Gives other vectors than the model: their numbers in another order."""
+
+    def run(self, values: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        return np.roll(super().run(values), 1, axis=-1)
+
+
+def test_an_export_whose_vectors_differ_from_torchs_is_not_kept(small_model: Path, tmp_path: Path) -> None:
     with pytest.raises(NotExported, match="OpenVINO's vectors of mine are not torch's: a cosine of"):
-        export(load_model(small_model), "mine", tmp_path / "kept" / "mine-1")
+        export(load_model(small_model), "mine", tmp_path / "kept" / "mine-1", RolledEmbedding)
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-def test_a_model_that_does_not_export_is_not_tried_again_for_a_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_does_not_export_is_not_tried_again_for_a_day(tmp_path: Path) -> None:
     kept = tmp_path / "mine-1"
 
     def fails_with(error: Exception) -> None:
-        monkeypatch.setattr("infra.embedding.openvino_export.export", Mock(side_effect=error))
         with pytest.raises(SystemExit) as caught:
-            main(model_folder(PACKAGED), kept)
+            main(model_folder(PACKAGED), kept, Mock(side_effect=error))
         assert "\n" not in str(caught.value)
 
     fails_with(OSError("the disk is full"))
     assert not refusal(kept).exists()
     fails_with(RuntimeError("no such operation\nat all"))
-    tried = Mock(side_effect=TimeoutError)
-    monkeypatch.setattr("infra.embedding.openvino.subprocess.run", tried)
+    run = Mock(side_effect=TimeoutError)
     with pytest.raises(NotExported, match=r"^OpenVINO does not run model: no such operation$"):
-        _export(model_folder(PACKAGED), kept)
-    assert not tried.called
+        export_in_child(model_folder(PACKAGED), kept, run=run)
+    assert not run.called
     os.utime(refusal(kept), (time.time() - 90_000,) * 2)
     with pytest.raises(TimeoutError):
-        _export(model_folder(PACKAGED), kept)
+        export_in_child(model_folder(PACKAGED), kept, run=run)
 
 
-def test_a_model_that_does_not_say_how_long_its_texts_are_is_named_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_does_not_say_how_long_its_texts_are_is_named_in_one_line(tmp_path: Path) -> None:
     model = load_model(model_folder(PACKAGED))
-    monkeypatch.setattr(type(model), "max_seq_length", None)
-    monkeypatch.setattr("infra.embedding.torch.load_model", lambda folder: model)
+    model.max_seq_length = None
     with pytest.raises(ModelMissing, match="write max_seq_length into its"):
-        TorchEmbedding(tmp_path)
+        TorchEmbedding(tmp_path, load=lambda folder: model)
 
 
 def test_a_models_default_prompt_stands_before_each_text(small_model: Path, tmp_path: Path) -> None:
