@@ -128,7 +128,7 @@ class PublishedFiles:
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(
                 f"{self.path} cannot be used ({error}): make it writable, or remove it, "
-                "after which the next publish sends every file anew and withdraws none"
+                "after which the next publish sends every file again and withdraws none"
             ) from error
 
 

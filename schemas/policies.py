@@ -128,7 +128,7 @@ class MonitorPolicy(Table):
     current_rows: int = Field(default=200, ge=20)
     """The current window: the latest answers, which are compared with the reference window."""
     every_rows: int = Field(default=50, ge=1)
-    """A check is made after this many new answers or new ratings."""
+    """How many new answers or new ratings start a check."""
     alpha: float = Field(default=0.01, ge=0.001, lt=1)
     """The probability that one window is flagged by chance, over all of its tests together."""
     flags: int = Field(default=2, ge=1)

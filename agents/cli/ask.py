@@ -100,7 +100,7 @@ def ask(
         raise EverlearnError(f"the question {failed[0].answer_id} was not answered: {failed[0].reason}")
     if unanswered := len(failed) + tally.refused:
         total = len(asked) + tally.refused
-        raise EverlearnError(f"{counted(unanswered, 'question')} of {total:,} not answered, as said above")
+        raise EverlearnError(f"{counted(unanswered, 'question')} of {total:,} not answered, as shown above")
 
 
 def _print_answers(context: CommandContext, asked: list[QuestionAsked], timeout: float) -> list[AnswerFailed]:

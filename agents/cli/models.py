@@ -127,7 +127,7 @@ def quantize_model(
     for scheme, result in zip(schemes, wait_for_runs(settings, run_ids, timeout), strict=True):
         failed += _show(context, name, scheme, result)
     if failed:
-        raise EverlearnError(f"{counted(failed, 'scheme')} of {len(schemes)} not made, as said above")
+        raise EverlearnError(f"{counted(failed, 'scheme')} of {len(schemes)} not made, as shown above")
 
 
 def _checked(settings: Settings, name: str, model: str) -> ModelRecord:

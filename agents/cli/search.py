@@ -53,7 +53,7 @@ def search(
         raise EverlearnError(f"the search failed: {failed[0].reason}")
     if unanswered := len(failed) + tally.refused:
         what = "query" if unanswered == 1 else "queries"
-        raise EverlearnError(f"{unanswered:,} {what} of {len(asked) + tally.refused:,} not searched, as said above")
+        raise EverlearnError(f"{unanswered:,} {what} of {len(asked) + tally.refused:,} not searched, as shown above")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class Tally:
         """Raises EverlearnError when something was refused."""
         if self.refused:
             raise EverlearnError(
-                f"{counted(self.refused, 'item')} of {path} refused, as said above: fix these and publish again"
+                f"{counted(self.refused, 'item')} of {path} refused, as shown above: fix these and publish again"
             )
 
 

@@ -182,7 +182,7 @@ def _inconsistent(task: Task, table: Mapping[str, object], *, chunk_tokens: int,
     elif task.chunk_tokens is not None and (task.overlap_tokens or 0) >= task.chunk_tokens:
         found.append(f"overlap_tokens: is as long as a chunk of {task.chunk_tokens} tokens: lower it")
     if task.floor == 0 and "unknown" in table:
-        found.append("unknown: is never said without a floor above 0")
+        found.append("unknown: has no effect without a floor above 0")
     chunk_tokens = task.chunk_tokens or chunk_tokens
     if task.top_k * chunk_tokens > context_tokens:
         found.append(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def demo(context: CommandContext, /, keep: bool) -> int:
     """Turn the whole loop: documents, answers, corrections, drift, training, validation, canary, promotion.
 
-    It runs in HOME/demo, which is made anew. With --json the story goes to stderr, and the last line of stdout is one
-    object with what was measured.
+    It runs in HOME/demo, which is emptied first. With --json the story goes to stderr, and the last line of stdout is
+    one object with what was measured.
     """
     from agents.demo.story import Story
     from agents.demo.terminal import Terminal

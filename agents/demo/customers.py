@@ -43,7 +43,7 @@ class Exchange:
     answer: AnswerProduced | AnswerFailed
     at: datetime
     feedback: FeedbackGiven | None = None
-    """What the customer said about the answer, if anything."""
+    """The customer's feedback on the answer, if any."""
 
     @property
     def right(self) -> bool:

@@ -64,7 +64,7 @@ class Terminal:
         # The command shares stderr, for its progress bars and its error message.
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
-            raise StepFailed(f"the demo stops here, because '{words[0]}' failed as said above")
+            raise StepFailed(f"the demo stops here, because '{words[0]}' failed as shown above")
         return done.stdout
 
 

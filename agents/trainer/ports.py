@@ -20,7 +20,7 @@ OnProgress = Callable[[float, str, float | None], None]
 
 
 class FeatureRows(Protocol):
-    """The feature table: what users said about answers, and the examples that somebody published."""
+    """The feature table: users' feedback on answers, and the published examples."""
 
     def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
         """Returns a task's approved and corrected answers, those that changed last first.

@@ -44,10 +44,10 @@ def render(report: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Confusion:
-    """How many rows of each right label were answered by each label; the right labels come first among ``said``."""
+    """How many rows of each right label got each label as the answer; the right labels come first in ``given``."""
 
     right: Sequence[str]
-    said: Sequence[str]
+    given: Sequence[str]
     rows: Mapping[tuple[str, str], int]
 
 
@@ -55,7 +55,7 @@ def _confusion(pairs: Sequence[Mapping[str, Any]]) -> _Confusion:
     right = sorted({str(each["right"]) for each in pairs})
     others = sorted({str(each["said"]) for each in pairs} - set(right))
     rows = {(str(each["right"]), str(each["said"])): int(each["rows"]) for each in pairs}
-    return _Confusion(right=right, said=[*right, *others], rows=rows)
+    return _Confusion(right=right, given=[*right, *others], rows=rows)
 
 
 def _shown(value: object) -> str:

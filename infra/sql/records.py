@@ -1,7 +1,7 @@
 """Packs Kafka records into one value of a table, and unpacks them byte for byte.
 
 The first byte is the number of the format. A record is topic, key, value and headers. Each field is a 4-byte big-endian
-length and that many bytes; None has the length 0xFFFFFFFF and no bytes.
+length and its bytes; None has the length 0xFFFFFFFF and no bytes.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_wrong_lines_are_named_and_the_others_answered(everlearn: Everlearn, ans
     ]
     assert "stands in an earlier line" in errors[1]
     assert "there is no task 'rooting': choose from routing, support" in errors[2]
-    assert errors[-1] == "error: 5 questions of 7 not answered, as said above"
+    assert errors[-1] == "error: 5 questions of 7 not answered, as shown above"
 
 
 def test_a_failed_question_is_told_on_stderr_and_stays_in_the_json(
@@ -77,7 +77,7 @@ def test_a_failed_question_is_told_on_stderr_and_stays_in_the_json(
     assert [line.get("reason") for line in result.lines] == [None, "the engine\nis tired", None]
     assert result.err.splitlines() == [
         "f1: the engine is tired",
-        "error: 1 question of 3 not answered, as said above",
+        "error: 1 question of 3 not answered, as shown above",
     ]
 
 

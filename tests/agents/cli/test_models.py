@@ -138,7 +138,7 @@ def test_waiting_shows_what_came_of_each_scheme(
     assert result.out == ("tiny as int8: version 2, 40.0 MB (40% of 100.0 MB), loss 3.900 after 3.800 nats per token\n")
     assert result.err.splitlines()[-2:] == [
         "tiny as nf4: tiny as nf4 failed its checks",
-        "error: 1 scheme of 2 not made, as said above",
+        "error: 1 scheme of 2 not made, as shown above",
     ]
 
 

@@ -50,7 +50,7 @@ def test_a_file_of_every_format_becomes_a_document(everlearn: Everlearn, indexer
     assert result.err.splitlines() == [
         f"{folder}/bad.docx: is damaged, or no .docx file: File is not a zip file",
         "passed over 1 file of other kinds than can be published: 1 .png",
-        f"error: 1 item of {folder} refused, as said above: fix these and publish again",
+        f"error: 1 item of {folder} refused, as shown above: fix these and publish again",
     ]
     assert "published 9 documents, 9 of 9 are indexed" in result.out
     seen = [each for each in indexer.seen if isinstance(each, DocumentSubmitted)]
@@ -135,7 +135,7 @@ def test_odd_file_names_cost_a_line_at_most(everlearn: Everlearn, folder: Path):
         f"{folder}/caf\ufffd.md: has a name that is not UTF-8: rename it",
         f"{folder}/two lines.md: holds NUL bytes, so it is not a text file",
         "passed over 2 files of other kinds than can be published: 2 .png",
-        f"error: 2 items of {folder} refused, as said above: fix these and publish again",
+        f"error: 2 items of {folder} refused, as shown above: fix these and publish again",
     ]
 
 

@@ -159,7 +159,9 @@ class Scene:
         self.run_until(lambda: self.effects() >= self._events - poisoned, seconds)
         with self._reader or RecordReader(self.config, TOPICS) as reader:
             self.run_until(lambda: self._collect(reader, self._events - poisoned, dead_letters), seconds)
-            time.sleep(1.5)  # so that an output that is published twice has time to arrive
+            # Workers may still get events again that they have not acked. Nothing marks the end of that, so wait: an
+            # output that is then published twice must arrive before the count.
+            time.sleep(1.5)
             for name in list(self._workers):
                 self.stop(name)
             self._collect(reader, 0, 0)
