@@ -182,7 +182,7 @@ def test_settings_of_a_search_that_contradict_each_other_are_faults():
         "tasks.a.chunk_tokens: has no effect without retrieval = true",
         "tasks.b.overlap_tokens: has no effect without chunk_tokens, which gives the task an index of its own",
         "tasks.c.overlap_tokens: is as long as a chunk of 64 tokens: lower it",
-        "tasks.c.unknown: is never said without a floor above 0",
+        "tasks.c.unknown: has no effect without a floor above 0",
         "tasks.d.top_k: 4 chunks of 500 tokens are more than [answerer] context_tokens = 1400: "
         "lower one or raise the other",
         "tasks.e.mode: Input should be 'dense', 'text' or 'hybrid'",
