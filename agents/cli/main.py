@@ -39,7 +39,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "run": CommandEntry("agents.cli.stack:run", "Run agents against the configured stack."),
     "demo": CommandEntry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
     "publish": CommandEntry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
-    "index": CommandEntry("agents.cli.index:index", "Show the search indexes, or build one anew."),
+    "index": CommandEntry("agents.cli.index:index", "Show the search indexes, or rebuild one."),
     "search": CommandEntry("agents.cli.search:search", "Search the documents."),
     "ask": CommandEntry("agents.cli.ask:ask", "Ask questions and print the answers."),
     "feedback": CommandEntry("agents.cli.feedback:feedback", "Rate or correct an answer."),

@@ -152,7 +152,7 @@ def _keep_logs(folder: Path) -> None:
     "--workers",
     metavar="AGENT=N,…",
     default="",
-    help="How many processes of an agent to start, 1 each unless said: --workers answerer=2,recorder=0",
+    help="How many processes of an agent to start (default 1): --workers answerer=2,recorder=0",
 )
 @pass_context
 def up(context: CommandContext, /, detach: bool, workers: str) -> int:
