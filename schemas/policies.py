@@ -76,7 +76,8 @@ class ModelSettings(Table):
     folder: Path | None = None
     """The folder for converted models, relative to the home folder; ``models`` where absent. Homes may share one."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads of a worker with a model; one for each core where absent."""
+    """Processor threads of a worker with a model; one for each core where absent. If several answerers share a machine,
+    give each its share of the cores: with more threads than cores they wait for each other."""
 
 
 class IndexerSettings(Table):
