@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
+import structlog
+
 from agents.answerer.generation import generate
 from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
@@ -19,6 +21,8 @@ from schemas.fleet import Serving
 from schemas.promotions import ReleaseEvent
 from schemas.questions import QuestionAsked
 from schemas.tasks import Task
+
+log = structlog.get_logger()
 
 RETRY_ADOPTION = timedelta(seconds=5)
 """How long the answerer waits before it looks again for a missing adapter."""
@@ -94,6 +98,8 @@ class Answerer:
                 return
             await asyncio.to_thread(self.releases.adopt)
             self._retry_at = self._now() + RETRY_ADOPTION
+            if self.releases.problem:
+                log.warning("release not served", problem=self.releases.problem)
             if self.releases.has_unused:
                 async with self._engine_turn:
                     await asyncio.to_thread(self.releases.drop_unused)

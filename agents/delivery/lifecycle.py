@@ -35,7 +35,7 @@ from agents.delivery.stream import Stream
 from agents.delivery.ticks import Ticker, ticks_source
 from agents.delivery.worker import Build, Chore, Worker
 from schemas.delivery import Message
-from schemas.errors import EverlearnError, Unavailable
+from schemas.errors import Unavailable
 
 log = structlog.get_logger()
 
@@ -178,7 +178,7 @@ class _Life:
         for tick in worker.ticks:
             self._begin(ticker.run(tick))
         for chore in worker.chores:
-            self._begin(_keep_doing(chore))
+            self._begin(keep_doing(chore))
         if worker.runs:
             kinds = {kind.name: kind for kind in worker.runs}
             folder = parts.scratch / "runs"
@@ -248,12 +248,12 @@ class _Life:
                 await asyncio.sleep(self._parts.retry.pause(attempt))
 
 
-async def _keep_doing(chore: Chore) -> None:
+async def keep_doing(chore: Chore, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
     """Does a chore until cancelled."""
     while True:
         try:
             await chore.do()
-        except EverlearnError as error:
-            log.warning("chore failed", chore=chore.name, reason=str(error))
-            await asyncio.sleep(FAILED_CHORE_SECONDS)
-        await asyncio.sleep(chore.every_seconds)
+        except Exception as error:  # noqa: BLE001  # the next time is the retry; a chore must not end its worker
+            log.warning("chore failed", chore=chore.name, reason=f"{type(error).__name__}: {error}")
+            await sleep(FAILED_CHORE_SECONDS)
+        await sleep(chore.every_seconds)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.answerer.agent import RETRY_ADOPTION
 from infra.memory.engine import MemoryEngine
@@ -55,12 +56,15 @@ async def test_adapters_that_nothing_uses_any_more_are_dropped(room):
 async def test_a_missing_adapter_leaves_the_old_release_serving_and_is_reported(room):
     room.train("a1", "r1")
     await room.release(1, "a1")
-    await room.release(2, "gone")
+    with capture_logs() as logs:
+        await room.release(2, "gone")
     await room.release(1, "r1", task="routing")
     support, routing = await room.ask(question(), question(task="routing"))
     assert (support.adapter_id, support.release_sequence) == ("a1", 1)
     assert (routing.adapter_id, routing.release_sequence) == ("r1", 1)
     assert room.answerer.releases.problem.startswith("support: gone is not here")
+    assert [line["event"] for line in logs] == ["release not served"]
+    assert logs[0]["problem"].startswith("support: gone is not here")
 
 
 async def test_a_missing_adapter_is_served_once_it_is_there(room):

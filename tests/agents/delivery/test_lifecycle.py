@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.delivery.faust_app import StreamSettings
-from agents.delivery.lifecycle import WorkerParts, run_worker
-from agents.delivery.worker import Follower, Worker
+from agents.delivery.lifecycle import FAILED_CHORE_SECONDS, WorkerParts, keep_doing, run_worker
+from agents.delivery.worker import Chore, Follower, Worker
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
 from schemas.envelope import Received
+from schemas.errors import Unavailable
 from schemas.event import Event
 from schemas.kafka import KafkaConnection
 
@@ -64,3 +67,25 @@ async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(
     assert await run_worker("answerer", lambda: worker, parts, "answerer-1") == 1
     assert time.monotonic() - began < 5
     assert "promotions.v1 cannot be read" in "".join(capfd.readouterr())
+
+
+async def test_a_chore_that_fails_in_any_way_is_logged_and_done_again() -> None:
+    attempts, pauses = 0, []
+
+    async def fail() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise TypeError("a defect") if attempts == 1 else Unavailable("Milvus is away")
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            raise asyncio.CancelledError
+
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await keep_doing(Chore(name="adapters", every_seconds=1.0, do=fail), sleep)
+    assert pauses == [FAILED_CHORE_SECONDS, 1.0] * 2
+    assert [(line["chore"], line["reason"]) for line in logs] == [
+        ("adapters", "TypeError: a defect"),
+        ("adapters", "Unavailable: Milvus is away"),
+    ]
