@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -105,7 +107,39 @@ def connect(make: Callable[..., T], config: KafkaConnection, seconds: float = CO
         # kafka-python leaves its thread and sockets behind when a constructor fails.
         for client in made:
             client.close()
+        if not refusals and config.security_protocol.startswith("SASL_") and _refuses_credentials(config, seconds):
+            refusals.append(errors.SaslAuthenticationFailedError())
         raise translated(refusals[0] if refusals else error, config) from error
+
+
+def _refuses_credentials(config: KafkaConnection, seconds: float) -> bool:
+    """Asks by aiokafka whether a broker refuses the credentials.
+
+    A broker that refuses them answers, then closes the connection. On a busy machine kafka-python reads both at once,
+    drops the answer, and reports only that the connection was closed.
+    """
+    from aiokafka.conn import create_conn
+    from aiokafka.errors import KafkaError, SaslAuthenticationFailed
+
+    options = {**aio_options(config), "request_timeout_ms": int(seconds * 1000)}
+    del options["bootstrap_servers"]
+
+    async def ask(host: str, port: int) -> bool:
+        try:
+            connection = await create_conn(host, port, **options)
+        except SaslAuthenticationFailed:
+            return True
+        except (OSError, TimeoutError, KafkaError):
+            return False
+        connection.close()
+        return False
+
+    def ask_all() -> bool:
+        places = (address.strip().rpartition(":") for address in config.servers)
+        return any(asyncio.run(ask(host.strip("[]"), int(port))) for host, _, port in places)
+
+    with ThreadPoolExecutor(1) as pool:  # the caller may be inside an event loop, in which asyncio.run is not allowed
+        return pool.submit(ask_all).result()
 
 
 @contextmanager
