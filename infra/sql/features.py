@@ -7,11 +7,12 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, select
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, slices, upsert
+from infra.sql.tallies import TallyChanges
 from schemas.features import Example, Interaction, Stamp
 
 _interactions = tables.interactions.c
@@ -43,12 +44,19 @@ class SqlFeatureTable:
             for some in slices(answer_ids):
                 rows = connection.execute(select(tables.interactions).where(_interactions.answer_id.in_(some)))
                 found.update((row["answer_id"], interaction_of(row)) for row in rows.mappings())
+        if self._database.current is not None:
+            self._database.last_write(TallyChanges).read(answer_ids, found)
         return found
 
     def put_interaction(self, row: Interaction) -> None:
-        """Writes the whole row."""
-        with self._database.connection(write=True) as connection:
-            connection.execute(upsert(self._database.dialect, tables.interactions), _values(row))
+        """Writes the whole row, and notes how the tallies change."""
+        with self._database.transaction():
+            changes = self._database.last_write(TallyChanges)
+            if not changes.knows(row.answer_id):
+                self.interactions([row.answer_id])
+            with self._database.connection(write=True) as connection:
+                connection.execute(upsert(self._database.dialect, tables.interactions), _values(row))
+            changes.replace(row)
 
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
@@ -77,25 +85,17 @@ class SqlFeatureTable:
 
         ``until``: only rows that have not changed since then.
         """
-        wanted = select(tables.interactions).where(
-            _interactions.task == task, _interactions.outcome.in_(("approved", "corrected"))
-        )
+        wanted = select(tables.interactions).where(_interactions.task == task, tables.IS_LABELLED)
         if until is not None:
             wanted = wanted.where(_interactions.last_event_at <= until)
         wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
         with self._database.connection() as connection:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
 
-    def count(self) -> int:
-        """Returns the number of rows."""
-        with self._database.connection() as connection:
-            return connection.execute(select(func.count()).select_from(tables.interactions)).scalar_one()
-
-    def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns the examples of a task, or of all tasks, newest first, submitted at ``until`` or before."""
-        newest = select(tables.examples).order_by(_examples.submitted_at.desc(), _examples.example_id)
-        if task is not None:
-            newest = newest.where(_examples.task == task)
+    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
+        """Returns the examples of a task, newest first, submitted at ``until`` or before."""
+        newest = select(tables.examples).where(_examples.task == task)
+        newest = newest.order_by(_examples.submitted_at.desc(), _examples.example_id)
         if until is not None:
             newest = newest.where(_examples.submitted_at <= until)
         with self._database.connection() as connection:

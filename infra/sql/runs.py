@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Update, and_, bindparam, func, or_, select, update
@@ -59,6 +58,7 @@ class SqlRunStore:
             "due_at": at,
             "result": {},
             "created_at": at,
+            "task": arguments.get("task"),
         }
         with self._database.connection(write=True) as connection:
             connection.execute(insert_once(self._database.dialect, tables.runs), row)
@@ -137,10 +137,10 @@ class SqlRunStore:
 
     def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
         """Returns the agent's runs whose arguments name the task, newest first."""
-        newest = select(*_SHOWN).where(_runs.agent == agent).order_by(_runs.created_at.desc(), _runs.run_id)
+        newest = select(*_SHOWN).where(_runs.agent == agent, _runs.task == task)
+        newest = newest.order_by(_runs.created_at.desc(), _runs.run_id).limit(limit)
         with self._database.connection() as connection:
-            rows = (_run(row) for row in connection.execute(newest).mappings())
-            return list(islice((run for run in rows if run.arguments.get("task") == task), limit))
+            return [_run(row) for row in connection.execute(newest).mappings()]
 
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
         """Stores the progress of a run. Does nothing when another worker holds the run."""
@@ -188,7 +188,8 @@ def _run(row: RowMapping) -> Run:
 
 def _claimable(now: datetime, worker: str) -> ColumnElement[bool]:
     queued = and_(_runs.state == "queued", _runs.due_at <= now)
-    return or_(queued, and_(_runs.state == "running", or_(_runs.lease_until <= now, _runs.worker == worker)))
+    # the first condition follows from the second, and lets the databases pass over all runs that have ended
+    return _runs.state.in_(("queued", "running")) & or_(queued, and_(_runs.state == "running", or_(_runs.lease_until <= now, _runs.worker == worker)))
 
 
 def _held(run_id: str, worker: str) -> Update:
