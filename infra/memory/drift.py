@@ -84,6 +84,9 @@ class MemoryDriftReports:
 def _belongs(row: Interaction, baseline: Baseline) -> bool:
     if row.answered_at is None or row.finish_reason == "retrieve_only":
         return False
+    if row.release_sequence is None:
+        return False
     if row.arm == "challenger":
-        return baseline.champion is not None and row.adapter_id == baseline.champion
-    return row.arm == "champion" and row.release_sequence is not None and row.release_sequence >= baseline.sequence
+        tried = baseline.champion is not None and row.adapter_id == baseline.champion
+        return tried and row.release_sequence < baseline.sequence
+    return row.arm == "champion" and row.release_sequence >= baseline.sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, true
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -64,31 +64,35 @@ class SqlAnswers:
 
         With ``since``, only the newest ``limit`` answers are looked at.
         """
-        found = 0
+        looked_at = found = 0
         with self._database.connection() as connection:
-            for part in _parts(connection, task, baseline):
+            for part in reversed(_parts(connection, task, baseline)):
                 newest = select(_rows.answered_at).where(part, tables.HAS_ANSWER)
                 if rated:
                     newest = newest.where(tables.IS_RATED)
-                newest = newest.order_by(_rows.release_sequence.desc(), _rows.answered_at.desc()).limit(limit)
-                some = newest.subquery()
-                counted = select(func.count()).select_from(some)
-                if since is not None:
-                    counted = counted.where(some.c.answered_at > since)
-                found += connection.execute(counted).scalar_one()
-        return min(found, limit)
+                newest = newest.order_by(_rows.release_sequence.desc(), _rows.answered_at.desc())
+                some = newest.limit(limit - looked_at).subquery()
+                later = some.c.answered_at > since if since is not None else true()
+                counted = select(func.count(), func.coalesce(func.sum(case((later, 1), else_=0)), 0)).select_from(some)
+                rows, wanted = connection.execute(counted).one()
+                looked_at, found = looked_at + rows, found + wanted
+                if looked_at >= limit:
+                    break
+        return found
 
     def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:
         """Returns the first answers, or the newest ones, oldest first."""
         order = (_rows.release_sequence, _rows.answered_at, _rows.answer_id)
         found: list[Interaction] = []
         with self._database.connection() as connection:
-            for part in _parts(connection, task, baseline):
-                wanted = select(tables.interactions).where(part, tables.HAS_ANSWER).limit(limit)
+            parts = _parts(connection, task, baseline)
+            for part in reversed(parts) if newest else parts:
+                wanted = select(tables.interactions).where(part, tables.HAS_ANSWER).limit(limit - len(found))
                 wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
                 found += [interaction_of(row) for row in connection.execute(wanted).mappings()]
-        found.sort(key=lambda row: (row.release_sequence, row.answered_at, row.answer_id))
-        return found[max(0, len(found) - limit) :] if newest else found[:limit]
+                if len(found) >= limit:
+                    break
+        return found[::-1] if newest else found
 
     def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
         """Returns the highest release sequence, up to ``sequence``, at which another champion answered, or None."""
@@ -110,13 +114,19 @@ class SqlAnswers:
 
 
 def _parts(connection: Connection, task: str, baseline: Baseline) -> list[ColumnElement[bool]]:
-    """Returns conditions that together select the answers of a baseline. An index gives each one's answers in order."""
-    parts = [and_(_rows.task == task, _rows.arm == "champion", _rows.release_sequence >= baseline.sequence)]
+    """Returns conditions that together select the answers of a baseline: a part after the other, in their order.
+
+    An index gives each part's answers in order. The champion was tried in releases before the baseline only.
+    """
+    parts = []
     if baseline.champion is not None:
         tried = select(_arms.release_sequence).where(
-            _arms.task == task, _arms.arm == "challenger", _arms.adapter_id == baseline.champion
+            _arms.task == task,
+            _arms.arm == "challenger",
+            _arms.adapter_id == baseline.champion,
+            _arms.release_sequence < baseline.sequence,
         )
-        for sequence in connection.execute(tried.distinct()).scalars():
+        for sequence in connection.execute(tried.distinct().order_by(_arms.release_sequence)).scalars():
             trial = and_(_rows.task == task, _rows.arm == "challenger", _rows.release_sequence == sequence)
             parts.append(trial & (_rows.adapter_id == baseline.champion))
-    return parts
+    return [*parts, and_(_rows.task == task, _rows.arm == "champion", _rows.release_sequence >= baseline.sequence)]
