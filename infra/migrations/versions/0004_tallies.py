@@ -18,6 +18,7 @@ _IS_RATED = "outcome IN ('approved', 'disapproved', 'corrected')"
 _IS_LABELLED = "outcome IN ('approved', 'corrected')"
 _WINDOW = ["task", "arm", "release_sequence", "answered_at"]
 _TALLIED = ("asked", "searched", "failed", "approved", "disapproved", "corrected")
+_RATER = "COALESCE(user_id, 'session:' || session_id, '')"
 _AT_ONCE = 1000
 
 
@@ -40,9 +41,7 @@ def _tallies() -> None:
         sa.Column("slot", sa.Integer, primary_key=True),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TALLIED),
     )
-    op.create_index(
-        "arm_tallies_by_adapter", "arm_tallies", ["task", "arm", "adapter_id", "release_sequence"]
-    )
+    op.create_index("arm_tallies_by_adapter", "arm_tallies", ["task", "arm", "adapter_id", "release_sequence"])
     op.create_table(
         "user_tallies",
         sa.Column("task", sa.Text, primary_key=True),
@@ -57,14 +56,14 @@ def _tallies() -> None:
     names = ", ".join(_TALLIED)
     tallied = "task IS NOT NULL AND arm IS NOT NULL AND release_sequence IS NOT NULL AND answered_at IS NOT NULL"
     op.execute(
-        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # noqa: S608  # constants
+        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # constants
         f"SELECT task, arm, release_sequence, COALESCE(adapter_id, ''), 0, {counted} FROM interactions "
         f"WHERE {tallied} GROUP BY task, arm, release_sequence, COALESCE(adapter_id, '')"
     )
     op.execute(
-        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # noqa: S608  # constants
-        f"SELECT task, release_sequence, arm, user_id, {counted} FROM interactions "
-        f"WHERE {tallied} AND user_id IS NOT NULL GROUP BY task, release_sequence, arm, user_id"
+        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # constants
+        f"SELECT task, release_sequence, arm, {_RATER}, {counted} FROM interactions "
+        f"WHERE {tallied} GROUP BY task, release_sequence, arm, {_RATER}"
     )
 
 
@@ -85,7 +84,7 @@ def _runs() -> None:
     op.add_column("runs", sa.Column("task", sa.Text))
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     task = "json_extract(arguments, '$.task')" if is_sqlite else "CAST(arguments AS json) ->> 'task'"
-    op.execute(f"UPDATE runs SET task = {task}")  # noqa: S608  # constants
+    op.execute(f"UPDATE runs SET task = {task}")  # constants
     op.create_index("runs_by_task", "runs", ["agent", "task", "created_at"])
 
 
