@@ -73,7 +73,7 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: Promoter
     stages = range(release.since_sequence, release.sequence + 1)
     outcomes = np.array([(_of(counts, "challenger", [at]), _of(counts, "champion", [at])) for at in stages])
     share = _next_share(release, policy)
-    decision = int(decide(outcomes, policy, last=share is None))
+    [decision] = decide(outcomes[None], policy, last=share is None)
     ratings = _compare(outcomes, policy)[0]
     if decision == IS_WORSE:
         return _rolled_back(outcomes, policy)
@@ -90,25 +90,25 @@ def judge_canary(release: Release, counts: Sequence[ArmCounts], policy: Promoter
 
 
 def decide(outcomes: Outcomes, policy: PromoterPolicy, *, last: bool) -> NDArray[np.int64]:
-    """Decides any number of canaries at once: WAITS, GOES_ON, IS_BETTER or IS_WORSE for each. Shape (...).
+    """Decides many canaries at once: WAITS, GOES_ON, IS_BETTER or IS_WORSE for each. Shape (canaries).
 
-    The last stratum of ``outcomes`` is the present share. ``last``: no larger share follows.
+    ``outcomes``: shape (canaries, strata, 2, 4); the last stratum is the present share. ``last``: no share follows.
     """
-    comparisons = _compare(outcomes, policy)
-    ratings = comparisons[0].counts
-    total, here = ratings.sum(axis=-2), ratings[..., -1, :]
+    ratings, *others = _compare(outcomes, policy)
+    total = ratings.counts.sum(axis=-2)
     rated = np.minimum(total[..., 1], total[..., 3])
-    weights = evidence.not_worse(ratings, policy.margin)
-    needed = -math.log(1 - policy.confidence) if last else 0.0
-    goes_on = (np.minimum(rated, here[..., 1]) >= policy.judged) & (weights.sum(axis=-1) >= needed)
-    goes_on &= weights[..., -1] >= 0
-    for each in comparisons[1:]:
-        goes_on &= evidence.not_worse(each.counts, each.margin).sum(axis=-1) >= 0
-    is_better = evidence.better(ratings) >= -math.log(1 - policy.confidence)
-    is_better &= rated >= math.ceil(policy.judged / 2)
     is_worse = np.zeros(rated.shape, dtype=bool)
-    for each in comparisons:
-        is_worse |= evidence.worse(each.counts) >= -math.log(each.error)
+    for each in (ratings, *others):
+        if each.counts[..., 0].any():  # otherwise the challenger has nothing bad
+            is_worse |= evidence.worse(each.counts) >= -math.log(each.error)
+    is_better = rated >= math.ceil(policy.judged / 2)
+    is_better[is_better] = evidence.better(ratings.counts[is_better]) >= -math.log(1 - policy.confidence)
+    goes_on = np.minimum(rated, ratings.counts[..., -1, 1]) >= policy.judged
+    weights = evidence.not_worse(ratings.counts[goes_on], policy.margin)
+    needed = -math.log(1 - policy.confidence) if last else 0.0
+    goes_on[goes_on] = (weights.sum(axis=-1) >= needed) & (weights[..., -1] >= 0)
+    for each in others:
+        goes_on[goes_on] = evidence.not_worse(each.counts[goes_on], each.margin).sum(axis=-1) >= 0
     return np.select([is_worse, is_better, goes_on], [IS_WORSE, IS_BETTER, GOES_ON], WAITS)
 
 
@@ -192,7 +192,7 @@ def _part(bad: float, of: float) -> str:
 
 
 def _confidence(weight: float) -> str:
-    return f"{1 - math.exp(-weight):.1%}"
+    return f"{min(1 - math.exp(-weight), 0.999):.1%}"
 
 
 def _is_over(release: Release, policy: PromoterPolicy, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, xlogy
+from scipy.special import xlogy
 
 Counts = NDArray[np.float64]
 Weights = NDArray[np.float64]
@@ -37,7 +37,7 @@ def worse(counts: Counts) -> Weights:
 def better(counts: Counts) -> Weights:
     """Weighs "the challenger has fewer bad outcomes" against "both arms have equally many". Shape (...)."""
     total = (_mixed(counts, -_EFFECTS) - _equal(counts)[..., None]).sum(axis=-2)
-    return np.asarray(logsumexp(total + _LOG_PRIOR, axis=-1))
+    return _log_sum(total + _LOG_PRIOR)
 
 
 def not_worse(counts: Counts, margin: float) -> Weights:
@@ -46,7 +46,7 @@ def not_worse(counts: Counts, margin: float) -> Weights:
     The weights of the strata are apart: their sum is the weight of all.
     """
     beyond, _ = _around_margin(counts, margin)
-    fewer = logsumexp(_mixed(counts, -_EFFECTS) + _LOG_PRIOR, axis=-1)
+    fewer = _log_sum(_mixed(counts, -_EFFECTS) + _LOG_PRIOR)
     return np.asarray(np.logaddexp(_equal(counts), fewer) + _LOG_HALF - beyond)
 
 
@@ -58,8 +58,8 @@ def worse_than(counts: Counts, margin: float) -> Weights:
 
 def _ever_since(gains: Weights) -> Weights:
     """Averages the weight of all strata and that of the last one alone, because a challenger may turn bad late."""
-    together = logsumexp(gains.sum(axis=-2) + _LOG_PRIOR, axis=-1)
-    alone = logsumexp(gains[..., -1, :] + _LOG_PRIOR, axis=-1)
+    together = _log_sum(gains.sum(axis=-2) + _LOG_PRIOR)
+    alone = _log_sum(gains[..., -1, :] + _LOG_PRIOR)
     return np.asarray(np.logaddexp(together, alone) + _LOG_HALF)
 
 
@@ -97,17 +97,24 @@ def _around_margin(counts: Counts, margin: float) -> tuple[Weights, Weights]:
 def _at_margin(counts: Counts, margin: float) -> Weights:
     """Returns the highest log-likelihood where the challenger's rate is the margin above. Shape (..., strata)."""
     ours_bad, ours, theirs_bad, theirs = (counts[..., each] for each in range(4))
-    low, high = np.zeros(ours.shape), np.full(ours.shape, 1.0 - margin)
-    # The log-likelihood is concave, so its slope falls: halve the interval in which it is zero.
-    for _ in range(30):
-        p = (low + high) / 2
-        q = p + margin
-        slope = _ratio(ours_bad, q) - _ratio(ours - ours_bad, 1 - q) + _ratio(theirs_bad, p)
-        slope = slope - _ratio(theirs - theirs_bad, 1 - p)
-        rising = slope > 0
-        low, high = np.where(rising, p, low), np.where(rising, high, p)
-    p = (low + high) / 2
+    bad, of = ours_bad + theirs_bad, np.maximum(ours + theirs, 1.0)
+    # The slope of the log-likelihood is zero at a root of a cubic equation of the champion's rate (Miettinen and
+    # Nurminen, Statistics in Medicine 1985), divided by its first coefficient here.
+    square = ((ours + 2 * theirs) * margin - of - bad) / of
+    linear = ((theirs * margin - of - 2 * theirs_bad) * margin + bad) / of
+    constant = theirs_bad * margin * (1 - margin) / of
+    third = square / 3
+    shifted = third**3 - linear * third / 2 + constant / 2
+    radius = np.where(shifted < 0, -1.0, 1.0) * np.sqrt(np.maximum(third**2 - linear / 3, 1e-30))
+    angle = (np.pi + np.arccos(np.clip(shifted / radius**3, -1.0, 1.0))) / 3
+    p = np.clip(2 * radius * np.cos(angle) - third, 0.0, 1.0 - margin)
     return _log_likelihood(ours_bad, ours, p + margin) + _log_likelihood(theirs_bad, theirs, p)
+
+
+def _log_sum(weights: Weights) -> Weights:
+    """Returns log(sum(exp(weights))) over the last axis."""
+    highest = weights.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(weights - highest).sum(axis=-1)) + highest[..., 0])
 
 
 def _log_likelihood(bad: Counts, of: Counts, rate: Counts) -> Weights:
