@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import JsonObject, columns, emit, note
+from agents.cli.output import JsonObject, columns, emit, note, printable
+from agents.cli.stores import open_releases
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where there is one."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``, ``held``, and ``problem`` where there is one.
+
+    ``held``: the tasks whose canary waits for ratings that did not come, with what is missing.
+    """
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -55,6 +59,7 @@ def gather(settings: Settings) -> JsonObject:
         "ready": problem is None and bool(workers) and all(worker["ready"] for worker in workers),
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
+        "held": _held(settings),
     }
     return found if problem is None else {**found, "problem": problem}
 
@@ -105,10 +110,21 @@ def _show(found: JsonObject) -> None:
         click.echo(columns(head, rows))
     for name, place in found["endpoints"].items():
         click.echo(f"{name}: {place}")
+    for task, reason in found["held"].items():
+        click.echo(f"canary of {task}: {printable(reason)}")
     if "problem" in found:
         note(f"error: {found['problem']}")
     elif not found["ready"]:
         note("not ready")
+
+
+def _held(settings: Settings) -> dict[str, str]:
+    """Without a database there are no releases to show; the workers report what they wait for."""
+    try:
+        with open_releases(settings) as releases:
+            return {each.task: each.held for each in releases.all() if each.held}
+    except EverlearnError:
+        return {}
 
 
 def _serving(worker: JsonObject) -> list[object]:

@@ -141,7 +141,7 @@ class ReleaseController:
         if verdict.step == "roll back":
             return [self._return(release, reason)]
         if verdict.step == "hold" and release.stage == "canary" and release.waiting is not None:
-            return [self._canary(release, release.waiting)]
+            return [self._canary(replace(release, held=reason), release.waiting)]
         if verdict.step == "hold" and not release.held:
             self._log("canary holds", task=release.task, adapter=release.challenger, reason=reason)
         if verdict.step == "hold" and reason != release.held:
