@@ -199,7 +199,9 @@ class History:
 
     def _controller(self) -> CheckController:
         baseline = self._baseline()
-        window = Window(start=START + timedelta(seconds=self.rows - 300), end=START + timedelta(seconds=self.rows), rows=200)
+        window = Window(
+            start=START + timedelta(seconds=self.rows - 300), end=START + timedelta(seconds=self.rows), rows=200
+        )
         checks = SqlDriftChecks(self.database)
         checks.add(
             DriftCheck(
@@ -221,7 +223,9 @@ class History:
             settings_location={},
         )
         controller.follow(
-            AdapterPromoted(task=TASK, sequence=baseline.sequence, champion=str(baseline.champion), previous=None, reason="")
+            AdapterPromoted(
+                task=TASK, sequence=baseline.sequence, champion=str(baseline.champion), previous=None, reason=""
+            )
         )
         return controller
 

@@ -19,6 +19,7 @@ from schemas.errors import InvalidEvent
 from schemas.policies import PromoterPolicy
 from schemas.release_state import Release
 
+
 class ReleaseController:
     """Each method runs inside a transaction and returns the events of what it changed."""
 

@@ -189,7 +189,9 @@ def _run(row: RowMapping) -> Run:
 def _claimable(now: datetime, worker: str) -> ColumnElement[bool]:
     queued = and_(_runs.state == "queued", _runs.due_at <= now)
     # the first condition follows from the second, and lets the databases pass over all runs that have ended
-    return _runs.state.in_(("queued", "running")) & or_(queued, and_(_runs.state == "running", or_(_runs.lease_until <= now, _runs.worker == worker)))
+    return _runs.state.in_(("queued", "running")) & or_(
+        queued, and_(_runs.state == "running", or_(_runs.lease_until <= now, _runs.worker == worker))
+    )
 
 
 def _held(run_id: str, worker: str) -> Update:

@@ -40,9 +40,7 @@ def _tallies() -> None:
         sa.Column("slot", sa.Integer, primary_key=True),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in _TALLIED),
     )
-    op.create_index(
-        "arm_tallies_by_adapter", "arm_tallies", ["task", "arm", "adapter_id", "release_sequence"]
-    )
+    op.create_index("arm_tallies_by_adapter", "arm_tallies", ["task", "arm", "adapter_id", "release_sequence"])
     op.create_table(
         "user_tallies",
         sa.Column("task", sa.Text, primary_key=True),

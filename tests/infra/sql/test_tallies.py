@@ -159,7 +159,9 @@ def test_a_failed_transaction_leaves_the_tallies_as_they_were(stores: Stores):
 
 def test_a_row_that_moves_to_another_release_leaves_nothing_behind(stores: Stores):
     stores.features.put_interaction(ROW)
-    stores.features.put_interaction(replace(ROW, release_sequence=3, arm="challenger", outcome="disapproved", user="u2"))
+    stores.features.put_interaction(
+        replace(ROW, release_sequence=3, arm="challenger", outcome="disapproved", user="u2")
+    )
     releases = releases_of(stores)
     assert releases.counts("routing", sequence=0) == [
         ArmCounts(sequence=3, arm="challenger", asked=1, failed=0, judged=1, bad=1)
@@ -225,9 +227,7 @@ def test_an_upgrade_fills_tallies_and_columns_from_the_rows_that_are_there(empty
 def sample(number: int) -> DatasetRow:
     row_id = f"r{number}"
     assert sampling_key_of(row_id)
-    return DatasetRow(
-        row_id=row_id, input="in", output="out", origin="example", origin_id="e", at=NOW, split="holdout"
-    )
+    return DatasetRow(row_id=row_id, input="in", output="out", origin="example", origin_id="e", at=NOW, split="holdout")
 
 
 def _content(database: Database, name: str) -> list[dict[str, Any]]:
