@@ -95,11 +95,11 @@ def fill(database: Database, first: int, last: int, *, release_rows: int = RELEA
     rows = _ROWS.format(numbers=_NUMBERS[dialect], moment=_MOMENT[dialect], name=_NAME[dialect])
     names = ", ".join(TALLIED)
     statements = (
-        f"INSERT INTO interactions ({_COLUMNS}) {rows}",  # noqa: S608  # constants
-        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # noqa: S608  # as above
+        f"INSERT INTO interactions ({_COLUMNS}) {rows}",  # constants
+        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # as above
         f"SELECT task, arm, release_sequence, adapter_id, 0, {_COUNTED} FROM ({rows}) AS made "
         "GROUP BY task, arm, release_sequence, adapter_id",
-        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # noqa: S608  # as above
+        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # as above
         f"SELECT task, release_sequence, arm, user_id, {_COUNTED} FROM ({rows}) AS made "
         "GROUP BY task, release_sequence, arm, user_id",
     )

@@ -266,16 +266,16 @@ def _counts() -> list[Column[int]]:
 
 
 # How the rows of ``interactions`` turned out, so that nobody has to count them. A tally changes in the transaction that
-# changes a row, by the difference between the row before and after (``infra/sql/tallies.py``). A row is tallied when it
-# has a task, a release sequence, an arm and the time of an answer.
+# changes a row, by the difference between the row before and after (``infra/sql/tallies.py``). A row is tallied when
+# it has a task, a release sequence, an arm and the time of an answer.
 #
-# Tallies say what happened and not what is stored: who deletes an old row leaves its tallies as they are. The tallies of
-# a release may be deleted as a whole, in both tables, when nothing decides by them any more: when its sequence is lower
-# than ``since_sequence`` of the task's release and than the baseline of its newest drift check, and none of its rows is
-# left in ``interactions``, because a late rating would otherwise lead to negative numbers.
+# Tallies say what happened and not what is stored: who deletes old rows leaves their tallies as they are. The tallies
+# of a release may be deleted, in both tables, when nothing decides by them any more: when its sequence is lower than
+# ``since_sequence`` of the task's release and than the baseline of its newest drift check, and the release has no row
+# left. A late rating of such a row would be counted as one of a question that nobody asked.
 #
-# ``adapter_id`` is empty for the base model. The numbers of a release and arm are the sums over all slots: a transaction
-# writes into one slot only, so that recorders seldom wait for each other's row, and one slot alone means nothing.
+# ``adapter_id`` is empty for the base model. The numbers of a release and arm are the sums over all slots. A
+# transaction writes into one slot only, so that recorders seldom wait for each other; one slot alone says nothing.
 arm_tallies = Table(
     "arm_tallies",
     METADATA,

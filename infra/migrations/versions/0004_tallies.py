@@ -55,12 +55,12 @@ def _tallies() -> None:
     names = ", ".join(_TALLIED)
     tallied = "task IS NOT NULL AND arm IS NOT NULL AND release_sequence IS NOT NULL AND answered_at IS NOT NULL"
     op.execute(
-        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # noqa: S608  # constants
+        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # constants
         f"SELECT task, arm, release_sequence, COALESCE(adapter_id, ''), 0, {counted} FROM interactions "
         f"WHERE {tallied} GROUP BY task, arm, release_sequence, COALESCE(adapter_id, '')"
     )
     op.execute(
-        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # noqa: S608  # constants
+        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # constants
         f"SELECT task, release_sequence, arm, user_id, {counted} FROM interactions "
         f"WHERE {tallied} AND user_id IS NOT NULL GROUP BY task, release_sequence, arm, user_id"
     )
@@ -83,7 +83,7 @@ def _runs() -> None:
     op.add_column("runs", sa.Column("task", sa.Text))
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     task = "json_extract(arguments, '$.task')" if is_sqlite else "CAST(arguments AS json) ->> 'task'"
-    op.execute(f"UPDATE runs SET task = {task}")  # noqa: S608  # constants
+    op.execute(f"UPDATE runs SET task = {task}")  # constants
     op.create_index("runs_by_task", "runs", ["agent", "task", "created_at"])
 
 

@@ -1,6 +1,6 @@
 """What a store reads does not grow with what has accumulated: no full scans, and the same work on a longer history.
 
-Every method of every store is called on SQLite and on PostgreSQL, on a short and on a long history, and each statement is
+Every method of every store is called on SQLite and on PostgreSQL, on a short and on a long history. Each statement is
 explained before it runs. On a small table a full scan is fast too, so nothing is timed: SQLite counts the steps of its
 virtual machine, and PostgreSQL the rows that it visits. PostgreSQL may not scan a table where it has any other way, so
 a scan that remains is a proof that there is none.
