@@ -106,6 +106,8 @@ def fill(database: Database, first: int, last: int, *, release_rows: int = RELEA
     for start in range(first, last + 1, PORTION):
         numbers = {"first": start, "last": min(start + PORTION - 1, last), "release_rows": release_rows, "users": USERS}
         with database.connection(write=True) as connection:
+            if dialect == "sqlite":
+                connection.execute(text("PRAGMA cache_size = -1000000"))  # the ids are random: a gigabyte, for the fill
             for statement in statements:
                 connection.execute(text(statement), numbers)
 
@@ -118,6 +120,7 @@ class History:
         self.rows = rows
         self.database = Database(url)
         fill(self.database, 0, rows - 1)
+        self.database.close()  # with the connection goes the large cache that the fill has set
         if self.database.dialect == "postgresql":
             engine = create_engine(self.database.url, isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:

@@ -298,10 +298,10 @@ def _explain_on_sqlite(work: Work, connection: Any, statement: str, values: Any)
         if scanned[2] is None or "LIMIT" not in statement:
             work.faults.append(f"{step}: {statement}")
 
-    def step() -> None:
+    def count() -> None:
         work.units += 1
 
-    connection.set_progress_handler(step, 1)
+    connection.set_progress_handler(count, 1)
 
 
 def _explain_on_postgresql(work: Work, connection: Any, statement: str, values: Any) -> None:

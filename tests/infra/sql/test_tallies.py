@@ -25,7 +25,7 @@ from infra.sql.migrate import _config, migrate
 from infra.sql.releases import SqlReleases
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
-from schemas.datasets import DatasetRow, sampling_key_of
+from schemas.datasets import DatasetRow
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.features import Interaction
@@ -225,9 +225,9 @@ def test_an_upgrade_fills_tallies_and_columns_from_the_rows_that_are_there(empty
 
 
 def sample(number: int) -> DatasetRow:
-    row_id = f"r{number}"
-    assert sampling_key_of(row_id)
-    return DatasetRow(row_id=row_id, input="in", output="out", origin="example", origin_id="e", at=NOW, split="holdout")
+    return DatasetRow(
+        row_id=f"r{number}", input="in", output="out", origin="example", origin_id="e", at=NOW, split="holdout"
+    )
 
 
 def _content(database: Database, name: str) -> list[dict[str, Any]]:
