@@ -6,20 +6,14 @@ Evidently takes five seconds to import, so this runs in a child process. Our par
 from __future__ import annotations
 
 import json
-import os
-import warnings
-from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
-from infra.reports.pages import render_template
+from infra.reports.evidently_charts import Viewer, describe_columns, viewer
+from infra.reports.pages import FRAMING_POLICY, file_stem, render_template
 from schemas.drift import DRIFT_CHECK, DriftReport
-
-_HARMLESS = str.maketrans("<>", "‹›")
-"""Evidently puts column values into a script of its page without escaping: ``</script>`` in an answer would end it."""
 
 _MEANINGS = {
     "questions": "what is asked",
@@ -28,10 +22,14 @@ _MEANINGS = {
     "answers": "which labels are answered",
     "sources": "how well sources fit",
 }
+_VIEWERS = "evidently-*.html"
 
 
 class DriftReportFolder:
-    """Writes the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``."""
+    """Keeps the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``.
+
+    All pages share the viewer, ``<folder>/evidently-<version>-<hash>.html``: 3.6 MB that draw Evidently's charts.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,20 +39,20 @@ class DriftReportFolder:
 
         Raises Unavailable when the disk is full.
         """
-        folder, name = self._folder / report.check.task, report.check.check_id
-        with refusals_as_unavailable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        top = head(report)
+        page, record = self.files_of(report.check.task, report.check.check_id)
+        with refusals_as_unavailable(page.parent):
+            page.parent.mkdir(parents=True, exist_ok=True)
         found: dict[str, Any] | None = None
         problem: str | None = None
         try:
-            page, found = _evidently(report, folder / f"{name}.evidently.part")
-            above = f"{top}\n{render_template('drift_columns.html.j2', alpha=report.alpha, problem=None)}"
-            html = page.replace("<body>", f'<body style="margin: 0">\n{above}', 1)
-            html = html.replace("<head>", f"<head>\n<title>{escape(name)}</title>", 1)
+            charts, found = describe_columns(report)
+            shared = viewer()
         except Exception as error:  # noqa: BLE001  # whatever Evidently raises, our part is written
             problem = f"{type(error).__name__}: {error}"
-            html = render_template("drift.html.j2", title=name, head=top, problem=problem)
+            html = render(report, problem=problem)
+        else:
+            self._share(shared)
+            html = render(report, viewer_name=shared.name, charts=charts)
         whole = {
             "check": DRIFT_CHECK.dump_python(report.check, mode="json"),
             "windows": [
@@ -64,19 +62,56 @@ class DriftReportFolder:
             "evidently": found,
             "evidently_problem": problem,
         }
-        written = folder / f"{name}.html"
-        replace_file(folder / f"{name}.json", [json.dumps(whole, indent=1, ensure_ascii=False).encode()])
-        replace_file(written, [html.encode()])
-        return written.as_uri(), problem
+        replace_file(record, [json.dumps(whole, indent=1, ensure_ascii=False).encode(errors="replace")])
+        replace_file(page, [html.encode(errors="replace")])
+        return page.as_uri(), problem
+
+    def files_of(self, task: str, check_id: str) -> tuple[Path, Path]:
+        """Returns all files of a check: its page and its JSON object. They need not exist."""
+        stem = file_stem(check_id)
+        return self._folder / task / f"{stem}.html", self._folder / task / f"{stem}.json"
+
+    def delete(self, task: str, check_id: str) -> None:
+        """Deletes a check's files. The viewer stays: other pages need it."""
+        for each in self.files_of(task, check_id):
+            each.unlink(missing_ok=True)
+
+    def delete_unused_viewers(self) -> list[Path]:
+        """Deletes the viewers of earlier versions of Evidently that no page refers to, and returns their paths.
+
+        The newest viewer always stays: a check may be about to write a page that refers to it. Reads pages only while
+        there is more than one viewer.
+        """
+        viewers = sorted(self._folder.glob(_VIEWERS), key=lambda each: each.stat().st_mtime)
+        unused = {each.name: each for each in viewers[:-1]}
+        for page in self._folder.glob("*/*.html") if unused else ():
+            text = page.read_text(encoding="utf-8", errors="replace")
+            unused = {name: path for name, path in unused.items() if name not in text}
+            if not unused:
+                break
+        for each in unused.values():
+            each.unlink(missing_ok=True)
+        return list(unused.values())
+
+    def _share(self, shared: Viewer) -> None:
+        path = self._folder / shared.name
+        if not path.exists():
+            replace_file(path, [shared.content])
 
 
-def head(report: DriftReport) -> str:
-    """Renders the top: an HTML fragment that needs nothing from anywhere else."""
+def render(
+    report: DriftReport, *, viewer_name: str | None = None, charts: str | None = None, problem: str | None = None
+) -> str:
+    """Renders the page.
+
+    ``charts``: what the viewer is to draw; None if Evidently failed, with ``problem``.
+    """
     current = ", ".join(f"{value:g} {name}" for name, value in report.check.figures.items() if "." not in name)
     by_kind = [{finding.kind: finding for finding in window.findings} for window in report.windows]
     newest = report.windows[0].findings if report.windows else ()
     return render_template(
-        "drift_head.html.j2",
+        "drift.html.j2",
+        policy=FRAMING_POLICY,
         check=report.check,
         current=current,
         windows=report.windows,
@@ -86,47 +121,7 @@ def head(report: DriftReport) -> str:
         alpha=report.alpha,
         flags=report.flags,
         of=report.of,
+        viewer=viewer_name,
+        charts=charts,
+        problem=problem,
     )
-
-
-def _evidently(report: DriftReport, scratch: Path) -> tuple[str, dict[str, Any]]:
-    """Runs Evidently: its HTML page, and its findings as JSON."""
-    os.environ["DO_NOT_TRACK"] = "1"  # before the import, which reads it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its libraries warn about columns with few values
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset, DataSummaryPreset
-        from pandas import DataFrame
-
-        measured = {name: values for name, values in report.measured.items() if _varies(values)}
-        named = {
-            name: [value.translate(_HARMLESS) for value in values]
-            for name, values in report.named.items()
-            if _varies(values)
-        }
-        frame = DataFrame({**measured, **named})
-        definition = DataDefinition(numerical_columns=list(measured), categorical_columns=list(named))
-        reference, current = (
-            Dataset.from_pandas(part.reset_index(drop=True), data_definition=definition)
-            for part in (frame.iloc[: report.reference_rows], frame.iloc[report.reference_rows :])
-        )
-        # Its default scores mark almost any small window. These are tests, with alpha divided by the number of columns.
-        count = max(1, len(measured) + len(named))
-        drift = DataDriftPreset(
-            num_method="ks",
-            cat_method="chisquare",
-            num_threshold=report.alpha / count,
-            cat_threshold=report.alpha / count,
-            drift_share=int(1000 / count) / 1000,  # one marked column is enough
-        )
-        snapshot = Report([drift, DataSummaryPreset()]).run(current, reference)
-        try:
-            snapshot.save_html(str(scratch))
-            return scratch.read_text(encoding="utf-8"), json.loads(snapshot.json())
-        finally:
-            scratch.unlink(missing_ok=True)
-
-
-def _varies(values: Sequence[object]) -> bool:
-    """Whether a column has different values; Evidently fails on columns that are empty or constant."""
-    return len({value for value in values if value is not None}) > 1
