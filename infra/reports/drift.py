@@ -26,9 +26,10 @@ _VIEWERS = "evidently-*.html"
 
 
 class DriftReportFolder:
-    """Keeps the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``.
+    """Writes the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``.
 
-    All pages share the viewer, ``<folder>/evidently-<version>-<hash>.html``: 3.6 MB that draw Evidently's charts.
+    All pages share the viewer, ``<folder>/evidently-<version>-<hash>.html``: 3.6 MB that draw Evidently's charts. It
+    has to stay as long as any page refers to it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,9 +40,10 @@ class DriftReportFolder:
 
         Raises Unavailable when the disk is full.
         """
-        page, record = self.files_of(report.check.task, report.check.check_id)
-        with refusals_as_unavailable(page.parent):
-            page.parent.mkdir(parents=True, exist_ok=True)
+        folder = self._folder / report.check.task
+        page = folder / f"{file_stem(report.check.check_id)}.html"
+        with refusals_as_unavailable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         found: dict[str, Any] | None = None
         problem: str | None = None
         try:
@@ -62,41 +64,23 @@ class DriftReportFolder:
             "evidently": found,
             "evidently_problem": problem,
         }
-        replace_file(record, [json.dumps(whole, indent=1, ensure_ascii=False).encode(errors="replace")])
+        replace_file(
+            page.with_suffix(".json"), [json.dumps(whole, indent=1, ensure_ascii=False).encode(errors="replace")]
+        )
         replace_file(page, [html.encode(errors="replace")])
         return page.as_uri(), problem
 
-    def files_of(self, task: str, check_id: str) -> tuple[Path, Path]:
-        """Returns all files of a check: its page and its JSON object. They need not exist."""
-        stem = file_stem(check_id)
-        return self._folder / task / f"{stem}.html", self._folder / task / f"{stem}.json"
-
-    def delete(self, task: str, check_id: str) -> None:
-        """Deletes a check's files. The viewer stays: other pages need it."""
-        for each in self.files_of(task, check_id):
-            each.unlink(missing_ok=True)
-
-    def delete_unused_viewers(self) -> list[Path]:
-        """Deletes the viewers of earlier versions of Evidently that no page refers to, and returns their paths.
-
-        The newest viewer always stays: a check may be about to write a page that refers to it. Reads pages only while
-        there is more than one viewer.
-        """
-        viewers = sorted(self._folder.glob(_VIEWERS), key=lambda each: each.stat().st_mtime)
-        unused = {each.name: each for each in viewers[:-1]}
-        for page in self._folder.glob("*/*.html") if unused else ():
-            text = page.read_text(encoding="utf-8", errors="replace")
-            unused = {name: path for name, path in unused.items() if name not in text}
-            if not unused:
-                break
-        for each in unused.values():
-            each.unlink(missing_ok=True)
-        return list(unused.values())
-
     def _share(self, shared: Viewer) -> None:
-        path = self._folder / shared.name
-        if not path.exists():
-            replace_file(path, [shared.content])
+        """Writes the viewer, once. Then those of earlier versions of Evidently may go, if no page refers to them."""
+        if (self._folder / shared.name).exists():
+            return
+        replace_file(self._folder / shared.name, [shared.content])
+        old = {each.name for each in self._folder.glob(_VIEWERS)} - {shared.name}
+        for page in self._folder.glob("*/*.html") if old else ():
+            text = page.read_text(encoding="utf-8", errors="replace")
+            old = {name for name in old if name not in text}
+        for name in old:
+            (self._folder / name).unlink(missing_ok=True)
 
 
 def render(

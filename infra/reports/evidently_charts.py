@@ -25,6 +25,8 @@ from schemas.drift import DriftReport
 
 _LOOKALIKES = {ord("<"): "‹", ord(">"): "›", ord("&"): "＆"}
 """Evidently's charts take some texts for markup of their own (Plotly's ``<b>`` and ``<a href>``)."""
+LONGEST_FRAGMENT = 1_000_000
+"""Characters. Firefox takes addresses of a million, Chromium of two millions; a report has fifty thousand."""
 _NOT_SHOWN = "\ufffd"
 
 _DRAW = """
@@ -106,12 +108,31 @@ def _packed(page: str) -> str:
     decoder = json.JSONDecoder()
     dashboard, end = decoder.raw_decode(page, page.index(" = ", page.index("var metric_")) + 3)
     graphs, _ = decoder.raw_decode(page, page.index(" = ", page.index("var additional_graphs_", end)) + 3)
-    text = json.dumps(_finite({"dashboard": dashboard, "graphs": graphs}), separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    data = {"dashboard": _drawable(dashboard), "graphs": _drawable(graphs)}
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    if len(packed) > LONGEST_FRAGMENT:
+        raise ValueError(f"the charts have {len(packed):,} characters, more than browsers take: use fewer labels")
+    return packed
+
+
+def _drawable(value: Any) -> Any:
+    """Returns what the scripts need of a part of the data, which is half of it.
+
+    The graphs are there twice: the scripts take them from the second variable, not from the widgets. And no chart shows
+    more than six digits. JSON knows no infinite numbers and no NaN.
+    """
+    if isinstance(value, dict):
+        return {name: _drawable(each) for name, each in value.items() if name != "additionalGraphs"}
+    if isinstance(value, list):
+        return [_drawable(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
 
 
 def _finite(value: Any) -> Any:
-    """Returns JSON in which infinite numbers and NaN are null: Python writes them, and nobody else reads them."""
+    """Returns JSON with null in place of infinite numbers and NaN, which Python writes and nobody else reads."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -35,7 +35,7 @@ def file_stem(identifier: str) -> str:
     """
     if _SAFE_NAME.fullmatch(identifier):
         return identifier
-    return f"id-{hashlib.sha256(identifier.encode(errors='replace')).hexdigest()[:32]}"
+    return hashlib.sha256(identifier.encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 @cache

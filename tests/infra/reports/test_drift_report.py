@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -135,31 +134,14 @@ def test_numbers_that_json_does_not_know_are_left_out(tmp_path: Path):
     json.loads(written.json.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
-def test_a_checks_files_are_deleted_and_others_and_the_shared_file_stay(tmp_path: Path):
-    folder = DriftReportFolder(tmp_path)
-    kept = write(tmp_path, replace(REPORT, check=replace(CHECK, check_id="c2")))
-    written = write(tmp_path, REPORT)
-    assert folder.files_of("routing", "c1") == (written.html, written.json)
-    for _ in range(2):
-        folder.delete("routing", "c1")
-        assert sorted(each.name for each in (tmp_path / "routing").iterdir()) == ["c2.html", "c2.json"]
-    assert (tmp_path / viewer().name).exists()
-    assert kept.html.exists()
-
-
 def test_a_shared_file_of_an_earlier_version_stays_as_long_as_a_page_refers_to_it(tmp_path: Path):
-    folder, old = DriftReportFolder(tmp_path), tmp_path / "evidently-0.7.20-0123456789abcdef.html"
-    written = write(tmp_path, REPORT)
-    assert folder.delete_unused_viewers() == []
-    old.write_text("scripts")
-    os.utime(old, (1, 1))
-    earlier = written.html.with_name("c0.html")
-    earlier.write_text(written.html.read_text(encoding="utf-8").replace(viewer().name, old.name), encoding="utf-8")
-    assert folder.delete_unused_viewers() == []
-    folder.delete("routing", "c0")
-    folder.delete("routing", "c1")
-    assert folder.delete_unused_viewers() == [old]
-    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [viewer().name]
+    names = [f"evidently-0.7.{version}-0123456789abcdef.html" for version in (20, 21)]
+    for name in names:
+        (tmp_path / name).write_text("scripts")
+    (tmp_path / "support").mkdir()
+    (tmp_path / "support" / "c0.html").write_text(f'<iframe src="../{names[1]}#H4sI"></iframe>')
+    write(tmp_path, REPORT)
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_file()) == [names[1], viewer().name]
 
 
 def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: Written):

@@ -96,7 +96,8 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     report = replace(report, check=replace(report.check, task="routing"))
     uri, problem = DriftReportFolder(folder).write(report)
     assert problem is None
-    [page] = (folder / "routing").glob("id-*.html")
+    [page] = (folder / "routing").glob("*.html")
+    assert re.fullmatch(r"[0-9a-f]{32}\.html", page.name)
     assert uri == page.as_uri()
     [packed] = re.findall(r'src="[^"#]+#([^"]+)"', page.read_text(encoding="utf-8"))
     return page, gzip.decompress(base64.b64decode(packed)).decode()
