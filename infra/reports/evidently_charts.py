@@ -20,14 +20,13 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from infra.reports.pages import VIEWER_POLICY, render_template
+from infra.reports.pages import VIEWER_POLICY, render_template, shown
 from schemas.drift import DriftReport
 
 _LOOKALIKES = {ord("<"): "‹", ord(">"): "›", ord("&"): "＆"}
 """Evidently's charts take some texts for markup of their own (Plotly's ``<b>`` and ``<a href>``)."""
 LONGEST_FRAGMENT = 1_000_000
 """Characters. Firefox takes addresses of a million, Chromium of two millions; a report has fifty thousand."""
-_NOT_SHOWN = "\ufffd"
 
 _DRAW = """
 "use strict";
@@ -146,9 +145,8 @@ def _harmless_all(values: Sequence[str]) -> list[str]:
 
 
 def _harmless(text: str) -> str:
-    """Returns a text that looks the same, and in which no reader finds markup, line ends or control characters."""
-    shown = (each if each.isprintable() else " " if each.isspace() else _NOT_SHOWN for each in text)
-    return "".join(shown).translate(_LOOKALIKES)
+    """Returns a text that looks the same, on one line, in which no reader finds markup."""
+    return " ".join(shown(text).split()).translate(_LOOKALIKES)
 
 
 def _varies(values: Sequence[object]) -> bool:

@@ -1,6 +1,7 @@
 """Renders the reports' templates. What users and models wrote may hold any HTML.
 
-Every value is escaped. Each page forbids its browser, besides, to run scripts and to load anything.
+Every value is escaped, and loses what would reorder or hide the text around it. Each page forbids its browser, besides,
+to run scripts and to load anything.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'"
 PAGE_POLICY: Final = _NOTHING
@@ -22,10 +24,18 @@ VIEWER_POLICY: Final = f"{_NOTHING}; script-src {{scripts}}; font-src data:; img
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
+_UNSHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that set the direction of text, and halves of characters."""
+
 
 def render_template(name: str, **values: object) -> str:
     """Fills in a template of the folder ``templates``."""
     return _environment().get_template(name).render(**values)
+
+
+def shown(text: str) -> str:
+    """Returns a text without characters that change how the text around it is shown; ``\ufffd`` is in their place."""
+    return _UNSHOWN.sub("\ufffd", text)
 
 
 def file_stem(identifier: str) -> str:
@@ -44,6 +54,7 @@ def _environment() -> Environment:
         loader=PackageLoader("infra.reports"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -27,6 +27,8 @@ SEEDS = range(40)
 """Each stands for another choice of hostile texts."""
 ACTIVE = {"script", "iframe", "object", "embed", "base", "form", "input", "img", "svg", "link", "a"}
 
+REORDERING = {"\x00", "\x08", "\x1b", "\u202e", "\ud800"}
+
 
 def drift_report(words: Words) -> DriftReport:
     """A report with other texts, and with columns whose names and values are such texts."""
@@ -56,6 +58,7 @@ def test_a_drift_page_has_the_elements_of_a_harmless_one(seed: int, charts: str 
     assert elements(page) == elements(harmless)
     assert addresses(page) == addresses(harmless)
     assert {name for name, _ in elements(page)} & ACTIVE == ({"iframe"} if charts else set())
+    assert not set(page) & REORDERING
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -64,6 +67,7 @@ def test_a_validation_page_has_the_elements_of_a_harmless_one(seed: int):
     assert elements(page) == elements(harmless)
     assert addresses(page) == addresses(harmless)
     assert not {name for name, _ in elements(page)} & ACTIVE
+    assert not set(page) & REORDERING
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
