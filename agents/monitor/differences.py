@@ -184,11 +184,11 @@ def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
     return found
 
 
-def used_rows(count: int) -> list[int]:
-    """Returns which of so many rows a test with quadratic cost uses: at most ``MOST_ROWS``, evenly spaced."""
-    if count <= MOST_ROWS:
+def used_rows(count: int, most: int = MOST_ROWS) -> list[int]:
+    """Returns which of so many rows are used where the cost is quadratic: at most so many, evenly spaced."""
+    if count <= most:
         return list(range(count))
-    indices: list[int] = np.linspace(0, count - 1, MOST_ROWS).astype(int).tolist()
+    indices: list[int] = np.linspace(0, count - 1, most).astype(int).tolist()
     return indices
 
 
