@@ -34,7 +34,8 @@ def folder(without_kafka: Everlearn, tmp_path: Path) -> Path:
         database.execute(
             "CREATE TABLE published_files (cluster TEXT NOT NULL, tenant TEXT NOT NULL, folder BLOB NOT NULL, "
             "path TEXT NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, "
-            "options TEXT NOT NULL, published_at TEXT NOT NULL, PRIMARY KEY (cluster, tenant, folder, path)) WITHOUT ROWID"
+            "options TEXT NOT NULL, published_at TEXT NOT NULL, "
+            "PRIMARY KEY (cluster, tenant, folder, path)) WITHOUT ROWID"
         )
         for name in ("a.md", "b.md"):
             (made / name).write_text("# A title\n\ntext")
