@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from infra.private_files import create_file, create_folder
 from schemas.errors import Unavailable
 
 FILE_NAME = "published.db"
@@ -129,7 +130,8 @@ class PublishedFiles:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(self.path.parent)
+            create_file(self.path)
             with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as database, database:
                 database.execute(_TABLE)
                 _add_missing_column(database)
