@@ -87,8 +87,9 @@ class Answerer:
             return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
 
     async def follow(self, received: Received[Event]) -> None:
-        """Follows a release: loads its adapters, then serves it."""
-        if isinstance(received.event, ReleaseEvent) and self.releases.apply(received.event):
+        """Follows a release of a configured task: loads its adapters, then serves it."""
+        event = received.event
+        if isinstance(event, ReleaseEvent) and event.task in self._tasks and self.releases.apply(event):
             self._retry_at = None
             await self.catch_up()
 
@@ -97,9 +98,10 @@ class Answerer:
         async with self._adopting:
             if not self.releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
                 return
+            before = self.releases.problem
             await asyncio.to_thread(self.releases.adopt)
             self._retry_at = self._now() + RETRY_ADOPTION
-            if self.releases.problem:
+            if self.releases.problem and self.releases.problem != before:  # it is looked for again and again
                 log.warning("release not served", problem=self.releases.problem)
             if self.releases.has_unused:
                 async with self._engine_turn:
