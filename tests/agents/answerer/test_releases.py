@@ -138,6 +138,31 @@ async def test_a_worker_that_starts_in_a_canary_without_its_challenger_serves_th
     assert {each.arm for each in answers} == {"champion", "challenger"}
 
 
+class StuckEngine(MemoryEngine):
+    """Cannot free an adapter."""
+
+    def set_adapters(self, adapters):
+        if not self.adapters <= adapters.keys():
+            raise RuntimeError("cannot be freed")
+        super().set_adapters(adapters)
+
+
+async def test_an_adapter_that_cannot_be_freed_stops_no_question_and_no_release(tmp_path):
+    room = Room(tmp_path, StuckEngine())
+    room.train("a1", "a2")
+    await room.release(1, "a1")
+    with capture_logs() as logs:
+        await room.release(2, "a2")
+    assert [line["reason"] for line in logs] == ["RuntimeError: cannot be freed"]
+    assert (await room.ask(question()))[0].adapter_id == "a2"
+
+
+async def test_a_worker_that_starts_in_a_canary_without_any_adapter_leaves_the_task_to_the_base_model(room):
+    await room.release(3, "lost", challenger="gone", stage="canary", share=0.5, salt="x")
+    assert (await room.ask(question()))[0].release_sequence == 0
+    assert "release 3 is not served, the base model answers: lost is not here" in room.answerer.releases.problem
+
+
 async def test_a_rollback_helps_where_a_release_cannot_be_served(room):
     await room.release(1, "gone")
     await room.release(2, None, previous=None)
