@@ -155,8 +155,9 @@ async def test_an_adapter_whose_base_model_has_changed_is_not_served(store, rand
             now=lambda: NOW,
         )
         await release(fresh, 1, adapter_id)
-        assert "release 1 is not served, the base model answers" in fresh.releases.problem
-        assert "does not answer as it did when it was validated" in fresh.releases.problem
+        problem = fresh.releases.problem or ""
+        assert "release 1 is not served, the base model answers" in problem
+        assert "does not answer as it did when it was validated" in problem
         assert (await answered(fresh)).adapter_id is None
     finally:
         weight.data = before
