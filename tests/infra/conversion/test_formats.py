@@ -128,6 +128,7 @@ def test_a_pdf_without_headings_has_its_own_title():
     [
         (pdf((12, 700, "x"), encrypted=True), PASSWORD),
         (pdf(), "^holds no text: where it is a scan"),
+        (pdf((12, 700, "x")).replace(b"Kids[3 0 R]", b"Kids[9 0 R]"), "^page 1 is damaged: save it again$"),
         (b"%PDF-1.7 and then nothing", "^is damaged, or no .pdf file$"),
         (b"plain text", "^is damaged, or no .pdf file$"),
     ],
