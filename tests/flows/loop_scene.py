@@ -68,9 +68,9 @@ class Loop:
 
     def __init__(self, home: RunningHome, settings: Settings, event_log: EventLog) -> None:
         self.home, self.settings, self.event_log = home, settings, event_log
-        database = Database(settings.sql_url())
-        self.runs, self.journal = SqlRunStore(database), SqlJournal(database)
-        self.features = SqlFeatureTable(database)
+        self.database = Database(settings.sql_url())
+        self.runs, self.journal = SqlRunStore(self.database), SqlJournal(self.database)
+        self.features = SqlFeatureTable(self.database)
         self.config = kafka_connection(settings)
 
     def kill(self, *workers: str) -> None:

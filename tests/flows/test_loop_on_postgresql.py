@@ -13,7 +13,6 @@ from agents.demo.event_log import EventLog
 from agents.demo.shop import TASK
 from infra.kafka import kafka_connection
 from infra.settings import load
-from infra.sql.database import Database
 from infra.sql.releases import SqlReleases
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, TrainingDeclined
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted, ReleaseEvent
@@ -38,7 +37,9 @@ def loop(models_folder: Path, tmp_path: Path, postgres_url: str) -> Iterator[Loo
         settings = load(home.path, environ={})
         try:
             with EventLog(kafka_connection(settings)) as event_log:
-                yield Loop(home, settings, event_log)
+                loop = Loop(home, settings, event_log)
+                yield loop
+                loop.database.close()
         finally:
             home.run("down")
 
@@ -81,6 +82,4 @@ def test_an_adapter_is_trained_and_promoted_although_one_worker_of_each_agent_is
 
 
 def _the_tallies_count_each_answer_once(loop: Loop, answers: int) -> None:
-    database = Database(loop.settings.sql_url())
-    assert sum(each.asked for each in SqlReleases(database).counts(TASK, sequence=0)) == answers
-    database.close()
+    assert sum(each.asked for each in SqlReleases(loop.database).counts(TASK, sequence=0)) == answers
