@@ -53,13 +53,22 @@ class InFlight:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A run that a worker may do now. ``attempt`` counts from 1. ``context``: of the event that requested the run."""
+    """A run that a worker may do now. ``attempt`` counts from 1. ``context``: of the event that requested the run.
+
+    ``spared``: how many of the attempts do not count, because the worker was stopped or something was unavailable.
+    """
 
     run_id: str
     kind: str
     arguments: JsonObject
     context: dict[str, str]
     attempt: int
+    spared: int = 0
+
+    @property
+    def counted(self) -> int:
+        """How many attempts count against the run, this one included."""
+        return self.attempt - self.spared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,13 @@ import sys
 from pathlib import Path
 
 from agents.delivery.atomic_write import write_atomically
-from schemas.errors import EverlearnError
+from schemas.errors import EverlearnError, unavailable
 
 _PR_SET_PDEATHSIG = 1
 FAILED_WITH_MESSAGE = 3
 """The exit code of a run whose last line on stderr is the whole error message for its user."""
+MUST_WAIT = 4
+"""The exit code of a run that needs something unavailable; its last line on stderr says what."""
 
 
 def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
@@ -30,13 +32,17 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
             sys.exit("the parent is gone")
     os.nice(niceness)
     module, _, function = entry.partition(":")
-    arguments = json.loads((folder / "arguments.json").read_text())
     try:
+        arguments = json.loads((folder / "arguments.json").read_text())
         result = getattr(importlib.import_module(module), function)(arguments, folder)
-    except EverlearnError as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
-        sys.exit(FAILED_WITH_MESSAGE)
-    write_atomically(folder / "result.json", json.dumps(result))
+        # JSON has no NaN, and no event could carry it.
+        write_atomically(folder / "result.json", json.dumps(result, allow_nan=False))
+    except Exception as error:
+        reason = unavailable(error)
+        if reason is None and not isinstance(error, EverlearnError):
+            raise
+        sys.stderr.write(" ".join(str(reason or error).split()) + "\n")
+        sys.exit(FAILED_WITH_MESSAGE if reason is None else MUST_WAIT)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Watched:
     """Counts the messages that wait for this worker."""
     idle_seconds: Callable[[], float]
     """For how long no message has arrived; 0 while a batch is being handled."""
+    run_waits: Callable[[], str | None] = lambda: None
+    """Returns why a run waits, or None."""
 
 
 class Heartbeat:
@@ -96,7 +98,7 @@ class Heartbeat:
         """Publishes one report. Raises Unavailable."""
         watched = self._watched
         waiting = watched.delivery.waiting if watched is not None else None
-        problem = watched.worker.problem() if watched is not None else None
+        problem = watched.run_waits() or watched.worker.problem() if watched is not None else None
         event = WorkerReported(
             worker=self._name,
             agent=self._agent,

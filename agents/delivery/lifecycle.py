@@ -101,6 +101,7 @@ class _Life:
         self._instance = instance
         self._worker: Worker | None = None
         self._stream: Stream | None = None
+        self._runner: Runner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._outbox = Outbox(
             agent, database=parts.database, journal=parts.journal, runs=parts.runs, publisher=parts.publisher,
@@ -168,7 +169,13 @@ class _Life:
             lookup=parts.lookup, instance=self._instance, on_assigned=in_flight.forget, on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat.watch(
-            Watched(worker=worker, delivery=delivery, lag=stream.lag, idle_seconds=stream.idle_seconds)
+            Watched(
+                worker=worker,
+                delivery=delivery,
+                lag=stream.lag,
+                idle_seconds=stream.idle_seconds,
+                run_waits=lambda: self._runner.waiting if self._runner is not None else None,
+            )
         )
         return stream
 
@@ -183,16 +190,21 @@ class _Life:
             kinds = {kind.name: kind for kind in worker.runs}
             folder = parts.scratch / "runs"
             runner = Runner(self._outbox, parts.runs, kinds, worker=self._name, folder=folder, clock=parts.clock)
+            self._runner = runner
             self._begin(runner.run())
         self._begin(self._keep_house())
 
     async def _keep_house(self) -> None:
         """Publishes what a crash left of ticks and runs; prunes the journal."""
         while True:
-            with contextlib.suppress(Unavailable):
+            try:
                 for source in (ticks_source(self._agent), runs_source(self._agent)):
                     await self._outbox.relay(source)
                 await self._outbox.prune(self._parts.journal_days)
+            except Unavailable as error:
+                log.info("house keeping waits", agent=self._agent, reason=str(error))
+            except Exception as error:  # noqa: BLE001  # the next time is the retry; it must not end the worker
+                log.error("house keeping failed", agent=self._agent, error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(10)
 
     async def _watch(self, stopping: asyncio.Future[Any], preparing: asyncio.Future[None]) -> int:

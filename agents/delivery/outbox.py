@@ -17,7 +17,7 @@ from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import Database, Journal, Publisher, RunStore
 from schemas.delivery import JournalEntry
 from schemas.envelope import EventContext, Record, derived_id, encode, output_context
-from schemas.errors import InvalidEvent
+from schemas.errors import InvalidEvent, RecordRefused
 from schemas.topics import MAX_RECORD_BYTES
 
 log = structlog.get_logger()
@@ -93,8 +93,17 @@ class Outbox:
         """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many."""
         before = self._clock() - timedelta(seconds=older_than_seconds)
         left = await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ", before)
-        await self._publish({identity: list(entry.outputs) for identity, entry in left.items()})
+        for identity, entry in left.items():
+            try:
+                await self._publish({identity: list(entry.outputs)})
+            except RecordRefused as error:
+                log.error("given up", agent=self.agent, identity=identity, reason=str(error))
+                await self.give_up(identity)
         return len(left)
+
+    async def give_up(self, identity: str) -> None:
+        """Never publishes the outputs of an entry again, because Kafka will not take them."""
+        await asyncio.to_thread(self._journal.mark_published, self.agent, [identity])
 
     async def prune(self, days: float) -> int:
         """Deletes entries published so long ago that no topic delivers their events again. Returns how many."""

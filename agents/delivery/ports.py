@@ -141,7 +141,12 @@ class RunStore(Runs, Protocol):
         """Inside a transaction: ends a run. Returns False when another worker holds the run."""
         ...
 
-    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None: ...
+    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float, spare: bool = False) -> None:
+        """Puts the run back into the queue, due after that time. ``spare``: this attempt does not count.
+
+        Does nothing when another worker holds the run.
+        """
+        ...
 
     def show(self, run_id: str) -> Run | None: ...
 

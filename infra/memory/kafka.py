@@ -7,20 +7,27 @@ from collections.abc import AsyncIterator, Sequence
 
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
-from schemas.errors import Unavailable
+from schemas.errors import RecordRefused, Unavailable
 
 
 class MemoryKafka:
-    """Topics of one partition each. While ``away`` is true, every call raises Unavailable."""
+    """Topics of one partition each. While ``away`` is true, every call raises Unavailable.
+
+    ``most_bytes``: the largest value that a topic takes, by its name.
+    """
 
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.away = False
+        self.most_bytes: dict[str, int] = {}
         self._written = asyncio.Event()
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Raises Unavailable while Kafka is away."""
+        """Raises Unavailable while Kafka is away, RecordRefused for a record that is too large."""
         self._reach()
+        for record in records:
+            if len(record.value or b"") > self.most_bytes.get(record.topic, len(record.value or b"")):
+                raise RecordRefused(f"Kafka refuses a record of {record.topic}: raise its max.message.bytes")
         self.records.extend(records)
         self._written.set()
 

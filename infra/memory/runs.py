@@ -19,6 +19,7 @@ class _Row:
     created_at: datetime
     due_at: datetime
     lease_until: datetime | None = None
+    spared: int = 0
 
     def is_claimable(self, now: datetime, worker: str) -> bool:
         if self.run.state == "running":
@@ -75,6 +76,7 @@ class MemoryRunStore:
             arguments=json.loads(row.arguments),
             context=dict(row.context),
             attempt=run.attempt,
+            spared=row.spared,
         )
 
     def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
@@ -100,14 +102,17 @@ class MemoryRunStore:
             runs[run_id] = replace(row, run=run, lease_until=None)
         return True
 
-    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None:
-        """Puts the run back into the queue, due after that time. Does nothing when another worker holds the run."""
+    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float, spare: bool = False) -> None:
+        """Puts the run back into the queue, due after that time. ``spare``: this attempt does not count.
+
+        Does nothing when another worker holds the run.
+        """
         due = in_utc(now) + timedelta(seconds=retry_in_seconds)
         with self._database.table("runs") as runs:
             row = _held(runs, run_id, worker)
             if row is not None:
                 run = replace(row.run, state="queued", worker=None)
-                runs[run_id] = replace(row, run=run, lease_until=None, due_at=due)
+                runs[run_id] = replace(row, run=run, lease_until=None, due_at=due, spared=row.spared + spare)
 
     def show(self, run_id: str) -> Run | None:
         """Returns a run, or None."""

@@ -56,6 +56,7 @@ class SqlRunStore:
             "context": context,
             "state": "queued",
             "attempt": 0,
+            "spared": 0,
             "due_at": at,
             "result": {},
             "created_at": at,
@@ -69,7 +70,7 @@ class SqlRunStore:
         A worker that restarts under the same name gets its own run back at once.
         """
         oldest = (
-            select(_runs.run_id, _runs.kind, _runs.arguments, _runs.context, _runs.attempt)
+            select(_runs.run_id, _runs.kind, _runs.arguments, _runs.context, _runs.attempt, _runs.spared)
             .where(_runs.agent == agent, _claimable(now, worker))
             .order_by(_runs.created_at, _runs.run_id)
             .limit(1)
@@ -101,6 +102,7 @@ class SqlRunStore:
             arguments=row["arguments"],
             context=row["context"],
             attempt=attempt,
+            spared=row["spared"],
         )
 
     def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
@@ -115,10 +117,13 @@ class SqlRunStore:
             _held(run_id, worker).values(state=state, result=result, finished_at=now, lease_until=None)
         )
 
-    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None:
-        """Puts the run back into the queue, due after that time. Does nothing when another worker holds the run."""
-        due = _after(now, retry_in_seconds)
-        self._changed(_held(run_id, worker).values(state="queued", worker=None, lease_until=None, due_at=due))
+    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float, spare: bool = False) -> None:
+        """Puts the run back into the queue, due after that time. ``spare``: this attempt does not count.
+
+        Does nothing when another worker holds the run.
+        """
+        queued = {"state": "queued", "worker": None, "lease_until": None, "due_at": _after(now, retry_in_seconds)}
+        self._changed(_held(run_id, worker).values(spared=_runs.spared + int(spare), **queued))
 
     def show(self, run_id: str) -> Run | None:
         """Returns a run, or None."""

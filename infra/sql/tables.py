@@ -167,6 +167,7 @@ runs = Table(
     Column("context", Json, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("spared", Integer, nullable=False, server_default="0"),
     Column("worker", Text),
     Column("lease_until", UtcMoment),
     Column("due_at", UtcMoment, nullable=False),

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.delivery.outbox import Cause
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.progress import write_progress
 from agents.delivery.runs import Runner, runs_source
 from agents.delivery.worker import RunKind
 from infra.memory.runs import MemoryRunStore
-from schemas.delivery import Claim
-from schemas.envelope import Received
-from schemas.errors import EverlearnError
+from infra.sql.database import Database
+from infra.sql.runs import SqlRunStore
+from schemas.delivery import Claim, Run
+from schemas.envelope import Received, new_context
+from schemas.errors import EverlearnError, Unavailable
 from schemas.event import Event, JsonObject
 from schemas.interactions import InteractionRecorded
+from schemas.learning import AdapterRejected
+from schemas.topics import MAX_RECORD_BYTES
 from tests.agents.delivery.rig import Rig, feedback
 
 pytestmark = pytest.mark.processes
@@ -40,6 +49,16 @@ def add(arguments: JsonObject, folder: Path) -> JsonObject:
         raise RuntimeError(f"attempt {attempts} fails")
     if attempts <= arguments.get("kills", 0):
         os.kill(os.getpid(), signal.SIGKILL)
+    if attempts <= arguments.get("waits", 0):
+        raise Unavailable("the registry is away: start it")
+    if attempts <= arguments.get("full_disks", 0):
+        # The nearest thing to a full disk that a process can make for itself.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        (folder / "weights").write_bytes(b"x" * 10_000)
+    if arguments.get("loss") == "nan":
+        return {"loss": float("nan")}
+    if arguments.get("kills_its_worker"):
+        os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(arguments.get("seconds", 0))
     return {"sum": arguments["a"] + arguments["b"], "attempts": attempts, "niceness": os.nice(0)}
 
@@ -70,12 +89,18 @@ async def _ask(rig: Rig, **arguments: Any) -> None:
 
 
 def _runner(
-    rig: Rig, folder: Path, worker: str = "one", *, runs: MemoryRunStore | None = None, lease_seconds: float = 30.0
+    rig: Rig,
+    folder: Path,
+    worker: str = "one",
+    *,
+    runs: MemoryRunStore | None = None,
+    lease_seconds: float = 30.0,
+    kind: RunKind = KIND,
 ) -> Runner:
     return Runner(
         rig.outbox(),
         runs or rig.runs,
-        {"add": KIND},
+        {"add": kind},
         worker=worker,
         folder=folder,
         clock=rig.clock,
@@ -85,6 +110,19 @@ def _runner(
 
 def _results(rig: Rig) -> list[str]:
     return [json.loads(record.value or b"")["adapter_id"] for record in rig.outputs()]
+
+
+async def _work_to_the_end(rig: Rig, runner: Runner) -> tuple[int, Run]:
+    """Lets a runner work until nothing is due any more; returns how often it did, and the only run."""
+    times = 0
+    while await runner.work():
+        times += 1
+        rig.clock.now += timedelta(seconds=60)
+    with rig.database.table("runs") as runs:
+        (run_id,) = runs
+    run = rig.runs.show(run_id)
+    assert run is not None
+    return times, run
 
 
 async def test_a_run_is_done_in_a_child_of_low_priority_and_its_result_is_published_once(
@@ -170,10 +208,11 @@ async def test_a_result_that_could_not_be_published_is_not_computed_again(rig: R
     await _ask(rig)
     rig.kafka.away = True
     runner = _runner(rig, tmp_path)
-    with pytest.raises(Exception, match="away"):
-        await runner.work()
+    assert await runner.work()
+    assert runner.waiting == "Kafka in memory is away: bring it back"
     rig.kafka.away = False
     rig.clock.now += timedelta(seconds=60)
+    assert not await runner.work()
     assert await rig.outbox().relay(runs_source("recorder")) == 1
     assert json.loads(_results(rig)[0])["attempts"] == 1
 
@@ -209,3 +248,180 @@ async def test_an_effect_can_start_a_run_and_sees_unfinished_runs(rig: Rig) -> N
     await rig.delivery(handle).deliver([feedback(1)])
     await rig.delivery(handle).deliver([feedback(2)])
     assert [run.kind for run in rig.runs.unfinished("recorder")] == ["add"]
+
+
+def _refuses(claim: Claim, result: JsonObject) -> Outcome:
+    raise ValueError("no event can say that")
+
+
+def _says_nan(claim: Claim, result: JsonObject) -> Outcome:
+    event = AdapterRejected(task="routing", adapter_id="a", scores={"loss": float("nan")}, reasons=("worse",))
+    return Outcome(outputs=[Output(event=event)])
+
+
+def _says_too_much(claim: Claim, result: JsonObject) -> Outcome:
+    return _report(claim, "x" * MAX_RECORD_BYTES, 1)
+
+
+def _fails_in_its_effect(claim: Claim, result: JsonObject) -> Outcome:
+    def effect() -> Sequence[Output | RunRequest]:
+        raise RuntimeError("in the transaction")
+
+    return Outcome(effect=effect)
+
+
+@pytest.mark.parametrize(
+    ("done", "reason"),
+    [
+        (_refuses, "ValueError: no event can say that"),
+        (_says_nan, "finite number"),
+        (_says_too_much, "more than a topic takes"),
+        (_fails_in_its_effect, "RuntimeError: in the transaction"),
+    ],
+)
+async def test_a_run_whose_result_cannot_be_reported_ends_as_failed_and_is_not_computed_again(
+    rig: Rig, tmp_path: Path, done: Any, reason: str
+) -> None:
+    await _ask(rig)
+    times, run = await _work_to_the_end(rig, _runner(rig, tmp_path, kind=replace(KIND, done=done)))
+    assert (times, run.state) == (3, "failed")
+    (error,) = _results(rig)
+    assert reason in error
+    assert (tmp_path / run.run_id / "attempts").read_text() == "1"
+
+
+async def test_a_run_ends_as_failed_even_when_its_failure_cannot_be_reported(rig: Rig, tmp_path: Path) -> None:
+    def failed(claim: Claim, reason: str) -> Outcome:
+        raise ValueError("not that either")
+
+    await _ask(rig)
+    times, run = await _work_to_the_end(rig, _runner(rig, tmp_path, kind=replace(KIND, done=_refuses, failed=failed)))
+    assert (times, run.state) == (3, "failed")
+    assert run.result == {"error": "ValueError: no event can say that"}
+    assert _results(rig) == []
+
+
+async def test_a_run_whose_outputs_kafka_will_never_take_is_reported_as_failed(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    rig.kafka.most_bytes["interactions.v1"] = 1000
+    kind = replace(KIND, done=lambda claim, result: _report(claim, "x" * 2000, 1))
+    times, run = await _work_to_the_end(rig, _runner(rig, tmp_path, kind=kind))
+    assert (times, run.state) == (1, "done")
+    assert _results(rig) == ["Kafka refuses a record of interactions.v1: raise its max.message.bytes"]
+    rig.clock.now += timedelta(seconds=60)
+    assert await rig.outbox().relay(runs_source("recorder")) == 0
+
+
+async def test_an_output_that_kafka_will_never_take_does_not_hold_up_the_outputs_of_other_runs(
+    rig: Rig, tmp_path: Path
+) -> None:
+    await _ask(rig)
+    rig.kafka.away = True
+    kind = replace(KIND, done=lambda claim, result: _report(claim, "x" * 2000, 1))
+    await _work_to_the_end(rig, _runner(rig, tmp_path, kind=kind))
+    cause = Cause(identity=f"{runs_source('recorder')} z", context=new_context("/tests", now=rig.clock.now))
+    other = InteractionRecorded(answer_id="other", outcome="pending", revision=1)
+    with pytest.raises(Unavailable):
+        await rig.outbox().settle([cause], [Outcome(outputs=[Output(event=other)])], {})
+    rig.clock.now += timedelta(seconds=60)
+    rig.kafka.away = False
+    rig.kafka.most_bytes["interactions.v1"] = 1000
+    assert await rig.outbox().relay(runs_source("recorder")) == 2
+    assert [record.key for record in rig.outputs()] == [b"other"]
+    assert await rig.outbox().relay(runs_source("recorder")) == 0
+
+
+@pytest.mark.parametrize("how", ["waits", "full_disks"])
+async def test_an_attempt_that_met_something_unavailable_does_not_count(rig: Rig, tmp_path: Path, how: str) -> None:
+    await _ask(rig, **{how: 4})
+    runner = _runner(rig, tmp_path)
+    assert await runner.work()
+    with rig.database.table("runs") as runs:
+        run = rig.runs.show(next(iter(runs)))
+    assert run is not None
+    assert run.progress["text"] == f"waiting: {runner.waiting}"
+    rig.clock.now += timedelta(seconds=60)
+    times, run = await _work_to_the_end(rig, runner)
+    assert (times, run.state, run.attempt) == (4, "done", 5)
+    assert runner.waiting is None
+
+
+async def test_a_result_that_is_not_json_fails_the_run(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, loss="nan")
+    _, run = await _work_to_the_end(rig, _runner(rig, tmp_path))
+    assert run.state == "failed"
+    assert "not JSON compliant" in _results(rig)[0]
+
+
+async def test_a_run_whose_worker_died_at_each_attempt_ends_as_failed_at_the_next_claim(
+    rig: Rig, tmp_path: Path
+) -> None:
+    await _ask(rig)
+    for number in range(3):
+        assert rig.runs.claim("recorder", f"dead-{number}", now=rig.clock.now, lease_seconds=30) is not None
+        rig.clock.now += timedelta(seconds=31)
+    times, run = await _work_to_the_end(rig, _runner(rig, tmp_path))
+    assert (times, run.state) == (1, "failed")
+    assert _results(rig) == ["its worker died during each of 3 attempts"]
+    assert not (tmp_path / run.run_id).exists()
+
+
+def _attempts(folder: Path) -> int:
+    return sum(int(path.read_text() or "0") for path in folder.glob("*/attempts"))
+
+
+async def test_stopping_a_worker_politely_does_not_count_against_its_run(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, seconds=60)
+    runner = _runner(rig, tmp_path)
+    for attempt in range(1, 5):
+        working = asyncio.ensure_future(runner.work())
+        while _attempts(tmp_path) < attempt:  # noqa: ASYNC110  # another process counts them
+            await asyncio.sleep(0.05)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    claim = rig.runs.claim("recorder", "two", now=rig.clock.now, lease_seconds=30)
+    assert claim is not None
+    assert (claim.attempt, claim.counted) == (5, 1)
+
+
+WORKER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from agents.delivery.outbox import Outbox
+from agents.delivery.runs import Runner
+from infra.memory.kafka import MemoryKafka
+from infra.sql.database import Database
+from infra.sql.journal import SqlJournal
+from infra.sql.runs import SqlRunStore
+from tests.agents.delivery.test_runs import KIND
+
+async def work():
+    database = Database(sys.argv[1])
+    clock = lambda: datetime.now(UTC)
+    kafka, runs = MemoryKafka(), SqlRunStore(database)
+    outbox = Outbox(
+        "recorder", database=database, journal=SqlJournal(database), runs=runs, publisher=kafka, clock=clock
+    )
+    assert await Runner(outbox, runs, {"add": KIND}, worker="one", folder=Path(sys.argv[2]), clock=clock).work()
+    print(*(record.value.decode() for record in kafka.records))
+
+asyncio.run(work())
+"""
+
+
+def test_a_run_that_kills_its_worker_ends_as_failed_after_three_lives(migrated_sqlite_url: str, tmp_path: Path) -> None:
+    database = Database(migrated_sqlite_url)
+    store = SqlRunStore(database)
+    now = datetime.now(UTC)
+    context = {"id": "e1", "source": "/tests", "time": now.isoformat()}
+    store.add("recorder", "r1", "add", {"a": 1, "b": 2, "kills_its_worker": True}, context, now)
+    command = [sys.executable, "-c", WORKER, migrated_sqlite_url, str(tmp_path)]
+    lives = [subprocess.run(command, capture_output=True, text=True) for _ in range(4)]
+    assert [life.returncode for life in lives] == [-signal.SIGKILL] * 3 + [0]
+    assert "its worker died during each of 3 attempts" in lives[-1].stdout
+    run = store.show("r1")
+    assert run is not None
+    assert run.state == "failed"
+    database.close()

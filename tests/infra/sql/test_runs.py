@@ -176,6 +176,17 @@ def test_a_released_run_is_due_after_its_pause_with_its_attempts_kept(stores: St
     assert again.attempt == 2
 
 
+def test_a_spared_attempt_does_not_count_against_the_run(stores: Stores):
+    add(stores, "r1")
+    for spare in (True, False, True):
+        claim(stores)
+        stores.runs.release("r1", "w1", now=NOW, retry_in_seconds=0, spare=spare)
+
+    again = claim(stores)
+    assert again is not None
+    assert (again.attempt, again.spared, again.counted) == (4, 2, 2)
+
+
 def test_an_unknown_run_is_shown_as_none_and_held_by_nobody(stores: Stores):
     assert stores.runs.show("r1") is None
     assert not stores.runs.renew("r1", "w1", now=NOW, lease_seconds=1)
