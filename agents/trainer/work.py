@@ -25,6 +25,7 @@ from agents.trainer.ports import (
 )
 from schemas.datasets import DatasetManifest, DatasetRow
 from schemas.event import JsonObject
+from schemas.figures import finite
 from schemas.policies import TrainerPolicy
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
@@ -147,7 +148,7 @@ class Training:
             cause=self.cause,
             size_bytes=size_bytes,
             created_at=self.parts.now(),
-            metrics=trained.metrics,
+            metrics=finite(trained.metrics),
         )
         parameters = {**self.policy.model_dump(), "rows": dataset.train_rows}
         self._retry(lambda: self.parts.registry.log_training(record, parameters, trained.metrics))

@@ -50,7 +50,7 @@ class MemoryRunStore:
         at: datetime,
     ) -> None:
         """Inside a transaction: queues a run; a second call with the same id changes nothing."""
-        at, kept = in_utc(at), json.loads(json.dumps(arguments))
+        at, kept = in_utc(at), _kept(arguments)
         run = Run(run_id=run_id, agent=agent, kind=kind, state="queued", attempt=0, arguments=kept, created_at=at)
         row = _Row(run=run, arguments=json.dumps(arguments), context=dict(context), created_at=at, due_at=at)
         with self._database.table("runs") as runs:
@@ -98,7 +98,7 @@ class MemoryRunStore:
             row = _held(runs, run_id, worker)
             if row is None:
                 return False
-            run = replace(row.run, state=ended, result=json.loads(json.dumps(result)), finished_at=now)
+            run = replace(row.run, state=ended, result=_kept(result), finished_at=now)
             runs[run_id] = replace(row, run=run, lease_until=None)
         return True
 
@@ -133,7 +133,7 @@ class MemoryRunStore:
         with self._database.table("runs") as runs:
             row = _held(runs, run_id, worker)
             if row is not None:
-                runs[run_id] = replace(row, run=replace(row.run, progress=json.loads(json.dumps(progress))))
+                runs[run_id] = replace(row, run=replace(row.run, progress=_kept(progress)))
 
     def _by_age(self, agent: str) -> list[Run]:
         with self._database.table("runs") as runs:
@@ -170,6 +170,12 @@ class MemoryLeases:
             lease = leases.get(name, _Lease())
             if lease.last is None or lease.last < at:
                 leases[name] = replace(lease, last=at)
+
+
+def _kept(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns a JSON value as SQL would return it. Refuses NaN and infinity, as SQL's columns do."""
+    kept: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    return kept
 
 
 def _held(runs: dict[str, _Row], run_id: str, worker: str) -> _Row | None:

@@ -17,6 +17,7 @@ from typing import Any
 from infra.durable_files import refusals_as_unavailable, replace_file
 from infra.reports.pages import render_template
 from schemas.drift import DRIFT_CHECK, DriftReport
+from schemas.figures import jsonable
 
 _HARMLESS = str.maketrans("<>", "‹›")
 """Evidently puts column values into a script of its page without escaping: ``</script>`` in an answer would end it."""
@@ -65,7 +66,7 @@ class DriftReportFolder:
             "evidently_problem": problem,
         }
         written = folder / f"{name}.html"
-        replace_file(folder / f"{name}.json", [json.dumps(whole, indent=1, ensure_ascii=False).encode()])
+        replace_file(folder / f"{name}.json", [json.dumps(jsonable(whole), indent=1, ensure_ascii=False).encode()])
         replace_file(written, [html.encode()])
         return written.as_uri(), problem
 

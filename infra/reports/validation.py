@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
 from infra.reports.pages import render_template
+from schemas.figures import jsonable
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
@@ -21,7 +22,8 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     with refusals_as_unavailable(folder):
         folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{report['adapter_id']}.html"
-    replace_file(page.with_suffix(".json"), [json.dumps(report, ensure_ascii=False, indent=1, default=str).encode()])
+    content = json.dumps(jsonable(report), ensure_ascii=False, indent=1, default=str)
+    replace_file(page.with_suffix(".json"), [content.encode()])
     replace_file(page, [render(report).encode()])
     return page
 

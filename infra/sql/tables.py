@@ -47,13 +47,16 @@ class UtcMoment(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields."""
+    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields.
+
+    Refuses NaN and infinity, which JSON does not have.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)

@@ -161,6 +161,14 @@ def test_a_run_ends_as_done_or_failed_only(stores: Stores):
         stores.runs.finish("r1", "w1", state="queued", result={}, now=NOW)
 
 
+def test_a_result_with_a_figure_that_json_does_not_have_is_refused(stores: Stores):
+    add(stores, "r1")
+    claim(stores)
+    with pytest.raises(Exception, match="not JSON compliant"):
+        stores.runs.finish("r1", "w1", state="done", result={"loss": float("nan")}, now=NOW)
+    assert stores.runs.finish("r1", "w1", state="done", result={"loss": 1.5}, now=NOW)
+
+
 def test_a_released_run_is_due_after_its_pause_with_its_attempts_kept(stores: Stores):
     add(stores, "r1")
     claim(stores)
