@@ -111,7 +111,7 @@ def new_context(
     )
 
 
-def output_context(cause: EventContext, agent: str, ordinal: int, time: datetime) -> EventContext:
+def output_context(cause: EventContext, agent: str, ordinal: int | str, time: datetime) -> EventContext:
     """Returns the context of an agent's ``ordinal``-th output. Its id depends only on cause, agent and ordinal."""
     output_id = derived_id(cause.source, cause.id, agent, ordinal)
     traceparent = None

@@ -60,6 +60,11 @@ class EngineCrashed(Unavailable):
     """The inference engine died on this batch: find the event that causes it."""
 
 
+def plain(text: str, most: int = 2000) -> str:
+    """Returns a text on one line that every event and every database takes, cut after ``most`` characters."""
+    return " ".join(text.encode(errors="replace").decode().replace("\0", " ").split())[:most]
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of a library's error message, or the error's class name if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -53,6 +53,10 @@ class Answerer:
     def handlers(self) -> Handlers:
         return {QuestionAsked: Batch(self.answer)}
 
+    def given_up(self, received: Received[QuestionAsked], reason: str) -> Sequence[Output]:
+        """Tells the asker of a question that went to the dead letters."""
+        return (Output(event=failed(received, reason, self._now())),)
+
     async def answer(self, batch: Sequence[Received[QuestionAsked]]) -> Sequence[Outcome]:
         if not self._adopting.locked():  # otherwise a release is being loaded, and the loaded adapters go on serving
             await self.catch_up()

@@ -23,8 +23,12 @@ class Failure:
     first_failure: datetime
 
 
-def dead_letter(message: Message, agent: str, failure: Failure) -> Record:
-    """Returns the record for the agent's dead-letter topic: key, value and headers kept, the circumstances added."""
+def dead_letter(message: Message, agent: str, failure: Failure, *, whole: bool = True) -> Record:
+    """Returns the record for the agent's dead-letter topic: key, value and headers kept, the circumstances added.
+
+    Where not ``whole``, the value is left out, because Kafka refuses the record with it. The original stays at the
+    position that the letter names, for as long as its topic keeps it.
+    """
     origin = origin_topic(message.position.topic)
     circumstances = {
         "topic": message.position.topic,
@@ -38,7 +42,8 @@ def dead_letter(message: Message, agent: str, failure: Failure) -> Record:
     }
     headers = original_headers(message.headers)
     headers += tuple((f"{PREFIX}{name}", str(value).encode()) for name, value in circumstances.items())
-    return Record(topic=dead_letter_topic(origin, agent), key=message.key, value=_value(message), headers=headers)
+    value = _value(message) if whole else b""
+    return Record(topic=dead_letter_topic(origin, agent), key=message.key, value=value, headers=headers)
 
 
 def _value(message: Message) -> bytes | None:

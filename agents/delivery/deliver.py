@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,10 +18,19 @@ import structlog
 from agents.delivery.dead_letters import Failure, dead_letter, dead_letter_identity
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Cause, OnStep, Outbox, no_hook
-from agents.delivery.worker import BatchHandler
-from schemas.delivery import Message
-from schemas.envelope import MalformedRecord, Received, decode
-from schemas.errors import AlreadyJournaled, EngineCrashed, InvalidEvent, Unavailable
+from agents.delivery.worker import BatchHandler, GivenUp
+from schemas.delivery import JournalEntry, Message
+from schemas.envelope import MalformedRecord, Received, Record, decode
+from schemas.errors import (
+    AlreadyJournaled,
+    ConfigurationError,
+    EngineCrashed,
+    InvalidEvent,
+    RecordRefused,
+    Unavailable,
+    plain,
+    unavailable,
+)
 from schemas.event import Event
 
 log = structlog.get_logger()
@@ -60,6 +69,7 @@ class Delivery:
         outbox: Outbox,
         in_flight: InFlightTracker,
         *,
+        given_up: Mapping[type[Event], GivenUp] | None = None,
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -69,6 +79,7 @@ class Delivery:
         self._handle = handle
         self._outbox = outbox
         self._in_flight = in_flight
+        self._given_up = given_up or {}
         self._clock = clock
         self._sleep = sleep
         self._monotonic = monotonic
@@ -103,14 +114,28 @@ class Delivery:
     async def _pass_over_finished(self, items: list[_Item]) -> list[_Item]:
         """Returns what is neither journaled nor dead-lettered. Publishes what a crash left unpublished of the rest."""
         found = await self._outbox.find([name for item in items for name in _names(item)])
-        if found:
+        for item in items:
+            if dead_letter_identity(item.message.position) in found:
+                found.pop(item.received.identity, None)  # what was not published of it never will be
+        if not found:
+            return items
+        try:
             await self._outbox.settle([], [], found)
+        except RecordRefused:
+            for item in items:
+                await self._publish_again(item, {name: found[name] for name in _names(item) if name in found})
         return [item for item in items if found.keys().isdisjoint(_names(item))]
+
+    async def _publish_again(self, item: _Item, found: dict[str, JournalEntry]) -> None:
+        try:
+            await self._outbox.settle([], [], found)
+        except RecordRefused as error:
+            await self._give_up(item.message, _failure(error, 1, self._clock()), item.received)
 
     async def _deliver_alone(self, item: _Item) -> None:
         failure = self._in_flight.failure(item.message.position)
         if failure is not None:
-            await self._give_up(item.message, failure)
+            await self._give_up(item.message, failure, item.received)
             return
         await self._begin([item], self._in_flight.begin_alone(item.message.position))
 
@@ -130,8 +155,11 @@ class Delivery:
             return None
         return _Item(message=message, received=Received(event=event, context=context, position=message.position))
 
-    async def _process(self, items: list[_Item]) -> None:
-        """Attempts the items until each is finished, bisecting when the batch fails."""
+    async def _process(self, items: list[_Item], *, known: bool = False) -> None:
+        """Attempts the items until each is finished, bisecting when the batch fails.
+
+        ``known``: the journal may know the items already.
+        """
         attempts = failures = crashes = 0
         failing_since = waited = 0.0
         first_failure: datetime | None = None
@@ -139,21 +167,17 @@ class Delivery:
             attempts += 1
             began = self._monotonic()
             try:
-                await self._attempt(items, first=attempts == 1)
+                await self._attempt(items, known=known or attempts > 1)
                 return
             except AlreadyJournaled:
                 continue  # another worker was first: the journal now holds what it published
-            except EngineCrashed as error:
-                crashes += 1
-                problem: Exception = error
-            except Unavailable as error:
-                await self._wait(error, attempts)
-                waited += self._monotonic() - began if failures else 0.0
-                continue
-            except InvalidEvent as error:
-                problem = error
             except Exception as error:  # noqa: BLE001  # whatever a handler raises is retried, then dead-lettered
+                if (wait := _wait_for(error)) is not None:
+                    await self._wait(wait, attempts)
+                    waited += self._monotonic() - began if failures else 0.0
+                    continue
                 problem = error
+                crashes += isinstance(error, EngineCrashed)
             failures += 1
             first_failure = first_failure or self._clock()
             now = self.progressed_at = self._monotonic()
@@ -163,17 +187,13 @@ class Delivery:
             )
             if len(items) > 1:
                 middle = len(items) // 2
-                await self._process(items[:middle])
-                await self._process(items[middle:])
+                # It may have failed after its commit.
+                await self._process(items[:middle], known=True)
+                await self._process(items[middle:], known=True)
                 return
             if self._is_hopeless(problem, failures, crashes, now - failing_since - waited):
-                failure = Failure(
-                    error=type(problem).__name__,
-                    message=str(problem) or repr(problem),
-                    attempts=failures,
-                    first_failure=first_failure,
-                )
-                await self._give_up(items[0].message, failure)
+                failure = _failure(problem, failures, first_failure)
+                await self._give_up(items[0].message, failure, items[0].received)
                 return
             await self._sleep(self._policy.pause(failures))
 
@@ -184,9 +204,9 @@ class Delivery:
             return crashes >= self._policy.crashes
         return failures >= self._policy.attempts or seconds >= self._policy.within_seconds
 
-    async def _attempt(self, items: Sequence[_Item], *, first: bool) -> None:
+    async def _attempt(self, items: Sequence[_Item], *, known: bool) -> None:
         identities = list(dict.fromkeys(item.received.identity for item in items))
-        found = {} if first else await self._outbox.find(identities)
+        found = await self._outbox.find(identities) if known else {}
         fresh = {item.received.identity: item.received for item in reversed(items)}
         batch = [fresh[identity] for identity in identities if identity not in found]
         outcomes = await self._handle(batch) if batch else []
@@ -197,7 +217,7 @@ class Delivery:
         self._step("finished", items)
 
     async def _until_available(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Repeats the action while SQL or Kafka is unavailable."""
+        """Repeats the action while SQL or Kafka is unavailable, or this machine is in trouble."""
         attempt = 0
         while True:
             try:
@@ -205,9 +225,12 @@ class Delivery:
                 return
             except AlreadyJournaled:
                 continue
-            except Unavailable as error:
+            except Exception as error:
+                wait = _wait_for(error)
+                if wait is None:
+                    raise
                 attempt += 1
-                await self._wait(error, attempt)
+                await self._wait(wait, attempt)
 
     async def _wait(self, error: Unavailable, attempt: int) -> None:
         if self.waiting is None:
@@ -216,8 +239,11 @@ class Delivery:
         self.progressed_at = self._monotonic()
         await self._sleep(self._policy.pause(attempt))
 
-    async def _give_up(self, message: Message, failure: Failure) -> None:
-        """Puts the message into the dead-letter topic; returns once Kafka confirmed it."""
+    async def _give_up(self, message: Message, failure: Failure, received: Received[Event] | None = None) -> None:
+        """Puts the message into the dead-letter topic, and tells whoever waits for it; once Kafka confirmed both.
+
+        Both are journaled under one identity, so that each is told once.
+        """
         log.error(
             "dead-lettered",
             agent=self._outbox.agent,
@@ -225,13 +251,50 @@ class Delivery:
             error=failure.error,
             message=failure.message,
         )
-        letter = dead_letter(message, self._outbox.agent, failure)
-        await self._until_available(lambda: self._outbox.record(dead_letter_identity(message.position), [letter]))
+        name = dead_letter_identity(message.position)
+        told = self._told(name, failure, received) if received is not None else []
+
+        async def record() -> None:
+            try:
+                await self._outbox.record(name, [dead_letter(message, self._outbox.agent, failure), *told])
+            except RecordRefused as error:
+                log.error("dead letter refused", position=str(message.position), reason=str(error))
+                without_value = dead_letter(message, self._outbox.agent, failure, whole=False)
+                await self._outbox.record(f"{name} without value", [without_value, *told])
+                await self._outbox.give_up(name)
+
+        await self._until_available(record)
+        self.waiting = None
         self.progressed_at = self._monotonic()
+
+    def _told(self, name: str, failure: Failure, received: Received[Event]) -> list[Record]:
+        tell = self._given_up.get(type(received.event))
+        if tell is None:
+            return []
+        attempts = f"given up after {failure.attempts} attempts: " if failure.attempts > 1 else ""
+        try:
+            outputs = tell(received, plain(f"{attempts}{failure.message}"))
+            return self._outbox.encoded(received.context, outputs, name)
+        except Exception as error:  # noqa: BLE001  # the dead letter is written all the same
+            log.error("given up without a word", dead_letter=name, error=_describe(error))
+            return []
 
     def _step(self, name: str, items: Sequence[_Item]) -> None:
         self.progressed_at = self._monotonic()
         self._on_step(name, [item.received.identity for item in items])
+
+
+def _wait_for(error: Exception) -> Unavailable | None:
+    """Returns what to wait for, or None if the event itself may be at fault.
+
+    A configuration that became wrong, such as a token that a server refuses now, is mended without the event.
+    """
+    return Unavailable(str(error)) if isinstance(error, ConfigurationError) else unavailable(error)
+
+
+def _failure(problem: Exception, attempts: int, first_failure: datetime) -> Failure:
+    message = str(problem) or repr(problem)
+    return Failure(error=type(problem).__name__, message=message, attempts=attempts, first_failure=first_failure)
 
 
 def _names(item: _Item) -> tuple[str, str]:

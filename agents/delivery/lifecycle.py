@@ -161,7 +161,13 @@ class _Life:
             worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes
         )
         delivery = Delivery(
-            worker.dispatch(), self._outbox, in_flight, clock=parts.clock, policy=parts.retry, on_step=parts.on_step
+            worker.dispatch(),
+            self._outbox,
+            in_flight,
+            given_up=worker.given_up,
+            clock=parts.clock,
+            policy=parts.retry,
+            on_step=parts.on_step,
         )
         stream = Stream(
             worker.agent, worker.topics, delivery.deliver, batch_size=worker.batch_size,

@@ -16,7 +16,7 @@ import structlog
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import Database, Journal, Publisher, RunStore
 from schemas.delivery import JournalEntry
-from schemas.envelope import EventContext, Record, derived_id, encode, output_context
+from schemas.envelope import EventContext, Record, derived_id, encode, identity, output_context
 from schemas.errors import InvalidEvent, RecordRefused
 from schemas.topics import MAX_RECORD_BYTES
 
@@ -93,12 +93,12 @@ class Outbox:
         """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many."""
         before = self._clock() - timedelta(seconds=older_than_seconds)
         left = await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ", before)
-        for identity, entry in left.items():
+        for name, entry in left.items():
             try:
-                await self._publish({identity: list(entry.outputs)})
+                await self._publish({name: list(entry.outputs)})
             except RecordRefused as error:
-                log.error("given up", agent=self.agent, identity=identity, reason=str(error))
-                await self.give_up(identity)
+                log.error("given up", agent=self.agent, identity=name, reason=str(error))
+                await self.give_up(name)
         return len(left)
 
     async def give_up(self, identity: str) -> None:
@@ -129,7 +129,12 @@ class Outbox:
             self._journal.add_many(self.agent, list(committed.items()), now)
         return committed
 
-    def _encode(self, cause: Cause, ordinal: int, output: Output, now: datetime) -> Record:
+    def encoded(self, context: EventContext, outputs: Sequence[Output], about: str) -> list[Record]:
+        """Encodes outputs that belong to no outcome; ``about`` sets their ids apart. Raises InvalidEvent."""
+        cause, now = Cause(identity=identity(context), context=context), self._clock()
+        return [self._encode(cause, f"{about} {place}", output, now) for place, output in enumerate(outputs)]
+
+    def _encode(self, cause: Cause, ordinal: int | str, output: Output, now: datetime) -> Record:
         record = encode(output.event, output_context(cause.context, self.agent, ordinal, output.time or now))
         size = len(record.value or b"")
         if size > MAX_RECORD_BYTES - _HEADROOM_BYTES:

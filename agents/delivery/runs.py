@@ -32,7 +32,7 @@ from agents.delivery.progress import read_progress
 from agents.delivery.worker import RunKind
 from schemas.delivery import Claim
 from schemas.envelope import EventContext, derived_id, identity
-from schemas.errors import AlreadyJournaled, EverlearnError, RecordRefused, Unavailable, unavailable
+from schemas.errors import AlreadyJournaled, EverlearnError, RecordRefused, Unavailable, plain, unavailable
 from schemas.event import JsonObject
 
 log = structlog.get_logger()
@@ -42,7 +42,6 @@ WAIT_SECONDS = 5.0
 """After this time a run that met something unavailable is tried again."""
 LONGEST_PAUSE_SECONDS = 60.0
 _TAIL_BYTES = 2000
-_REASON_CHARACTERS = 2000
 
 
 class RunFailed(Exception):
@@ -277,5 +276,4 @@ def _result(folder: Path, code: int | None) -> JsonObject:
 def _reason(error: Exception) -> str:
     """Returns an error on one line that every event and every database takes."""
     text = str(error) if isinstance(error, (RunFailed, EverlearnError)) else f"{type(error).__name__}: {error}"
-    printable = " ".join(text.encode(errors="replace").decode().replace("\0", " ").split())
-    return printable[:_REASON_CHARACTERS] or type(error).__name__
+    return plain(text) or type(error).__name__

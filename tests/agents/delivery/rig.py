@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ from agents.delivery.deliver import Delivery, RetryPolicy
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Outbox
 from agents.delivery.outcome import Outcome, Output
-from agents.delivery.worker import BatchHandler
+from agents.delivery.worker import BatchHandler, GivenUp
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
@@ -79,7 +79,11 @@ class Rig:
         )
 
     def delivery(
-        self, handle: BatchHandler | None = None, *, sleep: Callable[[float], Awaitable[None]] | None = None
+        self,
+        handle: BatchHandler | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+        given_up: Mapping[type[Event], GivenUp] | None = None,
     ) -> Delivery:
         """Returns the delivery of a new worker process."""
         self.lives += 1
@@ -92,6 +96,7 @@ class Rig:
             handle or self.count,
             self.outbox(),
             self.in_flight,
+            given_up=given_up,
             clock=self.clock,
             sleep=sleep or self.clock.sleep,
             monotonic=lambda: self.seconds,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from agents.delivery.outcome import NOTHING, Outcome, Output
-from schemas.envelope import Received
-from schemas.errors import EngineCrashed, InvalidEvent, Unavailable
+from agents.delivery.worker import BatchHandler
+from schemas.envelope import Received, Record
+from schemas.errors import ConfigurationError, EngineCrashed, InvalidEvent, Unavailable
 from schemas.event import Event
-from schemas.interactions import InteractionRecorded
-from tests.agents.delivery.rig import Rig, feedback
+from schemas.interactions import FeedbackGiven, InteractionRecorded
+from tests.agents.delivery.rig import DEAD_LETTERS, Rig, feedback
 
 
 @pytest.fixture
@@ -234,3 +238,219 @@ async def test_a_failing_action_after_the_commit_does_no_harm(rig: Rig) -> None:
     await rig.delivery(fails_after_commit).deliver([feedback(1)])
     assert rig.counts() == {"a1": 1}
     assert rig.dead_letters() == []
+
+
+def _apologize(received: Received[Event], reason: str) -> Sequence[Output]:
+    fact = InteractionRecorded(answer_id=received.event.key, outcome="failed", revision=7, adapter_id=reason)
+    return [Output(event=fact)]
+
+
+TELLS = {FeedbackGiven: _apologize}
+
+
+def _told(rig: Rig) -> list[tuple[str | None, str]]:
+    """The key and the reason of each apology."""
+    events = [json.loads(record.value or b"") for record in rig.outputs()]
+    return [(event["answer_id"], event["adapter_id"]) for event in events if event["revision"] == 7]
+
+
+async def _crash(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    raise EngineCrashed("the engine\ndied\0")
+
+
+async def _refuse(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    raise InvalidEvent("nobody knows that")
+
+
+async def _break(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize(
+    ("handle", "reason"),
+    [
+        (_crash, "given up after 3 attempts: the engine died"),
+        (_refuse, "nobody knows that"),
+        (_break, "given up after 5 attempts: broken"),
+    ],
+)
+async def test_whoever_waits_for_an_event_that_is_given_up_is_told_once(
+    rig: Rig, handle: BatchHandler, reason: str
+) -> None:
+    for _ in range(2):
+        await rig.delivery(handle, given_up=TELLS).deliver([feedback(1)])
+    assert len(rig.dead_letters()) == 1
+    assert _told(rig) == [("a1", reason)]
+    assert dict(rig.outputs()[0].headers)["ce_causationid"] == b"e1"
+
+
+async def test_whoever_waits_for_an_event_that_kills_its_process_is_told(rig: Rig) -> None:
+    class Died(BaseException):
+        pass
+
+    async def die(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        raise Died
+
+    deaths = 0
+    while not rig.dead_letters():
+        try:
+            await rig.delivery(die, given_up=TELLS).deliver([feedback(1)])
+        except Died:
+            deaths += 1
+    assert deaths == 5
+    assert _told(rig) == [("a1", "given up after 3 attempts: it brought its worker down 3 times when handled alone")]
+
+
+async def test_an_apology_and_a_later_answer_are_two_events(rig: Rig) -> None:
+    await rig.delivery(_refuse, given_up=TELLS).deliver([feedback(1)])
+    message = feedback(1)
+    moved = replace(message, position=replace(message.position, topic="feedback.v1.recorder.retry", offset=0))
+    await rig.delivery(given_up=TELLS).deliver([moved])
+    assert len({dict(record.headers)["ce_id"] for record in rig.outputs()}) == 2
+
+
+async def test_the_dead_letter_is_written_when_the_apology_fails(rig: Rig) -> None:
+    def stammer(received: Received[Event], reason: str) -> Sequence[Output]:
+        raise RuntimeError("no words")
+
+    await rig.delivery(_refuse, given_up={FeedbackGiven: stammer}).deliver([feedback(1)])
+    assert len(rig.dead_letters()) == 1
+    assert rig.outputs() == []
+
+
+async def test_an_apology_that_was_not_published_at_a_crash_is_published_by_the_next_process(rig: Rig) -> None:
+    class Died(BaseException):
+        pass
+
+    async def die(seconds: float) -> None:
+        raise Died
+
+    rig.kafka.away = True
+    with pytest.raises(Died):
+        await rig.delivery(_refuse, given_up=TELLS, sleep=die).deliver([feedback(1)])
+    rig.kafka.away = False
+    await rig.delivery(_refuse, given_up=TELLS).deliver([feedback(1)])
+    assert (len(rig.dead_letters()), len(_told(rig))) == (1, 1)
+
+
+async def test_an_output_that_kafka_will_never_take_is_a_dead_letter_and_the_others_pass(rig: Rig) -> None:
+    async def wordy_on_two(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        return [_wordy(rig, received) if received.event.key == "a2" else rig.counted(received) for received in batch]
+
+    rig.kafka.most_bytes["interactions.v1"] = 1000
+    messages = [feedback(n) for n in range(5)]
+    await rig.delivery(wordy_on_two, given_up=TELLS).deliver(messages)
+    assert rig.counts() == {f"a{n}": 1 for n in range(5)}
+    (letter,) = rig.dead_letters()
+    assert (letter["error"], letter["offset"]) == ("RecordRefused", "2")
+    assert "max.message.bytes" in letter["message"]
+    assert sorted(record.key or b"" for record in rig.outputs()) == [b"a0", b"a1", b"a2", b"a3", b"a4"]
+    assert [key for key, _ in _told(rig)] == ["a2"]
+    await rig.delivery(wordy_on_two, given_up=TELLS).deliver(messages)
+    assert (len(rig.dead_letters()), len(rig.outputs())) == (1, 5)
+
+
+def _wordy(rig: Rig, received: Received[Event]) -> Outcome:
+    fact = InteractionRecorded(answer_id=received.event.key, outcome="pending", revision=9, adapter_id="x" * 2000)
+    return Outcome(outputs=[Output(event=fact)], effect=lambda: list(rig.counted(received).effect() or ())[:0])  # type: ignore[misc]  # it has an effect
+
+
+async def test_an_output_that_was_refused_is_published_when_its_dead_letter_is_retried_under_a_higher_limit(
+    rig: Rig,
+) -> None:
+    async def wordy(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        return [_wordy(rig, received) for received in batch]
+
+    rig.kafka.most_bytes["interactions.v1"] = 1000
+    await rig.delivery(wordy).deliver([feedback(1)])
+    message = feedback(1)
+    for offset in (0, 1):
+        moved = replace(message, position=replace(message.position, topic="feedback.v1.recorder.retry", offset=offset))
+        await rig.delivery(wordy).deliver([moved])
+        rig.kafka.most_bytes.clear()
+    assert rig.counts() == {"a1": 1}
+    assert len(rig.dead_letters()) == 2  # at first, and at the retry before the limit was raised
+    assert [record.key for record in rig.outputs()] == [b"a1"]
+
+
+async def test_a_dead_letter_that_kafka_will_never_take_goes_without_its_value(rig: Rig) -> None:
+    rig.kafka.most_bytes[DEAD_LETTERS] = 1000
+    message = feedback(1, reason="x" * 2000)
+    for _ in range(2):
+        await rig.delivery(_refuse, given_up=TELLS).deliver([message, feedback(2)])
+    assert [letter["offset"] for letter in rig.dead_letters()] == ["1", "2"]
+    assert [record.value for record in rig.kafka.topic(DEAD_LETTERS)] == [b"", feedback(2).value]
+    assert [key for key, _ in _told(rig)] == ["a1", "a2"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+        OSError(errno.EROFS, "Read-only file system"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.EIO, "Input/output error"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        ConfigurationError("Milvus refuses the token: set EVERLEARN_MILVUS_TOKEN"),
+    ],
+    ids=lambda trouble: f"{type(trouble).__name__} {getattr(trouble, 'errno', '')}",
+)
+async def test_trouble_of_the_machine_or_a_wrong_setting_is_waited_for(rig: Rig, trouble: Exception) -> None:
+    calls, reasons = 0, []
+
+    async def in_trouble(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal calls
+        calls += 1
+        if calls < 30:
+            if calls % 2:
+                raise trouble
+            raise RuntimeError("a library wraps it") from trouble
+        return await rig.count(batch)
+
+    async def sleep(seconds: float) -> None:
+        reasons.append(delivery.waiting)
+        await rig.clock.sleep(seconds)
+
+    delivery = rig.delivery(in_trouble, sleep=sleep)
+    if isinstance(trouble, ConfigurationError):
+        calls = 28
+    await delivery.deliver([feedback(1)])
+    assert rig.counts() == {"a1": 1}
+    assert rig.dead_letters() == []
+    assert all(reasons)
+    assert delivery.waiting is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/x"),
+        OSError(errno.ENAMETOOLONG, "File name too long"),
+        OSError("cannot identify image file"),
+    ],
+    ids=str,
+)
+async def test_a_file_error_that_may_be_the_events_fault_has_five_attempts(rig: Rig, fault: OSError) -> None:
+    async def fail(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        raise fault
+
+    await rig.delivery(fail).deliver([feedback(1)])
+    (letter,) = rig.dead_letters()
+    assert letter["attempts"] == "5"
+
+
+async def test_a_full_disk_while_a_dead_letter_is_written_is_waited_for(rig: Rig) -> None:
+    real, calls = rig.kafka.publish, 0
+
+    async def publish(records: Sequence[Record]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await real(records)
+
+    rig.kafka.publish = publish  # type: ignore[method-assign]  # a disk cannot be filled in memory
+    await rig.delivery(_refuse).deliver([feedback(1)])
+    assert len(rig.dead_letters()) == 1
