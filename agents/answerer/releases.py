@@ -111,14 +111,14 @@ class ServedReleases:
                 continue
             try:
                 self._loaded.ensure(adapters_of(state))
-            except AdapterMissing as error:
+            except (AdapterMissing, Unavailable) as error:
                 problems.append(f"{task}: {error}")
             else:
                 self._served = {**self._served, task: state}
         for task, state in self._served.items():
             try:
                 self._loaded.ensure(_spares(state))
-            except AdapterMissing as error:
+            except (AdapterMissing, Unavailable) as error:
                 problems.append(f"{task}: there is no way back, for {error}")
         self.problem = "; ".join(problems) or None
 

@@ -18,7 +18,7 @@ from agents.delivery.deliver import Delivery
 from agents.delivery.ports import Publisher
 from agents.delivery.worker import Worker
 from schemas.envelope import EventContext, encode
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, plain
 from schemas.fleet import Serving, WorkerReported, WorkerState
 
 log = structlog.get_logger()
@@ -84,15 +84,22 @@ class Heartbeat:
         while True:
             lag = await self._measure_lag()
             self._check_progress(lag)
-            with contextlib.suppress(Unavailable):
-                await self.beat(lag)
+            await self._report(lag)
             await self._until_next_beat(self._served())
 
     async def become(self, state: WorkerState) -> None:
         """Changes the state and reports it at once."""
         self.state = state
-        with contextlib.suppress(Unavailable, TimeoutError):
-            await asyncio.wait_for(self.beat(None), 2)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._report(None), 2)
+
+    async def _report(self, lag: int | None) -> None:
+        try:
+            await self.beat(lag)
+        except Unavailable:
+            pass  # whoever publishes events says so
+        except Exception as error:  # noqa: BLE001  # a report that cannot be made must not end a worker that works
+            log.error("not reported", worker=self._name, error=f"{type(error).__name__}: {error}")
 
     async def beat(self, lag: int | None) -> None:
         """Publishes one report. Raises Unavailable."""
@@ -107,7 +114,7 @@ class Heartbeat:
             state="waiting" if waiting and self.state == "ready" else self.state,
             lag=lag,
             serves=self._served(),
-            detail=waiting or problem,
+            detail=plain(waiting or problem or "") or None,
         )
         context = EventContext(id=str(uuid.uuid4()), source=f"/everlearn/{self._agent}", time=self._clock())
         await self._publisher.publish([encode(event, context)])

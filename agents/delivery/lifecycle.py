@@ -35,10 +35,11 @@ from agents.delivery.stream import Stream
 from agents.delivery.ticks import Ticker, ticks_source
 from agents.delivery.worker import Build, Chore, Worker
 from schemas.delivery import Message
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, unavailable
 
 log = structlog.get_logger()
 
+HOUSE_KEEPING_SECONDS = 10.0
 FAILED_CHORE_SECONDS = 30.0
 """How long a failed chore waits before its next attempt, so that the log does not fill with one reason."""
 
@@ -198,20 +199,7 @@ class _Life:
             runner = Runner(self._outbox, parts.runs, kinds, worker=self._name, folder=folder, clock=parts.clock)
             self._runner = runner
             self._begin(runner.run())
-        self._begin(self._keep_house())
-
-    async def _keep_house(self) -> None:
-        """Publishes what a crash left of ticks and runs; prunes the journal."""
-        while True:
-            try:
-                for source in (ticks_source(self._agent), runs_source(self._agent)):
-                    await self._outbox.relay(source)
-                await self._outbox.prune(self._parts.journal_days)
-            except Unavailable as error:
-                log.info("house keeping waits", agent=self._agent, reason=str(error))
-            except Exception as error:  # noqa: BLE001  # the next time is the retry; it must not end the worker
-                log.error("house keeping failed", agent=self._agent, error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(10)
+        self._begin(keep_house(self._outbox, parts.journal_days))
 
     async def _watch(self, stopping: asyncio.Future[Any], preparing: asyncio.Future[None]) -> int:
         """Waits for whatever ends this life, while the worker is prepared too; reports when it is ready."""
@@ -259,11 +247,30 @@ class _Life:
             try:
                 await action()
                 return
-            except Unavailable as error:
+            except Exception as error:
+                wait = error if isinstance(error, Unavailable) else unavailable(error)
+                if wait is None:
+                    raise
                 attempt += 1
                 if attempt in (1, 10) or attempt % 60 == 0:
-                    log.warning("waiting", worker=self._name, reason=str(error))
+                    log.warning("waiting", worker=self._name, reason=str(wait))
                 await asyncio.sleep(self._parts.retry.pause(attempt))
+
+
+async def keep_house(
+    outbox: Outbox, journal_days: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Publishes what a crash left of ticks and runs, and prunes the journal, until cancelled."""
+    while True:
+        try:
+            for source in (ticks_source(outbox.agent), runs_source(outbox.agent)):
+                await outbox.relay(source)
+            await outbox.prune(journal_days)
+        except Unavailable as error:
+            log.info("house keeping waits", agent=outbox.agent, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # the next time is the retry; it must not end the worker
+            log.error("house keeping failed", agent=outbox.agent, error=f"{type(error).__name__}: {error}")
+        await sleep(HOUSE_KEEPING_SECONDS)
 
 
 async def keep_doing(chore: Chore, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:

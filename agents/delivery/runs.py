@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 PROGRESS_SECONDS = 1.0
 WAIT_SECONDS = 5.0
-"""After this time a run that met something unavailable is tried again."""
+"""After this time, doubling, a run that met something unavailable is tried again."""
 LONGEST_PAUSE_SECONDS = 60.0
 _TAIL_BYTES = 2000
 
@@ -81,7 +81,7 @@ class Runner:
     @property
     def waiting(self) -> str | None:
         """Why a run waits, such as a database that does not answer; None while no run does."""
-        return self._waiting if time.monotonic() - self._waited_at < 3 * WAIT_SECONDS else None
+        return self._waiting if time.monotonic() - self._waited_at < 2 * LONGEST_PAUSE_SECONDS else None
 
     async def run(self, poll_seconds: float = 0.5) -> None:
         """Works until cancelled."""
@@ -139,7 +139,8 @@ class Runner:
             progress = {**known, "text": f"waiting: {problem}", "eta_seconds": None}
             try:
                 await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
-                await asyncio.to_thread(self._release, claim, WAIT_SECONDS, spare=True)
+                pause = min(LONGEST_PAUSE_SECONDS, WAIT_SECONDS * 2.0 ** min(claim.spared, 10))
+                await asyncio.to_thread(self._release, claim, pause, spare=True)
                 return
             except Unavailable as error:
                 problem = error

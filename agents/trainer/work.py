@@ -160,4 +160,4 @@ class Training:
         write_progress(self.folder, share, text, eta_seconds=seconds_left)
 
     def _retry(self, action: Callable[[], T]) -> T:
-        return retry_while_unavailable(action, self.parts.sleep)
+        return retry_while_unavailable(action, self.folder, self.parts.sleep)

@@ -200,7 +200,7 @@ class Validation:
             log.warning("not judged in the registry", adapter=self.adapter_id, reason=str(error))
 
     def _retry(self, action: Callable[[], T]) -> T:
-        return retry_while_unavailable(action, self.parts.sleep)
+        return retry_while_unavailable(action, self.folder, self.parts.sleep)
 
 
 class _Progress:

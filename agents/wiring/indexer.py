@@ -105,7 +105,7 @@ def rebuild(arguments: JsonObject, folder: Path) -> JsonObject:
         folder=folder,
         progress=progress,
     )
-    built = retry_while_unavailable(lambda: builder.build(index))
+    built = retry_while_unavailable(lambda: builder.build(index), folder)
     stores.close()
     return built.result()
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from agents.delivery.outcome import NOTHING, Outcome, Output
-from agents.delivery.worker import BatchHandler
+from agents.delivery.worker import BatchHandler, GivenUp
 from schemas.envelope import Received, Record
 from schemas.errors import ConfigurationError, EngineCrashed, InvalidEvent, Unavailable
 from schemas.event import Event
@@ -245,7 +245,7 @@ def _apologize(received: Received[Event], reason: str) -> Sequence[Output]:
     return [Output(event=fact)]
 
 
-TELLS = {FeedbackGiven: _apologize}
+TELLS: dict[type[Event], GivenUp] = {FeedbackGiven: _apologize}
 
 
 def _told(rig: Rig) -> list[tuple[str | None, str]]:

@@ -10,7 +10,6 @@ import pytest
 from aiokafka import errors as aio
 from kafka import KafkaAdminClient
 from kafka import errors as sync
-from kafka.admin import NewTopic
 
 from agents.delivery.outcome import Outcome, Output
 from infra.kafka import read_all
@@ -37,7 +36,8 @@ def narrow_topic(kafka_config: KafkaConnection, make_topic: Callable[..., str]) 
     """A topic that takes records of at most ``LIMIT`` bytes, as an administrator may have made it."""
     name = make_topic("narrow") + "-limited"
     admin = KafkaAdminClient(bootstrap_servers=kafka_config.bootstrap_servers)
-    admin.create_topics([NewTopic(name, 1, 1, topic_configs={"max.message.bytes": str(LIMIT)})])
+    settings = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": str(LIMIT)}}
+    admin.create_topics({name: settings})
     admin.close()
     return name
 
