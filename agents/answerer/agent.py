@@ -56,7 +56,8 @@ class Answerer:
 
     def given_up(self, received: Received[QuestionAsked], reason: str) -> Sequence[Output]:
         """Tells the asker of a question that went to the dead letters."""
-        return (Output(event=failed(received, reason, self._now())),)
+        choice = choose(received.event, self.releases.served)
+        return (Output(event=failed(received, reason, self._now(), choice)),)
 
     async def answer(self, batch: Sequence[Received[QuestionAsked]]) -> Sequence[Outcome]:
         if not self._adopting.locked():  # otherwise a release is being loaded, and the loaded adapters go on serving
