@@ -117,8 +117,10 @@ def test_when_evidently_fails_the_verdict_stands_and_the_check_says_so():
 def test_a_question_whose_embedding_is_no_number_is_no_drift():
     work = Work(embedder=Broken())
     work.answer(REFERENCE)
-    work.answer(1, REFERENCE, question=ODD)
-    work.answer(NEWEST - 1, REFERENCE + 1)
+    in_every_window = REFERENCE + NEWEST - POLICY.current_rows
+    work.answer(NEWEST - POLICY.current_rows, REFERENCE)
+    work.answer(1, in_every_window, question=ODD)
+    work.answer(POLICY.current_rows - 1, in_every_window + 1)
     check = work.check()
     assert check.verdict is None
     assert all(np.isfinite([finding.p_value, finding.effect]).all() for finding in check.findings)
