@@ -30,13 +30,18 @@ def dead_letter(message: Message, agent: str, failure: Failure, *, whole: bool =
     position that the letter names, for as long as its topic keeps it.
     """
     origin = origin_topic(message.position.topic)
+    cut = (
+        ""
+        if whole
+        else f" (its value of {len(message.value or b''):,} bytes is left out, because Kafka refuses it here)"
+    )
     circumstances = {
         "topic": message.position.topic,
         "partition": message.position.partition,
         "offset": message.position.offset,
         "agent": agent,
         "error": failure.error,
-        "message": failure.message,
+        "message": failure.message + cut,
         "attempts": failure.attempts,
         "first_failure": failure.first_failure.isoformat(),
     }

@@ -379,6 +379,7 @@ async def test_a_dead_letter_that_kafka_will_never_take_goes_without_its_value(r
     for _ in range(2):
         await rig.delivery(_refuse, given_up=TELLS).deliver([message, feedback(2)])
     assert [letter["offset"] for letter in rig.dead_letters()] == ["1", "2"]
+    assert "bytes is left out" in rig.dead_letters()[0]["message"]
     assert [record.value for record in rig.kafka.topic(DEAD_LETTERS)] == [b"", feedback(2).value]
     assert [key for key, _ in _told(rig)] == ["a1", "a2"]
 
