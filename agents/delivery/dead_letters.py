@@ -10,6 +10,8 @@ from schemas.envelope import Headers, Position, Record
 from schemas.topics import dead_letter_topic, origin_topic
 
 PREFIX = "dlq_"
+_MOST_CHARACTERS = 8000
+"""Of an error: some hold all that they complain of, and a dead letter must fit into its topic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +32,21 @@ def dead_letter(message: Message, agent: str, failure: Failure, *, whole: bool =
     position that the letter names, for as long as its topic keeps it.
     """
     origin = origin_topic(message.position.topic)
-    cut = (
-        ""
-        if whole
-        else f" (its value of {len(message.value or b''):,} bytes is left out, because Kafka refuses it here)"
-    )
+    size = len(message.value or b"")
+    cut = "" if whole else f" (its value of {size:,} bytes is left out, because Kafka refuses it here)"
     circumstances = {
         "topic": message.position.topic,
         "partition": message.position.partition,
         "offset": message.position.offset,
         "agent": agent,
         "error": failure.error,
-        "message": failure.message + cut,
+        "message": failure.message[:_MOST_CHARACTERS] + cut,
         "attempts": failure.attempts,
         "first_failure": failure.first_failure.isoformat(),
     }
     headers = original_headers(message.headers)
-    headers += tuple((f"{PREFIX}{name}", str(value).encode()) for name, value in circumstances.items())
+    # An error may name a file whose name is no text.
+    headers += tuple((f"{PREFIX}{name}", str(value).encode(errors="replace")) for name, value in circumstances.items())
     value = _value(message) if whole else b""
     return Record(topic=dead_letter_topic(origin, agent), key=message.key, value=value, headers=headers)
 

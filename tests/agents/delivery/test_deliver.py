@@ -309,6 +309,17 @@ async def test_an_apology_and_a_later_answer_are_two_events(rig: Rig) -> None:
     assert len({dict(record.headers)["ce_id"] for record in rig.outputs()}) == 2
 
 
+@pytest.mark.parametrize("text", ["\udcff is no text", "\0", "x" * 20_000_000], ids=["surrogate", "nul", "long"])
+async def test_any_error_message_fits_into_a_dead_letter_and_an_apology(rig: Rig, text: str) -> None:
+    async def refuse(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        raise InvalidEvent(text)
+
+    await rig.delivery(refuse, given_up=TELLS).deliver([feedback(1)])
+    (record,) = rig.kafka.topic(DEAD_LETTERS)
+    assert sum(len(value) for _, value in record.headers) < 10_000
+    assert len(_told(rig)) == 1
+
+
 async def test_the_dead_letter_is_written_when_the_apology_fails(rig: Rig) -> None:
     def stammer(received: Received[Event], reason: str) -> Sequence[Output]:
         raise RuntimeError("no words")
