@@ -87,7 +87,11 @@ class MilvusConnection:
         wrong = ConfigurationError(
             f"[milvus] uri is {self.uri!r}, which is no address: write http://HOST:PORT, or embedded"
         )
-        address = urlsplit(self.uri)
+        try:
+            address = urlsplit(self.uri)
+            _ = address.port  # raises what urlsplit does not
+        except ValueError:
+            raise wrong from None
         if address.scheme not in _SCHEMES or not (address.hostname or address.path):
             raise wrong  # pymilvus takes some of these for files, and would start a server in this process
         # pymilvus logs each failure with its traceback; the error that is raised here says what matters.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import socket
@@ -10,8 +11,11 @@ from dataclasses import replace
 
 import pytest
 
+from agents.delivery.outbox import Outbox
 from agents.delivery.outcome import NOTHING, Outcome, Output
 from agents.delivery.worker import BatchHandler, GivenUp
+from infra.memory.journal import MemoryJournal
+from schemas.delivery import JournalEntry
 from schemas.envelope import Received, Record
 from schemas.errors import ConfigurationError, EngineCrashed, InvalidEvent, Unavailable
 from schemas.event import Event
@@ -466,3 +470,42 @@ async def test_a_full_disk_while_a_dead_letter_is_written_is_waited_for(rig: Rig
     rig.kafka.publish = publish  # type: ignore[method-assign]  # a disk cannot be filled in memory
     await rig.delivery(_refuse).deliver([feedback(1)])
     assert len(rig.dead_letters()) == 1
+
+
+async def test_an_event_that_another_worker_finishes_meanwhile_has_its_effect_once(rig: Rig) -> None:
+    other, mine = rig.delivery(), 0
+
+    async def slow(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        nonlocal mine
+        mine += 1
+        await other.deliver([feedback(1)])
+        return await rig.count(batch)
+
+    await rig.delivery(slow).deliver([feedback(1)])
+    assert (mine, rig.counts(), len(rig.outputs())) == (1, {"a1": 1}, 1)
+
+
+async def test_an_event_that_another_worker_gives_up_meanwhile_is_one_dead_letter(rig: Rig) -> None:
+    other = rig.delivery(_refuse, given_up=TELLS)
+    first = True
+
+    class Late(MemoryJournal):
+        """The journal of a worker that looked before the other one wrote."""
+
+        def find(self, agent: str, identities: Sequence[str]) -> dict[str, JournalEntry]:
+            nonlocal first
+            found = super().find(agent, identities)
+            if first and any(identity.startswith("dlq:") for identity in identities) and len(identities) == 1:
+                first = False
+                asyncio.run_coroutine_threadsafe(other.deliver([feedback(1)]), loop).result(10)
+            return found
+
+    loop = asyncio.get_running_loop()
+    delivery = rig.delivery(_refuse, given_up=TELLS)
+    delivery._outbox = Outbox(
+        "recorder", database=rig.database, journal=Late(rig.database), runs=rig.runs, publisher=rig.kafka,
+        clock=rig.clock,
+    )  # fmt: skip
+    await delivery.deliver([feedback(1)])
+    assert not first
+    assert (len(rig.dead_letters()), len(_told(rig))) == (1, 1)

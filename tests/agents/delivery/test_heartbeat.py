@@ -26,6 +26,8 @@ class Situation:
         self.moved_at = 0.0
         self.problem: str | None = None
         self.run_waits: str | None = None
+        self.lag_fails = False
+        self.measured = 0
         self.heartbeat = Heartbeat(
             "recorder",
             "recorder-1",
@@ -53,6 +55,9 @@ class Situation:
         self.heartbeat.state = "ready"
 
     async def _measure(self) -> int | None:
+        self.measured += 1
+        if self.lag_fails:
+            raise RuntimeError("the consumer is between two connections")
         return self.lag
 
     def watch(self, starving_for: float = 0.0) -> None:
@@ -161,3 +166,20 @@ async def test_a_report_that_cannot_be_made_is_logged_and_the_worker_goes_on(sit
     while not situation.rig.kafka.records:  # noqa: ASYNC110  # the heartbeat sends no signal
         await asyncio.sleep(0.01)
     beating.cancel()
+
+
+async def test_a_heartbeat_goes_on_while_kafka_is_away_and_while_the_lag_is_unknown(situation: Situation) -> None:
+    situation.rig.kafka.away = True
+    situation.lag_fails = True
+    beating = asyncio.ensure_future(situation.heartbeat.run())
+    while situation.measured < 3:  # noqa: ASYNC110  # the heartbeat sends no signal
+        await asyncio.sleep(0.01)
+    situation.rig.kafka.away = False
+    while not situation.rig.kafka.records:  # noqa: ASYNC110  # the heartbeat sends no signal
+        await asyncio.sleep(0.01)
+    beating.cancel()
+    event, _ = decode(
+        "fleet.v1", situation.rig.kafka.records[0].value, situation.rig.kafka.records[0].headers, now=START
+    )
+    assert isinstance(event, WorkerReported)
+    assert (event.state, event.lag) == ("ready", None)

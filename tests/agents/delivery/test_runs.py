@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.delivery.outbox import Cause
 from agents.delivery.outcome import Outcome, Output, RunRequest
@@ -59,6 +60,7 @@ def add(arguments: JsonObject, folder: Path) -> JsonObject:
         return {"loss": float("nan")}
     if arguments.get("kills_its_worker"):
         os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # the kernel ends this process, too
     time.sleep(arguments.get("seconds", 0))
     return {"sum": arguments["a"] + arguments["b"], "attempts": attempts, "niceness": os.nice(0)}
 
@@ -425,3 +427,65 @@ def test_a_run_that_kills_its_worker_ends_as_failed_after_three_lives(migrated_s
     assert run is not None
     assert run.state == "failed"
     database.close()
+
+
+class Moody(MemoryRunStore):
+    """A run store that fails as often as each of its methods is told to."""
+
+    def __init__(self, rig: Rig, **failures: list[Exception]) -> None:
+        super().__init__(rig.database)
+        self.failures = failures
+
+    def _fail(self, method: str) -> None:
+        if self.failures.get(method):
+            raise self.failures[method].pop(0)
+
+    def claim(self, *args: Any, **options: Any) -> Claim | None:
+        self._fail("claim")
+        return super().claim(*args, **options)
+
+    def renew(self, *args: Any, **options: Any) -> bool:
+        self._fail("renew")
+        return super().renew(*args, **options)
+
+    def release(self, *args: Any, **options: Any) -> None:
+        self._fail("release")
+        super().release(*args, **options)
+
+
+async def test_whatever_the_run_store_raises_the_worker_goes_on(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    store = Moody(rig, claim=[Unavailable("SQL is away"), TypeError("a defect")])
+    reasons: list[str | None] = []
+
+    async def sleep(seconds: float) -> None:
+        reasons.append(runner.waiting)
+        if len(reasons) == 3:
+            raise asyncio.CancelledError
+
+    runner = _runner(rig, tmp_path, runs=store)
+    runner._sleep = sleep
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await runner.run()
+    assert reasons == ["SQL is away", "TypeError: a defect", None]
+    assert [line["reason"] for line in logs if line["event"] == "waiting"] == reasons[:2]
+    assert len(_results(rig)) == 1
+
+
+async def test_a_run_is_given_back_once_sql_answers_again(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, waits=1)
+    store = Moody(rig, release=[Unavailable("SQL is away"), Unavailable("SQL is away")])
+    runner = _runner(rig, tmp_path, runs=store)
+    runner._sleep = rig.clock.sleep
+    assert await runner.work()
+    assert store.failures["release"] == []
+    claim = rig.runs.claim("recorder", "two", now=rig.clock.now + timedelta(seconds=60), lease_seconds=30)
+    assert claim is not None
+    assert (claim.attempt, claim.counted) == (2, 1)
+
+
+async def test_a_run_goes_on_while_its_lease_cannot_be_renewed(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig, seconds=3)
+    store = Moody(rig, renew=[Unavailable("SQL is away")])
+    _, run = await _work_to_the_end(rig, _runner(rig, tmp_path, runs=store, lease_seconds=0.9))
+    assert (store.failures["renew"], run.state) == ([], "done")

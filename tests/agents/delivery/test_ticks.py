@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.ticks import Ticker, scheduled_time, ticks_source
 from agents.delivery.worker import Tick
-from schemas.errors import Unavailable
+from schemas.errors import AlreadyJournaled, Unavailable
 from schemas.interactions import InteractionRecorded
 from tests.agents.delivery.rig import Rig
 
@@ -67,3 +69,28 @@ async def test_the_unpublished_outputs_of_a_tick_are_published_once_after_a_cras
     outbox = rig.outbox()
     assert [await outbox.relay(ticks_source("recorder")) for _ in range(2)] == [1, 0]
     assert len(rig.outputs()) == 1
+
+
+async def test_a_tick_that_fails_in_any_way_is_logged_and_beats_again(rig: Rig) -> None:
+    faults: list[Exception] = [TypeError("a defect"), Unavailable("SQL is away"), AlreadyJournaled("by another")]
+    beats = 0
+
+    async def handle(scheduled: datetime) -> Outcome:
+        if faults:
+            raise faults.pop(0)
+        return Outcome()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 4:
+            raise asyncio.CancelledError
+
+    ticker = Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock)
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await ticker.run(Tick(name="test", every_seconds=60, handle=handle), sleep)
+    assert [(line["event"], line["tick"], line.get("error") or line["reason"]) for line in logs] == [
+        ("tick failed", "test", "TypeError: a defect"),
+        ("waiting", "test", "SQL is away"),
+    ]
+    assert rig.leases.last("tick/recorder/test") == scheduled_time(rig.clock.now, 60)

@@ -13,8 +13,9 @@ from kafka import errors as sync
 
 from agents.delivery.outcome import Outcome, Output
 from infra.kafka import read_all
-from infra.kafka.aio import KafkaPublisher, _unreachable
+from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader, _unreachable
 from infra.kafka.client import translated
+from infra.local.free_port import free_port
 from infra.memory.kafka import MemoryKafka
 from schemas.envelope import Received, Record
 from schemas.errors import ConfigurationError, EverlearnError, InvalidEvent, RecordRefused, Unavailable
@@ -148,3 +149,16 @@ def test_each_error_of_a_commands_client_has_its_class(error: Exception, raised:
     with pytest.raises(raised, match=says) as caught:
         raise translated(error, HERE)
     assert type(caught.value) is raised
+
+
+async def test_a_broker_that_is_not_there_is_unavailable_to_each_part_of_a_worker():
+    nowhere = KafkaConnection(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    lookup = KafkaLookup(nowhere)
+    for use in (
+        KafkaPublisher(nowhere).publish([record("answers.v1", b"x")]),
+        anext(KafkaTopicReader(nowhere).follow("promotions.v1")),
+        lookup.bounds([("answers.v1", 0)]),
+        lookup.first("answers.v1", 0, 0),
+    ):
+        with pytest.raises(Unavailable, match=r"does not answer .*: start it, or correct \[kafka\] bootstrap_servers"):
+            await use

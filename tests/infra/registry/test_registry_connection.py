@@ -187,3 +187,9 @@ def test_a_registry_on_a_full_disk_is_unavailable_until_there_is_room(registry_i
     small_disk.make_room()
     registry.register(adapter("disk", "after"))
     assert {"disk-before", "disk-after"} <= {record.adapter_id for record in registry.adapters()}
+
+
+def test_tables_of_another_version_of_mlflow_are_unavailable_and_say_what_to_do():
+    error = _mlflow_error("INTERNAL_ERROR", ValueError("Detected out-of-date database schema (found 1, expected 2)"))
+    with pytest.raises(Unavailable, match="of another version of MLflow: run 'everlearn up'"):
+        _translated(parse_url("sqlite:////data/registry.db"), lambda: _raise(error))
