@@ -191,6 +191,14 @@ def dead_letter_topic(topic: str, agent: str) -> str:
     return f"{topic}.{agent}.dlq"
 
 
+def dead_letters_of(topic: str, topic_id: str | None) -> str:
+    """Returns how the journal's identities of a topic's dead letters begin. Earlier versions knew no topic ids: None.
+
+    "@" is in no topic's name, and so no identity of an earlier version begins like a present one.
+    """
+    return f"dlq:{topic}/" if topic_id is None else f"dlq:{topic}@{topic_id}/"
+
+
 def retry_topic(topic: str, agent: str) -> str:
     """Returns the topic to which ``dlq retry`` publishes a dead letter again, for that agent only."""
     return f"{topic}.{agent}.retry"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,31 +14,40 @@ from typing import Any
 
 import structlog
 
+from agents.delivery.clocks import SteadyClock
 from agents.delivery.deliver import Delivery, RetryPolicy
 from agents.delivery.faust_app import StreamSettings
 from agents.delivery.follow import follow
-from agents.delivery.heartbeat import Heartbeat, Watched
+from agents.delivery.heartbeat import Heartbeat, Hung, Watched
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import OnStep, Outbox, no_hook
 from agents.delivery.ports import (
     Database,
     InFlightMarks,
     Journal,
+    KnownTopics,
     Leases,
     MessageLookup,
     Publisher,
     RunStore,
+    TopicLookup,
     TopicReader,
 )
 from agents.delivery.runs import Runner, runs_source
 from agents.delivery.stream import Stream
 from agents.delivery.ticks import Ticker, ticks_source
+from agents.delivery.topic_ids import TopicIds
 from agents.delivery.worker import Build, Chore, Worker
 from schemas.delivery import Message
 from schemas.errors import Unavailable
+from schemas.topics import retry_topic
 
 log = structlog.get_logger()
 
+CHECK_TOPICS_SECONDS = 60.0
+"""How often a worker asks Kafka whether a topic was deleted and made anew."""
+TAKE_BACK_SECONDS = 5.0
+"""How long a worker that stops or loses partitions tries to say that their events are not the reason."""
 FAILED_CHORE_SECONDS = 30.0
 """How long a failed chore waits before its next attempt, so that the log does not fill with one reason."""
 
@@ -55,6 +64,8 @@ class WorkerParts:
     publisher: Publisher
     reader: TopicReader
     lookup: MessageLookup
+    topic_lookup: TopicLookup
+    known_topics: KnownTopics
     stream: StreamSettings
     scratch: Path
     """An existing folder for runs and for Faust."""
@@ -101,6 +112,9 @@ class _Life:
         self._instance = instance
         self._worker: Worker | None = None
         self._stream: Stream | None = None
+        self._in_flight: InFlightTracker | None = None
+        self._topic_ids: TopicIds | None = None
+        self._steady = SteadyClock(parts.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._outbox = Outbox(
             agent, database=parts.database, journal=parts.journal, runs=parts.runs, publisher=parts.publisher,
@@ -126,11 +140,12 @@ class _Life:
         _, worker = await asyncio.gather(self._report(), self._built())
         self._worker = worker
         stream = self._stream = self._stream_of(worker)
+        await self._until_available(self._meet)
         caught_up = []
         for follower in worker.followers:
             event = asyncio.Event()
             caught_up.append(event.wait())
-            self._begin(follow(follower, self._parts.reader, clock=self._parts.clock, caught_up=event))
+            self._begin(follow(follower, self._parts.reader, clock=self._steady.latest, caught_up=event))
         await asyncio.gather(*caught_up)
         await stream.start()
         await stream.assigned.wait()
@@ -140,6 +155,14 @@ class _Life:
         """Begins the heartbeat as soon as SQL answers and Kafka confirms."""
         await self._until_available(self._reach)
         self._begin(self._heartbeat.run())
+
+    async def _meet(self) -> None:
+        """Learns which topics this worker reads, and what time it was when the agent last worked."""
+        if self._topic_ids is not None:
+            await self._topic_ids.learn()
+        newest = await asyncio.to_thread(self._parts.journal.newest, self._agent)
+        if newest is not None:
+            self._steady.has_been(newest)
 
     async def _reach(self) -> None:
         await asyncio.to_thread(self._parts.journal.find, self._agent, ["-"])
@@ -156,16 +179,27 @@ class _Life:
 
     def _stream_of(self, worker: Worker) -> Stream:
         parts = self._parts
+        topics = [name for topic in worker.topics for name in (topic, retry_topic(topic, worker.agent))]
+        topic_ids = TopicIds(topics, parts.topic_lookup, parts.known_topics, clock=parts.clock)
         in_flight = InFlightTracker(
-            worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes
-        )
+            worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes,
+            topic_id=topic_ids.__getitem__,
+        )  # fmt: skip
+        self._in_flight, self._topic_ids = in_flight, topic_ids
         delivery = Delivery(
-            worker.dispatch(), self._outbox, in_flight, clock=parts.clock, policy=parts.retry, on_step=parts.on_step
-        )
+            worker.dispatch(), self._outbox, in_flight, topic_ids, clock=parts.clock, latest_now=self._steady.latest,
+            policy=parts.retry, on_step=parts.on_step,
+        )  # fmt: skip
+
+        def on_assigned(partitions: Collection[tuple[str, int]]) -> None:
+            in_flight.forget(partitions)
+            topic_ids.forget()
+
         stream = Stream(
             worker.agent, worker.topics, delivery.deliver, batch_size=worker.batch_size,
             batch_bytes=worker.batch_bytes, settings=parts.stream, scratch=parts.scratch / "faust",
-            lookup=parts.lookup, instance=self._instance, on_assigned=in_flight.forget, on_acked=self._acked,
+            lookup=parts.lookup, instance=self._instance, on_assigned=on_assigned, on_revoked=self._on_revoked,
+            on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat.watch(
             Watched(worker=worker, delivery=delivery, lag=stream.lag, idle_seconds=stream.idle_seconds)
@@ -185,15 +219,28 @@ class _Life:
             runner = Runner(self._outbox, parts.runs, kinds, worker=self._name, folder=folder, clock=parts.clock)
             self._begin(runner.run())
         self._begin(self._keep_house())
+        self._begin(self._check_topics())
 
     async def _keep_house(self) -> None:
         """Publishes what a crash left of ticks and runs; prunes the journal."""
         while True:
             with contextlib.suppress(Unavailable):
-                for source in (ticks_source(self._agent), runs_source(self._agent)):
-                    await self._outbox.relay(source)
-                await self._outbox.prune(self._parts.journal_days)
+                await self._outbox.relay((ticks_source(self._agent), runs_source(self._agent)))
+                await self._outbox.prune(self._parts.journal_days, self._steady.earliest())
             await asyncio.sleep(10)
+
+    async def _check_topics(self) -> None:
+        """Ends the worker when a topic was made anew. The stream sees only a topic that has less than it had before."""
+        while True:
+            await asyncio.sleep(CHECK_TOPICS_SECONDS)
+            with contextlib.suppress(Unavailable):
+                if self._topic_ids is not None:
+                    await self._topic_ids.check()
+
+    async def _on_revoked(self, partitions: Collection[tuple[str, int]]) -> None:
+        if self._in_flight is not None:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await asyncio.wait_for(self._in_flight.lose(partitions), TAKE_BACK_SECONDS)
 
     async def _watch(self, stopping: asyncio.Future[Any], preparing: asyncio.Future[None]) -> int:
         """Waits for whatever ends this life, while the worker is prepared too; reports when it is ready."""
@@ -206,6 +253,8 @@ class _Life:
                 return 0
             for future in done - {preparing}:
                 log.error("ended", worker=self._name, reason=repr(future.exception()))
+                if isinstance(future.exception(), Hung) and self._in_flight is not None:
+                    self._in_flight.keep()
                 return 1
             if preparing in done:
                 preparing.result()
@@ -221,6 +270,9 @@ class _Life:
         await self._heartbeat.become("stopping")
         if self._stream is not None:
             await self._stream.stop(self._parts.shutdown_seconds)
+        if self._in_flight is not None:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await asyncio.wait_for(self._in_flight.take_back(), TAKE_BACK_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

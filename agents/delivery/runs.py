@@ -109,7 +109,7 @@ class Runner:
 
     def _release(self, claim: Claim) -> None:
         pause = float(2**claim.attempt)
-        self._runs.release(claim.run_id, self._worker, now=self._clock(), retry_in_seconds=pause)
+        self._runs.release(claim.run_id, claim.attempt, now=self._clock(), retry_in_seconds=pause)
 
     async def _do(self, kind: RunKind, claim: Claim) -> JsonObject:
         folder = self._folder / claim.run_id
@@ -139,7 +139,7 @@ class Runner:
                 return
             try:
                 if (progress := read_progress(folder)) != reported:
-                    await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
+                    await asyncio.to_thread(self._runs.report, claim.run_id, claim.attempt, progress)
                     reported = progress
                 if time.monotonic() < renew_at:
                     continue
@@ -153,11 +153,11 @@ class Runner:
 
     def _renew(self, claim: Claim) -> bool:
         now = self._clock()
-        return self._runs.renew(claim.run_id, self._worker, now=now, lease_seconds=self._lease_seconds)
+        return self._runs.renew(claim.run_id, claim.attempt, now=now, lease_seconds=self._lease_seconds)
 
     async def _finish(self, claim: Claim, state: str, result: JsonObject, outcome: Outcome) -> None:
         def effect() -> list[Output | RunRequest]:
-            if not self._runs.finish(claim.run_id, self._worker, state=state, result=result, now=self._clock()):
+            if not self._runs.finish(claim.run_id, claim.attempt, state=state, result=result, now=self._clock()):
                 raise RunLost(claim.run_id)
             return list(outcome.effect()) if outcome.effect is not None else []
 

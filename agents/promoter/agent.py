@@ -132,7 +132,10 @@ class ReleaseAliases:
 
     def follow(self, now: datetime) -> None:
         """Sets the aliases of releases that changed since this promoter set them. Raises the last failure."""
-        if self._set_again_at is None or now >= self._set_again_at:
+        due = self._set_again_at is None or now >= self._set_again_at
+        if due or (
+            self._set_again_at is not None and now < self._set_again_at - SET_AGAIN_AFTER
+        ):  # the clock went back
             self._set, self._set_again_at = {}, now + SET_AGAIN_AFTER
         failure: EverlearnError | None = None
         for release in self._releases.all():

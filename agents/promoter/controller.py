@@ -97,7 +97,9 @@ class ReleaseController:
         release = self._releases.current(task)
         if not _is_under_way(release) or release.since_at is None:
             return ()
-        counts = self._releases.counts(task, sequence=release.since_sequence, since=release.since_at - CLOCK_SKEW)
+        counts = self._releases.counts(
+            task, sequence=release.since_sequence, since=min(release.since_at, self._now()) - CLOCK_SKEW
+        )
         judge = judge_champion if is_watched(release) else judge_canary
         return self._apply(self._steps(release, judge(release, counts, self._policy_of(task), self._now())), cause)
 

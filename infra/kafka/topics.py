@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
-from schemas.errors import ConfigurationError
+from schemas.delivery import KafkaTopic
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.kafka import KafkaConnection
 from schemas.topics import TopicSettings, all_topics
 
@@ -75,6 +76,35 @@ def record_counts(config: KafkaConnection, topics: Iterable[str]) -> dict[str, i
     for partition in partitions:
         counts[partition.topic] = counts.get(partition.topic, 0) + after[partition] - first[partition]
     return counts
+
+
+class KafkaTopicLookup:
+    """Asks Kafka for the ids of topics. Connects for each question."""
+
+    def __init__(self, config: KafkaConnection) -> None:
+        self._config = config
+
+    def topics(self, names: Sequence[str]) -> list[KafkaTopic]:
+        """Returns the topics of these names. Raises Unavailable, also where one does not exist.
+
+        Kafka before 2.8 gives topics no ids. A topic that is made anew there cannot be told from the one before.
+        """
+        from kafka import KafkaAdminClient, errors
+
+        timeout = int(REQUEST_SECONDS * 1000)
+        with connect(KafkaAdminClient, self._config, request_timeout_ms=timeout) as admin, speaking(self._config):
+            cluster = str(admin.describe_cluster()["cluster_id"])
+            described = admin.describe_topics(list(names))
+        topics = []
+        for each in described:
+            if errors.for_code(each["error_code"]) is errors.UnknownTopicOrPartitionError:
+                raise Unavailable(f"there is no topic {each['name']}: 'everlearn up' creates the topics")
+            topic_id = each.get("topic_id")
+            known = topic_id is not None and topic_id.int != 0
+            topics.append(
+                KafkaTopic(name=each["name"], topic_id=str(topic_id) if known else cluster, cluster_id=cluster)
+            )
+        return topics
 
 
 def _partitions(admin: KafkaAdminClient) -> dict[str, int]:

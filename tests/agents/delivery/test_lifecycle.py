@@ -16,6 +16,7 @@ from agents.delivery.worker import Chore, Follower, Worker
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
+from infra.memory.kafka_topics import MemoryKnownTopics
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
 from schemas.envelope import Received
@@ -55,6 +56,7 @@ async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(
     parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
         runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=NoLookup(),
+        topic_lookup=kafka, known_topics=MemoryKnownTopics(database),
         stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
     )  # fmt: skip
     worker = Worker(

@@ -12,6 +12,7 @@ from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.ports import Database as DatabasePort
+from agents.delivery.topic_ids import TopicIds
 from agents.delivery.worker import dispatcher
 from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.controller import ReleaseController
@@ -33,7 +34,7 @@ from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm
 from schemas.registry import AdapterRecord, AdapterState
 from schemas.release_state import Release
-from schemas.topics import TOPIC_OF, dead_letter_topic
+from schemas.topics import TOPIC_OF, dead_letter_topic, read_by
 from tests.fixtures.sql import Stores
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,13 +93,20 @@ class Room:
             clock=lambda: self.now,
             on_step=self._on_step,
         )
+        topic_ids = TopicIds(read_by("promoter"), MemoryKafka(), stores.known_topics, clock=lambda: self.now)
         in_flight = InFlightTracker(
-            "promoter", stores.marks, life=f"life-{next(_lives)}", clock=lambda: self.now, crashes=3
+            "promoter",
+            stores.marks,
+            life=f"life-{next(_lives)}",
+            clock=lambda: self.now,
+            crashes=3,
+            topic_id=topic_ids.__getitem__,
         )
         self.delivery = Delivery(
             dispatcher("promoter", self.promoter.handlers()),
             self.outbox,
             in_flight,
+            topic_ids,
             clock=lambda: self.now,
             on_step=self._on_step,
         )

@@ -20,9 +20,11 @@ from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Worker
 from agents.wiring.run import configure_logging
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
+from infra.kafka.topics import KafkaTopicLookup
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.runs import SqlLeases, SqlRunStore
 from schemas.envelope import Received
 from schemas.features import Interaction
@@ -111,6 +113,8 @@ def main(plan: Plan) -> int:
         publisher=KafkaPublisher(connection),
         reader=KafkaTopicReader(connection),
         lookup=KafkaLookup(connection),
+        topic_lookup=KafkaTopicLookup(connection),
+        known_topics=SqlKnownTopics(database),
         stream=StreamSettings(
             kafka=connection,
             session_timeout_seconds=plan.session_timeout_seconds,
