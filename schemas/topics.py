@@ -160,7 +160,7 @@ TOPICS: tuple[Topic, ...] = (
         name="promotions.v1",
         key="task",
         writer="promoter",
-        followers=("answerer", "monitor", "validator"),
+        followers=("answerer", "monitor", "validator", "promoter"),
         compacted=True,
         events=(CanaryStarted, CanaryAdvanced, AdapterPromoted, AdapterRolledBack),
     ),

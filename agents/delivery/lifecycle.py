@@ -180,6 +180,7 @@ class _Life:
     def _stream_of(self, worker: Worker) -> Stream:
         parts = self._parts
         topics = [name for topic in worker.topics for name in (topic, retry_topic(topic, worker.agent))]
+        topics += [follower.topic for follower in worker.followers]
         topic_ids = TopicIds(topics, parts.topic_lookup, parts.known_topics, clock=parts.clock)
         in_flight = InFlightTracker(
             worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes,

@@ -17,6 +17,7 @@ from agents.delivery.worker import dispatcher
 from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import ReleaseStore
+from agents.promoter.published import PublishedReleases
 from infra.memory.database import MemoryDatabase
 from infra.memory.kafka import MemoryKafka
 from infra.memory.registry import MemoryRegistry
@@ -24,7 +25,7 @@ from infra.memory.releases import MemoryReleases
 from infra.sql.database import Database
 from infra.sql.releases import SqlReleases
 from schemas.delivery import Message
-from schemas.envelope import EventContext, Position, Record, decode, encode, identity, new_context
+from schemas.envelope import EventContext, Position, Received, Record, decode, encode, identity, new_context
 from schemas.event import Event
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome, InteractionRecorded
@@ -77,10 +78,13 @@ class Room:
     def begin_life(self) -> None:
         """Starts a new promoter on the same stores."""
         self.aliases = ReleaseAliases(self.releases, self.registry)
+        self.published_releases = PublishedReleases(self.releases, log=self._log)
+        self._followed = 0
         self.promoter = Promoter(
             controller=ReleaseController(self.releases, lambda _: self.policy, now=lambda: self.now, log=self._log),
             adapters=self.registry,
             aliases=self.aliases,
+            published=self.published_releases,
             log=self._log,
         )
         stores = self.stores
@@ -116,6 +120,16 @@ class Room:
         messages = [each if isinstance(each, Message) else self.message(each) for each in events]
         await self.delivery.deliver(messages)
         return messages
+
+    async def evaluate(self) -> None:
+        """Follows promotions.v1 to its end, then makes the tick that judges canaries."""
+        records = self.kafka.topic("promotions.v1")
+        for offset, record in list(enumerate(records))[self._followed :]:
+            event, context = decode(record.topic, record.value, record.headers, now=self.now)
+            position = Position(record.topic, 0, offset)
+            await self.published_releases.follow(Received(event=event, context=context, position=position))
+        self._followed = len(records)
+        await self.tick(await self.promoter.evaluate(self.now))
 
     async def tick(self, outcome: Outcome) -> None:
         """Commits and publishes the outcome of a tick."""
