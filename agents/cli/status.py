@@ -34,7 +34,7 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``; ``notice`` and ``problem`` where there are any."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``; maybe ``notice`` and ``problem``."""
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
