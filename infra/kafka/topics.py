@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
 from schemas.delivery import KafkaTopic
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_SECONDS = 60.0
+_NO_ID = str(UUID(int=0))
 
 
 def create_topics(config: KafkaConnection, topics: Iterable[TopicSettings] | None = None) -> list[str]:
@@ -95,16 +97,14 @@ class KafkaTopicLookup:
         with connect(KafkaAdminClient, self._config, request_timeout_ms=timeout) as admin, speaking(self._config):
             cluster = str(admin.describe_cluster()["cluster_id"])
             described = admin.describe_topics(list(names))
-        topics = []
+        found = {}
         for each in described:
             if errors.for_code(each["error_code"]) is errors.UnknownTopicOrPartitionError:
                 raise Unavailable(f"there is no topic {each['name']}: 'everlearn up' creates the topics")
-            topic_id = each.get("topic_id")
-            known = topic_id is not None and topic_id.int != 0
-            topics.append(
-                KafkaTopic(name=each["name"], topic_id=str(topic_id) if known else cluster, cluster_id=cluster)
-            )
-        return topics
+            topic_id = str(each.get("topic_id") or _NO_ID)
+            topic_id = cluster if topic_id == _NO_ID else topic_id
+            found[each["name"]] = KafkaTopic(name=each["name"], topic_id=topic_id, cluster_id=cluster)
+        return [found[name] for name in names]
 
 
 def _partitions(admin: KafkaAdminClient) -> dict[str, int]:

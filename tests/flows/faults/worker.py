@@ -54,6 +54,7 @@ class Plan:
     session_timeout_seconds: float = 6.0
     max_poll_interval_seconds: float = 300.0
     buffer: int = 1024
+    shutdown_seconds: float = 5.0
 
 
 class Fault:
@@ -65,6 +66,9 @@ class Fault:
         self._struck = Path(plan.scratch) / "struck"
 
     def __call__(self, step: str, identities: Sequence[str]) -> None:
+        if step == "begun":
+            with (Path(self._plan.scratch) / "begun").open("ab") as file:
+                file.write(b".")  # so that a test can wait for it
         if step != self._plan.step or self._struck.exists():
             return
         self._seen += 1
@@ -124,7 +128,7 @@ def main(plan: Plan) -> int:
         scratch=Path(plan.scratch),
         heartbeat_seconds=0.5,
         stalled_after_seconds=30.0,
-        shutdown_seconds=5.0,
+        shutdown_seconds=plan.shutdown_seconds,
         retry=RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=1.0, within_seconds=10.0),
         on_step=Fault(plan),
     )
