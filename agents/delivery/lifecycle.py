@@ -44,8 +44,6 @@ from schemas.topics import retry_topic
 
 log = structlog.get_logger()
 
-CHECK_TOPICS_SECONDS = 60.0
-"""How often a worker asks Kafka whether a topic was deleted and made anew."""
 TAKE_BACK_SECONDS = 5.0
 """How long a worker that stops or loses partitions tries to say that their events are not the reason."""
 FAILED_CHORE_SECONDS = 30.0
@@ -72,6 +70,8 @@ class WorkerParts:
     heartbeat_seconds: float = 2.0
     stalled_after_seconds: float = 900.0
     shutdown_seconds: float = 10.0
+    check_topics_seconds: float = 30.0
+    """How often a worker asks Kafka whether a topic was deleted and made anew."""
     journal_days: float = 30.0
     """Journal entries are kept longer than any topic keeps its messages, so that no replay finds them gone."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -139,8 +139,13 @@ class _Life:
         # A wrong configuration ends the worker even while Kafka or SQL is away, so neither waits for the other.
         _, worker = await asyncio.gather(self._report(), self._built())
         self._worker = worker
-        stream = self._stream = self._stream_of(worker)
-        await self._until_available(self._meet)
+        topics = [name for topic in worker.topics for name in (topic, retry_topic(topic, worker.agent))]
+        topics += [follower.topic for follower in worker.followers]
+        parts = self._parts
+        topic_ids = self._topic_ids = TopicIds(topics, parts.topic_lookup, parts.known_topics, clock=parts.clock)
+        await self._until_available(topic_ids.learn)
+        await self._until_available(self._ask_the_time)
+        stream = self._stream = self._stream_of(worker, topic_ids)
         caught_up = []
         for follower in worker.followers:
             event = asyncio.Event()
@@ -156,10 +161,8 @@ class _Life:
         await self._until_available(self._reach)
         self._begin(self._heartbeat.run())
 
-    async def _meet(self) -> None:
-        """Learns which topics this worker reads, and what time it was when the agent last worked."""
-        if self._topic_ids is not None:
-            await self._topic_ids.learn()
+    async def _ask_the_time(self) -> None:
+        """Learns what time it was when the agent last worked; a clock may have been put back since."""
         newest = await asyncio.to_thread(self._parts.journal.newest, self._agent)
         if newest is not None:
             self._steady.has_been(newest)
@@ -177,16 +180,13 @@ class _Life:
         await self._until_available(attempt)
         return built[0]
 
-    def _stream_of(self, worker: Worker) -> Stream:
+    def _stream_of(self, worker: Worker, topic_ids: TopicIds) -> Stream:
         parts = self._parts
-        topics = [name for topic in worker.topics for name in (topic, retry_topic(topic, worker.agent))]
-        topics += [follower.topic for follower in worker.followers]
-        topic_ids = TopicIds(topics, parts.topic_lookup, parts.known_topics, clock=parts.clock)
         in_flight = InFlightTracker(
             worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes,
             topic_id=topic_ids.__getitem__,
         )  # fmt: skip
-        self._in_flight, self._topic_ids = in_flight, topic_ids
+        self._in_flight = in_flight
         delivery = Delivery(
             worker.dispatch(), self._outbox, in_flight, topic_ids, clock=parts.clock, latest_now=self._steady.latest,
             policy=parts.retry, on_step=parts.on_step,
@@ -196,10 +196,13 @@ class _Life:
             in_flight.forget(partitions)
             topic_ids.forget()
 
+        # Kafka gives a restarted static member its partitions again, also when its topics were made anew since. It
+        # divides them again for a member with another name.
+        instance = f"{self._instance}-{topic_ids.fingerprint}" if self._instance is not None else None
         stream = Stream(
             worker.agent, worker.topics, delivery.deliver, batch_size=worker.batch_size,
             batch_bytes=worker.batch_bytes, settings=parts.stream, scratch=parts.scratch / "faust",
-            lookup=parts.lookup, instance=self._instance, on_assigned=on_assigned, on_revoked=self._on_revoked,
+            lookup=parts.lookup, instance=instance, on_assigned=on_assigned, on_revoked=self._on_revoked,
             on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat.watch(
@@ -231,9 +234,12 @@ class _Life:
             await asyncio.sleep(10)
 
     async def _check_topics(self) -> None:
-        """Ends the worker when a topic was made anew. The stream sees only a topic that has less than it had before."""
+        """Ends the worker when a topic was made anew.
+
+        Faust gives up a topic that is missing at a rebalance, and nothing tells it that the topic is there again.
+        """
         while True:
-            await asyncio.sleep(CHECK_TOPICS_SECONDS)
+            await asyncio.sleep(self._parts.check_topics_seconds)
             with contextlib.suppress(Unavailable):
                 if self._topic_ids is not None:
                     await self._topic_ids.check()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from hashlib import blake2b
 
 import structlog
 
@@ -40,6 +41,11 @@ class TopicIds:
         """Returns the id of the topic that has this name now. ``learn`` must have been called."""
         return self._ids[topic]
 
+    @property
+    def fingerprint(self) -> str:
+        """Eight characters that are the same as long as the topics are."""
+        return blake2b(" ".join(sorted(self._ids.values())).encode(), digest_size=4).hexdigest()
+
     def forget(self) -> None:
         """Asks Kafka again at the next ``learn``; call it whenever partitions were assigned."""
         self._current = False
@@ -62,11 +68,8 @@ class TopicIds:
 
     async def check(self) -> None:
         """Raises TopicMadeAnew if a topic has another id than ``learn`` found. Raises Unavailable."""
-        if not self._current:
-            return
-        learned = self._ids
         for name, topic in (await self._ask()).items():
-            if topic.topic_id != learned[name]:
+            if self._ids.get(name, topic.topic_id) != topic.topic_id:
                 raise TopicMadeAnew(f"{name} was deleted and made anew: the worker starts again, to read all of it")
 
     async def _ask(self) -> dict[str, KafkaTopic]:

@@ -124,5 +124,6 @@ def test_a_topic_that_is_made_anew_while_it_is_read_is_read_from_its_beginning(
         scene.publish(50)
         count = scene.finish()
         assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 0), count
+        assert "was deleted and made anew" in scene.log()
     finally:
         scene.close()

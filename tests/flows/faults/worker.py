@@ -127,6 +127,7 @@ def main(plan: Plan) -> int:
         ),
         scratch=Path(plan.scratch),
         heartbeat_seconds=0.5,
+        check_topics_seconds=2.0,
         stalled_after_seconds=30.0,
         shutdown_seconds=plan.shutdown_seconds,
         retry=RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=1.0, within_seconds=10.0),
