@@ -23,6 +23,7 @@ from schemas.errors import EverlearnError
 _PR_SET_PDEATHSIG = 1
 FAILED_WITH_MESSAGE = 3
 """The exit code of a run whose last line on stderr is the whole error message for its user."""
+RESULT = "result.json"
 LOCK = "lock"
 """The file in a run's folder that its child locks."""
 LOCK_SECONDS = 60.0
@@ -37,7 +38,12 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
         if os.getppid() != parent:
             sys.exit("the parent is gone")
     os.nice(niceness)
-    lock = _lock(folder)
+    with lock_folder(folder):
+        if not (folder / RESULT).is_file():  # else the child that held the lock has done it
+            _work(entry, folder)
+
+
+def _work(entry: str, folder: Path) -> None:
     module, _, function = entry.partition(":")
     arguments = json.loads((folder / "arguments.json").read_text())
     try:
@@ -45,11 +51,10 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
     except EverlearnError as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
         sys.exit(FAILED_WITH_MESSAGE)
-    write_atomically(folder / "result.json", json.dumps(result))
-    lock.close()
+    write_atomically(folder / RESULT, json.dumps(result))
 
 
-def _lock(folder: Path, seconds: float = LOCK_SECONDS) -> IO[bytes]:
+def lock_folder(folder: Path, seconds: float = LOCK_SECONDS) -> IO[bytes]:
     """Locks a run's folder, so that two children never work in it. Exits when another one stays in it."""
     lock = (folder / LOCK).open("ab")
     deadline = time.monotonic() + seconds
@@ -58,6 +63,7 @@ def _lock(folder: Path, seconds: float = LOCK_SECONDS) -> IO[bytes]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
+                lock.close()
                 sys.stderr.write(f"another process works in {folder}: end it, or wait; the run is tried again\n")
                 sys.exit(FAILED_WITH_MESSAGE)
             time.sleep(0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from agents.delivery.child import FAILED_WITH_MESSAGE, LOCK, lock_folder
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.progress import write_progress
 from agents.delivery.runs import Runner, runs_source
@@ -197,6 +199,36 @@ async def test_the_progress_of_a_child_is_stored_while_it_works(rig: Rig, tmp_pa
         run = rig.runs.show(next(iter(runs)))
     assert run is not None
     assert run.progress == {"done": 0.25, "text": "a quarter is done", "eta_seconds": 3.0}
+
+
+def is_locked(arguments: JsonObject, folder: Path) -> JsonObject:
+    """The work of a run that looks whether its folder is locked."""
+    with (folder / LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {"locked": True}
+    return {"locked": False}
+
+
+async def test_a_child_holds_the_lock_of_its_folder_while_it_works(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    kind = replace(KIND, entry="tests.agents.delivery.test_runs:is_locked")
+    runner = Runner(rig.outbox(), rig.runs, {"add": kind}, worker="one", folder=tmp_path, clock=rig.clock)
+    assert await runner.work()
+    assert json.loads(_results(rig)[0]) == {"locked": True}
+
+
+def test_a_child_that_finds_its_folder_taken_ends_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lock_folder(tmp_path, 0.0), pytest.raises(SystemExit) as ended:
+        lock_folder(tmp_path, 0.0)
+    assert ended.value.code == FAILED_WITH_MESSAGE
+    assert capsys.readouterr().err == (
+        f"another process works in {tmp_path}: end it, or wait; the run is tried again\n"
+    )
+    lock_folder(tmp_path, 0.0).close()
 
 
 async def test_an_effect_can_start_a_run_and_sees_unfinished_runs(rig: Rig) -> None:
