@@ -7,7 +7,7 @@ from datetime import datetime
 
 from schemas.delivery import Message
 from schemas.envelope import Headers, Position, Record
-from schemas.topics import dead_letter_topic, origin_topic
+from schemas.topics import dead_letter_topic, dead_letters_of, origin_topic
 
 PREFIX = "dlq_"
 _MOST_CHARACTERS = 8000
@@ -56,9 +56,12 @@ def _value(message: Message) -> bytes | None:
     return b"" if message.key is None and message.value is None else message.value
 
 
-def dead_letter_identity(position: Position) -> str:
-    """Returns the journal identity of a dead letter: its position, so that a retry is not taken as done."""
-    return f"dlq:{position.topic}/{position.partition}/{position.offset}"
+def dead_letter_identity(position: Position, topic_id: str) -> str:
+    """Returns the journal identity of a dead letter: its position, so that a retry is not taken as done.
+
+    The offsets of a topic that is made anew begin at 0 again, so its name does not identify a position. Its id does.
+    """
+    return f"{dead_letters_of(position.topic, topic_id)}{position.partition}/{position.offset}"
 
 
 def original_headers(headers: Headers) -> Headers:

@@ -8,19 +8,22 @@ are confirmed, or when it is in the dead-letter topic. Only then may the caller 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 
 from agents.delivery.dead_letters import Failure, dead_letter, dead_letter_identity
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Cause, OnStep, Outbox, no_hook
+from agents.delivery.topic_ids import TopicIds
 from agents.delivery.worker import BatchHandler, GivenUp
 from schemas.delivery import JournalEntry, Message
-from schemas.envelope import MalformedRecord, Received, Record, decode
+from schemas.envelope import MalformedRecord, Received, Record, content_digest, decode
 from schemas.errors import (
     AlreadyJournaled,
     ConfigurationError,
@@ -58,6 +61,7 @@ class RetryPolicy:
 class _Item:
     message: Message
     received: Received[Event]
+    digest: bytes
 
 
 class Delivery:
@@ -68,19 +72,24 @@ class Delivery:
         handle: BatchHandler,
         outbox: Outbox,
         in_flight: InFlightTracker,
+        topic_ids: TopicIds,
         *,
         given_up: Mapping[type[Event], GivenUp] | None = None,
         clock: Callable[[], datetime],
+        latest_now: Callable[[], datetime] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         policy: RetryPolicy | None = None,
         on_step: OnStep = no_hook,
     ) -> None:
+        """``latest_now``: by which events are judged to be from the future; it does not go back with the clock."""
         self._handle = handle
         self._outbox = outbox
         self._in_flight = in_flight
         self._given_up = given_up or {}
+        self._topic_ids = topic_ids
         self._clock = clock
+        self._latest_now = latest_now or clock
         self._sleep = sleep
         self._monotonic = monotonic
         self._policy = policy or RetryPolicy()
@@ -92,12 +101,20 @@ class Delivery:
 
     async def deliver(self, messages: Sequence[Message]) -> None:
         """Finishes every message; raises only what stops the process."""
-        items: list[_Item] = []
-        for message in messages:
-            item = await self._decode(message)
-            if item is not None:
-                items.append(item)
-        await self._until_available(lambda: self._deliver_items(items))
+        try:
+            await self._until_available(self._topic_ids.learn)
+            items: list[_Item] = []
+            for message in messages:
+                item = await self._decode(message)
+                if item is not None:
+                    items.append(item)
+            first, others = _by_content(items)
+            await self._until_available(lambda: self._deliver_items(first))
+            for item in others:  # another event with an identity of this batch
+                await self._until_available(partial(self._deliver_items, [item]))
+        except Exception:
+            self._in_flight.keep()  # the events in flight may be the reason, so the mark that they were begun stays
+            raise
 
     async def _deliver_items(self, items: list[_Item]) -> None:
         unfinished = await self._pass_over_finished(items)
@@ -113,9 +130,9 @@ class Delivery:
 
     async def _pass_over_finished(self, items: list[_Item]) -> list[_Item]:
         """Returns what is neither journaled nor dead-lettered. Publishes what a crash left unpublished of the rest."""
-        found = await self._outbox.find([name for item in items for name in _names(item)])
+        found = await self._outbox.find([name for item in items for name in self._names(item)])
         for item in items:
-            if dead_letter_identity(item.message.position) in found:
+            if self._dead_letter_identity(item.message) in found:
                 found.pop(item.received.identity, None)  # what was not published of it never will be
         if not found:
             return items
@@ -123,8 +140,28 @@ class Delivery:
             await self._outbox.settle([], [], found)
         except RecordRefused:
             for item in items:
-                await self._publish_again(item, {name: found[name] for name in _names(item) if name in found})
-        return [item for item in items if found.keys().isdisjoint(_names(item))]
+                await self._publish_again(item, {name: found[name] for name in self._names(item) if name in found})
+        alive = [item for item in items if self._dead_letter_identity(item.message) not in found]
+        rest = await self._give_up_others(alive, found)
+        return [item for item in rest if item.received.identity not in found]
+
+    async def _give_up_others(self, items: list[_Item], found: dict[str, JournalEntry]) -> list[_Item]:
+        """Gives up the events whose identity the journal knows from another event. Returns the rest."""
+        rest: list[_Item] = []
+        for item in items:
+            entry = found.get(item.received.identity)
+            if entry is None or entry.digest is None or entry.digest == item.digest:
+                rest.append(item)
+                continue
+            context = item.received.context
+            problem = (
+                f"another event with the source {context.source} and the id {context.id} was processed before, with "
+                "other content: give each event an id of its own, and send this one again with another id"
+            )
+            now = self._clock()
+            failure = Failure(error="DuplicateIdentity", message=problem, attempts=1, first_failure=now)
+            await self._give_up(item.message, failure, item.received)
+        return rest
 
     async def _publish_again(self, item: _Item, found: dict[str, JournalEntry]) -> None:
         try:
@@ -145,7 +182,7 @@ class Delivery:
         await self._process(items)
 
     async def _decode(self, message: Message) -> _Item | None:
-        now = self._clock()
+        now = self._latest_now()
         try:
             event, context = decode(message.position.topic, message.value, message.headers, now=now)
         except MalformedRecord as error:
@@ -153,7 +190,8 @@ class Delivery:
                 message, Failure(error="InvalidEvent", message=str(error), attempts=1, first_failure=now)
             )
             return None
-        return _Item(message=message, received=Received(event=event, context=context, position=message.position))
+        received = Received(event=event, context=context, position=message.position)
+        return _Item(message=message, received=received, digest=content_digest(event, message.value or b""))
 
     async def _process(self, items: list[_Item], *, known: bool = False) -> None:
         """Attempts the items until each is finished, bisecting when the batch fails.
@@ -204,14 +242,18 @@ class Delivery:
             return crashes >= self._policy.crashes
         return failures >= self._policy.attempts or seconds >= self._policy.within_seconds
 
-    async def _attempt(self, items: Sequence[_Item], *, known: bool) -> None:
+    async def _attempt(self, items: list[_Item], *, known: bool) -> None:
         identities = list(dict.fromkeys(item.received.identity for item in items))
         found = await self._outbox.find(identities) if known else {}
-        fresh = {item.received.identity: item.received for item in reversed(items)}
-        batch = [fresh[identity] for identity in identities if identity not in found]
+        items = await self._give_up_others(items, found)
+        fresh = {item.received.identity: item for item in reversed(items)}
+        new = [fresh[identity] for identity in identities if identity in fresh and identity not in found]
+        batch = [item.received for item in new]
         outcomes = await self._handle(batch) if batch else []
         self._step("handled", items)
-        causes = [Cause(identity=received.identity, context=received.context) for received in batch]
+        causes = [
+            Cause(identity=item.received.identity, context=item.received.context, digest=item.digest) for item in new
+        ]
         await self._outbox.settle(causes, outcomes, found)
         self.waiting = None
         self._step("finished", items)
@@ -237,6 +279,8 @@ class Delivery:
             log.warning("waiting", agent=self._outbox.agent, reason=str(error))
         self.waiting = str(error)
         self.progressed_at = self._monotonic()
+        with contextlib.suppress(Unavailable):
+            await self._in_flight.take_back()  # a process that is killed while it waits is not killed by an event
         await self._sleep(self._policy.pause(attempt))
 
     async def _give_up(self, message: Message, failure: Failure, received: Received[Event] | None = None) -> None:
@@ -251,7 +295,7 @@ class Delivery:
             error=failure.error,
             message=failure.message,
         )
-        name = dead_letter_identity(message.position)
+        name = self._dead_letter_identity(message)
         told = self._told(name, failure, received) if received is not None else []
 
         async def record() -> None:
@@ -279,6 +323,13 @@ class Delivery:
             log.error("given up without a word", dead_letter=name, error=_describe(error))
             return []
 
+    def _names(self, item: _Item) -> tuple[str, str]:
+        """Returns the identities under which a message may be journaled: as done, or as a dead letter."""
+        return item.received.identity, self._dead_letter_identity(item.message)
+
+    def _dead_letter_identity(self, message: Message) -> str:
+        return dead_letter_identity(message.position, self._topic_ids[message.position.topic])
+
     def _step(self, name: str, items: Sequence[_Item]) -> None:
         self.progressed_at = self._monotonic()
         self._on_step(name, [item.received.identity for item in items])
@@ -297,9 +348,15 @@ def _failure(problem: Exception, attempts: int, first_failure: datetime) -> Fail
     return Failure(error=type(problem).__name__, message=message, attempts=attempts, first_failure=first_failure)
 
 
-def _names(item: _Item) -> tuple[str, str]:
-    """Returns the identities under which a message may be journaled: as done, or as a dead letter."""
-    return item.received.identity, dead_letter_identity(item.message.position)
+def _by_content(items: Sequence[_Item]) -> tuple[list[_Item], list[_Item]]:
+    """Separates the items whose identity an earlier one has with other content."""
+    digests: dict[str, bytes] = {}
+    first: list[_Item] = []
+    others: list[_Item] = []
+    for item in items:
+        known = digests.setdefault(item.received.identity, item.digest)
+        (first if item.digest == known else others).append(item)
+    return first, others
 
 
 def _describe(error: Exception) -> str:

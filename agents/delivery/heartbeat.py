@@ -31,6 +31,10 @@ class Stalled(Exception):
     """Messages wait, and the worker has made no progress for too long."""
 
 
+class Hung(Stalled):
+    """A batch has made no progress for too long, and not because it waits: its events may be the reason."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """What the heartbeat reads of a worker that is built."""
@@ -151,7 +155,7 @@ class Heartbeat:
         if watched.idle_seconds() == 0:
             self._starving_since = None
             if still > self._stalled_after_seconds:
-                raise Stalled(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
+                raise Hung(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
             return
         # Count from when the lag was first seen: a message that has just arrived is no reason to restart.
         self._starving_since = self._starving_since or now

@@ -34,10 +34,11 @@ def no_hook(step: str, identities: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What caused an outcome: an event, a tick, or a finished run."""
+    """What caused an outcome: an event, a tick, or a finished run. ``digest``: of an event's content."""
 
     identity: str
     context: EventContext
+    digest: bytes | None = None
 
 
 class Outbox:
@@ -61,6 +62,8 @@ class Outbox:
         self._publisher = publisher
         self._clock = clock
         self._on_step = on_step
+        self._left: set[str] = set()
+        """What the last call of ``relay`` found unpublished."""
 
     async def find(self, identities: Sequence[str]) -> dict[str, JournalEntry]:
         """Returns the journal's entries for these identities."""
@@ -89,10 +92,17 @@ class Outbox:
             entry = JournalEntry(outputs=tuple(records), published=False)
         await self._publish({identity: list(entry.outputs)})
 
-    async def relay(self, source: str, older_than_seconds: float = 5.0) -> int:
-        """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many."""
-        before = self._clock() - timedelta(seconds=older_than_seconds)
-        left = await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ", before)
+    async def relay(self, sources: Sequence[str]) -> int:
+        """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many.
+
+        Call it every few seconds. It publishes only what the call before has found too: anything newer may be about to
+        be published. No time is compared, because a clock may have been put back since.
+        """
+        found: dict[str, JournalEntry] = {}
+        for source in sources:
+            found |= await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ")
+        left = {identity: entry for identity, entry in found.items() if identity in self._left}
+        self._left = found.keys() - left.keys()
         for name, entry in left.items():
             try:
                 await self._publish({name: list(entry.outputs)})
@@ -105,9 +115,9 @@ class Outbox:
         """Never publishes the outputs of an entry again, because Kafka will not take them."""
         await asyncio.to_thread(self._journal.mark_published, self.agent, [identity])
 
-    async def prune(self, days: float) -> int:
+    async def prune(self, days: float, now: datetime) -> int:
         """Deletes entries published so long ago that no topic delivers their events again. Returns how many."""
-        before = self._clock() - timedelta(days=days)
+        before = now - timedelta(days=days)
         return await asyncio.to_thread(self._journal.prune, self.agent, before)
 
     def _add(self, identity: str, records: Sequence[Record]) -> None:
@@ -126,7 +136,8 @@ class Outbox:
                 for ordinal, run in enumerate(runs):
                     run_id = derived_id(cause.context.source, cause.context.id, self.agent, "run", ordinal)
                     self._runs.add(self.agent, run_id, run.kind, run.arguments, context=_as_json(cause.context), at=now)
-            self._journal.add_many(self.agent, list(committed.items()), now)
+            digests = {cause.identity: cause.digest for cause in causes if cause.digest is not None}
+            self._journal.add_many(self.agent, list(committed.items()), now, digests)
         return committed
 
     def encoded(self, context: EventContext, outputs: Sequence[Output], about: str) -> list[Record]:

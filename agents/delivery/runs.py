@@ -138,7 +138,7 @@ class Runner:
             known = read_progress(self._folder / claim.run_id)
             progress = {**known, "text": f"waiting: {problem}", "eta_seconds": None}
             try:
-                await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
+                await asyncio.to_thread(self._runs.report, claim.run_id, claim.attempt, progress)
                 pause = min(LONGEST_PAUSE_SECONDS, WAIT_SECONDS * 2.0 ** min(claim.spared, 10))
                 await asyncio.to_thread(self._release, claim, pause, spare=True)
                 return
@@ -184,7 +184,7 @@ class Runner:
 
     def _release(self, claim: Claim, seconds: float, *, spare: bool = False) -> None:
         now = self._clock()
-        self._runs.release(claim.run_id, self._worker, now=now, retry_in_seconds=seconds, spare=spare)
+        self._runs.release(claim.run_id, claim.attempt, now=now, retry_in_seconds=seconds, spare=spare)
 
     async def _do(self, kind: RunKind, claim: Claim) -> JsonObject:
         folder = self._folder / claim.run_id
@@ -214,7 +214,7 @@ class Runner:
                 return
             try:
                 if (progress := read_progress(folder)) != reported:
-                    await asyncio.to_thread(self._runs.report, claim.run_id, self._worker, progress)
+                    await asyncio.to_thread(self._runs.report, claim.run_id, claim.attempt, progress)
                     reported = progress
                 if time.monotonic() < renew_at:
                     continue
@@ -228,11 +228,11 @@ class Runner:
 
     def _renew(self, claim: Claim) -> bool:
         now = self._clock()
-        return self._runs.renew(claim.run_id, self._worker, now=now, lease_seconds=self._lease_seconds)
+        return self._runs.renew(claim.run_id, claim.attempt, now=now, lease_seconds=self._lease_seconds)
 
     async def _finish(self, claim: Claim, state: str, result: JsonObject, outcome: Outcome) -> None:
         def effect() -> list[Output | RunRequest]:
-            if not self._runs.finish(claim.run_id, self._worker, state=state, result=result, now=self._clock()):
+            if not self._runs.finish(claim.run_id, claim.attempt, state=state, result=result, now=self._clock()):
                 raise RunLost(claim.run_id)
             return list(outcome.effect()) if outcome.effect is not None else []
 

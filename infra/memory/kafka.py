@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from schemas.delivery import Message
+from schemas.delivery import KafkaTopic, Message
 from schemas.envelope import Position, Record
 from schemas.errors import RecordRefused, Unavailable
 
@@ -18,6 +18,9 @@ class MemoryKafka:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.cluster_id = "cluster-1"
+        self.topic_ids: dict[str, str] = {}
+        """The ids of topics that were made anew; the others have their name and the cluster's id."""
         self.away = False
         self.most_bytes: dict[str, int] = {}
         self._written = asyncio.Event()
@@ -37,6 +40,18 @@ class MemoryKafka:
     def topic(self, name: str) -> list[Record]:
         """Returns a topic's records, oldest first."""
         return [record for record in self.records if record.topic == name]
+
+    def topics(self, names: Sequence[str]) -> list[KafkaTopic]:
+        """Returns the topics of these names. Raises Unavailable while Kafka is away."""
+        self._reach()
+        return [
+            KafkaTopic(
+                name=name,
+                topic_id=self.topic_ids.get(name, f"{name} of {self.cluster_id}"),
+                cluster_id=self.cluster_id,
+            )
+            for name in names
+        ]
 
     async def follow(self, topic: str) -> AsyncIterator[Message | None]:
         """Yields every message, then new ones for ever; None once, at the end that the topic had at the start."""

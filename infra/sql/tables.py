@@ -134,6 +134,8 @@ journal = Table(
     Column("outputs", LargeBinary, nullable=False),
     Column("published", Boolean, nullable=False),
     Column("at", UtcMoment, nullable=False),
+    # of the event's content; another event with the same identity has another one
+    Column("digest", LargeBinary),
     Index("journal_by_age", "agent", "at"),
 )
 # This index is nearly always empty. It is read after every restart.
@@ -158,6 +160,19 @@ inflight = Table(
     Column("alone", Boolean, nullable=False),
     Column("life", Text, nullable=False),
     Column("since", UtcMoment, nullable=False),
+    Column("topic_id", Text),
+)
+
+# Which topics of Kafka this database belongs to. A topic that is made anew has another id, and its offsets repeat.
+kafka_topics = Table(
+    "kafka_topics",
+    METADATA,
+    Column("topic", Text, primary_key=True),
+    Column("topic_id", Text, nullable=False),
+    Column("cluster_id", Text, nullable=False),
+    Column("met_at", UtcMoment, nullable=False),
+    # the cluster that the topic of this name was on before, where that was another one
+    Column("earlier_cluster", Text),
 )
 
 runs = Table(
@@ -189,6 +204,8 @@ leases = Table(
     Column("holder", Text),
     Column("until", UtcMoment),
     Column("last", UtcMoment),
+    # how often the scheduled times began again from an earlier one, because a clock was put back
+    Column("generation", Integer),
 )
 
 interactions = Table(

@@ -150,7 +150,7 @@ async def test_a_search_that_cannot_be_reached_is_waited_for(room):
 
 async def test_an_asker_hears_of_a_question_that_crashes_the_engine_each_time(tmp_path):
     """Through delivery: the question beside it is answered, and the asker of the bad one hears once."""
-    room, rig = Room(tmp_path, MemoryEngine(crash_on="poison")), Rig()
+    room, rig = Room(tmp_path, MemoryEngine(crash_on="poison")), Rig(read=("questions.v1",))
     asked = [question(), question("poison parcel", user="ada")]
     messages = [
         as_message(encode(each, new_context("/test", now=NOW, event_id=each.question_id)), number)

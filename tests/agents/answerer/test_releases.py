@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
-from agents.answerer.agent import RETRY_ADOPTION
+from agents.answerer.agent import RETRY_ADOPTION_SECONDS
 from infra.memory.engine import MemoryEngine
 from schemas.fleet import Serving
 from schemas.questions import AnswerFailed
@@ -91,7 +92,7 @@ async def test_a_missing_adapter_is_served_once_it_is_there(room):
     await room.release(2, "late")
     room.train("late")
     assert (await room.ask(question()))[0].release_sequence == 0, "it was looked for a moment ago"
-    room.clock.now += RETRY_ADOPTION
+    room.clock.now += timedelta(seconds=RETRY_ADOPTION_SECONDS)
     assert (await room.ask(question()))[0].adapter_id == "late"
     assert room.answerer.releases.problem is None
 

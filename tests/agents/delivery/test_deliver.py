@@ -8,8 +8,10 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.delivery.outbox import Outbox
 from agents.delivery.outcome import NOTHING, Outcome, Output
@@ -509,3 +511,114 @@ async def test_an_event_that_another_worker_gives_up_meanwhile_is_one_dead_lette
     await delivery.deliver([feedback(1)])
     assert not first
     assert (len(rig.dead_letters()), len(_told(rig))) == (1, 1)
+
+
+async def test_another_event_with_a_known_identity_is_dead_lettered_once_and_said(rig: Rig) -> None:
+    await rig.delivery().deliver([feedback(1)])
+    other = replace(feedback(1, reason="something else"), position=feedback(9).position)
+    with capture_logs() as logs:
+        await rig.delivery().deliver([other])
+        await rig.delivery().deliver([other])
+    assert rig.counts() == {"a1": 1}
+    (letter,) = rig.dead_letters()
+    assert (letter["error"], letter["attempts"], letter["offset"]) == ("DuplicateIdentity", "1", "9")
+    assert "give each event an id of its own" in letter["message"]
+    assert [line["error"] for line in logs] == ["DuplicateIdentity"]
+
+
+async def test_another_event_with_the_same_identity_in_one_batch_is_dead_lettered(rig: Rig) -> None:
+    other = replace(feedback(1, answer="a7"), position=feedback(9).position)
+    await rig.delivery().deliver([feedback(1), other, feedback(2)])
+    assert rig.counts() == {"a1": 1, "a2": 1}
+    assert [letter["offset"] for letter in rig.dead_letters()] == ["9"]
+
+
+async def test_another_event_with_the_identity_of_one_that_could_not_be_processed_is_processed(rig: Rig) -> None:
+    async def refuse_one(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        if any(received.event.key == "a1" for received in batch):
+            raise InvalidEvent("not a1")
+        return await rig.count(batch)
+
+    other = replace(feedback(1, answer="a7"), position=feedback(9).position)
+    await rig.delivery(refuse_one).deliver([feedback(1), other])
+    assert rig.counts() == {"a7": 1}
+    assert [letter["error"] for letter in rig.dead_letters()] == ["InvalidEvent"]
+
+
+async def test_an_event_that_another_worker_journaled_with_other_content_meanwhile_is_dead_lettered(rig: Rig) -> None:
+    other = replace(feedback(1, reason="something else"), position=feedback(9).position)
+
+    async def slower(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        if not rig.counts():
+            await rig.delivery().deliver([feedback(1)])
+        return await rig.count(batch)
+
+    await rig.delivery(slower).deliver([other, feedback(2)])
+    assert rig.counts() == {"a1": 1, "a2": 1}
+    assert [letter["error"] for letter in rig.dead_letters()] == ["DuplicateIdentity"]
+
+
+async def test_the_same_event_in_other_words_is_passed_over_silently(rig: Rig) -> None:
+    message = feedback(1)
+    await rig.delivery().deliver([message])
+    data = json.loads(message.value or b"")
+    spaced = json.dumps(dict(reversed(data.items())), indent=2).encode()
+    traced = tuple((name, b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01" if name == "ce_traceparent" else value)
+                   for name, value in reversed(message.headers))  # fmt: skip
+    moved = replace(message, value=spaced, headers=traced, key=None, position=feedback(9).position)
+    with capture_logs() as logs:
+        await rig.delivery().deliver([moved])
+    assert (rig.counts(), rig.dead_letters(), logs) == ({"a1": 1}, [], [])
+
+
+async def test_an_entry_without_a_digest_of_an_earlier_version_passes_over_its_event(rig: Rig) -> None:
+    rig.journal.add("recorder", "/tests e1", [], rig.clock.now)
+    await rig.delivery().deliver([feedback(1)])
+    assert (rig.counts(), rig.dead_letters()) == ({}, [])
+
+
+async def test_a_dead_letter_of_an_earlier_version_is_recognised_and_not_in_a_topic_made_anew(rig: Rig) -> None:
+    async def refuse(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        raise InvalidEvent("never")
+
+    rig.journal.add("recorder", "dlq:feedback.v1/0/1", [], rig.clock.now)
+    await rig.delivery(refuse).deliver([feedback(1)])
+    assert (rig.counts(), rig.dead_letters()) == ({}, [])
+    rig.topics.topic_ids["feedback.v1"] = "another"
+    await rig.delivery(refuse).deliver([feedback(1)])
+    assert len(rig.dead_letters()) == 1
+
+
+async def test_offsets_that_repeat_in_another_cluster_lose_no_dead_letter_and_the_log_says_so(rig: Rig) -> None:
+    malformed = replace(feedback(1), value=b"{}")
+    await rig.delivery().deliver([malformed])
+    rig.topics.cluster_id = "cluster-2"
+    with capture_logs() as logs:
+        await rig.delivery().deliver([malformed])
+        await rig.delivery().deliver([malformed])
+    assert len(rig.dead_letters()) == 2
+    (line,) = [line for line in logs if line["event"] == "another cluster"]
+    assert line["topics"] == ["feedback.v1", "feedback.v1.recorder.retry"]
+    assert "cluster-1" in line["meaning"]
+    assert "cluster-2" in line["meaning"]
+    assert "publish documents FOLDER --all" in line["meaning"]
+
+
+@pytest.mark.parametrize("back", [timedelta(minutes=6), timedelta(days=400)])
+async def test_a_clock_that_is_put_back_makes_no_event_one_from_the_future(rig: Rig, back: timedelta) -> None:
+    delivery = rig.delivery()
+    rig.clock.now -= back
+    await delivery.deliver([feedback(1)])
+    assert (rig.counts(), rig.dead_letters()) == ({"a1": 1}, [])
+
+
+async def test_an_event_of_a_sender_whose_clock_is_ahead_is_dead_lettered(rig: Rig) -> None:
+    delivery = rig.delivery()
+    early = replace(
+        feedback(1),
+        headers=tuple(
+            (name, b"2026-01-01T00:05:01Z" if name == "ce_time" else value) for name, value in feedback(1).headers
+        ),
+    )
+    await delivery.deliver([early])
+    assert "set the sender's clock" in rig.dead_letters()[0]["message"]

@@ -20,6 +20,7 @@ from agents.delivery.worker import Chore, Follower, Worker
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
+from infra.memory.kafka_topics import MemoryKnownTopics
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
 from schemas.envelope import Received
@@ -60,6 +61,7 @@ async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(
     parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
         runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=NoLookup(),
+        topic_lookup=kafka, known_topics=MemoryKnownTopics(database),
         stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
     )  # fmt: skip
     worker = Worker(
@@ -118,7 +120,7 @@ async def test_house_keeping_that_fails_in_any_way_is_logged_and_done_again() ->
         clock=rig.clock,
     )  # fmt: skip
     with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
-        await keep_house(outbox, 30.0, sleep)
+        await keep_house(outbox, 30.0, rig.clock, sleep)
     assert [(line["event"], line.get("error") or line["reason"]) for line in logs] == [
         ("house keeping failed", "TypeError: a defect"),
         ("house keeping waits", "SQL is away"),
@@ -130,6 +132,7 @@ async def test_a_machine_in_trouble_while_a_worker_is_built_is_waited_for(tmp_pa
     parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
         runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=NoLookup(),
+        topic_lookup=kafka, known_topics=MemoryKnownTopics(database),
         stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
         retry=RetryPolicy(first_pause_seconds=0.01),
     )  # fmt: skip

@@ -106,7 +106,7 @@ async def test_while_a_training_of_the_task_is_under_way_no_other_begins(room: R
 
     room.runs.claim("trainer", "w", now=NOW, lease_seconds=10)
     assert "under way" in declined(await room.hear(TrainingRequested(task="routing"))).reason
-    room.runs.finish("r1", "w", state="done", result={}, now=NOW)
+    room.runs.finish("r1", 1, state="done", result={}, now=NOW)
     assert isinstance((await room.hear(TrainingRequested(task="routing")))[0], RunRequest)
 
 

@@ -74,7 +74,7 @@ class Room:
         return claim
 
     async def _finish(self, claim, state, result, outcome):
-        self.rig.runs.finish(claim.run_id, "w", state=state, result=result, now=self.rig.clock())
+        self.rig.runs.finish(claim.run_id, claim.attempt, state=state, result=result, now=self.rig.clock())
         context = new_context("/everlearn/validator/runs", now=NOW, event_id=f"end-{claim.run_id}")
         await self.outbox.settle([Cause(identity=context.id, context=context)], [outcome], {})
 
