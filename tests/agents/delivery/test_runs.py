@@ -359,9 +359,8 @@ async def test_a_run_whose_worker_died_at_each_attempt_ends_as_failed_at_the_nex
     rig: Rig, tmp_path: Path
 ) -> None:
     await _ask(rig)
-    for number in range(3):
-        assert rig.runs.claim("recorder", f"dead-{number}", now=rig.clock.now, lease_seconds=30) is not None
-        rig.clock.now += timedelta(seconds=31)
+    for _ in range(3):  # a worker that restarts under its name gets its run back at once
+        assert rig.runs.claim("recorder", "one", now=rig.clock.now, lease_seconds=30) is not None
     times, run = await _work_to_the_end(rig, _runner(rig, tmp_path))
     assert (times, run.state) == (1, "failed")
     assert _results(rig) == ["its worker died during each of 3 attempts"]
