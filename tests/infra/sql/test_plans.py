@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.engine import Engine
 
+import infra.sql
 from benchmarks.history import fill
 from infra.sql import tables
 from infra.sql.database import Database
@@ -30,6 +33,7 @@ from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.features import SqlFeatureTable
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from infra.sql.retention import SqlRetention
@@ -64,6 +68,7 @@ RELEASE = Release(task="routing", sequence=1)
 SMALL_TABLES = {
     "inflight": "a row for each partition of an agent's topics",
     "indexes": "a row for each index, and replaced indexes are dropped",
+    "kafka_topics": "a row for each topic",
     "leases": "a row for each tick",
     "releases": "a row for each task",
 }
@@ -75,6 +80,7 @@ RARE = {
     (SqlReleases, "lock"): "reads no table",
     (SqlIndexes, "hold"): "reads no table",
     (SqlFeatureTable, "transaction"): "reads no table",
+    (SqlKnownTopics, "meet"): "reads a small table; once for each topic it goes through an agent's journal",
     (FolderDatasets, "put"): "writes files, and one row",
     (FolderDatasets, "rows"): "reads a file",
 }
@@ -122,24 +128,29 @@ CALLS: list[tuple[type, str, Call]] = [
     (SqlJournal, "add", lambda journal, _: journal.add("a", "new", [record()], START)),
     (SqlJournal, "add_many", lambda journal, _: journal.add_many("a", [("new", ()), ("newer", ())], START)),
     (SqlJournal, "mark_published", lambda journal, _: journal.mark_published("a", ["e1", "e2"])),
-    (SqlJournal, "unpublished", lambda journal, world: journal.unpublished("a", "e", world.now)),
+    (SqlJournal, "newest", lambda journal, _: journal.newest("a")),
+    (SqlJournal, "newest", lambda journal, _: journal.newest("unknown")),
+    (SqlJournal, "unpublished", lambda journal, _: journal.unpublished("a", "e")),
     (SqlJournal, "prune", lambda journal, _: journal.prune("a", START + timedelta(seconds=WINDOW))),
     (SqlInFlightMarks, "read", lambda marks, _: marks.read("a")),
     (SqlInFlightMarks, "write", lambda marks, _: marks.write("a", [mark(0)])),
     (SqlRunStore, "add", lambda runs, _: runs.add("a", "new", "train", {}, {}, START)),
     (SqlRunStore, "claim", lambda runs, _: runs.claim("a", "other", **LEASE)),
     (SqlRunStore, "claim", lambda runs, _: runs.claim("idle", "w", **LEASE)),
-    (SqlRunStore, "renew", lambda runs, _: runs.renew("run 1", "w", **LEASE)),
-    (SqlRunStore, "report", lambda runs, _: runs.report("run 1", "w", {"done": 0.5})),
-    (SqlRunStore, "finish", lambda runs, _: runs.finish("run 1", "w", state="done", result={}, now=START)),
-    (SqlRunStore, "release", lambda runs, _: runs.release("run 2", "w", now=START, retry_in_seconds=1)),
+    (SqlRunStore, "renew", lambda runs, _: runs.renew("run 1", 1, **LEASE)),
+    (SqlRunStore, "report", lambda runs, _: runs.report("run 1", 1, {"done": 0.5})),
+    (SqlRunStore, "finish", lambda runs, _: runs.finish("run 1", 1, state="done", result={}, now=START)),
+    (SqlRunStore, "release", lambda runs, _: runs.release("run 2", 1, now=START, retry_in_seconds=1)),
     (SqlRunStore, "show", lambda runs, _: runs.show("run 7")),
     (SqlRunStore, "unfinished", lambda runs, _: runs.unfinished("a")),
     (SqlRunStore, "of_task", lambda runs, _: runs.of_task("a", "routing", 20)),
     (SqlRunStore, "of_task", lambda runs, _: runs.of_task("a", "unknown", 20)),
+    (SqlKnownTopics, "all", lambda topics, _: topics.all()),
     (SqlLeases, "acquire", lambda leases, _: leases.acquire("tick", "w", now=START, seconds=9)),
     (SqlLeases, "last", lambda leases, _: leases.last("tick")),
     (SqlLeases, "set_last", lambda leases, _: leases.set_last("tick", START)),
+    (SqlLeases, "generation", lambda leases, _: leases.generation("tick")),
+    (SqlLeases, "start_over", lambda leases, _: leases.start_over("tick", START, 1)),
     (SqlDocuments, "current", lambda documents, _: documents.current(KEYS)),
     (SqlDocuments, "put", lambda documents, _: documents.put(replace(STATE, withdrawn=True))),
     (SqlDocuments, "page", lambda documents, _: documents.page(KEYS[7], WINDOW)),
@@ -216,6 +227,7 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "context": {},
         "state": {1: "running", 2: "running", 3: "queued"}.get(n, "done"),
         "attempt": 1,
+        "spared": 0,
         "worker": "w",
         "lease_until": START + timedelta(days=900),
         "due_at": at,
@@ -389,9 +401,11 @@ def test_a_statement_that_reads_everything_is_noticed(worlds: tuple[World, World
 
 def test_every_method_of_every_store_is_called_or_its_exception_has_a_reason():
     called = {(store, method) for store, method, _ in CALLS}
+    modules = (import_module(each.name) for each in walk_packages(infra.sql.__path__, "infra.sql."))
+    stores = {store for module in modules for name, store in vars(module).items() if name.startswith("Sql")}
     methods = {
         (store, name)
-        for store, _ in called
+        for store in {*stores, FolderDatasets}
         for name, _ in inspect.getmembers(store, inspect.isfunction)
         if not name.startswith("_")
     }

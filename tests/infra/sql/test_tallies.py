@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, inspect, select
 
 from agents.delivery.worker import dispatcher
 from agents.recorder.agent import Recorder
@@ -256,8 +256,7 @@ def _at_version_3(url: str, content: dict[str, list[dict[str, Any]]]) -> None:
         command.upgrade(config, "0003")
         for name, rows in content.items():
             table = tables.METADATA.tables[name]
-            new = {"runs": {"task"}, "retention_rows": {"sampling_key"}}.get(name, set())
-            connection.execute(delete(table))
+            known = {column["name"] for column in inspect(connection).get_columns(name)}
             for row in rows:
-                connection.execute(insert(table).values({key: row[key] for key in row.keys() - new}))
+                connection.execute(insert(table).values({key: row[key] for key in row.keys() & known}))
     database.close()
