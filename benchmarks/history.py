@@ -95,17 +95,19 @@ def fill(database: Database, first: int, last: int, *, release_rows: int = RELEA
     rows = _ROWS.format(numbers=_NUMBERS[dialect], moment=_MOMENT[dialect], name=_NAME[dialect])
     names = ", ".join(TALLIED)
     statements = (
-        f"INSERT INTO interactions ({_COLUMNS}) {rows}",  # noqa: S608  # constants
-        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # noqa: S608  # as above
+        f"INSERT INTO interactions ({_COLUMNS}) {rows}",  # constants
+        f"INSERT INTO arm_tallies (task, arm, release_sequence, adapter_id, slot, {names}) "  # as above
         f"SELECT task, arm, release_sequence, adapter_id, 0, {_COUNTED} FROM ({rows}) AS made "
         "GROUP BY task, arm, release_sequence, adapter_id",
-        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # noqa: S608  # as above
+        f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # as above
         f"SELECT task, release_sequence, arm, user_id, {_COUNTED} FROM ({rows}) AS made "
         "GROUP BY task, release_sequence, arm, user_id",
     )
     for start in range(first, last + 1, PORTION):
         numbers = {"first": start, "last": min(start + PORTION - 1, last), "release_rows": release_rows, "users": USERS}
         with database.connection(write=True) as connection:
+            if dialect == "sqlite":
+                connection.execute(text("PRAGMA cache_size = -1000000"))  # the ids are random: a gigabyte, for the fill
             for statement in statements:
                 connection.execute(text(statement), numbers)
 
@@ -118,6 +120,7 @@ class History:
         self.rows = rows
         self.database = Database(url)
         fill(self.database, 0, rows - 1)
+        self.database.close()  # with the connection goes the large cache that the fill has set
         if self.database.dialect == "postgresql":
             engine = create_engine(self.database.url, isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:
@@ -199,7 +202,9 @@ class History:
 
     def _controller(self) -> CheckController:
         baseline = self._baseline()
-        window = Window(start=START + timedelta(seconds=self.rows - 300), end=START + timedelta(seconds=self.rows), rows=200)
+        window = Window(
+            start=START + timedelta(seconds=self.rows - 300), end=START + timedelta(seconds=self.rows), rows=200
+        )
         checks = SqlDriftChecks(self.database)
         checks.add(
             DriftCheck(
@@ -221,7 +226,9 @@ class History:
             settings_location={},
         )
         controller.follow(
-            AdapterPromoted(task=TASK, sequence=baseline.sequence, champion=str(baseline.champion), previous=None, reason="")
+            AdapterPromoted(
+                task=TASK, sequence=baseline.sequence, champion=str(baseline.champion), previous=None, reason=""
+            )
         )
         return controller
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from schemas.figures import jsonable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -26,7 +28,7 @@ T = TypeVar("T")
 def emit(fields: Mapping[str, object]) -> None:
     """Prints one JSON line on stdout, flushed, so that a program that reads along has it at once."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    click.echo(json.dumps(fields, ensure_ascii=not utf8))
+    click.echo(json.dumps(jsonable(fields), ensure_ascii=not utf8))
 
 
 def note(text: str) -> None:
@@ -88,7 +90,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def facts(pairs: Mapping[str, object]) -> str:
     """Names and values, a line each; values that are None or empty are left out."""
-    shown = {name: _cell(value) for name, value in pairs.items() if value not in (None, "", (), [])}
+    shown = {printable(name): _cell(value) for name, value in pairs.items() if value not in (None, "", (), [])}
     width = max((len(name) for name in shown), default=0)
     return "\n".join(
         f"{name.ljust(width)}  {value.replace(chr(10), chr(10) + ' ' * (width + 2))}" for name, value in shown.items()

@@ -27,9 +27,11 @@ from infra.settings import Settings
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.runs import SqlRunStore
+from schemas.documents import IndexRebuildRequested
 from schemas.errors import ModelMissing
 from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE
+from schemas.policies import EMBEDDED
 from schemas.topics import read_by
 
 log = structlog.get_logger()
@@ -70,6 +72,7 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=read_by(AGENT),
         handlers={**parts.indexer.handlers(), **rebuilds.handlers()},
+        given_up={IndexRebuildRequested: rebuilds.given_up},
         batch_size=settings.indexer.batch,
         ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=parts.sweeper.sweep),),
         runs=(run,),
@@ -103,7 +106,7 @@ def rebuild(arguments: JsonObject, folder: Path) -> JsonObject:
         folder=folder,
         progress=progress,
     )
-    built = retry_while_unavailable(lambda: builder.build(index))
+    built = retry_while_unavailable(lambda: builder.build(index), folder)
     stores.close()
     return built.result()
 
@@ -138,6 +141,8 @@ class IndexerParts:
             retired=retired,
             vectors=vectors,
             keep_vectors=timedelta(days=settings.indexer.keep_vectors_days),
+            # A server that is not embedded may hold another home's collections, which look the same.
+            strays=self.stores if settings.milvus.uri == EMBEDDED else None,
         )
         self.indexer = Indexer(
             writer=self.writer,

@@ -96,6 +96,10 @@ class SqlAnswers:
 
     def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
         """Returns the highest release sequence, up to ``sequence``, at which another champion answered, or None."""
+        same = tables.arm_tallies.alias()
+        answered = select(func.sum(same.c.asked) - func.sum(same.c.failed)).where(
+            *(same.c[name] == _arms[name] for name in ("task", "arm", "release_sequence", "adapter_id"))
+        )
         others = (
             select(_arms.release_sequence)
             .where(
@@ -103,10 +107,8 @@ class SqlAnswers:
                 _arms.arm == "champion",
                 _arms.release_sequence <= sequence,
                 _arms.adapter_id != (champion or ""),
+                answered.scalar_subquery() > 0,  # a failure before the choice of an adapter names none
             )
-            .group_by(_arms.release_sequence, _arms.adapter_id)
-            # a failure before the choice of an adapter names none
-            .having(func.sum(_arms.asked) > func.sum(_arms.failed))
             .order_by(_arms.release_sequence.desc())
         )
         with self._database.connection() as connection:

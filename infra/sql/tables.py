@@ -49,13 +49,16 @@ class UtcMoment(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields."""
+    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields.
+
+    Refuses NaN and infinity, which JSON does not have.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -133,6 +136,8 @@ journal = Table(
     Column("outputs", LargeBinary, nullable=False),
     Column("published", Boolean, nullable=False),
     Column("at", UtcMoment, nullable=False),
+    # of the event's content; another event with the same identity has another one
+    Column("digest", LargeBinary),
     Index("journal_by_age", "agent", "at"),
 )
 # This index is nearly always empty. It is read after every restart.
@@ -157,6 +162,19 @@ inflight = Table(
     Column("alone", Boolean, nullable=False),
     Column("life", Text, nullable=False),
     Column("since", UtcMoment, nullable=False),
+    Column("topic_id", Text),
+)
+
+# Which topics of Kafka this database belongs to. A topic that is made anew has another id, and its offsets repeat.
+kafka_topics = Table(
+    "kafka_topics",
+    METADATA,
+    Column("topic", Text, primary_key=True),
+    Column("topic_id", Text, nullable=False),
+    Column("cluster_id", Text, nullable=False),
+    Column("met_at", UtcMoment, nullable=False),
+    # the cluster that the topic of this name was on before, where that was another one
+    Column("earlier_cluster", Text),
 )
 
 runs = Table(
@@ -169,6 +187,7 @@ runs = Table(
     Column("context", Json, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("spared", Integer, nullable=False, server_default="0"),
     Column("worker", Text),
     Column("lease_until", UtcMoment),
     Column("due_at", UtcMoment, nullable=False),
@@ -190,6 +209,8 @@ leases = Table(
     Column("holder", Text),
     Column("until", UtcMoment),
     Column("last", UtcMoment),
+    # how often the scheduled times began again from an earlier one, because a clock was put back
+    Column("generation", Integer),
 )
 
 # The conditions of the partial indexes. A query must repeat them word for word, or the database cannot use the index.
@@ -266,16 +287,16 @@ def _counts() -> list[Column[int]]:
 
 
 # How the rows of ``interactions`` turned out, so that nobody has to count them. A tally changes in the transaction that
-# changes a row, by the difference between the row before and after (``infra/sql/tallies.py``). A row is tallied when it
-# has a task, a release sequence, an arm and the time of an answer.
+# changes a row, by the difference between the row before and after (``infra/sql/tallies.py``). A row is tallied when
+# it has a task, a release sequence, an arm and the time of an answer.
 #
-# Tallies say what happened and not what is stored: who deletes an old row leaves its tallies as they are. The tallies of
-# a release may be deleted as a whole, in both tables, when nothing decides by them any more: when its sequence is lower
-# than ``since_sequence`` of the task's release and than the baseline of its newest drift check, and none of its rows is
-# left in ``interactions``, because a late rating would otherwise lead to negative numbers.
+# Tallies say what happened and not what is stored: who deletes old rows leaves their tallies as they are. The tallies
+# of a release may be deleted, in both tables, when nothing decides by them any more: when its sequence is lower than
+# ``since_sequence`` of the task's release and than the baseline of its newest drift check, and the release has no row
+# left. A late rating of such a row would be counted as one of a question that nobody asked.
 #
-# ``adapter_id`` is empty for the base model. The numbers of a release and arm are the sums over all slots: a transaction
-# writes into one slot only, so that recorders seldom wait for each other's row, and one slot alone means nothing.
+# ``adapter_id`` is empty for the base model. The numbers of a release and arm are the sums over all slots. A
+# transaction writes into one slot only, so that recorders seldom wait for each other; one slot alone says nothing.
 arm_tallies = Table(
     "arm_tallies",
     METADATA,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
 
@@ -23,39 +23,28 @@ Tally = Counter[str]
 
 
 class TallyChanges:
-    """How the rows that a transaction writes change the tallies: added up, and written once, before the commit.
+    """How the rows that a transaction writes change the tallies: added up, and written once.
 
-    A difference is always computed from the row that is replaced, which the transaction has locked. So redelivered,
-    repeated and late facts leave the tallies equal to a count of the rows.
+    A change is the difference between a row and the one that it replaces, which the transaction has locked. So repeated
+    and late facts, in whatever order, leave the tallies equal to a count of the rows.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._rows: dict[str, Interaction | None] = {}
         self._arms: dict[Key, Tally] = defaultdict(Counter)
         self._users: dict[Key, Tally] = defaultdict(Counter)
+        self._last_id = ""  # chooses the slot, so that transactions spread over all slots
 
-    def knows(self, answer_id: str) -> bool:
-        """Tells whether the transaction has read or written this row."""
-        return answer_id in self._rows
-
-    def read(self, answer_ids: Iterable[str], found: Mapping[str, Interaction]) -> None:
-        """Notes rows that the transaction has read and locked, and those that do not exist."""
-        self._rows.update((answer_id, found.get(answer_id)) for answer_id in answer_ids)
-
-    def replace(self, row: Interaction) -> None:
-        """Notes that a row was written in place of the one that is known."""
-        before = self._rows[row.answer_id]
+    def replace(self, before: Interaction | None, row: Interaction) -> None:
+        """Notes that a row is written in place of another one, or as a new one."""
         if before is not None:
             self._add(before, -1)
         self._add(row, 1)
-        self._rows[row.answer_id] = row
+        self._last_id = max(self._last_id, row.answer_id)
 
     def write(self) -> None:
         """Changes the tallies, always in the same order, so that no two transactions block each other."""
-        # Transactions spread over the slots by their rows.
-        first = min(self._rows, default="").encode()
-        slot = blake2b(first, digest_size=8).digest()[0] % SLOTS
+        slot = blake2b(self._last_id.encode(), digest_size=8).digest()[0] % SLOTS
         self._upsert(tables.arm_tallies, {(*key, slot): tally for key, tally in self._arms.items()})
         self._upsert(tables.user_tallies, self._users)
 

@@ -87,11 +87,11 @@ async def test_a_canary_that_nobody_rates_holds_and_says_so(room: Room):
     await room.deliver(validated("a"))
     await room.deliver(room.answer("challenger", "unrated", 40))
     room.now += timedelta(seconds=3599)
-    await room.tick(await room.promoter.evaluate(room.now))
+    await room.evaluate()
     assert room.current().held == ""
     for _ in range(2):
         room.now += timedelta(seconds=1)
-        await room.tick(await room.promoter.evaluate(room.now))
+        await room.evaluate()
     held = room.current()
     assert (held.stage, held.challenger, held.share, held.sequence) == ("canary", "a", 0.2, 1)
     assert held.held.startswith("holds at 20% of the users after 3,600 s: 0 users of the challenger have rated")
@@ -104,7 +104,7 @@ async def test_a_canary_that_nobody_rates_holds_and_says_so(room: Room):
 async def test_a_newer_adapter_takes_the_place_of_a_canary_that_holds(room: Room):
     await room.deliver(validated("a"))
     room.now += timedelta(seconds=3600)
-    await room.tick(await room.promoter.evaluate(room.now))
+    await room.evaluate()
     await room.deliver(validated("b"))
     state = room.current()
     assert (state.challenger, state.stage, state.waiting, state.held) == ("b", "canary", None, "")
@@ -116,7 +116,7 @@ async def test_an_adapter_that_waits_takes_the_place_of_a_canary_when_that_begin
     await room.deliver(validated("b"))
     assert (room.current().challenger, room.current().waiting) == ("a", "b")
     room.now += timedelta(seconds=3600)
-    await room.tick(await room.promoter.evaluate(room.now))
+    await room.evaluate()
     assert (room.current().challenger, room.current().waiting, room.current().sequence) == ("b", None, 2)
 
 

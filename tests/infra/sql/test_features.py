@@ -81,6 +81,18 @@ def test_a_row_is_replaced_whole(stores: Stores):
     assert stores.features.get("a1") == Interaction(answer_id="a1", revision=4)
 
 
+def test_a_transaction_sees_what_it_has_put(stores: Stores):
+    with stores.database.transaction():
+        stores.features.put_interaction(FULL)
+        assert stores.features.interactions(["a1"]) == {"a1": FULL}
+        assert stores.features.get("a1") == FULL
+        stores.features.put_interaction(replace(FULL, revision=4))
+        assert stores.features.interactions(["a1", "a2"]) == {"a1": replace(FULL, revision=4)}
+        assert stores.features.recent("support", 5) == [replace(FULL, revision=4)]
+        stores.features.put_interaction(replace(FULL, revision=5))
+    assert stores.features.get("a1") == replace(FULL, revision=5)
+
+
 def test_times_come_back_in_utc_and_a_time_without_zone_is_refused(stores: Stores):
     far_east = timezone(timedelta(hours=9))
     stamp = Stamp(time=NOW.astimezone(far_east), event="e")
