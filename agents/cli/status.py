@@ -31,7 +31,8 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where there is one."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``; ``problem`` and ``warnings`` where any."""
+    from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -50,12 +51,18 @@ def gather(settings: Settings) -> JsonObject:
             reports = alive(fleet.reports(), now=datetime.now(UTC), silence=silence)
     except EverlearnError as error:
         problem = str(error)
+    disks = scarce_disks(settings)
+    full = [str(disk) for disk in disks if disk.full]
+    if full:  # other problems follow from it
+        problem = "; ".join(full if problem is None else [*full, problem])
     workers = describe(reports, processes)
     found: JsonObject = {
         "ready": problem is None and bool(workers) and all(worker["ready"] for worker in workers),
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
     }
+    if warnings := [str(disk) for disk in disks if not disk.full]:
+        found["warnings"] = warnings
     return found if problem is None else {**found, "problem": problem}
 
 
@@ -105,6 +112,8 @@ def _show(found: JsonObject) -> None:
         click.echo(columns(head, rows))
     for name, place in found["endpoints"].items():
         click.echo(f"{name}: {place}")
+    for warning in found.get("warnings", ()):
+        note(f"warning: {warning}")
     if "problem" in found:
         note(f"error: {found['problem']}")
     elif not found["ready"]:
