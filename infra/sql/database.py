@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +18,6 @@ from schemas.errors import ConfigurationError
 
 BUSY_SECONDS = 30.0
 """How long a statement waits for SQLite's write lock."""
-CHECK_SECONDS = 1.0
 
 _EXAMPLE = "sqlite:////path/to/everlearn.db or postgresql+psycopg://user@host/database"
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
@@ -37,10 +35,9 @@ class Database:
     def __init__(
         self, url: str, *, busy_seconds: float = BUSY_SECONDS, check: Callable[[Connection], None] | None = None
     ) -> None:
-        """``check`` is called at the beginning of a transaction, at most once a second; it may raise Unavailable."""
+        """``check`` is called at the beginning of each transaction; it may raise Unavailable."""
         self.url = parse_url(url)
         self._check = check
-        self._check_at = 0.0
         self._engine = _engine(self.url, busy_seconds)
         self._opened: ContextVar[_Opened | None] = ContextVar("opened", default=None)
 
@@ -105,9 +102,8 @@ class Database:
         with failures_as_unavailable(self.url), self._engine.connect() as connection:
             connection.execution_options(write=write)
             with connection.begin():
-                if self._check is not None and time.monotonic() >= self._check_at:
+                if self._check is not None:
                     self._check(connection)
-                    self._check_at = time.monotonic() + CHECK_SECONDS
                 yield connection
 
     def _current(self) -> _Opened | None:

@@ -59,12 +59,11 @@ def require_version(connection: Connection) -> None:
 
     A worker of another version than the schema's could fail at a good event, or write rows that others misunderstand.
     """
-    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    _, *older = known_revisions()
-    if revision in older or revision is None:
-        raise Unavailable(_OLDER)
-    if revision not in known_revisions():
-        raise Unavailable(_newer(revision))
+    revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    newest, *older = known_revisions()
+    if revision == newest:
+        return
+    raise Unavailable(_OLDER if revision is None or revision in older else _newer(revision))
 
 
 def _refuse_newer(connection: Connection) -> None:
