@@ -190,6 +190,8 @@ def down(context: CommandContext, /) -> None:
     stack = Stack(settings, [])
     was_running = stack.supervisor.running
     stack.stop()
+    if was_running and stack.supervisor.running:
+        raise Unavailable(f"a stack is being started in {settings.home}: try again when 'everlearn status' shows it")
     click.echo("stopped" if was_running else f"nothing runs in {settings.home}")
 
 

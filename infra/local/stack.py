@@ -160,8 +160,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stops everything that runs. Does nothing when nothing runs."""
-        self.supervisor.stop(stop_seconds(self.settings))
-        forget_endpoints(self.settings)
+        self.supervisor.stop(stop_seconds(self.settings), lambda: forget_endpoints(self.settings))
 
     def _services(self) -> tuple[dict[str, Program], dict[str, int]]:
         settings, ports, programs = self.settings, {}, {}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,40 @@ def test_only_one_at_a_time_may_hold_a_folder(launch):
     lock = try_lock(supervisor.folder / "lock")
     assert lock is not None
     lock.close()
+
+
+def test_what_is_started_while_another_supervisord_stops_is_left_alone(launch, tmp_path):
+    folder = tmp_path / "run"
+    first = launch(program("one", SLEEPER), folder=folder)
+    until(lambda: first.last_lines("one") == ["here"])
+    with ThreadPoolExecutor() as beside:
+        stopped = beside.submit(Supervisor(folder).stop, 20.0)
+        while (lock := try_lock(folder / "lock")) is None:
+            pass
+        second = Supervisor(folder)
+        second.launch([program("two", SLEEPER)], lock)
+        try:
+            second.start(program("two", SLEEPER))
+            living = pid(second, "two")
+            stopped.result(30)
+            assert second.running
+            assert pid(second, "two") == living
+            assert lives(living)
+        finally:
+            second.stop(20.0)
+    assert not lives(living)
+
+
+def test_a_supervisord_that_is_being_started_is_stopped_too(launch, tmp_path):
+    folder = tmp_path / "run"
+    lock = try_lock(folder / "lock")  # as 'up' has it while it downloads
+    assert lock is not None
+    with ThreadPoolExecutor() as beside:
+        stopped = beside.submit(Supervisor(folder).stop, 20.0)
+        supervisor = Supervisor(folder)
+        supervisor.launch([], lock)
+        stopped.result(30)
+    assert supervisor.wait() == 0
 
 
 def test_stopping_what_does_not_run_is_harmless(tmp_path):
