@@ -30,7 +30,11 @@ from benchmarks.document_stack import CACHE, ROOT, command
 from infra.kafka import RecordPublisher, kafka_connection
 from infra.kafka.reader import RecordReader
 from infra.local.supervisor import Supervisor
+from infra.milvus.stores import MilvusStores
 from infra.settings import load
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from infra.sql.indexes import SqlIndexes
 from schemas.documents import DocumentIndexed, DocumentSubmitted
 from schemas.envelope import Record, decode, encode, new_context
 from schemas.errors import EverlearnError, Unavailable
@@ -45,6 +49,8 @@ STORES = {"kafka": 96, "milvus": 48, "sql": 48, "registry": 48, "datasets": 24, 
 """The folders of a home that get a file system of their own, and its megabytes."""
 ALL_MB = 512
 RECOVERY_SECONDS = 240.0
+LEARNING_SECONDS = 600.0
+"""How long a training and its validation may take after there is room, beside other work on two cores."""
 LEARNING = ("registry", "datasets", "adapters", "work", "everything")
 """The stores that a training writes to."""
 CONFIGURATION = """\
@@ -241,6 +247,8 @@ class Observer:
             self.found.outcomes[cause].add(identity)
         if isinstance(event, AdapterTrained):
             self._adapters[event.adapter_id] = event.cause or ""
+        if isinstance(event, TrainingDeclined):
+            self.found.ended_trainings[event.cause or ""].add(identity)
         if isinstance(event, (AdapterValidated, AdapterRejected)):
             self.found.ended_trainings[self._adapters.get(event.adapter_id, "")].add(identity)
 
@@ -256,6 +264,25 @@ def doubled(found: Found, confirmed: dict[str, Event]) -> int:
     """How many events have several outcomes, or an outcome that was published with different bytes."""
     several = sum(len(found.outcomes.get(event_id, ())) > 1 for event_id in confirmed)
     return several + sum(len(each) > 1 for each in found.bytes_of.values())
+
+
+def effects(home: Path, confirmed: dict[str, Event]) -> tuple[int, int]:
+    """How many documents and ratings are not in the stores, and how many are in them more than once."""
+    settings = load(home)
+    database = Database(settings.sql_url())
+    features, stores = SqlFeatureTable(database), MilvusStores.from_settings(settings)
+    (index,) = SqlIndexes(database).active()
+    chunks = stores.of(index)
+    times = []
+    for event in confirmed.values():
+        if isinstance(event, DocumentSubmitted):
+            times.append(len(chunks.versions(event.tenant, event.document_id)))
+        elif isinstance(event, FeedbackGiven):
+            row = features.get(event.answer_id)
+            times.append(row.revision if row is not None else 0)
+    stores.close()
+    database.close()
+    return sum(each == 0 for each in times), sum(each > 1 for each in times)
 
 
 class Deaths:
@@ -311,17 +338,13 @@ def experiment(home: Path, store: str, disk: Path, seconds: float, *, questions:
     ready = False
     unjudged = requests
     took: float | None = None
-    while time.monotonic() < room_at + RECOVERY_SECONDS and (took is None or unjudged):
+    longest = LEARNING_SECONDS if learning else RECOVERY_SECONDS
+    while time.monotonic() < room_at + longest and (took is None or unjudged):
         deaths.look()
         with contextlib.suppress(EverlearnError):
             found_now = observer.look()
             left = missing(found_now, traffic.confirmed)
-            unjudged = [
-                each
-                for each in requests
-                if not found_now.ended_trainings.get(each)
-                and not any("declined" in name for name in found_now.outcomes.get(each, ()))
-            ]
+            unjudged = [each for each in requests if not found_now.ended_trainings.get(each)]
         state = status(home)
         ready = bool(state["ready"])
         # Trainings take minutes. The events beside them do not wait for them.
@@ -329,15 +352,16 @@ def experiment(home: Path, store: str, disk: Path, seconds: float, *, questions:
             took = time.monotonic() - room_at
         time.sleep(1)
     found_now = observer.found
+    lost_effects, doubled_effects = effects(home, traffic.confirmed)
     cells = [
         store,
         len(traffic.confirmed),
-        len(left),
-        doubled(found_now, traffic.confirmed),
+        len({*left, *unjudged}) + lost_effects,
+        doubled(found_now, traffic.confirmed) + doubled_effects,
         found_now.dead_letters - letters_before,
         0 if ready else [each["worker"] for each in state["workers"] if not each["ready"]],  # type: ignore[attr-defined]
         sum(deaths.counts().values()),
-        f"more than {RECOVERY_SECONDS:.0f}" if took is None else f"{took:.0f}",
+        f"more than {longest:.0f}" if took is None else f"{took:.0f}",
         "; ".join(each for each, _ in causes.most_common(3)),
     ]
     print("| " + " | ".join(str(each) for each in cells) + " |", flush=True)
@@ -370,12 +394,13 @@ def prepare(home: Path) -> None:
     (home / "everlearn.toml").write_text(CONFIGURATION.format(home=home, models=CACHE / "models"))
 
 
-def submit_examples(home: Path) -> None:
+def submit_examples(home: Path, store: str) -> None:
+    """Submits new examples, because the same ones would give the same adapter, which is judged once."""
     with RecordPublisher(kafka_connection(load(home))) as publisher:
         records: list[Record] = []
         for number in range(60):
             team = ("delivery", "returns")[number % 2]
-            example = ExampleSubmitted(task="routing", input=f"Message {number} about {team}", output=team)
+            example = ExampleSubmitted(task="routing", input=f"Message {number} of {store} about {team}", output=team)
             records.append(encode(example, new_context(SOURCE, now=datetime.now(UTC))))
         publisher.publish(records)
 
@@ -401,8 +426,8 @@ def main() -> None:
                     disks = {name: mounts.enter_context(small_disk(home / name, size)) for name, size in STORES.items()}
                     prepare(home)
                     with running(home, arguments.workers):
-                        submit_examples(home)
                         for store in single:
+                            submit_examples(home, store)
                             experiment(
                                 home, store, disks[store], arguments.seconds, questions=questions,
                                 learning=learns and store in LEARNING,
@@ -412,7 +437,7 @@ def main() -> None:
                     home = disk / "home"
                     prepare(home)
                     with running(home, arguments.workers):
-                        submit_examples(home)
+                        submit_examples(home, "everything")
                         experiment(home, "everything", disk, arguments.seconds, questions=questions, learning=learns)
         except CannotMount as error:
             sys.exit(str(error))

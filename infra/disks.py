@@ -42,8 +42,8 @@ def disk_is_full(place: Path) -> str:
     return f"the disk of {place} is full: {free_mb} MB free; make room, work goes on by itself"
 
 
-def scarce_disks(settings: Settings) -> list[Disk]:
-    """The disks of the home's stores with little room, each once."""
+def scarce_disks(settings: Settings, scarce_mb: int = SCARCE_MB) -> list[Disk]:
+    """The disks of the stores of a home with less room than this, each once."""
     found: dict[int, Disk] = {}
     for place in _places(settings):
         if not place.exists():
@@ -51,7 +51,7 @@ def scarce_disks(settings: Settings) -> list[Disk]:
         device = place.stat().st_dev
         if device not in found:
             found[device] = Disk(place=place, free_mb=shutil.disk_usage(place).free // MEGABYTE)
-    return [disk for disk in found.values() if disk.free_mb < SCARCE_MB]
+    return [disk for disk in found.values() if disk.free_mb < scarce_mb]
 
 
 def _places(settings: Settings) -> Iterable[Path]:

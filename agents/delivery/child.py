@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from agents.delivery.atomic_write import write_atomically
+from agents.delivery.lossy_stream import LossyStream
 from schemas.errors import EverlearnError
 
 _PR_SET_PDEATHSIG = 1
@@ -40,4 +41,6 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
 
 
 if __name__ == "__main__":
+    # They are a file in the run's folder, on the disk whose fullness the run waits out.
+    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)  # type: ignore[assignment]  # not a TextIO
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

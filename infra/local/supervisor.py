@@ -167,11 +167,14 @@ class Supervisor:
             time.sleep(0.02)  # a process that asks whether a stack runs holds it for a moment; a killed one ends
         return None
 
-    def wait(self) -> int:
-        """Blocks until supervisord has ended, and returns its exit code."""
+    def wait(self, meanwhile: Callable[[], None] = lambda: None, every_seconds: float = 5.0) -> int:
+        """Blocks until supervisord has ended, and returns its exit code. Calls ``meanwhile`` now and then."""
         if self._process is None:
             raise ConfigurationError("only the process that launched supervisord can wait for it")
-        return self._process.wait()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._process.wait(every_seconds)
+            meanwhile()
 
     def last_lines(self, name: str, count: int = 10) -> list[str]:
         """The end of a program's log."""
