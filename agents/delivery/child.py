@@ -42,5 +42,5 @@ def main(entry: str, folder: Path, parent: int, niceness: int) -> None:
 
 if __name__ == "__main__":
     # They are a file in the run's folder, on the disk whose fullness the run waits out.
-    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)  # type: ignore[assignment]  # not a TextIO
+    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

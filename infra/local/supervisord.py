@@ -43,6 +43,8 @@ time, so that after an hour of a full disk it would look once in a minute and a 
 class LogFile(loggers.RotatingFileHandler):  # type: ignore[misc] # the library is untyped
     """A log file that drops what cannot be written, for example while its disk is full."""
 
+    stream: Any
+
     def emit(self, record: Any) -> None:
         """Writes a line, or drops it. Opens the file again where it could not be opened after a rotation."""
         with contextlib.suppress(OSError):
@@ -56,6 +58,8 @@ class LogFile(loggers.RotatingFileHandler):  # type: ignore[misc] # the library 
 
 class Process(Subprocess):  # type: ignore[misc] # the library is untyped
     """A program with a bounded pause between two starts."""
+
+    backoff: int
 
     def change_state(self, new_state: int, expected: bool = True) -> Any:
         """Called by the library; it counts the starts in ``backoff``, and pauses for so many seconds."""

@@ -44,6 +44,11 @@ def write(chunks: MilvusChunks, name: str, count: int) -> None:
     chunks.upsert(written, np.random.default_rng(1).standard_normal((count, DIMENSION)).astype(np.float32))
 
 
+def write_many(chunks: MilvusChunks, name: str, documents: int) -> None:
+    for number in range(documents):
+        write(chunks, f"{name}-{number}", 500)
+
+
 def search(chunks: MilvusChunks, k: int) -> int:
     return len(chunks.search(np.ones((1, DIMENSION), dtype=np.float32), tenant="default", k=k)[0])
 
@@ -116,13 +121,12 @@ def test_rows_that_could_not_be_written_out_of_memory_are_there_after_the_next_s
     segments.parent.mkdir(parents=True, exist_ok=True)
     segments.write_text("")  # a file where the folder of segments belongs
     with pytest.raises(EverlearnError):
-        [write(chunks, f"second-{number}", 500) for number in range(20)]
+        write_many(chunks, "second", 20)
     assert server.process is not None
     assert server.process.wait(20) == -signal.SIGKILL
     segments.unlink()
     server.start()
-    for number in range(20):
-        write(chunks, f"third-{number}", 500)  # written out, which deletes the logs before
+    write_many(chunks, "third", 20)  # written out, which deletes the logs before
     server.kill()
     server.start()
     assert chunks.versions("default", "first") == {"first": 100}
