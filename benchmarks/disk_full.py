@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.document_stack import CACHE, ROOT, command
+from benchmarks.small_disk import Balloon, CannotMount, small_disk
 from infra.kafka import RecordPublisher, kafka_connection
 from infra.kafka.reader import RecordReader
 from infra.local.supervisor import Supervisor
@@ -44,6 +45,8 @@ from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, 
 from schemas.questions import AnswerProduced, QuestionAsked
 from schemas.topics import TOPICS, dead_letter_topic
 
+ROOT = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("EVERLEARN_CACHE") or ROOT / ".cache")
 SOURCE = "/benchmarks/disk-full"
 STORES = {"kafka": 96, "milvus": 48, "sql": 48, "registry": 48, "datasets": 24, "adapters": 64, "work": 96, "run": 24}
 """The folders of a home that get a file system of their own, and its megabytes."""
@@ -78,55 +81,6 @@ metric = "exact_match"
 labels = ["delivery", "returns"]
 max_tokens = 3
 """
-
-
-class CannotMount(Exception):
-    """This process may not mount a file system."""
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of this size at ``folder``. Raises CannotMount."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        raise CannotMount(f"no file system can be mounted ({mounted.stderr.strip()}): run it as root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=False)
-
-
-class Balloon:
-    """A file that takes all room of a disk, also what others give back, until it is released."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "balloon"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._blow, daemon=True)
-
-    def _blow(self) -> None:
-        with self._path.open("ab", buffering=0) as file:
-            while not self._stop.is_set():
-                for size in (1024 * 1024, 4096):
-                    with contextlib.suppress(OSError):
-                        while file.write(bytes(size)) == size and not self._stop.is_set():
-                            pass
-                self._stop.wait(0.02)
-
-    def __enter__(self) -> Balloon:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._path.unlink(missing_ok=True)
 
 
 class Traffic:
@@ -305,9 +259,15 @@ class Deaths:
         return Counter({name: len(pids) - 1 for name, pids in self.seen.items() if len(pids) > 1})
 
 
+def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``everlearn`` in a process of its own."""
+    line = [sys.executable, "-m", "agents", "--home", str(home), *words]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
+
+
 def status(home: Path) -> dict[str, object]:
-    line = [sys.executable, "-m", "agents", "--home", str(home), "status", "--json"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    """What ``everlearn status`` reports, whether the stack is ready or not."""
+    done = command(home, "status", "--json")
     return dict(json.loads(done.stdout)) if done.stdout else {"problem": done.stderr}
 
 
@@ -382,7 +342,9 @@ def said(found: dict[str, object]) -> list[str]:
 
 @contextmanager
 def running(home: Path, workers: str) -> Iterator[None]:
-    print(command(home, "up", "--detach", "--workers", workers), file=sys.stderr)
+    done = command(home, "up", "--detach", "--workers", workers)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
     try:
         yield
     finally:

@@ -250,13 +250,13 @@ def _bring_up(stack: Stack, lock: IO[str], detach: bool) -> int:
         return 0
     click.echo(ready)
     click.echo("Ctrl-C stops everything.")
-    if stack.supervisor.wait(_tell_of_disks(stack.settings)) != 0:
+    if stack.supervisor.wait(tell_of_disks(stack.settings)) != 0:
         raise Unavailable("the supervisor was killed, and its processes with it: start again with 'everlearn up'")
     click.echo("stopped by 'everlearn down'")
     return 0
 
 
-def _tell_of_disks(settings: Settings) -> Callable[[], None]:
+def tell_of_disks(settings: Settings) -> Callable[[], None]:
     """Says once when a disk of the home becomes full, and once when there is room again."""
     from infra.disks import scarce_disks
 

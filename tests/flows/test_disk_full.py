@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.disk_full import Balloon, CannotMount, Observer, Traffic, doubled, effects, missing, small_disk
+from benchmarks.disk_full import Observer, Traffic, doubled, effects, missing
+from benchmarks.small_disk import Balloon, CannotMount, small_disk
 from infra.local.supervisor import Supervisor
 from tests.fixtures.kafka import CACHE, prepared
 from tests.fixtures.stack import Home

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.small_disk import Balloon, CannotMount, small_disk
 from infra.local.free_port import free_port
 from infra.local.milvus_lite import program as milvus
 from infra.milvus.stores import MilvusChunks
 from schemas.errors import EverlearnError, Unavailable
 from schemas.retrieval import Chunk
 from tests.fixtures.milvus import PrivateMilvus
+from tests.flows.waiting import until
 
 DIMENSION = 16
 MakeServer = Callable[[], PrivateMilvus]
@@ -132,6 +135,31 @@ def test_rows_that_could_not_be_written_out_of_memory_are_there_after_the_next_s
     assert chunks.versions("default", "first") == {"first": 100}
     assert chunks.versions("default", "second-0") == {"second-0": 500}
     chunks.close()
+
+
+def test_writes_are_refused_while_the_disk_is_full_and_searches_go_on(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "disk", 48) as folder:
+            server = PrivateMilvus(folder)
+            server.start()
+            chunks = store(server)
+            try:
+                write(chunks, "before", 100)
+                with Balloon(folder):
+                    until(lambda: shutil.disk_usage(folder).free == 0)
+                    for _ in range(3):
+                        with pytest.raises(Unavailable):
+                            write(chunks, "during", 100)
+                    assert search(chunks, 1000) == 100
+                    assert server.process is not None
+                    assert server.process.poll() is None
+                write(chunks, "after", 100)
+                assert search(chunks, 1000) == 200
+            finally:
+                chunks.close()
+                server.kill()
+    except CannotMount as error:
+        pytest.skip(str(error))
 
 
 def test_a_client_goes_on_by_itself_after_the_server_was_killed_and_started(
