@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from agents.cli.main import cli, execute
 from agents.cli.stack import parse_workers, tell_of_disks
 from agents.wiring.run import AGENTS
 from benchmarks.small_disk import Balloon, CannotMount, small_disk
-from infra.disks import FULL_MB, scarce_disks
+from infra.disks import FULL_MB
 from infra.local.endpoints import read_endpoints, write_endpoints
 from infra.local.programs import agent_program, workers_of
 from infra.settings import Settings, load
@@ -61,7 +62,7 @@ def test_a_full_disk_is_told_by_up_and_by_status_until_there_is_room(
             look = tell_of_disks(Settings(home=home))
             look()
             with Balloon(home):
-                until(lambda: scarce_disks(Settings(home=home))[0].full)
+                until(lambda: shutil.disk_usage(home).free == 0)
                 look()
                 look()
                 assert execute(["--home", str(home), "status"]) == 1
