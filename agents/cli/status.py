@@ -35,10 +35,12 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``, ``held``; maybe ``notice`` and ``problem``.
+    """The status as one object: ``ready``, ``workers``, ``endpoints``.
 
-    ``held``: the tasks whose canary waits for ratings that did not come, with what is missing.
+    Where there are any, also ``notice``, ``warnings``, ``problem``, and ``held``: the tasks whose canary waits for
+    ratings that did not come, with what is missing.
     """
+    from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -57,16 +59,23 @@ def gather(settings: Settings) -> JsonObject:
             reports = alive(fleet.reports(), now=datetime.now(UTC), silence=silence)
     except EverlearnError as error:
         problem = str(error)
+    disks = scarce_disks(settings)
+    full = [str(disk) for disk in disks if disk.full]
+    if full:  # other problems follow from it
+        problem = "; ".join(full if problem is None else [*full, problem])
     workers = describe(reports, processes)
     found: JsonObject = {
         "ready": problem is None and bool(workers) and all(worker["ready"] for worker in workers),
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
-        "held": _held(settings),
     }
+    if held := _held(settings):
+        found["held"] = held
     notice = _other_cluster(settings)
     if notice is not None:
         found["notice"] = notice
+    if warnings := [str(disk) for disk in disks if not disk.full]:
+        found["warnings"] = warnings
     return found if problem is None else {**found, "problem": problem}
 
 
@@ -134,10 +143,12 @@ def _show(found: JsonObject) -> None:
         click.echo(columns(head, rows))
     for name, place in found["endpoints"].items():
         click.echo(f"{name}: {place}")
-    for task, reason in found["held"].items():
+    for task, reason in found.get("held", {}).items():
         click.echo(f"canary of {task}: {printable(reason)}")
     if "notice" in found:
         note(f"notice: {found['notice']}")
+    for warning in found.get("warnings", ()):
+        note(f"warning: {warning}")
     if "problem" in found:
         note(f"error: {found['problem']}")
     elif not found["ready"]:
