@@ -45,8 +45,7 @@ def block(seed: int, kills: int, *, rate: float = 1.0, keep: Path | None = None)
     with tempfile.TemporaryDirectory(prefix="campaign-") as temporary:
         folder = keep or Path(temporary)
         with campaign_home(folder) as home:
-            load = Load(home.settings, seed, rate=rate)
-            load.model = _register(home)
+            load = Load(home.settings, seed, model=_register(home), rate=rate)
             load.start()
             killed = _kill(home, load, random.Random(seed), kills)
             load.finish()

@@ -19,7 +19,6 @@ from schemas.interactions import ExampleSubmitted, FeedbackGiven
 from schemas.learning import (
     DriftCheckRequested,
     PromotionRequested,
-    RollbackRequested,
     TrainingRequested,
 )
 from schemas.models import ModelRegistered
@@ -37,20 +36,23 @@ RATES = {
     "drift check": 0.1,
     "training": 0.1,
     "promotion": 0.2,
-    "rollback": 0.05,
     "model": 0.03,
     "rebuild": 0.02,
 }
-"""Events per second of each kind."""
+"""Events per second of each kind. None is refused whatever has happened before, so no dead letter is expected."""
+FIRST_EXAMPLES = 60
+"""Examples that are published first, so that the first training has rows."""
 
 
 class Load(threading.Thread):
     """Publishes until ``finish``. Every record is sent again, with the same bytes, until Kafka has confirmed it."""
 
-    def __init__(self, settings: Settings, seed: int, *, rate: float = 1.0) -> None:
+    def __init__(self, settings: Settings, seed: int, *, model: tuple[str, str], rate: float = 1.0) -> None:
+        """``model``: name and version of a registered model, which is quantized. ``rate``: multiplies all rates."""
         super().__init__(name="load", daemon=True)
         self._settings = settings
         self._random = random.Random(seed)
+        self._model = model
         self._tag = f"b{seed}"
         self._rate = rate
         self._over = threading.Event()
@@ -58,8 +60,6 @@ class Load(threading.Thread):
         self._questions = 0
         self.adapters: tuple[str, ...] = ()
         """Adapters that are validated, which may therefore be promoted."""
-        self.model: tuple[str, str] | None = None
-        """Name and version of a registered model to quantize."""
         self.sent = 0
         self.failure: Exception | None = None
 
@@ -72,7 +72,7 @@ class Load(threading.Thread):
 
     def run(self) -> None:
         try:
-            records: list[Record] = []
+            records = [self._record("example") for _ in range(FIRST_EXAMPLES)]
             while not self._over.is_set() or records:
                 records = self._publish(records)
         except Exception as error:  # noqa: BLE001  # raised in the thread that calls ``finish``
@@ -98,13 +98,16 @@ class Load(threading.Thread):
         for kind, rate in RATES.items():
             expected = rate * self._rate * SECONDS_BETWEEN
             for _ in range(int(expected) + (self._random.random() < expected % 1)):
-                made = self._event(kind)
-                if made is not None:
-                    self._count += 1
-                    context = new_context("/campaign", now=datetime.now(UTC), event_id=f"{self._tag}-{self._count}")
-                    yield encode(made, context, BULK_DOCUMENTS if kind == "bulk document" else None)
+                if kind == "promotion" and not self.adapters:
+                    continue  # nothing can be promoted yet
+                yield self._record(kind)
 
-    def _event(self, kind: str) -> Event | None:
+    def _record(self, kind: str) -> Record:
+        self._count += 1
+        context = new_context("/campaign", now=datetime.now(UTC), event_id=f"{self._tag}-{self._count}")
+        return encode(self._event(kind), context, BULK_DOCUMENTS if kind == "bulk document" else None)
+
+    def _event(self, kind: str) -> Event:
         chance, number = self._random, self._count
         text = " ".join(chance.choices(WORDS, k=6))
         if kind == "question":
@@ -126,14 +129,12 @@ class Load(threading.Thread):
             return DriftCheckRequested(task=TASK)
         if kind == "training":
             return TrainingRequested(task=TASK)
-        if kind == "rollback":
-            return RollbackRequested(task=TASK)
         if kind == "rebuild":
             return IndexRebuildRequested()
         if kind == "model":
-            return self.model and ModelRegistered(name=self.model[0], version=self.model[1], quantize=("int8",))
+            return ModelRegistered(name=self._model[0], version=self._model[1], quantize=("int8",))
         if kind == "promotion":
-            return PromotionRequested(task=TASK, adapter_id=chance.choice(self.adapters)) if self.adapters else None
+            return PromotionRequested(task=TASK, adapter_id=chance.choice(self.adapters))
         raise ValueError(kind)
 
     def _question(self, number: int) -> str:
