@@ -1,10 +1,10 @@
-"""Compares a recorder worker's rate with a bare loop: ``python -m benchmarks.capture [--answers N] [--sql postgresql]``.
+"""Compares a recorder worker's rate with a bare loop: ``python -m benchmarks.capture [--answers N] [--sql SQL]``.
 
 The worker is a process of its own, as ``everlearn run recorder`` starts it. The bare loop, in a process of its own too,
 does the least that keeps the rows: it consumes the same answers, inserts the same columns in one transaction a batch,
-publishes a record for each row, waits until Kafka has confirmed all, and commits the offsets. It journals nothing, reads
-no row and validates nothing. Both handle the same number of messages at a time. The order is worker, bare, bare,
-worker, so that other load on the machine slows both down. The rate is that between the first and the last record.
+publishes a record for each row, waits until Kafka has confirmed all, and commits the offsets. It journals nothing, and
+reads and validates no row. The order is worker, bare, bare, worker, so that other load on the machine slows both down.
+The rate is that between the first and the last record.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def _bare(bootstrap: str, database: Database, count: int, batch: int) -> N
         messages = [message for each in found.values() for message in each]
         if not messages:
             continue
-        rows = [_row(message.value, message.headers) for message in messages]
+        rows = [_row(message.value or b"", message.headers) for message in messages]
         await asyncio.to_thread(_insert, database, rows)
         outputs = [
             await producer.send(OUTPUTS, value=json.dumps(_output(row)).encode(), key=str(row["answer_id"]).encode())
@@ -169,7 +169,8 @@ def _database(sql: str, folder: Path) -> Iterator[str]:
 def main() -> None:
     if sys.argv[1:2] == ["--bare"]:
         bootstrap, url, count, batch = sys.argv[2:]
-        return bare(bootstrap, url, int(count), int(batch))
+        bare(bootstrap, url, int(count), int(batch))
+        return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--answers", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=BATCH, help="of the bare loop")
