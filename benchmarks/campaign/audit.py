@@ -79,8 +79,11 @@ class Findings:
     """Runs that ended as failed."""
 
 
-def audit(settings: Settings) -> Findings:
-    """Reads all topics and tables of a home. Nothing may be under way, or it counts as lost."""
+def audit(settings: Settings, readers: Sequence[str] = AGENTS) -> Findings:
+    """Reads all topics and tables of a home. Nothing may be under way, or it counts as lost.
+
+    ``readers``: the agents that run, which must have handled every event of the topics that they read.
+    """
     config = kafka_connection(settings)
     records = list(read_all(config, [topic.name for topic in AUDITED]))
     letters = list(read_all(config, DEAD_LETTERS))
@@ -94,17 +97,18 @@ def audit(settings: Settings) -> Findings:
                 runs=_runs(database),
                 revisions=_revisions(database),
                 examples=_examples(database),
-            )
+            ),
+            readers,
         )
     finally:
         database.close()
 
 
-def judge(evidence: Evidence) -> Findings:
+def judge(evidence: Evidence, readers: Sequence[str] = AGENTS) -> Findings:
     """Returns what is missing and what happened twice."""
     records, journal = evidence.records, evidence.journal
     events = _events(records)
-    lost = [*_not_handled(records, journal), *_not_published(records, journal), *_unfinished(evidence.runs)]
+    lost = [*_not_handled(records, journal, readers), *_not_published(records, journal), *_unfinished(evidence.runs)]
     doubled = [*_differing(records), *_without_journal(records, journal)]
     compared = [_outcomes(events, *expectation) for expectation in EXPECTED]
     compared += [_effects(events, evidence.revisions, evidence.examples), _releases(events)]
@@ -177,13 +181,13 @@ def _examples(database: Database) -> int:
 # -- delivery --------------------------------------------------------------------------------------------------------
 
 
-def _not_handled(records: Iterable[StoredRecord], journal: Journal) -> list[str]:
+def _not_handled(records: Iterable[StoredRecord], journal: Journal, readers: Sequence[str]) -> list[str]:
     missing = {}
     given_up = {(agent, name.removeprefix("dlq:")) for agent, name in journal if name.startswith("dlq:")}
     for record in records:
         source, event_id = _names(record)
         for reader in BY_NAME[record.position.topic].readers:
-            if (reader, f"{source} {event_id}") in journal:
+            if reader not in readers or (reader, f"{source} {event_id}") in journal:
                 continue
             place = f"{record.position.topic}/{record.position.partition}/{record.position.offset}"
             if not any(agent == reader and name.endswith(place) for agent, name in given_up):

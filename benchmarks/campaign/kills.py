@@ -14,6 +14,7 @@ from sqlalchemy import select
 from benchmarks.campaign.audit import Findings, audit
 from benchmarks.campaign.home import BROKER, SUPERVISOR, CampaignHome, campaign_home
 from benchmarks.campaign.load import Load
+from benchmarks.campaign.outcome import clean, counts, found
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.records import unpack
@@ -63,30 +64,6 @@ def block(seed: int, kills: int, *, rate: float = 1.0, keep: Path | None = None)
         "found": [*found(findings), *(f"not ready: {each['worker']} {each['state']}" for each in behind)],
         "seconds": round(time.monotonic() - began),
     }
-
-
-def counts(findings: Findings) -> JsonObject:
-    return {
-        "events": findings.events,
-        "lost": len(findings.lost),
-        "doubled": len(findings.doubled),
-        "dead_letters": len(findings.dead_letters),
-        "given_up": len(findings.given_up),
-        "repeated": findings.repeated,
-    }
-
-
-def found(findings: Findings, most: int = 20) -> list[str]:
-    """Returns the first lines of everything that is wrong."""
-    return [line for each in _wrong(findings) for line in each[:most]]
-
-
-def clean(findings: Findings) -> bool:
-    return not any(_wrong(findings))
-
-
-def _wrong(findings: Findings) -> tuple[tuple[str, ...], ...]:
-    return findings.lost, findings.doubled, findings.dead_letters, findings.given_up
 
 
 def _kill(home: CampaignHome, load: Load, chance: random.Random, kills: int) -> Counter[str]:
