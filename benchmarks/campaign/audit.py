@@ -22,7 +22,7 @@ from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.records import unpack
 from schemas.documents import DocumentIndexed, DocumentSubmitted, IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
-from schemas.envelope import EventContext, Record, decode, identity
+from schemas.envelope import EventContext, Record, decode, derived_id, identity
 from schemas.event import Event
 from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded
 from schemas.learning import AdapterRejected, AdapterTrained, AdapterValidated, TrainingDeclined, TrainingRequested
@@ -32,6 +32,9 @@ from schemas.topics import BY_NAME, TOPICS, dead_letter_topic
 
 AUDITED = tuple(topic for topic in TOPICS if topic.name != "fleet.v1")
 DEAD_LETTERS = tuple(dead_letter_topic(topic.name, reader) for topic in AUDITED for reader in topic.readers)
+_DEAD_LETTER = "dlq:"
+MOST_OUTPUTS = 32
+"""No outcome has more outputs than this."""
 _SOURCES = frozenset(f"/everlearn/{agent}" for agent in AGENTS)
 Journal = Mapping[tuple[str, str], tuple[tuple[Record, ...], bool]]
 """By agent and identity: the outputs, and whether they are marked as published."""
@@ -183,16 +186,26 @@ def _examples(database: Database) -> int:
 
 def _not_handled(records: Iterable[StoredRecord], journal: Journal, readers: Sequence[str]) -> list[str]:
     missing = {}
-    given_up = {(agent, name.removeprefix("dlq:")) for agent, name in journal if name.startswith("dlq:")}
+    given_up = {
+        (agent, _topic_of(name), place)
+        for agent, name in journal
+        if name.startswith(_DEAD_LETTER)
+        for place in [name.partition("/")[2]]
+    }
     for record in records:
         source, event_id = _names(record)
-        for reader in BY_NAME[record.position.topic].readers:
+        topic, place = record.position.topic, f"{record.position.partition}/{record.position.offset}"
+        for reader in BY_NAME[topic].readers:
             if reader not in readers or (reader, f"{source} {event_id}") in journal:
                 continue
-            place = f"{record.position.topic}/{record.position.partition}/{record.position.offset}"
-            if not any(agent == reader and name.endswith(place) for agent, name in given_up):
-                missing[reader, event_id] = f"the {reader} has not handled {event_id} at {place}"
+            if (reader, topic, place) not in given_up:
+                missing[reader, event_id] = f"the {reader} has not handled {event_id} at {topic}/{place}"
     return list(missing.values())
+
+
+def _topic_of(dead_letter: str) -> str:
+    """Returns the topic in the identity of a dead letter, which may have the topic's id behind it."""
+    return dead_letter.removeprefix(_DEAD_LETTER).partition("/")[0].partition("@")[0]
 
 
 def _not_published(records: Iterable[StoredRecord], journal: Journal) -> list[str]:
@@ -201,7 +214,7 @@ def _not_published(records: Iterable[StoredRecord], journal: Journal) -> list[st
     for (agent, name), (outputs, published) in journal.items():
         if not published:
             missing.append(f"the {agent} has not published what follows from {name}")
-        if name.startswith("dlq:"):
+        if name.startswith(_DEAD_LETTER):
             continue
         missing += [
             f"Kafka has no {output.topic} {_names(output)[1]}, which follows from {name}"
@@ -220,12 +233,28 @@ def _differing(records: Iterable[StoredRecord]) -> list[str]:
 
 
 def _without_journal(records: Iterable[StoredRecord], journal: Journal) -> list[str]:
-    known = {(output.topic, *_names(output)): _content(output) for outputs, _ in journal.values() for output in outputs}
+    """Finds outputs that differ from those in the journal, or whose cause the journal does not know.
+
+    Outputs that Kafka has confirmed may have left the journal. Then the cause tells which ids they can have.
+    """
+    kept = {(output.topic, *_names(output)): _content(output) for outputs, _ in journal.values() for output in outputs}
+    causes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for agent, name in journal:
+        source, _, cause = name.rpartition(" ")
+        causes[agent, cause].append(source)
     wrong = {}
     for record in records:
-        name = (record.position.topic, *_names(record))
-        if name[1] in _SOURCES and known.get(name) != _content(record):
-            wrong[name] = f"the journal does not hold {name[0]} {name[2]} of {name[1]}"
+        source, event_id = _names(record)
+        topic = record.position.topic
+        which = (topic, source, event_id)
+        if source not in _SOURCES:
+            continue
+        agent, cause = source.rpartition("/")[2], dict(record.headers).get("ce_causationid", b"").decode()
+        possible = {
+            derived_id(each, cause, agent, ordinal) for each in causes[agent, cause] for ordinal in range(MOST_OUTPUTS)
+        }
+        if kept.get(which, _content(record)) != _content(record) or event_id not in possible:
+            wrong[which] = f"the journal does not hold {topic} {event_id} of the {agent}"
     return list(wrong.values())
 
 

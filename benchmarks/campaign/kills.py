@@ -17,9 +17,7 @@ from benchmarks.campaign.load import Load
 from benchmarks.campaign.outcome import clean, counts, found
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.records import unpack
 from schemas.event import JsonObject
-from schemas.learning import AdapterValidated
 
 MEAN_SECONDS = {
     "recorder": 8.0,
@@ -91,15 +89,15 @@ def _kill(home: CampaignHome, load: Load, chance: random.Random, kills: int) -> 
 
 def _validated(home: CampaignHome) -> tuple[str, ...]:
     """Returns the adapters that the validator has accepted."""
+    runs = tables.runs.c
     database = Database(home.settings.sql_url())
     try:
         with database.connection() as connection:
-            rows = connection.execute(select(tables.journal.c.outputs).where(tables.journal.c.agent == "validator"))
-            outputs = [output for (packed,) in rows for output in unpack(packed)]
+            found = select(runs.arguments, runs.result).where(runs.agent == "validator", runs.state == "done")
+            rows = connection.execute(found).all()
     finally:
         database.close()
-    accepted = [each for each in outputs if dict(each.headers)["ce_type"].decode() == AdapterValidated.type]
-    return tuple(AdapterValidated.model_validate_json(each.value or b"").adapter_id for each in accepted)
+    return tuple(str(arguments["adapter_id"]) for arguments, result in rows if result.get("accepted"))
 
 
 def _register(home: CampaignHome) -> tuple[str, str]:
