@@ -4,7 +4,7 @@ The worker is a process of its own, as ``everlearn run recorder`` starts it. The
 does the least that keeps the rows: it consumes the same answers, inserts the same columns in one transaction a batch,
 publishes a record for each row, waits until Kafka has confirmed all, and commits the offsets. It journals nothing, and
 reads and validates no row. The order is worker, bare, bare, worker, so that other load on the machine slows both down.
-The rate is that between the first and the last record.
+The rate is that between the first and the last record; the processor time is that of the process meanwhile.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +88,7 @@ async def _bare(bootstrap: str, database: Database, count: int, batch: int) -> N
         await asyncio.gather(*outputs)
         await consumer.commit()
         done += len(rows)
+    await asyncio.sleep(5)  # its processor time is read meanwhile
     await consumer.stop()
     await producer.stop()
 
@@ -118,38 +121,58 @@ def _insert(database: Database, rows: list[JsonObject]) -> None:
         connection.execute(insert(tables.interactions), rows)
 
 
-def rate(broker: PrivateBroker, count: int, command: Sequence[str]) -> float:
-    """Runs a process until it has published so many records, and returns records per second."""
+@dataclass(frozen=True)
+class Pace:
+    """``rate``: records per second. ``processor``: milliseconds of processor time per record."""
+
+    rate: float
+    processor: float
+
+
+def pace(broker: PrivateBroker, count: int, command: Sequence[str]) -> Pace:
+    """Runs a process until it has published so many records."""
     with RecordReader(broker.config, [OUTPUTS], from_end=True) as reader:
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.DEVNULL)
         times: list[float] = []
+        used = [0.0, 0.0]
         deadline = time.monotonic() + SECONDS
         try:
             while len(times) < count:
-                times += [record.time.timestamp() for record in reader.poll(0.5)]
+                found = [record.time.timestamp() for record in reader.poll(0.05)]
+                if found:
+                    used = [used[0] if times else _processor_seconds(process.pid), _processor_seconds(process.pid)]
+                    times += found
                 if time.monotonic() > deadline:
                     raise SystemExit(f"only {len(times)} of {count} rows in {SECONDS:.0f} s: {' '.join(command)}")
         finally:
             process.terminate()
             process.wait(30)
-    return (count - 1) / (max(times) - min(times))
+    return Pace((count - 1) / (max(times) - min(times)), 1000 * (used[1] - used[0]) / count)
 
 
-def measure(which: str, sql: str, folder: Path, count: int, batch: int) -> float:
+def _processor_seconds(pid: int) -> float:
+    """Returns the processor time of a process, user and system; that at its end if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(which: str, sql: str, folder: Path, count: int, batch: int) -> Pace:
     """Measures one of the two on a broker and a database of its own."""
     folder.mkdir()
     with a_broker(folder) as broker, _database(sql, folder) as url:
         migrate(url)
         publish(broker.config, count)
         if which == "bare":
-            return rate(
-                broker, count, ["-m", "benchmarks.capture", "--bare", broker.bootstrap, url, str(count), str(batch)]
-            )
+            command = ["-m", "benchmarks.capture", "--bare", broker.bootstrap, url, str(count), str(batch)]
+            return pace(broker, count, command)
         home = folder / "home"
         home.mkdir()
         settings = f'[kafka]\nbootstrap_servers = "{broker.bootstrap}"\n\n[sql]\nurl = "{url}"\n'
         (home / "everlearn.toml").write_text(settings)
-        return rate(broker, count, ["-m", "agents", "--home", str(home), "run", "recorder", "--no-setup"])
+        return pace(broker, count, ["-m", "agents", "--home", str(home), "run", "recorder", "--no-setup"])
 
 
 @contextlib.contextmanager
@@ -176,17 +199,24 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH, help="of the bare loop")
     parser.add_argument("--sql", choices=["sqlite", "postgresql"], default="sqlite")
     options = parser.parse_args()
-    rates: dict[str, list[float]] = {"worker": [], "bare": []}
+    paces: dict[str, list[Pace]] = {"worker": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:
         for turn, which in enumerate(("worker", "bare", "bare", "worker")):
             place = Path(folder) / str(turn)
-            rates[which].append(measure(which, options.sql, place, options.answers, options.batch))
-    shown = {which: " and ".join(f"{each:,.0f}" for each in found) for which, found in rates.items()}
+            paces[which].append(measure(which, options.sql, place, options.answers, options.batch))
     print(f"{options.answers:,} answers on {options.sql}, at most {options.batch} at a time in the bare loop")
     print("| what | recorder | bare loop | ratio |")
     print("|---|---|---|---|")
-    ratio = sum(rates["worker"]) / sum(rates["bare"])
-    print(f"| interactions/s | {shown['worker']} | {shown['bare']} | {ratio:.2f} |")
+    worker, bare_loop = paces["worker"], paces["bare"]
+    ratio = sum(each.rate for each in worker) / sum(each.rate for each in bare_loop)
+    print(f"| interactions/s | {_shown(worker, 'rate', 0)} | {_shown(bare_loop, 'rate', 0)} | {ratio:.2f} |")
+    ratio = sum(each.processor for each in bare_loop) / sum(each.processor for each in worker)
+    shown = [_shown(each, "processor", 2) for each in (worker, bare_loop)]
+    print(f"| processor time of one, ms | {shown[0]} | {shown[1]} | {ratio:.2f} |")
+
+
+def _shown(paces: Sequence[Pace], name: str, digits: int) -> str:
+    return " and ".join(f"{getattr(each, name):,.{digits}f}" for each in paces)
 
 
 if __name__ == "__main__":
