@@ -30,6 +30,7 @@ from infra.sql.runs import SqlRunStore
 from schemas.errors import ModelMissing
 from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE
+from schemas.policies import EMBEDDED
 from schemas.topics import read_by
 
 log = structlog.get_logger()
@@ -138,6 +139,8 @@ class IndexerParts:
             retired=retired,
             vectors=vectors,
             keep_vectors=timedelta(days=settings.indexer.keep_vectors_days),
+            # A server that is not embedded may hold another home's collections, which look the same.
+            strays=self.stores if settings.milvus.uri == EMBEDDED else None,
         )
         self.indexer = Indexer(
             writer=self.writer,

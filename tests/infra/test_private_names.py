@@ -1,4 +1,4 @@
-"""The private names of kafka-python, aiokafka and MLflow that infra uses are still there."""
+"""What kafka-python, aiokafka, MLflow and Evidently do not offer to the public, and infra uses, is still there."""
 
 from __future__ import annotations
 
@@ -26,3 +26,16 @@ def test_mlflows_client_has_two_stores_with_connections() -> None:
 
     assert "self._tracking_client = " in inspect.getsource(MlflowClient)
     assert callable(MlflowClient._get_registry_client)
+
+
+def test_evidentlys_page_has_its_data_in_two_variables_and_takes_the_graphs_from_the_second() -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently.legacy.utils import dashboard
+
+    template = inspect.getsource(dashboard.file_html_template)
+    data, graphs = (template.index(f"var {name}" + "{params.dashboard_id} = ") for name in ("", "additional_graphs_"))
+    assert data < graphs < template.index("window.drawDashboard({params.dashboard_id},")
+    assert "new Map(Object.entries(additional_graphs_{params.dashboard_id}))" in template
