@@ -26,6 +26,7 @@ from agents.answerer.releases import LoadedAdapters, ServedReleases
 from agents.delivery.deliver import Delivery
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Outbox
+from agents.delivery.topic_ids import TopicIds
 from agents.delivery.worker import Handlers, dispatcher
 from agents.indexer.agent import Indexer
 from agents.indexer.sweep import Sweeper
@@ -44,6 +45,7 @@ from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.features import SqlFeatureTable
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.migrate import migrate
 from infra.sql.runs import SqlRunStore
 from schemas.delivery import Message
@@ -54,7 +56,7 @@ from schemas.interactions import ExampleSubmitted, FeedbackGiven
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryStarted
 from schemas.questions import QuestionAsked
 from schemas.tasks import Task
-from schemas.topics import BY_NAME
+from schemas.topics import BY_NAME, read_by
 from tests.fixtures.indexes import Always, index
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -245,8 +247,9 @@ class _Fleet:
             publisher=self.kafka, clock=_now,
         )  # fmt: skip
         marks = SqlInFlightMarks(self.database)
-        in_flight = InFlightTracker(agent, marks, life="one", clock=_now, crashes=3)
-        return Delivery(dispatcher(agent, handlers), outbox, in_flight, clock=_now)
+        topics = TopicIds(read_by(agent), self.kafka, SqlKnownTopics(self.database), clock=_now)
+        in_flight = InFlightTracker(agent, marks, life="one", clock=_now, crashes=3, topic_id=topics.__getitem__)
+        return Delivery(dispatcher(agent, handlers), outbox, in_flight, topics, clock=_now)
 
     def _indexer(self) -> tuple[Sweeper, Indexer]:
         database, stores = self.database, Always(self.chunks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class StreamOptions:
     lookup: MessageLookup
     scratch: Path
     deliver: Callable[[Sequence[Message]], Awaitable[None]]
-    on_assigned: Callable[[], None]
+    on_assigned: Callable[[Collection[tuple[str, int]]], None]
     on_acked: Callable[[Sequence[Message]], None]
     batch_size: int = 1
     batch_bytes: int = 1 << 20
@@ -111,7 +111,7 @@ class Reading:
             await self._during(messages)
         self.batches.append(list(messages))
 
-    def _assigned(self) -> None:
+    def _assigned(self, _: object) -> None:
         self.assignments += 1
 
     def _acked(self, messages: Sequence[Message]) -> None:
