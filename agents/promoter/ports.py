@@ -43,10 +43,10 @@ class History(Protocol):
 
 
 class Counts(Protocol):
-    """The feature table as the promoter sees it."""
+    """How the answers of the releases turned out."""
 
-    def counts(self, task: str, *, sequence: int, since: datetime) -> Sequence[ArmCounts]:
-        """Counts results by release and arm, from this sequence on and since this time."""
+    def counts(self, task: str, *, sequence: int) -> Sequence[ArmCounts]:
+        """Returns the numbers of results by release and arm, from this sequence on."""
         ...
 
 
