@@ -114,8 +114,8 @@ class Runner:
         try:
             if kind is None:
                 raise RunFailed(f"this worker knows no run of kind {claim.kind}")
-            if claim.counted > kind.max_attempts:
-                raise RunFailed(f"its worker died during each of {kind.max_attempts} attempts")
+            if claim.counted > kind.max_claims:
+                raise RunFailed(f"it was begun {kind.max_claims} times, and its worker died or it failed each time")
             result = await self._do(kind, claim)
             await self._finish(claim, "done", result, kind.done(claim, result))
         except RunLost:

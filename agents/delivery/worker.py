@@ -101,6 +101,9 @@ class RunKind:
     done: Callable[[Claim, JsonObject], Outcome]
     failed: Callable[[Claim, str], Outcome]
     max_attempts: int = 3
+    """A failure at this attempt, or at a later one, ends the run."""
+    max_claims: int = 10
+    """So often a run is begun if its worker dies each time, which is seldom the run's fault: it has its own process."""
     niceness: int = 10
     """How far the child yields to other processes: at 10 it gets a tenth of a busy processor, at 5 a quarter."""
 

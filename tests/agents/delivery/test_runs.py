@@ -77,6 +77,7 @@ KIND = RunKind(
     entry="tests.agents.delivery.test_runs:add",
     done=lambda claim, result: _report(claim, json.dumps(result), 1),
     failed=lambda claim, error: _report(claim, error, 2),
+    max_claims=4,
 )
 
 
@@ -394,11 +395,11 @@ async def test_a_run_whose_worker_died_at_each_attempt_ends_as_failed_at_the_nex
     rig: Rig, tmp_path: Path
 ) -> None:
     await _ask(rig)
-    for _ in range(3):  # a worker that restarts under its name gets its run back at once
+    for _ in range(KIND.max_claims):  # a worker that restarts under its name gets its run back at once
         assert rig.runs.claim("recorder", "one", now=rig.clock.now, lease_seconds=30) is not None
     times, run = await _work_to_the_end(rig, _runner(rig, tmp_path))
     assert (times, run.state) == (1, "failed")
-    assert _results(rig) == ["its worker died during each of 3 attempts"]
+    assert _results(rig) == ["it was begun 4 times, and its worker died or it failed each time"]
     assert not (tmp_path / run.run_id).exists()
 
 
@@ -447,16 +448,24 @@ asyncio.run(work())
 """
 
 
-def test_a_run_that_kills_its_worker_ends_as_failed_after_three_lives(migrated_sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_run_whose_worker_died_a_few_times_is_done(rig: Rig, tmp_path: Path) -> None:
+    await _ask(rig)
+    for _ in range(KIND.max_attempts):
+        assert rig.runs.claim("recorder", "one", now=rig.clock.now, lease_seconds=30) is not None
+    times, run = await _work_to_the_end(rig, _runner(rig, tmp_path))
+    assert (times, run.state, run.attempt) == (1, "done", 4)
+
+
+def test_a_run_that_kills_its_worker_each_time_ends_as_failed(migrated_sqlite_url: str, tmp_path: Path) -> None:
     database = Database(migrated_sqlite_url)
     store = SqlRunStore(database)
     now = datetime.now(UTC)
     context = {"id": "e1", "source": "/tests", "time": now.isoformat()}
     store.add("recorder", "r1", "add", {"a": 1, "b": 2, "kills_its_worker": True}, context, now)
     command = [sys.executable, "-c", WORKER, migrated_sqlite_url, str(tmp_path)]
-    lives = [subprocess.run(command, capture_output=True, text=True) for _ in range(4)]
-    assert [life.returncode for life in lives] == [-signal.SIGKILL] * 3 + [0]
-    assert "its worker died during each of 3 attempts" in lives[-1].stdout
+    lives = [subprocess.run(command, capture_output=True, text=True) for _ in range(5)]
+    assert [life.returncode for life in lives] == [-signal.SIGKILL] * 4 + [0]
+    assert "it was begun 4 times, and its worker died or it failed each time" in lives[-1].stdout
     run = store.show("r1")
     assert run is not None
     assert run.state == "failed"
