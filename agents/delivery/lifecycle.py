@@ -19,6 +19,7 @@ from agents.delivery.faust_app import StreamSettings
 from agents.delivery.follow import follow
 from agents.delivery.heartbeat import Heartbeat, Watched
 from agents.delivery.in_flight import InFlightTracker
+from agents.delivery.janitor import Janitor
 from agents.delivery.outbox import OnStep, Outbox, no_hook
 from agents.delivery.ports import (
     Database,
@@ -33,7 +34,7 @@ from agents.delivery.ports import (
 from agents.delivery.runs import Runner, runs_source
 from agents.delivery.stream import Stream
 from agents.delivery.ticks import Ticker, ticks_source
-from agents.delivery.worker import Build, Chore, Worker
+from agents.delivery.worker import Build, Chore, Cleaner, Worker
 from schemas.delivery import Message
 from schemas.errors import Unavailable
 
@@ -61,8 +62,8 @@ class WorkerParts:
     heartbeat_seconds: float = 2.0
     stalled_after_seconds: float = 900.0
     shutdown_seconds: float = 10.0
-    journal_days: float = 30.0
-    """Journal entries are kept longer than any topic keeps its messages, so that no replay finds them gone."""
+    cleaners: Callable[[str], Sequence[Cleaner]] = lambda agent: ()
+    """Returns what deletes the old rows and files that every agent has, for one agent."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_step: OnStep = no_hook
@@ -179,20 +180,24 @@ class _Life:
             self._begin(ticker.run(tick))
         for chore in worker.chores:
             self._begin(keep_doing(chore))
+        janitor = Janitor(
+            self._agent, [*parts.cleaners(self._agent), *worker.cleaners], parts.leases, clock=parts.clock
+        )
+        self._begin(ticker.run(janitor.tick))
+        self._begin(keep_doing(janitor.chore))
         if worker.runs:
             kinds = {kind.name: kind for kind in worker.runs}
             folder = parts.scratch / "runs"
             runner = Runner(self._outbox, parts.runs, kinds, worker=self._name, folder=folder, clock=parts.clock)
             self._begin(runner.run())
-        self._begin(self._keep_house())
+        self._begin(self._relay())
 
-    async def _keep_house(self) -> None:
-        """Publishes what a crash left of ticks and runs; prunes the journal."""
+    async def _relay(self) -> None:
+        """Publishes what a crash left of ticks and runs."""
         while True:
             with contextlib.suppress(Unavailable):
                 for source in (ticks_source(self._agent), runs_source(self._agent)):
                     await self._outbox.relay(source)
-                await self._outbox.prune(self._parts.journal_days)
             await asyncio.sleep(10)
 
     async def _watch(self, stopping: asyncio.Future[Any], preparing: asyncio.Future[None]) -> int:

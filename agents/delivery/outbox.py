@@ -38,6 +38,8 @@ class Cause:
 
     identity: str
     context: EventContext
+    comes_again: bool = True
+    """Whether it may be delivered again. If not, it is journaled only where it has outputs to publish."""
 
 
 class Outbox:
@@ -96,11 +98,6 @@ class Outbox:
         await self._publish({identity: list(entry.outputs) for identity, entry in left.items()})
         return len(left)
 
-    async def prune(self, days: float) -> int:
-        """Deletes entries published so long ago that no topic delivers their events again. Returns how many."""
-        before = self._clock() - timedelta(days=days)
-        return await asyncio.to_thread(self._journal.prune, self.agent, before)
-
     def _add(self, identity: str, records: Sequence[Record]) -> None:
         with self._database.transaction():
             self._journal.add(self.agent, identity, records, self._clock())
@@ -117,7 +114,9 @@ class Outbox:
                 for ordinal, run in enumerate(runs):
                     run_id = derived_id(cause.context.source, cause.context.id, self.agent, "run", ordinal)
                     self._runs.add(self.agent, run_id, run.kind, run.arguments, context=_as_json(cause.context), at=now)
-            self._journal.add_many(self.agent, list(committed.items()), now)
+            kept = {cause.identity for cause in causes if cause.comes_again or committed[cause.identity]}
+            entries = [(identity, outputs) for identity, outputs in committed.items() if identity in kept]
+            self._journal.add_many(self.agent, entries, now)
         return committed
 
     def _encode(self, cause: Cause, ordinal: int, output: Output, now: datetime) -> Record:

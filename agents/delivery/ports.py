@@ -39,10 +39,12 @@ class Journal(Protocol):
         """Returns entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
         ...
 
-    def mark_published(self, agent: str, identities: Sequence[str]) -> None: ...
+    def mark_published(self, agent: str, identities: Sequence[str]) -> None:
+        """Notes that all outputs of these entries are confirmed, and drops the outputs: nothing reads them again."""
+        ...
 
     def prune(self, agent: str, before: datetime) -> int:
-        """Deletes published entries older than ``before``; returns how many."""
+        """Deletes published entries older than ``before``, a bounded number; returns how many."""
         ...
 
 
@@ -159,6 +161,6 @@ class Leases(Protocol):
         """Returns the last scheduled time that was done."""
         ...
 
-    def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction: stores a scheduled time that was done."""
+    def set_last(self, name: str, at: datetime) -> bool:
+        """Inside a transaction: stores a scheduled time that was done. Returns False where a later one is stored."""
         ...

@@ -158,13 +158,16 @@ class MemoryLeases:
             lease: _Lease = leases.get(name, _Lease())
         return lease.last
 
-    def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
+    def set_last(self, name: str, at: datetime) -> bool:
+        """Inside a transaction: stores a scheduled time that was done. Returns False, and changes nothing, where it
+        is not after the stored time."""
         at = in_utc(at)
         with self._database.table("leases") as leases:
             lease = leases.get(name, _Lease())
-            if lease.last is None or lease.last < at:
-                leases[name] = replace(lease, last=at)
+            if lease.last is not None and lease.last >= at:
+                return False
+            leases[name] = replace(lease, last=at)
+        return True
 
 
 def _held(runs: dict[str, _Row], run_id: str, worker: str) -> _Row | None:

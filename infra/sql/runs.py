@@ -174,12 +174,14 @@ class SqlLeases:
         with self._database.connection() as connection:
             return connection.execute(select(_leases.last).where(_leases.name == name)).scalar()
 
-    def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
+    def set_last(self, name: str, at: datetime) -> bool:
+        """Inside a transaction: stores a scheduled time that was done. Returns False, and changes nothing, where it
+        is not after the stored time."""
         later = or_(_leases.last.is_(None), _leases.last < at)
         statement = insert(self._database.dialect, tables.leases).values(name=name, last=at)
         with self._database.connection(write=True) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later))
+            changed = statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later)
+            return connection.execute(changed.returning(_leases.name)).first() is not None
 
 
 def _run(row: RowMapping) -> Run:

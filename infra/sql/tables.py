@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -76,6 +77,13 @@ documents = Table(
     Column("event_id", Text, nullable=False),
     Column("withdrawn", Boolean, nullable=False),
     Column("next_chunk_count", Integer),
+)
+# Only withdrawn documents are deleted by age.
+Index(
+    "documents_withdrawn",
+    documents.c.submitted_at,
+    sqlite_where=documents.c.withdrawn.is_(true()),
+    postgresql_where=documents.c.withdrawn.is_(true()),
 )
 
 retired_versions = Table(
@@ -176,6 +184,7 @@ runs = Table(
     Column("progress", Json),
     Column("started_at", UtcMoment),
     Index("runs_by_state", "agent", "state", "due_at"),
+    Index("runs_by_end", "agent", "finished_at"),
 )
 
 leases = Table(
@@ -230,6 +239,13 @@ interactions = Table(
     Index("interactions_by_task", "task", "answered_at"),
     Index("interactions_by_time", "last_event_at"),
 )
+# Feedback whose answer has not come: few rows, which are deleted sooner than others.
+Index(
+    "interactions_pending",
+    interactions.c.last_event_at,
+    sqlite_where=interactions.c.answer_at.is_(None),
+    postgresql_where=interactions.c.answer_at.is_(None),
+)
 
 examples = Table(
     "examples",
@@ -251,6 +267,7 @@ datasets = Table(
     Column("created_at", UtcMoment, nullable=False),
     Column("manifest", Json, nullable=False),
     Index("datasets_by_task", "task", "created_at"),
+    Index("datasets_by_age", "created_at"),
 )
 
 retention_rows = Table(
@@ -274,6 +291,7 @@ drift_checks = Table(
     Column("report_uri", Text),
     Column("details", Json, nullable=False),
     Index("drift_checks_by_task", "task", "checked_at"),
+    Index("drift_checks_by_age", "checked_at"),
 )
 
 releases = Table(

@@ -193,11 +193,12 @@ def test_a_lease_is_held_until_it_expires_and_its_holder_renews_it(stores: Store
 
 def test_the_last_scheduled_time_is_kept_and_never_goes_back(stores: Stores):
     assert stores.leases.last("tick") is None
-    stores.leases.set_last("tick", later(60))
-    stores.leases.set_last("tick", NOW)
+    assert stores.leases.set_last("tick", later(60))
+    assert not stores.leases.set_last("tick", NOW)
+    assert not stores.leases.set_last("tick", later(60))
 
     assert stores.leases.last("tick") == later(60)
     assert stores.leases.acquire("tick", "w1", now=NOW, seconds=10)
     assert stores.leases.last("tick") == later(60)
-    stores.leases.set_last("tick", later(61))
+    assert stores.leases.set_last("tick", later(61))
     assert not stores.leases.acquire("tick", "w2", now=later(1), seconds=10)

@@ -1,0 +1,22 @@
+"""Indexes by age, for what is deleted when it is old."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Creates the indexes."""
+    op.create_index("runs_by_end", "runs", ["agent", "finished_at"])
+    op.create_index("datasets_by_age", "datasets", ["created_at"])
+    op.create_index("drift_checks_by_age", "drift_checks", ["checked_at"])
+    _create_partial("documents_withdrawn", "documents", "submitted_at", sa.column("withdrawn").is_(sa.true()))
+    _create_partial("interactions_pending", "interactions", "last_event_at", sa.column("answer_at").is_(None))
+
+
+def _create_partial(name: str, table: str, column: str, where: sa.ColumnElement[bool]) -> None:
+    op.create_index(name, table, [column], sqlite_where=where, postgresql_where=where)
