@@ -319,8 +319,8 @@ def retention_faults(policy: RetentionPolicy) -> list[str]:
          "feedback that waits for an answer"),
         ("alarm_report_days", max(events, policy.report_days), f"report_days = {policy.report_days:g}, or than the "
          f"{events} days for which events on drift.v1 name the report"),
-        ("check_days", policy.alarm_report_days, f"alarm_report_days = {policy.alarm_report_days:g}: nothing would list "
-         "the reports that remain"),
+        ("check_days", policy.alarm_report_days, f"alarm_report_days = {policy.alarm_report_days:g}: nothing "
+         "would list the reports that remain"),
         ("release_days", events, f"the {events} days for which a validation may still reach the promoter, which must "
          "know that an adapter was released before"),
         ("adapter_days", 2 * events, f"the {2 * events} days that a trained adapter may wait for its validation and "

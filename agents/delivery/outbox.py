@@ -135,7 +135,7 @@ class Outbox:
         await asyncio.to_thread(self._journal.mark_published, self.agent, left)
         self._on_step("marked", left)
 
-    async def _run_after(self, after: Callable[[], None]) -> None:
+    async def _run_after(self, after: Callable[[], object]) -> None:
         try:
             await asyncio.to_thread(after)
         except Exception as error:  # noqa: BLE001  # a tick does the same later

@@ -147,6 +147,10 @@ class RunStore(Runs, Protocol):
 
     def show(self, run_id: str) -> Run | None: ...
 
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes runs that ended before then, a bounded number; returns how many."""
+        ...
+
     def report(self, run_id: str, worker: str, progress: JsonObject) -> None:
         """Stores the progress of a run. Does nothing when another worker holds the run."""
         ...

@@ -33,9 +33,11 @@ class ReleaseController:
         *,
         now: Callable[[], datetime],
         log: Log,
+        rollbacks: int = 5,
     ) -> None:
-        """``policy_of`` gives the policy of a task."""
+        """``policy_of`` gives the policy of a task. ``rollbacks``: how many earlier champions stay known."""
         self._releases, self._policy_of, self._now, self._log = releases, policy_of, now, log
+        self._rollbacks = rollbacks
 
     def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
         """Starts the canary of a validated adapter, or lets it wait for the end of another canary.
@@ -59,7 +61,7 @@ class ReleaseController:
         if release.champion == adapter_id:
             self._log("adapter is the champion already", task=task, adapter=adapter_id)
             return ()
-        return self._apply([changes.promote(release, adapter_id, reason=reason, at=self._time(release))], cause)
+        return self._apply([self._promotion(release, adapter_id, reason)], cause)
 
     def experiment(self, task: str, adapter_id: str, share: float, cause: str) -> Sequence[Output]:
         """Serves a request: lets the adapter answer a share of the users until it is judged."""
@@ -106,7 +108,7 @@ class ReleaseController:
         if verdict.step == "advance":
             return [changes.advance(release, share=verdict.share, reason=reason, at=at)]
         if verdict.step == "promote" and release.challenger is not None:
-            return [changes.promote(release, release.challenger, reason=reason, at=at)]
+            return [self._promotion(release, release.challenger, reason)]
         if verdict.step == "roll back":
             return [self._return(release, reason)]
         if verdict.step == "end watch":
@@ -117,8 +119,17 @@ class ReleaseController:
         at = self._time(release)
         if release.stage != "steady":
             return changes.take_back(release, reason=reason, at=at)
-        before = changes.champions(self._releases.history(release.task))[:-2]
-        return changes.return_to_previous(release, before=before[-1] if before else None, reason=reason, at=at)
+        return changes.return_to_previous(self._with_earlier(release), reason=reason, at=at)
+
+    def _promotion(self, release: Release, adapter_id: str, reason: str) -> Change:
+        return changes.promote(
+            self._with_earlier(release), adapter_id, reason=reason, at=self._time(release), rollbacks=self._rollbacks
+        )
+
+    def _with_earlier(self, release: Release) -> Release:
+        if release.earlier is not None:
+            return release  # the usual case, which reads no history
+        return changes.with_earlier(release, self._releases.history(release.task))
 
     def _canary(self, release: Release, adapter_id: str) -> Change:
         share = self._policy_of(release.task).shares[0]

@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 
 import structlog
 
-from agents.delivery.worker import Tick, Worker
+from agents.delivery.worker import Cleaner, Tick, Worker
 from agents.promoter import AGENT
 from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.controller import ReleaseController
+from agents.promoter.keeping import Keeper
 from agents.wiring.database import database_of
+from infra.adapters.store import FolderAdapters
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
 from infra.sql.releases import SqlReleases
+from infra.sql.runs import SqlRunStore
+from infra.training.datasets import FolderDatasets
 from schemas.topics import read_by
 
 log = structlog.get_logger()
@@ -21,12 +25,29 @@ log = structlog.get_logger()
 
 def build(settings: Settings) -> Worker:
     """Builds a worker over the configured database. MLflow is loaded when something is first released."""
-    releases = SqlReleases(database_of(settings))
+    database = database_of(settings)
+    releases = SqlReleases(database)
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
     promoter = Promoter(
-        controller=ReleaseController(releases, settings.promoter_policy, now=lambda: datetime.now(UTC), log=log.info),
+        controller=ReleaseController(
+            releases,
+            settings.promoter_policy,
+            now=lambda: datetime.now(UTC),
+            log=log.info,
+            rollbacks=settings.retention.rollbacks,
+        ),
         adapters=registry,
         aliases=ReleaseAliases(releases, registry),
+        log=log.info,
+    )
+    keeper = Keeper(
+        releases=releases,
+        registry=registry,
+        adapters=FolderAdapters(settings.adapters_folder),
+        datasets=FolderDatasets(settings.datasets_folder, database),
+        runs=SqlRunStore(database),
+        transaction=database.transaction,
+        policy=settings.retention,
         log=log.info,
     )
     seconds = settings.promoter.tick_seconds
@@ -37,6 +58,12 @@ def build(settings: Settings) -> Worker:
         ticks=(
             Tick(name="canaries", every_seconds=seconds, handle=promoter.evaluate),
             Tick(name="aliases", every_seconds=seconds, handle=promoter.set_aliases),
+        ),
+        cleaners=(
+            Cleaner(name="release history", clean=keeper.prune_history, every_seconds=3600.0),
+            Cleaner(name="adapters", clean=keeper.remove_adapters, every_seconds=3600.0),
+            Cleaner(name="datasets", clean=keeper.remove_datasets, every_seconds=3600.0),
+            Cleaner(name="registry", clean=keeper.forget_adapters, every_seconds=3600.0),
         ),
         close=registry.close,
     )

@@ -87,7 +87,11 @@ def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, object]
         # Kafka never compacts the segment that it writes to, so start a new one every ten minutes and clean soon after.
         cleaning = {"cleanup.policy": "compact", "segment.ms": 10 * 60 * 1000, "min.cleanable.dirty.ratio": 0.1}
         return _with_replicas(topic, config, {**settings, **cleaning})
-    keeping = {"cleanup.policy": "delete", "retention.ms": topic.retention_days * DAY_MS, "segment.ms": SEGMENT_DAYS * DAY_MS}
+    keeping = {
+        "cleanup.policy": "delete",
+        "retention.ms": topic.retention_days * DAY_MS,
+        "segment.ms": SEGMENT_DAYS * DAY_MS,
+    }
     return _with_replicas(topic, config, {**settings, **keeping})
 
 

@@ -53,6 +53,15 @@ class MemoryReleases:
             lines = [line for (owner, _), line in history.items() if owner == task]
         return sorted(lines, key=lambda line: line.release.sequence, reverse=True)[:limit]
 
+    def prune_history(self, task: str, *, below: int, before: datetime) -> int:
+        """Deletes the changes below a sequence that were made before a time; returns how many."""
+        before = in_utc(before)
+        with self._database.table("release_history") as history:
+            old = [key for key, line in history.items() if key[0] == task and key[1] < below and line.at < before]
+            for key in old:
+                del history[key]
+        return len(old)
+
     def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
         """Counts a task's questions by release and arm, from that sequence and that time on."""
         found: dict[tuple[int, str], ArmCounts] = {}

@@ -123,6 +123,19 @@ class MemoryRunStore:
         """Returns the agent's runs whose arguments name the task, newest first."""
         return [run for run in reversed(self._by_age(agent)) if run.arguments.get("task") == task][:limit]
 
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes runs that ended before then; returns how many."""
+        before = in_utc(before)
+        with self._database.table("runs") as runs:
+            old = [
+                run_id
+                for run_id, row in runs.items()
+                if row.run.agent == agent and row.run.finished_at is not None and row.run.finished_at < before
+            ]
+            for run_id in old:
+                del runs[run_id]
+        return len(old)
+
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
         """Stores the progress of a run. Does nothing when another worker holds the run."""
         with self._database.table("runs") as runs:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, case, delete, func, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -92,6 +92,14 @@ class SqlReleases:
             )
             for row in rows
         ]
+
+    def prune_history(self, task: str, *, below: int, before: datetime) -> int:
+        """Deletes the changes below a sequence that were made before a time; returns how many."""
+        old = delete(tables.release_history).where(
+            _history.task == task, _history.sequence < below, _history.at < before
+        )
+        with self._database.connection(write=True) as connection:
+            return connection.execute(old).rowcount
 
     def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
         """Counts a task's questions by release and arm, from a sequence and a time on.

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, RowMapping, Update, and_, bindparam, func,
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert, insert_once
+from infra.sql.statements import insert, insert_once, prune
 from schemas.delivery import Claim, Run
 
 _runs = tables.runs.c
@@ -141,6 +141,11 @@ class SqlRunStore:
         with self._database.connection() as connection:
             rows = (_run(row) for row in connection.execute(newest).mappings())
             return list(islice((run for run in rows if run.arguments.get("task") == task), limit))
+
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes runs that ended before then, a bounded number; returns how many."""
+        ended = _runs.state.in_(("done", "failed"))
+        return prune(self._database, tables.runs, _runs.agent == agent, _runs.finished_at < before, ended)
 
     def report(self, run_id: str, worker: str, progress: dict[str, Any]) -> None:
         """Stores the progress of a run. Does nothing when another worker holds the run."""

@@ -23,7 +23,6 @@ from sqlalchemy import (
     Table,
     Text,
     false,
-    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -77,13 +76,6 @@ documents = Table(
     Column("event_id", Text, nullable=False),
     Column("withdrawn", Boolean, nullable=False),
     Column("next_chunk_count", Integer),
-)
-# Only withdrawn documents are deleted by age.
-Index(
-    "documents_withdrawn",
-    documents.c.submitted_at,
-    sqlite_where=documents.c.withdrawn.is_(true()),
-    postgresql_where=documents.c.withdrawn.is_(true()),
 )
 
 retired_versions = Table(

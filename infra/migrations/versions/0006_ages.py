@@ -14,9 +14,7 @@ def upgrade() -> None:
     op.create_index("runs_by_end", "runs", ["agent", "finished_at"])
     op.create_index("datasets_by_age", "datasets", ["created_at"])
     op.create_index("drift_checks_by_age", "drift_checks", ["checked_at"])
-    _create_partial("documents_withdrawn", "documents", "submitted_at", sa.column("withdrawn").is_(sa.true()))
-    _create_partial("interactions_pending", "interactions", "last_event_at", sa.column("answer_at").is_(None))
-
-
-def _create_partial(name: str, table: str, column: str, where: sa.ColumnElement[bool]) -> None:
-    op.create_index(name, table, [column], sqlite_where=where, postgresql_where=where)
+    pending = sa.column("answer_at").is_(None)
+    op.create_index(
+        "interactions_pending", "interactions", ["last_event_at"], sqlite_where=pending, postgresql_where=pending
+    )

@@ -16,10 +16,10 @@ async def test_a_replaced_index_is_dropped_when_no_batch_can_be_using_it_any_mor
     room.indexes.add(index("new"))
     await room.deliver(submitted("a", 1, "text"))
     room.indexes.retire("index0")
-    await room.sweeper.sweep(START)
-    await room.sweeper.sweep(START + DROP_AFTER)
+    room.sweep(START)
+    room.sweep(START + DROP_AFTER)
     assert {each.index_id for each in room.indexes.all()} == room.stores.keys() == {"index0", "new"}
-    await room.sweeper.sweep(START + DROP_AFTER + timedelta(seconds=1))
+    room.sweep(START + DROP_AFTER + timedelta(seconds=1))
     assert {each.index_id for each in room.indexes.all()} == room.stores.keys() == {"new"}
     assert len(room.stores["new"].chunks) == 1
 
@@ -27,7 +27,7 @@ async def test_a_replaced_index_is_dropped_when_no_batch_can_be_using_it_any_mor
 async def test_vectors_that_were_not_used_for_long_are_deleted() -> None:
     room = Room()
     room.vectors.put("memory", {"h": np.zeros(64, dtype=np.float32)}, START)
-    await room.sweeper.sweep(START + timedelta(days=30))
+    room.sweep(START + timedelta(days=30))
     assert room.vectors.find("memory", ["h"], START).keys() == {"h"}
-    await room.sweeper.sweep(START + timedelta(days=30, seconds=1))
+    room.sweep(START + timedelta(days=30, seconds=1))
     assert room.vectors.find("memory", ["h"], START) == {}
