@@ -26,3 +26,11 @@ def test_mlflows_client_has_two_stores_with_connections() -> None:
 
     assert "self._tracking_client = " in inspect.getsource(MlflowClient)
     assert callable(MlflowClient._get_registry_client)
+
+
+def test_mlflows_store_deletes_the_rows_of_a_run() -> None:
+    from mlflow.cli import gc
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    assert callable(SqlAlchemyStore._hard_delete_run)
+    assert "_hard_delete_run(" in inspect.getsource(gc.callback)

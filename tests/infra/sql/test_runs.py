@@ -202,3 +202,21 @@ def test_the_last_scheduled_time_is_kept_and_never_goes_back(stores: Stores):
     assert stores.leases.last("tick") == later(60)
     assert stores.leases.set_last("tick", later(61))
     assert not stores.leases.acquire("tick", "w2", now=later(1), seconds=10)
+
+
+def test_only_runs_that_ended_long_ago_are_pruned(stores: Stores):
+    for name in ("done", "failed", "lately", "running", "queued"):
+        stores.runs.add("trainer", name, "train", {}, {}, NOW)
+    stores.runs.add("monitor", "another agent's", "check", {}, {}, NOW)
+    for name, state in (("done", "done"), ("failed", "failed"), ("lately", "done")):
+        claim = stores.runs.claim("trainer", f"worker {name}", now=NOW, lease_seconds=60)
+        assert claim is not None
+        ended = later(60) if name == "lately" else NOW
+        assert stores.runs.finish(claim.run_id, f"worker {name}", state=state, result={}, now=ended)
+    stores.runs.claim("trainer", "worker", now=NOW, lease_seconds=60)
+    stores.runs.claim("monitor", "worker", now=NOW, lease_seconds=60)
+    assert stores.runs.prune("trainer", NOW) == 0
+    assert stores.runs.prune("trainer", later(30)) == 2
+    assert stores.runs.prune("trainer", later(10_000)) == 1
+    assert sorted(run.state for run in stores.runs.unfinished("trainer")) == ["queued", "running"]
+    assert stores.runs.show("another agent's") is not None
