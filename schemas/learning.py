@@ -55,26 +55,41 @@ class DriftCheckRequested(TaskEvent):
 
 
 class PromotionRequested(TaskEvent):
-    """Someone asked to promote a validated adapter by hand."""
+    """Someone asked to promote a validated adapter by hand.
+
+    ``sequence``: the task's release that they saw. If the release has changed since then, the request is refused.
+    """
 
     type: ClassVar[str] = "everlearn.promotion.requested.v1"
     adapter_id: Identifier
     reason: str | None = None
+    sequence: int | None = Field(default=None, ge=0)
 
 
 class RollbackRequested(TaskEvent):
-    """Someone asked to return to the previous adapter."""
+    """Someone asked to take an adapter out of service: the challenger, or else the champion.
+
+    ``adapter_id``: the adapter that they meant. If it is not the one that would be taken back, the request is refused.
+    ``sequence``: the task's release that they saw. If the release has changed since then, the request is refused.
+    Without both, whatever is in service is taken back.
+    """
 
     type: ClassVar[str] = "everlearn.rollback.requested.v1"
     reason: str | None = None
+    adapter_id: Identifier | None = None
+    sequence: int | None = Field(default=None, ge=0)
 
 
 class ExperimentRequested(TaskEvent):
-    """Someone asked for an A/B comparison of an adapter against the champion."""
+    """Someone asked for an A/B comparison of an adapter against the champion.
+
+    ``sequence``: the task's release that they saw. If the release has changed since then, the request is refused.
+    """
 
     type: ClassVar[str] = "everlearn.experiment.requested.v1"
     adapter_id: Identifier
     share: float = Field(default=0.5, gt=0, lt=1)
+    sequence: int | None = Field(default=None, ge=0)
 
 
 class AdapterTrained(TaskEvent):

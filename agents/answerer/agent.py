@@ -13,6 +13,7 @@ from agents.answerer.ports import Engine, Retriever
 from agents.answerer.releases import ServedReleases, serving
 from agents.answerer.replies import failed, refusal, without_model
 from agents.answerer.retrieval import Job, find
+from agents.answerer.routing import choose
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Batch, Handlers
 from schemas.envelope import Received
@@ -61,9 +62,9 @@ class Answerer:
         for index, each in asked.items():
             reason = refusal(each.event, self._tasks, self._tenants, self._now())
             if reason is not None:
-                replies[index] = failed(each, reason, self._now())
+                replies[index] = failed(each, reason, self._now(), choose(each.event, self.releases.served))
         jobs = await self._retrieve({index: asked[index] for index in asked if index not in replies})
-        replies |= without_model(jobs, self._now())
+        replies |= without_model(jobs, self.releases.served, self._now())
         jobs = {index: job for index, job in jobs.items() if index not in replies}
         if jobs:
             replies |= await self._generate(jobs)

@@ -10,7 +10,7 @@ from datetime import datetime
 from agents.answerer.ports import Engine
 from agents.answerer.replies import failed, produced
 from agents.answerer.retrieval import Job
-from agents.answerer.routing import Choice, choose_arm, subject_of
+from agents.answerer.routing import Choice, choose
 from agents.prompt import build_prompt
 from schemas.event import Event
 from schemas.generation import GenerationRequest
@@ -39,7 +39,7 @@ def generate(
     replies: dict[int, Event] = {}
     prepared: dict[int, _Prepared] = {}
     for index, job in jobs.items():
-        choice = choose_arm(states.get(job.task.name), subject_of(job.asked.event))
+        choice = choose(job.asked.event, states)
         made = _prepare(job, choice, engine, context_tokens)
         if isinstance(made, str):
             replies[index] = failed(job.asked, made, now(), choice)

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from agents.answerer.retrieval import Job, is_unknown
-from agents.answerer.routing import Choice
+from agents.answerer.routing import Choice, choose
 from schemas.envelope import Received
 from schemas.event import Event, JsonObject
 from schemas.filters import FilterError, parse_filter
 from schemas.generation import Generation
+from schemas.promotions import ReleaseEvent
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 from schemas.retrieval import Hit
 from schemas.tasks import Task, unknown_task
@@ -33,18 +34,22 @@ def refusal(question: QuestionAsked, tasks: Mapping[str, Task], tenants: Collect
     return None
 
 
-def failed(asked: Received[QuestionAsked], reason: str, now: datetime, choice: Choice | None = None) -> AnswerFailed:
-    return AnswerFailed(reason=reason, **_shared(asked, choice or Choice(), now))
+def failed(asked: Received[QuestionAsked], reason: str, now: datetime, choice: Choice) -> AnswerFailed:
+    return AnswerFailed(reason=reason, **_shared(asked, choice, now))
 
 
-def without_model(jobs: Mapping[int, Job], now: datetime) -> dict[int, Event]:
-    """Returns the replies that need no model: to questions that only retrieve, and to those no document answers."""
+def without_model(jobs: Mapping[int, Job], states: Mapping[str, ReleaseEvent], now: datetime) -> dict[int, Event]:
+    """Returns the replies that need no model: to questions that only retrieve, and to those no document answers.
+
+    ``states``: the release of each task. A declined question names the one that would have answered it, so that drift
+    checks see it. A question that only retrieves has none.
+    """
     replies: dict[int, Event] = {}
     for index, job in jobs.items():
         if job.asked.event.retrieve_only:
             replies[index] = retrieved(job.asked, job.hits, now)
         elif is_unknown(job.asked.event, job.task, job.hits):
-            replies[index] = declined(job, now)
+            replies[index] = declined(job, choose(job.asked.event, states), now)
     return replies
 
 
@@ -55,10 +60,10 @@ def retrieved(asked: Received[QuestionAsked], hits: Sequence[Hit], now: datetime
     )
 
 
-def declined(job: Job, now: datetime) -> AnswerProduced:
+def declined(job: Job, choice: Choice, now: datetime) -> AnswerProduced:
     """Returns the answer for a question that no document answers. It lists the hits that were not relevant enough."""
     return AnswerProduced(
-        text=job.task.unknown, sources=_sources(job.hits), declined=True, **_shared(job.asked, Choice(), now)
+        text=job.task.unknown, sources=_sources(job.hits), declined=True, **_shared(job.asked, choice, now)
     )
 
 

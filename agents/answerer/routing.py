@@ -38,6 +38,11 @@ class ReleaseStates:
         return dict(self._latest)
 
 
+def choose(question: QuestionAsked, states: Mapping[str, ReleaseEvent]) -> Choice:
+    """Chooses what answers a question. ``states``: the release of each task that has one."""
+    return choose_arm(states.get(question.task), subject_of(question))
+
+
 def choose_arm(state: ReleaseEvent | None, subject: str) -> Choice:
     """Chooses an arm: always the same one for a subject and a release; ``share`` of the subjects get the challenger."""
     if state is None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
 from agents.cli.adapters import by_prefix
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import choose_task, timeout_option
-from agents.cli.output import conclude
+from agents.cli.output import conclude, note
 from agents.cli.sending import publish_events, stamped
 from agents.cli.stores import open_registry, open_releases
 from agents.cli.waiting import Deadline, Reader, event_of, reader_and_publisher, records_until
 from agents.delivery.dead_letters import PREFIX
+from agents.promoter import changes
 from schemas.errors import EverlearnError, Misuse
 from schemas.learning import ExperimentRequested, PromotionRequested, RollbackRequested
 from schemas.promotions import ReleaseEvent
@@ -57,7 +59,8 @@ def promote(
     """Promote an adapter of TASK at once, without a canary.
 
     ADAPTER is an id or its beginning. Without it, the newest validated adapter that is not the champion is promoted.
-    With --share, the adapter answers that part of the users until their feedback decides, as in a canary.
+    With --share, the adapter answers that part of the users until their feedback decides, as in a canary. If the
+    release changes before the promoter serves the request, it is refused.
     """
     if share is not None and reason is not None:
         raise Misuse("--reason goes with a promotion and not with --share: leave one of them out")
@@ -68,10 +71,10 @@ def promote(
     with open_registry(settings) as registry:
         registered = registry.adapters(task)
     chosen = choose_adapter(registered, release, adapter).adapter_id
-    event: Request = PromotionRequested(task=task, adapter_id=chosen, reason=reason)
+    event: Request = PromotionRequested(task=task, adapter_id=chosen, reason=reason, sequence=release.sequence)
     asked = f"asked to promote {chosen} for {task}"
     if share is not None:
-        event = ExperimentRequested(task=task, adapter_id=chosen, share=share)
+        event = ExperimentRequested(task=task, adapter_id=chosen, share=share, sequence=release.sequence)
         asked = f"asked to try {chosen} on {share:.0%} of the users of {task}"
     _request(context, event, asked, timeout if wait else None)
 
@@ -79,20 +82,33 @@ def promote(
 @click.command()
 @click.argument("task")
 @_REASON
+@click.option("--dry-run", is_flag=True, help="Only say what it would do.")
 @_WAIT
 @_TIMEOUT
 @json_option
 @pass_context
-def rollback(context: CommandContext, /, task: str, reason: str | None, wait: bool, timeout: float) -> None:
-    """Take back the canary of TASK that is under way, or else return to the adapter before the champion."""
+def rollback(
+    context: CommandContext, /, task: str, reason: str | None, dry_run: bool, wait: bool, timeout: float
+) -> None:
+    """Take back the canary of TASK that is under way, or else return to the adapter before the champion.
+
+    First says what it will do. If that adapter is out of service before the promoter serves the request, it is refused.
+    """
     settings = context.settings
     choose_task(task, settings.tasks)
     with open_releases(settings) as releases:
         release = releases.current(task)
-    if release.stage == "steady" and release.champion is None:
+        history = releases.history(task)
+    leaves = changes.leaves(release)
+    if leaves is None:
         raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
-    event = RollbackRequested(task=task, reason=reason)
-    leaves = release.champion if release.stage == "steady" else release.challenger
+    change = changes.roll_back(changes.with_earlier(release, history), reason=reason or "", at=datetime.now(UTC))
+    plan = f"takes {leaves} of {task} back; {change.release.champion or 'the base model alone'} answers all users then"
+    if dry_run:
+        conclude(change.event.model_dump(mode="json"), f"it {plan}", as_json=context.json)
+        return
+    note(plan)
+    event = RollbackRequested(task=task, reason=reason, adapter_id=leaves)
     _request(context, event, f"asked to take {leaves} of {task} back", timeout if wait else None)
 
 
@@ -100,7 +116,11 @@ def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: s
     """The adapter to promote. ``records``: all of the task, newest first. Raises EverlearnError with the reason."""
     task = release.task
     if wanted is None:
-        usable = (each for each in records if each.state == "validated" and each.adapter_id != release.champion)
+        usable = (
+            each
+            for each in records
+            if each.state == "validated" and each.adapter_id != release.champion and each.removed_at is None
+        )
         record = next(usable, None)
         if record is None:
             raise EverlearnError(

@@ -87,16 +87,32 @@ class Promoter:
         event = received.event
         await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
         reason = event.reason or BY_HAND
-        return partial(self._controller.promote, event.task, event.adapter_id, reason, received.identity)
+        return partial(
+            self._controller.promote, event.task, event.adapter_id, reason, received.identity, seen=event.sequence
+        )
 
     async def _experiment(self, received: Received[ExperimentRequested]) -> ReleaseDecision:
         event = received.event
         await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
-        return partial(self._controller.experiment, event.task, event.adapter_id, event.share, received.identity)
+        return partial(
+            self._controller.experiment,
+            event.task,
+            event.adapter_id,
+            event.share,
+            received.identity,
+            seen=event.sequence,
+        )
 
     async def _roll_back(self, received: Received[RollbackRequested]) -> ReleaseDecision:
         event = received.event
-        return partial(self._controller.roll_back, event.task, event.reason or BY_HAND, received.identity)
+        return partial(
+            self._controller.roll_back,
+            event.task,
+            event.reason or BY_HAND,
+            received.identity,
+            adapter_id=event.adapter_id,
+            seen=event.sequence,
+        )
 
     def _outcome(self, decide: ReleaseDecision, tasks: Collection[str] = ()) -> Outcome:
         """``tasks``: those that the batch may change; all are locked before the first is changed."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 from schemas.envelope import derived_id
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted, ReleaseEvent, Stage
 from schemas.release_state import Release, ReleaseChange
 
 _STATE = tuple(ReleaseEvent.model_fields)
+_SHOWN = 3
+"""How many changes a message tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,40 @@ def with_earlier(release: Release, history: Sequence[ReleaseChange]) -> Release:
     return replace(release, earlier=tuple(reversed(champions(history)[:-2])))
 
 
+def roll_back(release: Release, *, reason: str, at: datetime) -> Change:
+    """Takes back the challenger, or else brings back the previous champion."""
+    if release.stage != "steady":
+        return take_back(release, reason=reason, at=at)
+    return return_to_previous(release, reason=reason, at=at)
+
+
+def leaves(release: Release) -> str | None:
+    """Returns the adapter that a rollback would take out of service, or None where only the base model serves."""
+    return release.champion if release.stage == "steady" else release.challenger
+
+
+def since(history: Sequence[ReleaseChange], sequence: int) -> str:
+    """Returns in words what has happened after a sequence, oldest first. ``history`` is newest first."""
+    later = [each for each in reversed(history) if each.release.sequence > sequence]
+    return "; ".join(_words(each) for each in later[-_SHOWN:])
+
+
+def last_of(history: Sequence[ReleaseChange], adapter_id: str) -> str | None:
+    """Returns in words what last happened to an adapter, or None if it was never released."""
+    roles = [_role(change.release, adapter_id) for change in history]
+    changed = (
+        change for change, role, before in zip(history, roles, [*roles[1:], None], strict=True) if role != before
+    )
+    newest = next(changed, None)
+    return _words(newest) if newest is not None else None
+
+
+def _role(release: Release, adapter_id: str) -> Stage | Literal["champion"] | None:
+    if adapter_id == release.champion:
+        return "champion"
+    return release.stage if adapter_id == release.challenger else None
+
+
 def champions(history: Sequence[ReleaseChange]) -> list[str | None]:
     """Returns the stack of champions that rollbacks would go back to, the current champion last.
 
@@ -106,6 +143,18 @@ def champions(history: Sequence[ReleaseChange]) -> list[str | None]:
 def was_released(history: Sequence[ReleaseChange], adapter_id: str) -> bool:
     """Whether the adapter has ever answered users."""
     return any(adapter_id in (each.release.champion, each.release.challenger) for each in history)
+
+
+def _words(change: ReleaseChange) -> str:
+    release = change.release
+    champion = release.champion or "the base model"
+    if change.event_type == AdapterPromoted.type:
+        what = f"{champion} was promoted"
+    elif change.event_type == AdapterRolledBack.type:
+        what = f"it was rolled back to {champion}"
+    else:
+        what = f"{release.challenger} answers {release.share:.0%} of the users"
+    return f"sequence {release.sequence}: {what} ({release.reason or 'no reason given'})"
 
 
 def _steady(release: Release, reason: str, at: datetime, **changed: str | None) -> Release:

@@ -55,17 +55,23 @@ class ReleaseController:
         self._releases.amend(replace(release, waiting=adapter_id))
         return ()
 
-    def promote(self, task: str, adapter_id: str, reason: str, cause: str) -> Sequence[Output]:
-        """Serves a request: lets the adapter answer all users."""
+    def promote(
+        self, task: str, adapter_id: str, reason: str, cause: str, *, seen: int | None = None
+    ) -> Sequence[Output]:
+        """Serves a request: lets the adapter answer all users. ``seen``: the release that its author saw."""
         release = self._releases.current(task)
         if release.champion == adapter_id:
             self._log("adapter is the champion already", task=task, adapter=adapter_id)
             return ()
+        self._refuse_stale(release, seen)
         return self._apply([self._promotion(release, adapter_id, reason)], cause)
 
-    def experiment(self, task: str, adapter_id: str, share: float, cause: str) -> Sequence[Output]:
+    def experiment(
+        self, task: str, adapter_id: str, share: float, cause: str, *, seen: int | None = None
+    ) -> Sequence[Output]:
         """Serves a request: lets the adapter answer a share of the users until it is judged."""
         release = self._releases.current(task)
+        self._refuse_stale(release, seen)
         if release.champion == adapter_id:
             raise InvalidEvent(f"{adapter_id} is the champion of {task} already: compare it with another adapter")
         reason = f"an experiment with {share:.0%} of the users was asked for"
@@ -75,10 +81,23 @@ class ReleaseController:
         change = changes.start(release, adapter_id, stage="experiment", share=share, reason=reason, at=at)
         return self._apply([change], cause)
 
-    def roll_back(self, task: str, reason: str, cause: str) -> Sequence[Output]:
-        """Serves a request: takes back a canary that is under way, or else the champion."""
+    def roll_back(
+        self, task: str, reason: str, cause: str, *, adapter_id: str | None = None, seen: int | None = None
+    ) -> Sequence[Output]:
+        """Serves a request: takes back a canary that is under way, or else the champion.
+
+        ``adapter_id``: the adapter that its author meant. ``seen``: the release that they saw.
+        """
         release = self._releases.current(task)
-        if release.stage == "steady" and release.champion is None:
+        self._refuse_stale(release, seen)
+        leaves = changes.leaves(release)
+        if adapter_id is not None and adapter_id != leaves:
+            since = changes.last_of(self._releases.history(task), adapter_id)
+            raise InvalidEvent(
+                f"{adapter_id} of {task} is not what a rollback would take back, {leaves or 'the base model'} is; "
+                + (f"last of it: {since}" if since else "it was never released")
+            )
+        if leaves is None:
             raise InvalidEvent(f"there is nothing to roll back: {task} is served by the base model alone")
         return self._apply([self._return(release, reason)], cause)
 
@@ -94,6 +113,21 @@ class ReleaseController:
     def lock(self, tasks: Iterable[str]) -> None:
         """Locks the releases of several tasks in a fixed order, before they are changed in one transaction."""
         self._releases.lock(tasks)
+
+    def _refuse_stale(self, release: Release, seen: int | None) -> None:
+        """Raises InvalidEvent if the release is not the one that a request's author saw."""
+        if seen is None or seen == release.sequence:
+            return
+        if seen > release.sequence:
+            raise InvalidEvent(
+                f"the request names release {seen} of {release.task}, and {release.sequence} is the newest: "
+                "see 'everlearn status'"
+            )
+        since = changes.since(self._releases.history(release.task, limit=release.sequence - seen), seen)
+        raise InvalidEvent(
+            f"the release of {release.task} has changed since sequence {seen}, which the request names: {since}; "
+            "look at it and ask again"
+        )
 
     def _evaluate(self, task: str, cause: str) -> Sequence[Output]:
         release = self._releases.current(task)
@@ -116,10 +150,7 @@ class ReleaseController:
         return []
 
     def _return(self, release: Release, reason: str) -> Change:
-        at = self._time(release)
-        if release.stage != "steady":
-            return changes.take_back(release, reason=reason, at=at)
-        return changes.return_to_previous(self._with_earlier(release), reason=reason, at=at)
+        return changes.roll_back(self._with_earlier(release), reason=reason, at=self._time(release))
 
     def _promotion(self, release: Release, adapter_id: str, reason: str) -> Change:
         return changes.promote(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 
 def test_kafka_pythons_producer_has_a_thread_that_can_be_ended() -> None:
@@ -29,8 +30,10 @@ def test_mlflows_client_has_two_stores_with_connections() -> None:
 
 
 def test_mlflows_store_deletes_the_rows_of_a_run() -> None:
-    from mlflow.cli import gc
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about MLflow's own code
+        from mlflow.cli import gc
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     assert callable(SqlAlchemyStore._hard_delete_run)
     assert "_hard_delete_run(" in inspect.getsource(gc.callback)

@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 from agents.answerer.agent import RETRY_ADOPTION
 from infra.memory.engine import MemoryEngine
 from schemas.fleet import Serving
+from schemas.questions import AnswerFailed
+from schemas.tasks import Task
 from tests.agents.answerer.room import Room, question
 
 
@@ -34,6 +36,24 @@ async def test_a_canary_answers_its_share_and_says_so(room):
         ("champion", "a1", "a1"),
         ("challenger", "a2", "a2"),
     }
+
+
+async def test_declined_and_refused_questions_carry_the_release_that_would_have_answered(tmp_path):
+    strict = Task(name="support", instruction="Help.", retrieval=True, top_k=2, max_tokens=6, unknown="No idea.")
+    room = Room(tmp_path, tasks={"support": strict})
+    room.train("a1", "a2")
+    await room.release(1, "a1")
+    await room.release(2, "a1", challenger="a2", stage="canary", share=0.5, salt="x")
+    users = [f"user-{number}" for number in range(20)]
+    served = await room.ask(*(question("why is my parcel late because of snow", user=user) for user in users))
+    declined = await room.ask(*(question("who won the chess game", user=user) for user in users))
+    refused = await room.ask(*(question(user=user, filter="lang = ") for user in users))
+    assert ({each.declined for each in declined}, {each.type for each in refused}) == ({True}, {AnswerFailed.type})
+    releases = [[(each.release_sequence, each.arm, each.adapter_id) for each in some] for some in (served, declined)]
+    assert releases[0] == releases[1] == [(each.release_sequence, each.arm, each.adapter_id) for each in refused]
+    assert {each.arm for each in served} == {"champion", "challenger"}
+    [retrieved] = await room.ask(question(retrieve_only=True))
+    assert (retrieved.release_sequence, retrieved.adapter_id) == (0, None)
 
 
 async def test_an_old_release_and_a_repeated_one_change_nothing(room):

@@ -143,7 +143,7 @@ def test_promotions_are_checked_asked_for_and_waited_for(
 
     asked = everlearn("promote", "routing")
     assert (asked.code, asked.out) == (0, f"asked to promote {'a' * 32} for routing\n")
-    assert promoter.only_event() == PromotionRequested(task="routing", adapter_id="a" * 32)
+    assert promoter.only_event() == PromotionRequested(task="routing", adapter_id="a" * 32, sequence=1)
 
     done = everlearn("promote", "routing", "aaa", "--reason", "I like it", "--wait")
     assert (done.code, done.out) == (0, f"routing: sequence 2, champion {'a' * 32}\n")
@@ -164,9 +164,15 @@ def test_a_rollback_is_checked_asked_for_and_waited_for(everlearn: Everlearn, re
     assert nothing.err == "error: there is nothing to roll back: routing is served by the base model alone\n"
     assert everlearn("rollback", "nobody").code == 2
     releases.change(STEADY, event_type="x", cause=None, at=NOW)
+    plan = f"takes {'c' * 32} of routing back; the base model alone answers all users then\n"
+    shown = everlearn("rollback", "routing", "--dry-run")
+    assert (shown.code, shown.out, promoter.seen) == (0, f"it {plan}", [])
+    [line] = everlearn("rollback", "routing", "--dry-run", "--json").lines
+    assert (line["sequence"], line["stage"], line.get("champion")) == (2, "steady", None)
     done = everlearn("rollback", "routing", "--reason", "it shouts", "--wait")
-    assert (done.code, done.out) == (0, "routing: sequence 2, champion none (the base model alone)\n")
-    assert promoter.only_event() == RollbackRequested(task="routing", reason="it shouts")
+    assert (done.code, done.err) == (0, plan)
+    assert done.out == "routing: sequence 2, champion none (the base model alone)\n"
+    assert promoter.only_event() == RollbackRequested(task="routing", reason="it shouts", adapter_id="c" * 32)
 
 
 def test_a_request_that_the_promoter_refuses_is_told_with_its_reason(
@@ -184,7 +190,8 @@ def test_a_request_that_the_promoter_refuses_is_told_with_its_reason(
 
     with Peer(kafka_config, "requests.v1", refuse):
         result = everlearn("rollback", "routing", "--wait")
-    assert (result.code, result.err) == (1, "error: the promoter refused: somebody was faster\n")
+    assert result.code == 1
+    assert result.err.splitlines()[1:] == ["error: the promoter refused: somebody was faster"]
 
 
 def test_without_a_database_or_a_registry_it_is_one_line(everlearn: Everlearn, home: Path):

@@ -194,16 +194,22 @@ def validated(adapter_id: str, task: str = TASK) -> AdapterValidated:
     return AdapterValidated(task=task, adapter_id=adapter_id)
 
 
-def promotion(adapter_id: str, task: str = TASK, reason: str | None = None) -> PromotionRequested:
-    return PromotionRequested(task=task, adapter_id=adapter_id, reason=reason)
+def promotion(
+    adapter_id: str, task: str = TASK, reason: str | None = None, sequence: int | None = None
+) -> PromotionRequested:
+    return PromotionRequested(task=task, adapter_id=adapter_id, reason=reason, sequence=sequence)
 
 
-def rollback(task: str = TASK, reason: str | None = None) -> RollbackRequested:
-    return RollbackRequested(task=task, reason=reason)
+def rollback(
+    task: str = TASK, reason: str | None = None, adapter_id: str | None = None, sequence: int | None = None
+) -> RollbackRequested:
+    return RollbackRequested(task=task, reason=reason, adapter_id=adapter_id, sequence=sequence)
 
 
-def experiment(adapter_id: str, share: float = 0.5, task: str = TASK) -> ExperimentRequested:
-    return ExperimentRequested(task=task, adapter_id=adapter_id, share=share)
+def experiment(
+    adapter_id: str, share: float = 0.5, task: str = TASK, sequence: int | None = None
+) -> ExperimentRequested:
+    return ExperimentRequested(task=task, adapter_id=adapter_id, share=share, sequence=sequence)
 
 
 async def good_stage(room: Room) -> None:

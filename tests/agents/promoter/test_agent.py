@@ -177,6 +177,72 @@ async def test_rollbacks_return_to_one_champion_after_the_other_down_to_the_base
     assert room.current().sequence == 6
 
 
+async def test_two_rollbacks_that_mean_the_same_adapter_go_back_once(room: Room):
+    room.register("a", "b")
+    for event in (promotion("a"), promotion("b")):
+        await room.deliver(event)
+    await room.deliver(rollback(adapter_id="b"), rollback(adapter_id="b"))
+    assert (room.current().champion, room.current().sequence) == ("a", 3)
+    assert room.dead_letters() == [
+        "b of routing is not what a rollback would take back, a is; last of it: sequence 3: it was rolled back to a "
+        "(asked for by hand)"
+    ]
+
+
+async def test_a_rollback_after_an_automatic_one_leaves_the_champion(room: Room):
+    room.register("a")
+    await room.deliver(promotion("a"))
+    await room.deliver(validated("b"))
+    room.answer("champion", "approved", 30)
+    await room.deliver(room.answer("challenger", "corrected", 6))
+    await room.deliver(rollback(adapter_id="b"))
+    assert room.current().champion == "a"
+    [letter] = room.dead_letters()
+    assert letter.startswith(
+        "b of routing is not what a rollback would take back, a is; last of it: sequence 3: it was"
+    )
+    await room.deliver(rollback(adapter_id="never"))
+    assert room.dead_letters()[1].endswith("it was never released")
+    await room.deliver(rollback(adapter_id="a"))
+    assert room.current().champion is None
+
+
+async def test_a_rollback_of_a_canary_holds_while_its_share_grows_and_when_it_was_promoted(room: Room):
+    await room.deliver(validated("a"))
+    await good_stage(room)
+    assert (room.current().challenger, room.current().share) == ("a", 0.5)
+    await room.deliver(rollback(adapter_id="a"))
+    assert (room.current().stage, room.current().champion) == ("steady", None)
+    await room.deliver(validated("b"))
+    await good_stage(room)
+    await good_stage(room)
+    assert room.current().champion == "b"
+    await room.deliver(rollback(adapter_id="b"))
+    assert (room.current().champion, room.dead_letters()) == (None, [])
+
+
+async def test_requests_that_name_an_older_release_are_refused_with_what_has_happened_since(room: Room):
+    room.register("a", "b")
+    await room.deliver(promotion("a", sequence=0))
+    for event in (
+        promotion("b", sequence=0),
+        experiment("b", sequence=0),
+        rollback(sequence=0),
+        promotion("b", sequence=7),
+    ):
+        await room.deliver(event)
+    stale = (
+        "the release of routing has changed since sequence 0, which the request names: sequence 1: a was promoted "
+        "(asked for by hand); look at it and ask again"
+    )
+    newer = "the request names release 7 of routing, and 1 is the newest: see 'everlearn status'"
+    assert room.dead_letters() == [stale, stale, stale, newer]
+    await room.deliver(promotion("a", sequence=0))  # what it asks for is so already
+    assert (room.current().sequence, len(room.dead_letters())) == (1, 4)
+    await room.deliver(promotion("b", sequence=1))
+    assert room.current().champion == "b"
+
+
 async def test_an_impossible_request_does_not_spoil_its_batch(room: Room):
     room.register("a")
     await room.deliver(rollback(), validated("a", task="support"), promotion("none"), promotion("a"))
