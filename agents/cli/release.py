@@ -131,6 +131,8 @@ def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: s
     record = by_prefix(records, wanted, task)
     if record.adapter_id == release.champion:
         raise EverlearnError(f"{record.adapter_id} is the champion of {task} already")
+    if record.removed_at is not None:
+        raise EverlearnError(f"the files of {record.adapter_id} were deleted: train again, or name another adapter")
     if record.state == "rejected":
         raise EverlearnError(f"{record.adapter_id} was rejected: {'; '.join(record.reasons)}; name another adapter")
     if record.state != "validated":

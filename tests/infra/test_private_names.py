@@ -32,8 +32,8 @@ def test_mlflows_client_has_two_stores_with_connections() -> None:
 def test_mlflows_store_deletes_the_rows_of_a_run() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about MLflow's own code
-        from mlflow.cli import gc
+        from mlflow import cli
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     assert callable(SqlAlchemyStore._hard_delete_run)
-    assert "_hard_delete_run(" in inspect.getsource(gc.callback)
+    assert "backend_store._hard_delete_run(run_id)" in inspect.getsource(cli)
