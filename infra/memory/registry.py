@@ -28,6 +28,7 @@ class MemoryRegistry:
         self.away = False
         self.trainings: dict[str, LoggedTraining] = {}
         self._adapters: dict[str, AdapterRecord] = {}
+        self._versions: dict[str, int] = {}
         self._models: list[ModelRecord] = []
         self._lock = Lock()
 
@@ -39,9 +40,11 @@ class MemoryRegistry:
         """The record with its version, counted from 1 in its task; the one that is there already, if there is one."""
         self._reach()
         with self._lock:
-            versions = [each.version for each in self._adapters.values() if each.task == record.task]
-            numbered = replace(record, version=max(versions, default=0) + 1, aliases=())
-            known = self._adapters.setdefault(record.adapter_id, numbered)
+            known = self._adapters.get(record.adapter_id)
+            if known is None:
+                self._versions[record.task] = self._versions.get(record.task, 0) + 1
+                known = replace(record, version=self._versions[record.task], aliases=())
+                self._adapters[record.adapter_id] = known
             if known.removed_at is not None:
                 known = replace(known, removed_at=None, created_at=record.created_at)
                 self._adapters[record.adapter_id] = known

@@ -89,7 +89,10 @@ class MlflowRegistry:
         self._mlflow.write(mark)
 
     def forget(self, adapter_id: str) -> None:
-        """Deletes the entry of an adapter and what was logged of its training, unless an alias points to it."""
+        """Deletes the entry of an adapter and what was logged of its training, unless an alias points to it.
+
+        MLflow keeps a hidden row of the version, so that its number is not given again.
+        """
 
         def forget(client: MlflowClient) -> None:
             version = _first_adapter(client, adapter_id)

@@ -233,7 +233,7 @@ def test_an_entry_is_forgotten_with_its_training_but_not_one_that_an_alias_point
         registry.forget(f"{task}-{letter}")
     assert {each.adapter_id for each in registry.adapters(task)} == {f"{task}-a", f"{task}-b"}
     assert [registry.find(f"{task}-{letter}").aliases for letter in "ab"] == [("champion",), ("challenger",)]
-    assert registry.register(adapter(task, "d")).version == 3
+    assert registry.register(adapter(task, "d")).version == 4  # no number is given twice
 
 
 def test_what_mlflow_logged_of_a_forgotten_training_is_gone_from_its_tables(tmp_path, registry_in):
@@ -245,4 +245,7 @@ def test_what_mlflow_logged_of_a_forgotten_training_is_gone_from_its_tables(tmp_
     with closing(sqlite3.connect(tmp_path / "registry.db")) as tables:
         for table in ("params", "metrics", "runs"):
             assert tables.execute(f"SELECT count(DISTINCT run_uuid) FROM {table}").fetchone() == (1,)
-        assert tables.execute("SELECT count(*) FROM model_versions").fetchone() == (1,)
+        # A version's row stays, so that its number is not given again.
+        stages = tables.execute("SELECT version, current_stage FROM model_versions ORDER BY version").fetchall()
+    assert stages == [(1, "Deleted_Internal"), (2, "None")]
+    assert [each.adapter_id for each in registry.adapters()] == ["task-b"]
