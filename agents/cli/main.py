@@ -36,6 +36,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "up": CommandEntry("agents.cli.stack:up", "Start the embedded stack and all agents."),
     "down": CommandEntry("agents.cli.stack:down", "Stop what 'up' started."),
     "status": CommandEntry("agents.cli.status:status", "Show the workers, their lag and the endpoints."),
+    "storage": CommandEntry("agents.cli.storage:storage", "Show what takes how much, and what goes next."),
     "run": CommandEntry("agents.cli.stack:run", "Run agents against the configured stack."),
     "demo": CommandEntry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
     "publish": CommandEntry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
