@@ -20,6 +20,8 @@ from schemas.errors import EverlearnError, Misuse
 
 PROGRAM = "everlearn"
 INTERRUPTED = 130
+MOST_LOGGED_BYTES = 1_000_000
+"""The file of tracebacks begins anew when it is larger."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def _keep(context: CommandContext) -> Path:
     text = f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
     try:
         path = context.settings.run_folder / "errors.log"
-        with path.open("a", encoding="utf-8") as file:
+        full = path.is_file() and path.stat().st_size > MOST_LOGGED_BYTES
+        with path.open("w" if full else "a", encoding="utf-8") as file:
             file.write(text)
     except (OSError, EverlearnError):
         with tempfile.NamedTemporaryFile("w", prefix="everlearn-", suffix=".log", delete=False) as other:

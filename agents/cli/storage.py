@@ -48,8 +48,8 @@ def storage(context: CommandContext, /) -> int:
         click.echo(f"{amount(sum(each.size.bytes or 0 for each in kinds))} in all")
     elif not problems:
         click.echo(f"{context.settings.home} keeps nothing yet: start it with 'everlearn up'.")
-    for each in dict.fromkeys(problems):
-        note(f"error: {each}")
+    for problem in dict.fromkeys(problems):
+        note(f"error: {problem}")
     return 1 if problems else 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -45,10 +45,11 @@ def rows_of(home: Home, table: str) -> int:
         return int(connection.execute(select(func.count()).select_from(tables.METADATA.tables[table])).scalar_one())
 
 
-def oldest(home: Home, column: str) -> object:
+def oldest(home: Home, column: str) -> datetime:
     table, _, name = column.partition(".")
     with home.database.connection() as connection:
-        return connection.execute(select(func.min(tables.METADATA.tables[table].c[name]))).scalar_one()
+        found: datetime = connection.execute(select(func.min(tables.METADATA.tables[table].c[name]))).scalar_one()
+    return found
 
 
 def test_each_day_stays_under_its_bound_and_the_home_stops_growing(lived: Lived) -> None:

@@ -38,12 +38,12 @@ def test_the_defaults_delete_nothing_that_is_needed() -> None:
 )
 def test_what_something_needs_must_outlive_it(changed: dict[str, float], words: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        RetentionPolicy(**changed)  # type: ignore[arg-type]  # any numbers
+        RetentionPolicy(**changed)
     (fault,) = refused.value.errors()
     assert words in fault["msg"]
     (sentence,) = retention_faults(RetentionPolicy.model_construct(**{**RetentionPolicy().model_dump(), **changed}))
     setting, remedy = sentence.split(" = ")[0], float(sentence.rsplit("set it to ", 1)[1].split()[0])
-    RetentionPolicy(**{**changed, setting: remedy})  # type: ignore[arg-type]  # what it says to set is accepted
+    RetentionPolicy(**{**changed, setting: remedy})  # what it says to set is accepted
 
 
 def test_every_fault_is_named_with_its_table_when_the_settings_are_read(tmp_path: Path) -> None:

@@ -69,8 +69,10 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, registry_in: RegistryIn
     registry = registry_in(home)
     for letter, days in (("a", 400), ("b", 1)):
         at = NOW - timedelta(days=days)
-        row = DatasetRow(row_id=letter, input="i", output="o", origin="example", origin_id="e", at=at, split="train")
-        dataset = FolderDatasets(settings.datasets_folder, database).put("routing", [row], created_at=at)
+        learned = DatasetRow(
+            row_id=letter, input="i", output="o", origin="example", origin_id="e", at=at, split="train"
+        )
+        dataset = FolderDatasets(settings.datasets_folder, database).put("routing", [learned], created_at=at)
         adapter_id = letter + HEX[1:]
         registry.register(
             AdapterRecord(

@@ -166,12 +166,13 @@ def test_two_workers_that_merge_into_a_row_that_does_not_exist_yet_lose_no_fact(
 
 def old_rows(stores: Stores) -> None:
     """Five rows, a minute apart; the answer of ``a4`` has not come."""
-    for number in range(5):
+    for number in range(4):
         at = NOW + timedelta(minutes=number)
-        answered = {} if number == 4 else {"answered_at": at, "answer_stamp": Stamp(time=at, event="e")}
+        stamp = Stamp(time=at, event="e")
         stores.features.put_interaction(
-            Interaction(answer_id=f"a{number}", task=None if number == 4 else "routing", last_event_at=at, **answered)
+            Interaction(answer_id=f"a{number}", task="routing", last_event_at=at, answered_at=at, answer_stamp=stamp)
         )
+    stores.features.put_interaction(Interaction(answer_id="a4", last_event_at=NOW + timedelta(minutes=4)))
 
 
 def left(stores: Stores) -> set[str]:
