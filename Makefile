@@ -58,6 +58,7 @@ bench: setup ## Prints the figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.training
 	$(PYTHON) -m benchmarks.classifying
 	$(PYTHON) -m benchmarks.engine_threads
+	$(PYTHON) -m benchmarks.drift_check
 	$(PYTHON) -m benchmarks.search_scale
 	$(PYTHON) -m benchmarks.retrieval
 	$(PYTHON) -m benchmarks.retrieval_system

@@ -1,12 +1,15 @@
-"""Writes files and folders whole or not at all, even when the process is killed or the disk is full."""
+"""Writes files and folders whole or not at all, even when the process is killed or the disk is full.
+
+Who may read them is decided by the process's umask: ``everlearn up`` keeps them to its user.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +30,8 @@ def new_folder(parent: Path) -> Iterator[Path]:
     with refusals_as_unavailable(parent):
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
-        part = Path(tempfile.mkdtemp(prefix=_PART, dir=parent))
+        part = parent / f"{_PART}{uuid.uuid4().hex}"
+        part.mkdir()
         try:
             yield part
         finally:
@@ -38,7 +42,6 @@ def place(part: Path, target: Path) -> bool:
     """Moves a folder that was built to its target. Returns False, and does nothing, when the target exists."""
     for each in part.iterdir():
         _sync(each)
-    part.chmod(0o755)  # a temporary folder is private to its user, but workers of other users read this one
     _sync(part)
     try:
         part.rename(target)
@@ -69,18 +72,16 @@ def remove_folder(path: Path) -> bool:
 def replace_file(path: Path, content: Iterable[bytes]) -> None:
     """Replaces a file in one step: readers see the old content or the new. Raises Unavailable when the disk refuses."""
     with refusals_as_unavailable(path.parent):
-        handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
+        part = path.parent / f"{_PART}{uuid.uuid4().hex}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with part.open("xb") as file:
                 for chunk in content:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            part = Path(name)
-            part.chmod(0o644)
             part.replace(path)
         finally:
-            Path(name).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
         _sync(path.parent)
 
 

@@ -10,11 +10,12 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from infra.private_files import create_file, create_folder
 from schemas.errors import Unavailable
 
 FILE_NAME = "published.db"
@@ -23,7 +24,7 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS published_files (
     cluster TEXT NOT NULL, tenant TEXT NOT NULL, folder BLOB NOT NULL, path TEXT NOT NULL,
     mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, options TEXT NOT NULL,
-    published_at TEXT NOT NULL,
+    published_at TEXT NOT NULL, submitted_at TEXT,
     PRIMARY KEY (cluster, tenant, folder, path)
 ) WITHOUT ROWID
 """
@@ -41,6 +42,10 @@ class FileState:
     size: int
     sha256: str
     options: str
+    submitted_at: datetime | None = field(default=None, compare=False)
+    """The time in its event; None where an earlier version published it."""
+    published_at: datetime | None = field(default=None, compare=False)
+    """When Kafka confirmed it. ``remember`` sets it."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,12 @@ class PublishedFiles:
 
     def load(self) -> dict[str, FileState]:
         """Returns each published file's state by document id. Does not create the database."""
+        columns = "path, mtime_ns, size, sha256, options, submitted_at, published_at"
         return {
-            name: FileState(None if mtime_ns < 0 else mtime_ns, size, sha256, options)
-            for name, mtime_ns, size, sha256, options in self._select("path, mtime_ns, size, sha256, options")
+            name: FileState(
+                None if mtime_ns < 0 else mtime_ns, size, sha256, options, _moment(submitted_at), _moment(published_at)
+            )
+            for name, mtime_ns, size, sha256, options, submitted_at, published_at in self._select(columns)
         }
 
     def elsewhere(self) -> dict[str, Path]:
@@ -102,10 +110,11 @@ class PublishedFiles:
     def _insert(self, database: sqlite3.Connection, states: Mapping[str, FileState], published_at: str) -> None:
         now = datetime.now(UTC).isoformat()
         database.executemany(
-            "INSERT INTO published_files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "INSERT INTO published_files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "mtime_ns = excluded.mtime_ns, size = excluded.size, sha256 = excluded.sha256, "
-            f"options = excluded.options, published_at = {published_at}",
-            [(*self._scope, name, *_columns(each), now) for name, each in states.items()],
+            "options = excluded.options, submitted_at = coalesce(excluded.submitted_at, submitted_at), "
+            f"published_at = {published_at}",
+            [(*self._scope, name, *_columns(each), now, _text(each.submitted_at)) for name, each in states.items()],
         )
 
     @property
@@ -121,9 +130,11 @@ class PublishedFiles:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(self.path.parent)
+            create_file(self.path)
             with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as database, database:
                 database.execute(_TABLE)
+                _add_missing_column(database)
                 yield database
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(
@@ -134,3 +145,21 @@ class PublishedFiles:
 
 def _columns(state: FileState) -> tuple[int, int, str, str]:
     return -1 if state.mtime_ns is None else state.mtime_ns, state.size, state.sha256, state.options
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _add_missing_column(database: sqlite3.Connection) -> None:
+    """Upgrades a table that an earlier version made."""
+    known = "SELECT 1 FROM pragma_table_info('published_files') WHERE name = 'submitted_at'"
+    if database.execute(known).fetchone() is None:
+        database.execute("BEGIN IMMEDIATE")  # another process may do the same
+        if database.execute(known).fetchone() is None:
+            database.execute("ALTER TABLE published_files ADD COLUMN submitted_at TEXT")
+        database.commit()

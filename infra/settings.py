@@ -48,6 +48,8 @@ from schemas.tasks import Task
 
 DEFAULT_HOME = Path(".everlearn")
 CONFIG_NAME = "everlearn.toml"
+DATABASE_NAME = "everlearn.db"
+"""The embedded SQL database, in the home folder."""
 P = TypeVar("P", bound=Table)
 
 
@@ -134,7 +136,7 @@ class Settings(Table):
         return self.milvus.uri if self.milvus.uri != EMBEDDED else self._endpoint("milvus")
 
     def sql_url(self) -> str:
-        return self.sql.url if self.sql.url != EMBEDDED else f"sqlite:///{self.home / 'everlearn.db'}"
+        return self.sql.url if self.sql.url != EMBEDDED else f"sqlite:///{self.home / DATABASE_NAME}"
 
     def registry_url(self) -> str:
         return self.registry.url if self.registry.url != EMBEDDED else f"sqlite:///{self.home / 'registry.db'}"

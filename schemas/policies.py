@@ -49,6 +49,15 @@ class KafkaSettings(Table):
     replication_factor: int = Field(default=1, ge=1)
     """Copies of each topic that Everlearn creates; 3 on a real cluster."""
 
+    @model_validator(mode="after")
+    def servers_hold_no_credentials(self) -> Self:
+        if "@" in self.bootstrap_servers:  # it is shown in messages and by 'everlearn status'
+            raise ValueError(
+                "bootstrap_servers holds credentials: write host:port alone, set sasl_username, and give the password "
+                "as EVERLEARN_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
 
 class SqlSettings(Table):
     url: str = EMBEDDED

@@ -87,23 +87,34 @@ class Answerer:
             return await asyncio.to_thread(generate, jobs, states, self._engine, context_tokens=tokens, now=self._now)
 
     async def follow(self, received: Received[Event]) -> None:
-        """Follows a release: loads its adapters, then serves it."""
-        if isinstance(received.event, ReleaseEvent) and self.releases.apply(received.event):
+        """Follows a release of a configured task: loads its adapters, then serves it."""
+        event = received.event
+        if isinstance(event, ReleaseEvent) and event.task in self._tasks and self.releases.apply(event):
             self._retry_at = None
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Loads and serves the releases that are not served yet. Does nothing shortly after a failed attempt."""
+        """Loads and serves the releases that are not served yet. Does nothing shortly after a failed attempt.
+
+        Never raises: questions and other releases do not depend on it, and it is called again.
+        """
         async with self._adopting:
             if not self.releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
                 return
-            await asyncio.to_thread(self.releases.adopt)
             self._retry_at = self._now() + RETRY_ADOPTION
-            if self.releases.problem:
+            before = self.releases.problem
+            try:
+                await self._adopt()
+            except Exception as error:  # noqa: BLE001  # such as a library's, while it frees an adapter
+                log.warning("releases not followed", reason=f"{type(error).__name__}: {error}")
+            if self.releases.problem and self.releases.problem != before:  # it is looked for again and again
                 log.warning("release not served", problem=self.releases.problem)
-            if self.releases.has_unused:
-                async with self._engine_turn:
-                    await asyncio.to_thread(self.releases.drop_unused)
+
+    async def _adopt(self) -> None:
+        await asyncio.to_thread(self.releases.adopt)
+        if self.releases.has_unused:
+            async with self._engine_turn:
+                await asyncio.to_thread(self.releases.drop_unused)
 
     def serves(self) -> Sequence[Serving]:
         return serving(self._tasks, self.releases.served)

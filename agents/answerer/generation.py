@@ -11,7 +11,7 @@ from agents.answerer.ports import Engine
 from agents.answerer.replies import failed, produced
 from agents.answerer.retrieval import Job
 from agents.answerer.routing import Choice, choose
-from agents.prompt import build_prompt
+from agents.prompt import build_prompt, too_long
 from schemas.event import Event
 from schemas.generation import GenerationRequest
 from schemas.promotions import ReleaseEvent
@@ -56,11 +56,10 @@ def _prepare(job: Job, choice: Choice, engine: Engine, context_tokens: int) -> _
     """Returns the engine's request or, in one line, why the question cannot be asked."""
     question = job.asked.event
     limit = min(question.max_tokens or job.task.max_tokens, engine.window // 2)
-    room = engine.window - limit
-    budget = min(context_tokens, room)
+    budget = min(context_tokens, engine.window - limit)
     prompt = build_prompt(job.task, question.text, job.hits, question.history, budget=budget, count=engine.count_tokens)
-    if prompt.tokens > room:
-        return f"the question is too long: {prompt.tokens} tokens with its instruction, and {room} fit; shorten it"
+    if not prompt.fits:
+        return too_long(job.task, prompt.tokens, budget, context_tokens, engine.count_tokens)
     request = GenerationRequest(
         messages=prompt.messages,
         adapter_id=choice.adapter_id,

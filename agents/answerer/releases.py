@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agents.answerer.ports import AdapterStore, Engine
 from agents.answerer.routing import ReleaseStates, adapters_of
-from schemas.errors import AdapterMissing, Unavailable
+from schemas.errors import AdapterMissing, Unavailable, first_line
 from schemas.fleet import Serving
 from schemas.generation import GenerationRequest
 from schemas.promotions import ReleaseEvent
@@ -48,26 +48,32 @@ class LoadedAdapters:
         self._paths = kept
 
     def _load(self, adapter_id: str) -> None:
+        before = dict(self._paths)
+        try:
+            self._paths = self._with(adapter_id, before)
+        except Exception as error:
+            self._engine.set_adapters(before)
+            if isinstance(error, AdapterMissing):
+                raise
+            # An adapter may be broken in ways that no check foresees, and must not stop what serves.
+            what = "probed" if isinstance(error, Unavailable) else "loaded"
+            raise AdapterMissing(
+                f"{adapter_id} cannot be {what} ({first_line(error)}): train it again, or roll back"
+            ) from error
+
+    def _with(self, adapter_id: str, before: Mapping[str, Path]) -> dict[str, Path]:
+        """Loads an adapter beside the others and probes it; returns the paths of all."""
         path = self._store.path(adapter_id)
         self._store.verify(adapter_id)
         probes = self._store.probes(adapter_id)
+        engine, unprobed = self._engine.signature, self._unprobed
         if not probes:  # no need to load the weights for this decision
-            self._check(objection(adapter_id, (), (), engine=self._engine.signature, unprobed=self._unprobed))
-        before = dict(self._paths)
+            self._check(objection(adapter_id, (), (), engine=engine, unprobed=unprobed))
         self._engine.set_adapters({**before, adapter_id: path})
-        try:
-            # One at a time, so that a batch of questions waits for one probe at most.
-            asked = requests_of(probes, adapter_id)
-            answers = [self._engine.generate([request])[0].text for request in asked]
-            engine, unprobed = self._engine.signature, self._unprobed
-            self._check(objection(adapter_id, probes, answers, engine=engine, unprobed=unprobed))
-        except AdapterMissing:
-            self._engine.set_adapters(before)
-            raise
-        except Unavailable as error:
-            self._engine.set_adapters(before)
-            raise AdapterMissing(f"{adapter_id} cannot be probed ({error}): train it again, or roll back") from error
-        self._paths = {**before, adapter_id: path}
+        # One at a time, so that a batch of questions waits for one probe at most.
+        answers = [self._engine.generate([request])[0].text for request in requests_of(probes, adapter_id)]
+        self._check(objection(adapter_id, probes, answers, engine=engine, unprobed=unprobed))
+        return {**before, adapter_id: path}
 
     @staticmethod
     def _check(reason: str | None) -> None:
@@ -76,7 +82,11 @@ class LoadedAdapters:
 
 
 class ServedReleases:
-    """The release states that the engine can answer by. A task whose new adapter is missing keeps its old state."""
+    """The release states that the engine can answer by.
+
+    A task whose new adapter cannot be served keeps its old state. A worker that has just started has no old state: then
+    the champion answers alone, where only the challenger cannot be served, and else the base model.
+    """
 
     def __init__(self, loaded: LoadedAdapters) -> None:
         self._loaded = loaded
@@ -112,7 +122,8 @@ class ServedReleases:
             try:
                 self._loaded.ensure(adapters_of(state))
             except AdapterMissing as error:
-                problems.append(f"{task}: {error}")
+                self._serve_champion_alone(state)
+                problems.append(f"{task}: release {state.sequence} is not served, {self._answering(task)}: {error}")
             else:
                 self._served = {**self._served, task: state}
         for task, state in self._served.items():
@@ -121,6 +132,23 @@ class ServedReleases:
             except AdapterMissing as error:
                 problems.append(f"{task}: there is no way back, for {error}")
         self.problem = "; ".join(problems) or None
+
+    def _serve_champion_alone(self, state: ReleaseEvent) -> None:
+        """Does what can be done for a task that has no old state to keep."""
+        if state.task in self._served or state.champion is None or state.challenger is None:
+            return
+        try:
+            self._loaded.ensure([state.champion])
+        except AdapterMissing:
+            return
+        alone = state.model_copy(update={"challenger": None, "stage": "steady", "share": 0.0})
+        self._served = {**self._served, state.task: alone}
+
+    def _answering(self, task: str) -> str:
+        served = self._served.get(task)
+        if served is None or served.champion is None:
+            return "the base model answers"
+        return f"{served.champion} answers"
 
     @property
     def has_unused(self) -> bool:

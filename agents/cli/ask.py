@@ -15,7 +15,7 @@ from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, Refusal, checked, open_lines, parse, refuse_unknown
 from agents.cli.options import choose_task, search_options, timeout_option
 from agents.cli.output import JsonObject, counted, emit, note, one_line, printable, progress
-from agents.cli.sending import Tally, now, stamped
+from agents.cli.sending import Tally, now, size_of, stamped
 from agents.cli.waiting import Deadline, Reader, events_until, reader_and_publisher
 from infra.settings import Settings
 from schemas.documents import DEFAULT_TENANT
@@ -25,6 +25,7 @@ from schemas.filters import FilterError, parse_filter
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 from schemas.retrieval import HEADING_SEPARATOR, headings_above
 from schemas.tasks import Task, unknown_task
+from schemas.topics import MAX_RECORD_BYTES
 
 QUESTION_FIELDS = (
     "id",
@@ -159,6 +160,9 @@ class QuestionLines:
             raise Faulty(
                 f"the id {question.question_id!r} stands in an earlier line: each question needs an id of its own"
             )
+        _, record = stamped(question)
+        if (size := size_of(record)) > MAX_RECORD_BYTES:
+            raise Faulty(f"takes {size:,} bytes as a record, and {MAX_RECORD_BYTES:,} is the most: shorten its history")
         self.seen.add(question.question_id)
         return question
 

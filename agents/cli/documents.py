@@ -7,9 +7,9 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -222,6 +222,11 @@ def _inside(link: Path, real: Path) -> bool:
         return False
 
 
+Indexed = Callable[[Sequence[str]], Mapping[str, datetime]]
+"""Returns by document id the time of the newest submission or withdrawal that SQL knows; without unknown ids."""
+
+ON_ITS_WAY = timedelta(minutes=10)
+"""A document that was sent less than this long ago may not have reached SQL yet."""
 TICK_NANOSECONDS = 2_000_000_000
 """The coarsest clock of a file system. A younger file may change again without a new modification time."""
 
@@ -231,7 +236,8 @@ class Folder:
     """Yields the documents of a folder that must be sent. ``confirmed`` remembers those that Kafka has.
 
     ``everything`` also sends unchanged files and files whose ids another folder has, and withdraws all documents of a
-    folder that has become empty.
+    folder that has become empty. ``indexed``: what SQL holds of these documents. What it lost is sent again: after
+    it was replaced, restored from a backup, or upgraded by a migration that deletes documents. None: SQL is not asked.
     """
 
     path: Path
@@ -239,8 +245,11 @@ class Folder:
     files: DocumentFiles
     published: PublishedFiles
     everything: bool = False
+    indexed: Indexed | None = None
     on_file: Callable[[int], None] = lambda _count: None
     unchanged: int = 0
+    lost: int = 0
+    """How many unchanged files are sent because SQL does not hold them."""
     _states: dict[str, FileState] = field(default_factory=dict)
     _touched: dict[str, FileState] = field(default_factory=dict)
     _elsewhere: dict[str, Path] = field(default_factory=dict)
@@ -255,6 +264,10 @@ class Folder:
                 "if they are meant to go, say so with --all"
             )
         yield from self.listing.refusals
+        if not self.everything:
+            lost = self._lost({name: state for name, state in known.items() if name in self.listing.files})
+            self.lost = len(lost)
+            known |= {name: replace(known[name], options="") for name in lost}
         options = json.dumps({"conversion": CONVERSION, "metadata": self.files.build.metadata}, sort_keys=True)
         for document_id, path in self.listing.files.items():
             if document_id in self._elsewhere and not self.everything:
@@ -273,7 +286,10 @@ class Folder:
         """Remembers documents that Kafka has confirmed, and forgets withdrawn ones."""
         sent = [each.document_id for each in events if isinstance(each, DocumentSubmitted)]
         withdrawn = [each.document_id for each in events if isinstance(each, DocumentWithdrawn)]
-        states = {each: self._states.pop(each) for each in sent if each in self._states}
+        times = {each.document_id: each.submitted_at for each in events}
+        states = {
+            each: replace(self._states.pop(each), submitted_at=times[each]) for each in sent if each in self._states
+        }
         self.published.take(each for each in sent if each in self._elsewhere)
         self.published.remember(states, withdrawn)
 
@@ -281,6 +297,19 @@ class Folder:
         """Stores the new times of files whose content is the same, so that the next publish need not read them."""
         if self._touched:
             self.published.refresh(self._touched)
+
+    def _lost(self, known: Mapping[str, FileState]) -> set[str]:
+        """Returns the documents that were published, and that SQL does not hold or only in an older version."""
+        if self.indexed is None or not known:
+            return set()
+        now = datetime.now(UTC)
+        found = self.indexed(list(known))
+        return {
+            name
+            for name, state in known.items()
+            if (name not in found or (state.submitted_at is not None and found[name] < state.submitted_at))
+            and (state.published_at is None or state.published_at + ON_ITS_WAY < now)
+        }
 
     def _taken(self, document_id: str) -> str:
         return (

@@ -67,12 +67,13 @@ def initialise(home: Path) -> Path:
 
     Raises ConfigurationError when there is one already, or when the folder cannot be written.
     """
+    from infra.private_files import create_folder, private_opener
     from infra.settings import CONFIG_NAME
 
     path = home / CONFIG_NAME
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
+        create_folder(home)
+        with open(path, "x", encoding="utf-8", opener=private_opener) as file:  # an [sql] url may hold a password
             file.write(render())
     except FileExistsError:
         raise ConfigurationError(f"{path} is there already: edit it, or choose another folder with --home") from None

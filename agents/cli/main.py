@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from agents.cli.context import CommandContext, place_options
+from agents.cli.output import printable
 from schemas.errors import EverlearnError, Misuse
 
 PROGRAM = "everlearn"
@@ -155,7 +156,7 @@ def execute(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: object, code: int) -> int:
-    line = " ".join(str(message).split())
+    line = printable(" ".join(str(message).split()))  # it may quote what others wrote
     click.echo(f"error: {line}", err=True)
     return code
 

@@ -88,7 +88,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def facts(pairs: Mapping[str, object]) -> str:
     """Names and values, a line each; values that are None or empty are left out."""
-    shown = {name: _cell(value) for name, value in pairs.items() if value not in (None, "", (), [])}
+    shown = {printable(name): _cell(value) for name, value in pairs.items() if value not in (None, "", (), [])}
     width = max((len(name) for name in shown), default=0)
     return "\n".join(
         f"{name.ljust(width)}  {value.replace(chr(10), chr(10) + ' ' * (width + 2))}" for name, value in shown.items()

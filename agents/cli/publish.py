@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from agents.cli.documents import (
     DocumentFiles,
     DocumentLines,
     Folder,
+    Indexed,
     RisingClock,
     is_document,
     list_folder,
@@ -37,15 +38,17 @@ from agents.cli.jsonl import (
 from agents.cli.options import metadata_option, timeout_option
 from agents.cli.output import JsonObject, conclude, counted, local_time, note, one_line, progress
 from agents.cli.sending import Tally, now, record_of, send_all
+from agents.cli.stores import open_database
 from agents.cli.waiting import Deadline, IndexingOutcome, Reader, wait_until_indexed
 from infra.conversion import Converter
 from infra.kafka import RecordPublisher, RecordReader, kafka_connection
 from infra.published_files import FILE_NAME, PublishedFiles
-from infra.settings import Settings
+from infra.settings import DATABASE_NAME, Settings
 from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted, DocumentWithdrawn, Metadata
-from schemas.errors import EverlearnError, Misuse
+from schemas.errors import ConfigurationError, EverlearnError, Misuse, Unavailable
 from schemas.event import Event
 from schemas.interactions import ExampleSubmitted
+from schemas.policies import EMBEDDED
 from schemas.tasks import unknown_task
 from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
 
@@ -222,6 +225,7 @@ def _items(settings: Settings, path: str, build: DocumentLines, prefix: str, eve
                 files=DocumentFiles(build=build, converter=converter),
                 published=published,
                 everything=everything,
+                indexed=None if everything else _indexed_in(settings, build.tenant),
                 on_file=advance,
             )
     elif _holds_lines(place):
@@ -230,6 +234,25 @@ def _items(settings: Settings, path: str, build: DocumentLines, prefix: str, eve
     else:
         with Converter() as converter:
             yield [DocumentFiles(build=build, converter=converter).read(place, prefix + place.name)]
+
+
+def _indexed_in(settings: Settings, tenant: str) -> Indexed | None:
+    """Returns what looks documents up in SQL; None on a machine that only publishes, and has no database of its own."""
+    from infra.sql.documents import SqlDocuments
+
+    if settings.sql.url == EMBEDDED and not (settings.home / DATABASE_NAME).exists():
+        return None
+
+    def indexed(names: Sequence[str]) -> Mapping[str, datetime]:
+        try:
+            with open_database(settings) as database:
+                found = SqlDocuments(database).current([(tenant, name) for name in names])
+        except (ConfigurationError, Unavailable) as error:
+            note(f"warning: whether all of these documents are indexed is not known: {error}")
+            return dict.fromkeys(names, datetime.max.replace(tzinfo=UTC))
+        return {name: state.submitted_at for (_, name), state in found.items()}
+
+    return indexed
 
 
 def _holds_lines(path: Path) -> bool:
@@ -245,6 +268,8 @@ def _holds_lines(path: Path) -> bool:
 
 
 def _note_passed_over(folder: Folder) -> None:
+    if folder.lost:
+        note(f"sent {counted(folder.lost, 'unchanged document')} again, which SQL did not hold any more")
     kinds = folder.listing.kinds
     if kinds:
         named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
 from agents.cli.output import columns, counted, emit, one_line
+from agents.prompt import instruction, instruction_tokens
 from agents.validator import metrics
 from infra.settings import (
     TABLES_OF_TASKS,
@@ -25,7 +26,7 @@ from infra.settings import (
     override_faults,
 )
 from infra.settings_file import append_task, read_tables
-from schemas.errors import Misuse
+from schemas.errors import ConfigurationError, Misuse
 from schemas.policies import AnswererSettings, IndexerSettings
 from schemas.tasks import Task
 
@@ -84,7 +85,7 @@ def add_task(context: CommandContext, /, name: str, **given: Any) -> None:
         checked(lambda: Task(**{"name": name, **settings}))
     except Faulty as error:
         raise Misuse(str(error)) from None
-    faults = find_faults({name: settings}, {}, **_sizes(context.settings))
+    faults = find_faults({name: settings}, {}, **_sizes(context.settings), count=_counter(context.settings))
     if faults:
         raise Misuse("; ".join(faults))
     _, path = locate(context.home, context.config)
@@ -102,11 +103,13 @@ def check_tasks(ctx: click.Context) -> None:
     tables = read_tables(path)
     merge_environment(tables)
     tasks = tables.get("tasks", {})
+    count: Callable[[Task], int] | None = None
     try:
         sizes, others = _sizes(context.settings), []
+        count = _counter(context.settings)
     except WrongSettings as error:  # its faults of tasks are found again below, with more advice
         sizes, others = _sizes(None), [each for each in error.faults if not each.startswith(("tasks.", "tasks:"))]
-    faults = find_faults(tasks, tables, **sizes) + others
+    faults = find_faults(tasks, tables, **sizes, count=count) + others
     if context.json:
         emit({"path": str(path), "tasks": list(tasks), "faults": faults})
     else:
@@ -123,6 +126,19 @@ def _sizes(settings: Settings | None) -> dict[str, int]:
     return {"chunk_tokens": indexer.chunk_tokens, "context_tokens": answerer.context_tokens}
 
 
+def _counter(settings: Settings) -> Callable[[Task], int]:
+    """Returns what counts the tokens of an instruction. It loads the base model's tokenizer, which takes seconds."""
+
+    def count(task: Task) -> int:
+        from infra.models.chat import ChatFormat
+        from infra.models.loading import load_tokenizer
+
+        chat = ChatFormat(load_tokenizer(settings))
+        return instruction_tokens(task, lambda messages: len(chat.encode(messages)))
+
+    return count
+
+
 SEARCHING = ("top_k", "min_score", "mode", "floor", "unknown", "chunk_tokens", "overlap_tokens")
 """Settings of a task that searches documents."""
 STAND_IN = "unnamed"
@@ -130,11 +146,17 @@ STAND_IN = "unnamed"
 
 
 def find_faults(
-    tasks: Mapping[str, object], tables: Mapping[str, object], *, chunk_tokens: int, context_tokens: int
+    tasks: Mapping[str, object],
+    tables: Mapping[str, object],
+    *,
+    chunk_tokens: int,
+    context_tokens: int,
+    count: Callable[[Task], int] | None = None,
 ) -> list[str]:
     """Names every fault of the tables under ``[tasks]``, each with its place; none when all is well.
 
-    ``tables``: all tables of the file, because a task's overrides must fit what these say.
+    ``tables``: all tables of the file, because a task's overrides must fit what these say. ``count``: counts the tokens
+    of a task's instruction; None where the base model is not known.
     """
     if not tasks:
         return ["tasks: no task is configured: add one with 'everlearn tasks add NAME --instruction …'"]
@@ -154,9 +176,32 @@ def find_faults(
             sound = {key: value for key, value in settings.items() if key not in wrong}
             task = Task(**{"instruction": STAND_IN, **sound, "name": STAND_IN})
         faults += _inconsistent(task, table, chunk_tokens=chunk_tokens, context_tokens=context_tokens)
+        if count is not None and (fault := _too_long(task, context_tokens, count)) is not None:
+            faults.append(fault)
         faults += override_faults(table, tables)
         found += [f"tasks.{name}.{fault}" for fault in faults]
     return found
+
+
+_TEMPLATE_TOKENS = 64
+"""More than the tokens that a chat template and a prompt's own words add to an instruction."""
+
+
+def _too_long(task: Task, context_tokens: int, count: Callable[[Task], int]) -> str | None:
+    """Returns the fault of a task whose instruction leaves no room for a question, or None."""
+    if len(instruction(task).encode()) + _TEMPLATE_TOKENS < context_tokens:
+        return None  # no token is shorter than a byte
+    try:
+        tokens = count(task)
+    except ConfigurationError as error:
+        return f"instruction: its tokens cannot be counted: {error}"
+    if tokens < context_tokens:
+        return None
+    what = "takes" if not task.labels else f"and its {len(task.labels)} labels take"
+    return (
+        f"instruction: {what} {tokens} tokens, and [answerer] context_tokens = {context_tokens} leaves no room for a "
+        "question: shorten it, or raise the setting"
+    )
 
 
 def _inconsistent(task: Task, table: Mapping[str, object], *, chunk_tokens: int, context_tokens: int) -> list[str]:

@@ -116,7 +116,7 @@ def _parts(settings: Settings) -> Iterator[DemoParts]:
 def _generator(settings: Settings, adapter_ids: Sequence[str]) -> Iterator[Generate]:
     """Loads the serving engine in this process, with those adapters."""
     from agents.demo.shop import TASK
-    from agents.prompt import build_prompt
+    from agents.prompt import build_prompt, too_long
     from infra.engines.transformers import TransformersEngine
     from schemas.generation import GenerationRequest
 
@@ -130,6 +130,9 @@ def _generator(settings: Settings, adapter_ids: Sequence[str]) -> Iterator[Gener
             raise EverlearnError(f"the adapter {adapter_id} was never released: see 'everlearn adapters list'")
         budget = settings.answerer.context_tokens
         prompts = [build_prompt(task, text, (), (), budget=budget, count=engine.count_tokens) for text in texts]
+        for prompt in prompts:
+            if not prompt.fits:
+                raise EverlearnError(too_long(task, prompt.tokens, budget, budget, engine.count_tokens))
         requests = [
             GenerationRequest(messages=prompt.messages, adapter_id=adapter_id, max_tokens=task.max_tokens)
             for prompt in prompts

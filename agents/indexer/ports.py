@@ -83,6 +83,21 @@ class CollectionStores(VectorStores, Protocol):
         ...
 
 
+class StrayCollections(Protocol):
+    """Collections of a vector store that belongs to this home alone."""
+
+    def strays(self, indexes: Sequence[Index]) -> Mapping[str, bool]:
+        """Returns the collections that belong to none of the indexes; True for those that earlier versions wrote.
+
+        Raises Unavailable.
+        """
+        ...
+
+    def drop_stray(self, name: str) -> None:
+        """Deletes a collection. Raises Unavailable."""
+        ...
+
+
 class Indexes(Protocol):
     """The table of indexes."""
 

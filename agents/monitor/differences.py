@@ -53,7 +53,7 @@ def questions_differ(reference: Floats, current: Floats, splits: int) -> Differe
     similarity = both @ both.T
     lengths = np.diag(similarity)
     squared = np.maximum(lengths[:, None] + lengths[None, :] - 2 * similarity, 0)
-    scale = _BANDWIDTH * float(np.median(squared[np.triu_indices(len(both), 1)])) or 1.0
+    scale = _BANDWIDTH * float(np.median(squared[~np.tri(len(both), dtype=np.bool_)])) or 1.0
     kernel = np.exp(-squared / scale)
     m, n = len(before), len(now)
 
@@ -67,7 +67,9 @@ def questions_differ(reference: Floats, current: Floats, splits: int) -> Differe
 
 def greatest_similarity(reference: Floats, current: Floats) -> Floats:
     """Returns each current question's cosine similarity to the most similar reference question; for unit vectors."""
-    found: Floats = (current @ reference.T).max(axis=1)
+    size = max(1, _PORTION_CELLS // max(1, len(reference)))  # all pairs at once would not fit into the memory
+    portions = [(current[start : start + size] @ reference.T).max(axis=1) for start in range(0, len(current), size)]
+    found: Floats = np.concatenate(portions)
     return found
 
 
@@ -182,9 +184,13 @@ def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
     return found
 
 
+def used_rows(count: int, most: int = MOST_ROWS) -> list[int]:
+    """Returns which of so many rows are used where the cost is quadratic: at most so many, evenly spaced."""
+    if count <= most:
+        return list(range(count))
+    indices: list[int] = np.linspace(0, count - 1, most).astype(int).tolist()
+    return indices
+
+
 def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
-    """Returns at most ``MOST_ROWS`` rows, evenly spaced."""
-    if len(rows) <= MOST_ROWS:
-        return rows
-    indices = np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)
-    return np.take(rows, indices, axis=0)
+    return rows if len(rows) <= MOST_ROWS else np.take(rows, used_rows(len(rows)), axis=0)

@@ -16,6 +16,7 @@ from agents.monitor.differences import (
     rate_rose,
     rejected,
     splits_for,
+    used_rows,
     values_fell,
 )
 from schemas.drift import Finding
@@ -168,7 +169,9 @@ def _differences(
 def _questions(
     pair: tuple[Sequence[Interaction], Sequence[Interaction]], embeddings: Embeddings, splits: int
 ) -> tuple[Difference, str]:
-    before, now = (np.vstack([embeddings[row.answer_id] for row in window]) for window in pair)
+    before, now = (
+        np.vstack([embeddings[window[index].answer_id] for index in used_rows(len(window))]) for window in pair
+    )
     difference = questions_differ(before, now, splits)
     return difference, f"{difference.effect:.0%} of the questions are unlike any in the reference (5 % is normal)"
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from agents.monitor import windows
-from agents.monitor.differences import Floats, greatest_similarity
+from agents.monitor.differences import Floats, greatest_similarity, used_rows
 from agents.monitor.ports import Answers, DriftReports, QuestionEmbedder
 from agents.monitor.verdict import Judged, judge
 from agents.monitor.windows import Windows
@@ -21,6 +21,8 @@ from schemas.tasks import Task
 
 SHOWN_NOVEL = 8
 """How many of the most unfamiliar questions a report shows."""
+COMPARED = 10_000
+"""How many questions of a window are compared for that, each with each; those of a larger window are sampled evenly."""
 COMPONENTS = 3
 """How many principal components of the questions' embeddings a report shows."""
 
@@ -136,9 +138,10 @@ def _novel(
     reference: Sequence[Interaction], current: Sequence[Interaction], vectors: dict[str, Floats]
 ) -> list[tuple[str, float]]:
     """The current questions that are least like any of the reference, with their greatest similarity."""
-    before, now = (np.vstack([vectors[row.answer_id] for row in rows]) for rows in (reference, current))
-    similarity = greatest_similarity(before, now)
-    unlike = {current[index].question or "": float(similarity[index]) for index in np.argsort(similarity)}
+    before, now = ([rows[index] for index in used_rows(len(rows), COMPARED)] for rows in (reference, current))
+    stacked = [np.vstack([vectors[row.answer_id] for row in rows]) for rows in (before, now)]
+    similarity = greatest_similarity(*stacked)
+    unlike = {now[index].question or "": float(similarity[index]) for index in np.argsort(similarity)}
     return list(unlike.items())[:SHOWN_NOVEL]
 
 
@@ -146,6 +149,7 @@ def _components(rows: Sequence[Interaction], vectors: dict[str, Floats]) -> dict
     """The first principal components of the questions' embeddings, as columns."""
     stacked = np.vstack([vectors[row.answer_id] for row in rows])
     centred = stacked - stacked.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    scores = centred @ axes[:COMPONENTS].T
+    # The eigenvectors of the covariance, the greatest last: decomposing all rows gives the same and takes far longer.
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    scores = centred @ axes[:, : -COMPONENTS - 1 : -1]
     return {f"question, component {number + 1}": scores[:, number].tolist() for number in range(scores.shape[1])}

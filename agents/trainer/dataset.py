@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -90,8 +90,7 @@ def select(
 def reason_to_decline(selection: Selection, task: Task, policy: TrainerPolicy) -> str | None:
     """Returns why these rows cannot be trained on, in one line that says what to do; or None when they can."""
     train, holdout = selection.train, selection.holdout
-    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(selection.left_out.items()))
-    left_out = f" (left out: {counts})" if counts else ""
+    left_out = f" (left out: {counted_reasons(selection.left_out)})" if selection.left_out else ""
     if selection.learned_until is not None and not any(row.fresh for row in train):
         return (
             f"nothing new to learn since {selection.learned_until:%Y-%m-%d %H:%M} UTC, when the last adapter's rows "
@@ -109,6 +108,11 @@ def reason_to_decline(selection: Selection, task: Task, policy: TrainerPolicy) -
     if task.labels and most > _ONE_SIDED * len(train):
         return f"{most} of {len(train)} rows say {label!r}{left_out}: collect rows of other labels too"
     return None
+
+
+def counted_reasons(left_out: Mapping[str, int]) -> str:
+    """Returns how many rows were left out for which reason, such as ``2 empty, 3 too long``."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
 
 
 def normalised(text: str) -> str:

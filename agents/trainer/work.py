@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+
+import structlog
 
 from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.prompt import build_row_prompt
-from agents.trainer.dataset import Selection, reason_to_decline, select
+from agents.trainer.dataset import Selection, counted_reasons, reason_to_decline, select
 from agents.trainer.ports import (
     AdapterInstaller,
     AdapterTraining,
@@ -28,6 +30,8 @@ from schemas.event import JsonObject
 from schemas.policies import TrainerPolicy
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 _TRAINING_BEGINS, _TRAINING_ENDS = 0.08, 0.94
@@ -61,6 +65,8 @@ class Training:
     context_tokens: int
     """The most tokens of a prompt, the same as the answerer's."""
     base_model: str
+    _left_out: dict[str, int] = field(init=False, default_factory=dict)
+    """How many rows were left out, by reason; empty in a run that resumes with the dataset it began with."""
 
     def run(self) -> JsonObject:
         """Returns adapter_id, dataset_id and base_model; or ``declined``, the reason why nothing was trained."""
@@ -70,7 +76,7 @@ class Training:
             return {"declined": dataset}
         rows = self.parts.datasets.rows(dataset.dataset_id)
         write_progress(self.folder, 0.03, "loading the base model")
-        token_rows = [self._encode(row) for row in rows if row.split == "train"]
+        token_rows = [self._encode(row)[0] for row in rows if row.split == "train"]
         trained = self.parts.training.train(self.task.name, token_rows, self.folder, self._report_step)
         write_progress(self.folder, _TRAINING_ENDS, "registering the adapter")
         adapter_id = self._register(dataset, trained)
@@ -92,6 +98,9 @@ class Training:
             reason = reason_to_decline(selection, self.task, self.policy)
         if reason is not None:
             return reason
+        if selection.left_out:
+            self._left_out.update(selection.left_out)
+            log.warning("rows left out", task=self.task.name, rows=counted_reasons(selection.left_out))
         start, end = selection.window or (None, None)
         manifest = self.parts.datasets.put(
             self.task.name, selection.rows, created_at=self.parts.now(), window_start=start, window_end=end
@@ -125,16 +134,19 @@ class Training:
         )
 
     def _fits(self, row: DatasetRow) -> bool:
-        prompt, answer = self._encode(row)
-        return len(prompt) + len(answer) <= self.policy.max_tokens
+        (prompt, answer), asked = self._encode(row)
+        return asked and len(prompt) + len(answer) <= self.policy.max_tokens
 
-    def _encode(self, row: DatasetRow) -> TokenRow:
-        """Encodes a row as the answerer would ask it, so that the adapter is trained on the prompts it will get."""
+    def _encode(self, row: DatasetRow) -> tuple[TokenRow, bool]:
+        """Encodes a row as the answerer would ask it, so that the adapter is trained on the prompts it will get.
+
+        Also returns whether the answerer would ask it at all, or refuse it as too long.
+        """
         encode = self.parts.training.encode
         prompt = build_row_prompt(
             self.task, row, budget=self.context_tokens, count=lambda messages: len(encode(messages))
         )
-        return encode(prompt.messages), self.parts.training.encode_answer(row.output)
+        return (encode(prompt.messages), self.parts.training.encode_answer(row.output)), prompt.fits
 
     def _register(self, dataset: DatasetManifest, trained: TrainedAdapter) -> str:
         adapter_id, size_bytes = self._retry(lambda: self.parts.installer.install(trained.folder))
@@ -150,6 +162,8 @@ class Training:
             metrics=trained.metrics,
         )
         parameters = {**self.policy.model_dump(), "rows": dataset.train_rows}
+        if self._left_out:
+            parameters["left_out"] = counted_reasons(self._left_out)
         self._retry(lambda: self.parts.registry.log_training(record, parameters, trained.metrics))
         self._retry(lambda: self.parts.registry.register(record))
         return adapter_id

@@ -138,8 +138,7 @@ def _with_requests(
 ) -> tuple[EvaluatedRow, ...]:
     """Builds the prompts that an answerer would build. Leaves out rows that it would refuse as too long."""
     limit = _answer_limit(plan.task, engine)
-    room = engine.window - limit
-    budget = min(plan.context_tokens, room)
+    budget = min(plan.context_tokens, engine.window - limit)
     most = limit
     if plan.task.metric in WHOLE and rows:
         empty = engine.count_tokens([ChatMessage("user", "")])
@@ -148,7 +147,7 @@ def _with_requests(
     found = []
     for row in rows:
         prompt = build_row_prompt(plan.task, row, budget=budget, count=engine.count_tokens)
-        if prompt.tokens <= room:
+        if prompt.fits:
             found.append(EvaluatedRow(row=row, request=GenerationRequest(messages=prompt.messages, max_tokens=most)))
     return tuple(found)
 

@@ -30,6 +30,7 @@ from infra.sql.runs import SqlRunStore
 from schemas.errors import ModelMissing
 from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE
+from schemas.policies import EMBEDDED
 from schemas.topics import read_by
 
 log = structlog.get_logger()
@@ -75,6 +76,7 @@ def build(settings: Settings) -> Worker:
         cleaners=(
             Cleaner(name="replaced versions", clean=parts.sweeper.delete_versions, every_seconds=SWEEP_SECONDS),
             Cleaner(name="replaced indexes", clean=parts.sweeper.drop_indexes, every_seconds=SWEEP_SECONDS),
+            Cleaner(name="stray collections", clean=parts.sweeper.drop_strays, every_seconds=600.0),
             Cleaner(name="vectors", clean=parts.sweeper.delete_vectors),
         ),
         close=parts.stores.close,
@@ -142,6 +144,8 @@ class IndexerParts:
             retired=retired,
             vectors=vectors,
             keep_vectors=timedelta(days=settings.indexer.keep_vectors_days),
+            # A server that is not embedded may hold another home's collections, which look the same.
+            strays=self.stores if settings.milvus.uri == EMBEDDED else None,
         )
         self.indexer = Indexer(
             writer=self.writer,

@@ -8,12 +8,15 @@ import logging
 import os
 import socket
 import sys
+import time
 
 import structlog
 
 from infra.settings import Settings
 from schemas.errors import Misuse
 
+STARTING_SECONDS = 60.0
+"""A worker that starts together with its broker has to wait so long for it at most."""
 AGENTS = ("indexer", "loader", "answerer", "recorder", "monitor", "trainer", "validator", "promoter", "quantizer")
 """The agents that exist, in the order in which they are started."""
 
@@ -58,3 +61,21 @@ def configure_logging() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    # Its one warning comes with the import, on processors that multiply bfloat16: it has faster code for 4-bit models,
+    # in a package "kernels" that loads programs from the network. Nothing here needs it.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(NewBroker(time.time()))
+
+
+class NewBroker(logging.Filter):
+    """Drops what aiokafka logs as an error while a new broker makes its topic of offsets; aiokafka just asks again.
+
+    After ``STARTING_SECONDS`` the same error means that the broker has a problem.
+    """
+
+    def __init__(self, started_at: float) -> None:
+        super().__init__()
+        self._until = started_at + STARTING_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.created > self._until or "GroupCoordinatorNotAvailableError" not in record.getMessage()

@@ -40,7 +40,10 @@ class Page:
 
 
 def convert_html(raw: bytes) -> Converted:
-    """Converts a page, which it decodes by its byte order mark, by the charset that it declares, or as UTF-8."""
+    """Converts a page, which it decodes by its byte order mark, by the charset that it declares, or as UTF-8.
+
+    A declaration that names no charset of web pages counts for nothing, as in browsers.
+    """
     return converted(_decode(raw))
 
 
@@ -117,20 +120,54 @@ def _decode(raw: bytes) -> str:
         if raw.startswith(mark):
             return _decode_as(raw, name)
     declared = EncodingDetector.find_declared_encoding(raw, is_html=True)
-    if raw.startswith(codecs.BOM_UTF8) or declared is None or declared.lower().replace("-", "").startswith("utf"):
-        return decode_utf8(raw)  # a declaration that is found byte by byte cannot be in UTF-16, whatever it says
-    return _decode_as(raw, _BROWSERS.get(declared.lower(), declared))
+    charset = None if declared is None else _charset(declared)
+    if raw.startswith(codecs.BOM_UTF8) or charset is None:
+        return decode_utf8(raw)
+    return _decode_as(raw, charset)
 
 
-_BROWSERS = {"iso-8859-1": "cp1252", "latin1": "cp1252", "ascii": "cp1252", "us-ascii": "cp1252"}
-"""Browsers read these charsets as Windows-1252, which is what most authors mean."""
+_CHARSETS = frozenset(
+    {
+        *(f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)),
+        *("cp866", "cp874", *(f"cp125{part}" for part in range(9)), "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic"),
+        *("gb2312", "gbk", "gb18030", "big5", "big5hkscs", "euc_jp", "iso2022_jp", "shift_jis", "cp932", "euc_kr"),
+        *("cp949", "tis-620"),
+    }
+)
+"""The charsets of web pages that are not UTF-8, as Python names them (WHATWG, Encoding). Python has other codecs, which
+turn text into other text, such as base64_codec and unicode_escape, or which no page is written in."""
+_BROWSERS = {
+    **dict.fromkeys(("iso-8859-1", "latin1", "ascii", "us-ascii", "x-cp1252"), "cp1252"),  # what most authors mean
+    "x-sjis": "cp932",
+    "windows-949": "cp949",
+    "ks_c_5601-1987": "cp949",
+    "x-gbk": "gbk",
+    "iso-8859-8-i": "iso8859-8",
+    "windows-874": "cp874",
+    "dos-874": "cp874",
+    "x-cp1250": "cp1250",
+    "x-cp1251": "cp1251",
+    "macintosh": "mac-roman",
+    "x-mac-roman": "mac-roman",
+    "x-mac-cyrillic": "mac-cyrillic",
+}
+"""Names that browsers read otherwise than Python, or that Python does not know."""
+
+
+def _charset(declared: str) -> str | None:
+    """Returns Python's name of a page's charset; None for UTF-8, and for what is no charset of a page."""
+    try:
+        name = codecs.lookup(_BROWSERS.get(declared.strip().lower(), declared)).name
+    except (LookupError, ValueError):
+        return None
+    if name in ("ascii", "iso8859-1"):  # by another of their names
+        return "cp1252"
+    return name if name in _CHARSETS else None
 
 
 def _decode_as(raw: bytes, charset: str) -> str:
     try:
         return str(codecs.decode(raw, charset))
-    except LookupError:
-        raise Unreadable(f"declares the charset {charset!r}, which is unknown: save it as UTF-8") from None
     except (UnicodeError, ValueError):
         raise Unreadable(f"is not in the charset that it declares, {charset}: save it as UTF-8") from None
 

@@ -95,8 +95,8 @@ def check_fit(adapter_id: str, files: LoraFiles, model: torch.nn.Module, base_mo
         linear = getattr(module, "base_layer", module)
         if side not in ("lora_A", "lora_B") or not isinstance(linear, torch.nn.Linear):
             raise AdapterMissing(f"{adapter_id} changes {name}, which {served} does not have: train it on that")
-        fits = tensor.shape[1] == linear.in_features if side == "lora_A" else tensor.shape[0] == linear.out_features
-        if tensor.dim() != 2 or not fits:
+        wanted = (1, linear.in_features) if side == "lora_A" else (0, linear.out_features)
+        if tensor.dim() != 2 or tensor.shape[wanted[0]] != wanted[1]:
             raise AdapterMissing(
                 f"{adapter_id} does not fit {served}: {name} has shape {tuple(tensor.shape)}; train it on that model"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 
+from infra.credentials import hide_in_urls
 from infra.durable_files import replace_file
 from infra.local.milvus_lite import program as milvus
 from infra.settings import Settings
@@ -22,11 +23,11 @@ def write_endpoints(settings: Settings, ports: dict[str, int]) -> None:
 
 
 def read_endpoints(settings: Settings) -> dict[str, str]:
-    """The addresses of Kafka and Milvus, embedded or configured, without those that are embedded and do not run."""
+    """The addresses of Kafka and Milvus, to be shown: without passwords, and without embedded parts that do not run."""
     found = {}
     for name, ask in (("kafka", settings.kafka_bootstrap), ("milvus", settings.milvus_uri)):
         with contextlib.suppress(Unavailable):
-            found[name] = ask()
+            found[name] = hide_in_urls(ask())
     return found
 
 

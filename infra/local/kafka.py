@@ -116,6 +116,8 @@ def _java(cache: Path, run: Path, arguments: list[str], *options: str) -> list[s
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.log.kafka.server.BrokerServer=info",
         "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+        # It warns at each start that it becomes the controller, which the only node always does.
+        "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller.QuorumController=error",
         "-cp",
         os.pathsep.join(str(path) for path in paths),
         *arguments,

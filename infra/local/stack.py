@@ -22,6 +22,7 @@ from infra.local.milvus_lite import program as milvus
 from infra.local.programs import NEED_REGISTRY, PRELOADED, SLOWEST, WorkerProcess, agent_program, service_program
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import Program
+from infra.private_files import make_private
 from infra.progress import Progress
 from infra.settings import Settings
 from schemas.errors import ConfigurationError, Unavailable
@@ -92,6 +93,7 @@ class Stack:
 
     def start(self, lock: IO[str], stage: StartStage) -> None:
         """Starts everything, and returns when the agents' processes run. Raises Unavailable with the reason."""
+        make_private(self.settings.home, shared=[self.settings.models_folder])
         forget_endpoints(self.settings)
         services, ports = self._services()
         agents = {worker: agent_program(self.settings, worker) for worker in self.workers}

@@ -39,6 +39,15 @@ class Options(ServerOptions):  # type: ignore[misc] # the library is untyped
         self.preloaded: set[str] = set()
         """The packages whose programs are forked."""
 
+    def openhttpservers(self, supervisord: Supervisor) -> None:
+        """Opens the socket. The library calls it critical that there is no password: only the socket's owner can use
+        it, by its mode."""
+        self.logger.critical = self.logger.debug
+        try:
+            super().openhttpservers(supervisord)
+        finally:
+            del self.logger.critical
+
     def waitpid(self) -> tuple[int | None, int | None]:
         """Waits for a child as supervisord does, which forgets the exit code when it starts the program again."""
         pid, status = super().waitpid()

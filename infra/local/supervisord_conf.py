@@ -79,6 +79,8 @@ def render(folder: Path, programs: Sequence[Program]) -> str:
                 "nocleanup": "true",
                 "minfds": "256",
                 "minprocs": "1",
+                # Without it supervisord logs a critical error when root starts it, as in a container.
+                **({"user": "root"} if os.geteuid() == 0 else {}),
             },
         ),
         (

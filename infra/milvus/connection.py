@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from infra.credentials import hide, hide_in_urls
 from schemas.errors import ConfigurationError, EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class MilvusConnection:
     """Calls a Milvus server. Runs ``prepare`` on each new connection, and again after the server has refused a call."""
 
     def __init__(self, uri: str, token: str | None, prepare: Callable[[MilvusClient], None]) -> None:
-        self.uri = uri
+        self._uri = uri
         self._token = token or ""
+        self._shown = hide_in_urls(uri)
         self._prepare = prepare
         self._client: MilvusClient | None = None
         self._prepared = False
@@ -75,15 +77,15 @@ class MilvusConnection:
         from pymilvus.exceptions import ConnectionConfigException
 
         wrong = ConfigurationError(
-            f"[milvus] uri is {self.uri!r}, which is no address: write http://HOST:PORT, or embedded"
+            f"[milvus] uri is {self._shown!r}, which is no address: write http://HOST:PORT, or embedded"
         )
-        address = urlsplit(self.uri)
+        address = urlsplit(self._uri)
         if address.scheme not in _SCHEMES or not (address.hostname or address.path):
             raise wrong  # pymilvus takes some of these for files, and would start a server in this process
         # pymilvus logs each failure with its traceback; the error that is raised here says what matters.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         try:
-            return MilvusClient(self.uri, token=self._token, timeout=CONNECT_SECONDS, dedicated=True)
+            return MilvusClient(self._uri, token=self._token, timeout=CONNECT_SECONDS, dedicated=True)
         except ConnectionConfigException:
             raise wrong from None
 
@@ -96,14 +98,16 @@ class MilvusConnection:
         if isinstance(error.__cause__, grpc.Call):  # an RpcError that came of a call
             code = error.__cause__.code()
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            return ConfigurationError(f"Milvus at {self.uri} refuses the token: set EVERLEARN_MILVUS_TOKEN")
+            return ConfigurationError(f"Milvus at {self._shown} refuses the token: set EVERLEARN_MILVUS_TOKEN")
         if code is grpc.StatusCode.UNIMPLEMENTED or "Received UNIMPLEMENTED" in str(error):
-            return ConfigurationError(f"the server at {self.uri} is not a Milvus server: set [milvus] uri")
+            return ConfigurationError(f"the server at {self._shown} is not a Milvus server: set [milvus] uri")
         if (
             isinstance(code, grpc.StatusCode)
             or code in (_CONNECT_FAILED, ErrorCode.RATE_LIMIT, ErrorCode.FORCE_DENY)
             or getattr(error, "retriable", False)
         ):
-            return Unavailable(f"Milvus at {self.uri} does not answer: start it, or set [milvus] uri")
-        reason = " ".join(str(getattr(error, "message", error)).split())
-        return EverlearnError(f"Milvus at {self.uri} refused: {reason[:500]}")
+            return Unavailable(f"Milvus at {self._shown} does not answer: start it, or set [milvus] uri")
+        reason = " ".join(
+            hide(str(getattr(error, "message", error)), [self._token, urlsplit(self._uri).password]).split()
+        )
+        return EverlearnError(f"Milvus at {self._shown} refused: {reason[:500]}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from schemas.retrieval import Chunk, Hit
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+T = TypeVar("T")
+
 CALL_SECONDS = 8.0
 BM25 = {"bm25_k1": 1.5, "bm25_b": 0.75}
 VERSIONS_PER_DELETE = 256
@@ -29,6 +32,11 @@ VERSIONS_PER_DELETE = 256
 def collection_name(index_id: str) -> str:
     """Returns the name of an index's collection; ids hold only characters that Milvus allows in a name."""
     return f"chunks_{index_id}"
+
+
+_OWN_NAME = re.compile(r"chunks_[0-9a-f]{16}")
+_EARLIER_NAME = re.compile(r"chunks_\w+_\d+_[0-9a-f]{8}")
+"""How versions before there were indexes named a collection: by its model and dimension. Nothing reads these."""
 
 
 class _Found(TypedDict):
@@ -221,6 +229,27 @@ class MilvusStores:
         with self._lock:
             self._chunks.pop(index.index_id, None)
         chunks.close()
+
+    def strays(self, indexes: Iterable[Index]) -> dict[str, bool]:
+        """Returns the collections of ours that belong to none of the indexes; True for those of earlier versions.
+
+        Raises Unavailable.
+        """
+        known = {collection_name(index.index_id) for index in indexes}
+        names: list[str] = self._server(lambda client: client.list_collections(timeout=CALL_SECONDS))
+        found = {name: _OWN_NAME.fullmatch(name) is None for name in names if name not in known}
+        return {name: earlier for name, earlier in found.items() if not earlier or _EARLIER_NAME.fullmatch(name)}
+
+    def drop_stray(self, name: str) -> None:
+        """Deletes a collection by its name. Raises Unavailable."""
+        self._server(lambda client: client.drop_collection(name, timeout=CALL_SECONDS))
+
+    def _server(self, function: Callable[[MilvusClient], T]) -> T:
+        connection = MilvusConnection(self._uri, self._token, lambda client: None)
+        try:
+            return connection.call(function)
+        finally:
+            connection.close()
 
     def keep(self, indexes: Iterable[Index]) -> None:
         """Ends the connections to all other collections, which no longer exist."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from sqlalchemy import URL, inspect
 
+from infra.private_files import create_file
 from infra.sql.database import Database, open_sqlite, parse_url
 from infra.sql.failures import one_line, place
 from schemas.errors import ConfigurationError, Unavailable
@@ -139,6 +140,7 @@ class MlflowConnection:
         path = Path(str(self.url.database))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            create_file(path)
             open_sqlite(str(path), mode="rwc").close()
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(

@@ -6,20 +6,14 @@ Evidently takes five seconds to import, so this runs in a child process. Our par
 from __future__ import annotations
 
 import json
-import os
-import warnings
-from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
-from infra.reports.pages import render_template
+from infra.reports.evidently_charts import Viewer, describe_columns, viewer
+from infra.reports.pages import FRAMING_POLICY, file_stem, render_template
 from schemas.drift import DRIFT_CHECK, DriftReport
-
-_HARMLESS = str.maketrans("<>", "‹›")
-"""Evidently puts column values into a script of its page without escaping: ``</script>`` in an answer would end it."""
 
 _MEANINGS = {
     "questions": "what is asked",
@@ -28,10 +22,15 @@ _MEANINGS = {
     "answers": "which labels are answered",
     "sources": "how well sources fit",
 }
+_VIEWERS = "evidently-*.html"
 
 
 class DriftReportFolder:
-    """Writes the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``."""
+    """Writes the report of each check as ``<folder>/<task>/<check id>.html`` and ``.json``.
+
+    All pages share the viewer, ``<folder>/evidently-<version>-<hash>.html``: 3.6 MB that draw Evidently's charts. It
+    has to stay as long as any page refers to it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,20 +40,21 @@ class DriftReportFolder:
 
         Raises Unavailable when the disk is full.
         """
-        folder, name = self._folder / report.check.task, report.check.check_id
+        folder = self._folder / report.check.task
+        page = folder / f"{file_stem(report.check.check_id)}.html"
         with refusals_as_unavailable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        top = head(report)
         found: dict[str, Any] | None = None
         problem: str | None = None
         try:
-            page, found = _evidently(report, folder / f"{name}.evidently.part")
-            above = f"{top}\n{render_template('drift_columns.html.j2', alpha=report.alpha, problem=None)}"
-            html = page.replace("<body>", f'<body style="margin: 0">\n{above}', 1)
-            html = html.replace("<head>", f"<head>\n<title>{escape(name)}</title>", 1)
+            charts, found = describe_columns(report)
+            shared = viewer()
         except Exception as error:  # noqa: BLE001  # whatever Evidently raises, our part is written
             problem = f"{type(error).__name__}: {error}"
-            html = render_template("drift.html.j2", title=name, head=top, problem=problem)
+            html = render(report, problem=problem)
+        else:
+            self._share(shared)
+            html = render(report, viewer_name=shared.name, charts=charts)
         whole = {
             "check": DRIFT_CHECK.dump_python(report.check, mode="json"),
             "windows": [
@@ -64,19 +64,38 @@ class DriftReportFolder:
             "evidently": found,
             "evidently_problem": problem,
         }
-        written = folder / f"{name}.html"
-        replace_file(folder / f"{name}.json", [json.dumps(whole, indent=1, ensure_ascii=False).encode()])
-        replace_file(written, [html.encode()])
-        return written.as_uri(), problem
+        replace_file(
+            page.with_suffix(".json"), [json.dumps(whole, indent=1, ensure_ascii=False).encode(errors="replace")]
+        )
+        replace_file(page, [html.encode(errors="replace")])
+        return page.as_uri(), problem
+
+    def _share(self, shared: Viewer) -> None:
+        """Writes the viewer, once. Then those of earlier versions of Evidently may go, if no page refers to them."""
+        if (self._folder / shared.name).exists():
+            return
+        replace_file(self._folder / shared.name, [shared.content])
+        old = {each.name for each in self._folder.glob(_VIEWERS)} - {shared.name}
+        for page in self._folder.glob("*/*.html") if old else ():
+            text = page.read_text(encoding="utf-8", errors="replace")
+            old = {name for name in old if name not in text}
+        for name in old:
+            (self._folder / name).unlink(missing_ok=True)
 
 
-def head(report: DriftReport) -> str:
-    """Renders the top: an HTML fragment that needs nothing from anywhere else."""
+def render(
+    report: DriftReport, *, viewer_name: str | None = None, charts: str | None = None, problem: str | None = None
+) -> str:
+    """Renders the page.
+
+    ``charts``: what the viewer is to draw; None if Evidently failed, with ``problem``.
+    """
     current = ", ".join(f"{value:g} {name}" for name, value in report.check.figures.items() if "." not in name)
     by_kind = [{finding.kind: finding for finding in window.findings} for window in report.windows]
     newest = report.windows[0].findings if report.windows else ()
     return render_template(
-        "drift_head.html.j2",
+        "drift.html.j2",
+        policy=FRAMING_POLICY,
         check=report.check,
         current=current,
         windows=report.windows,
@@ -86,47 +105,7 @@ def head(report: DriftReport) -> str:
         alpha=report.alpha,
         flags=report.flags,
         of=report.of,
+        viewer=viewer_name,
+        charts=charts,
+        problem=problem,
     )
-
-
-def _evidently(report: DriftReport, scratch: Path) -> tuple[str, dict[str, Any]]:
-    """Runs Evidently: its HTML page, and its findings as JSON."""
-    os.environ["DO_NOT_TRACK"] = "1"  # before the import, which reads it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its libraries warn about columns with few values
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset, DataSummaryPreset
-        from pandas import DataFrame
-
-        measured = {name: values for name, values in report.measured.items() if _varies(values)}
-        named = {
-            name: [value.translate(_HARMLESS) for value in values]
-            for name, values in report.named.items()
-            if _varies(values)
-        }
-        frame = DataFrame({**measured, **named})
-        definition = DataDefinition(numerical_columns=list(measured), categorical_columns=list(named))
-        reference, current = (
-            Dataset.from_pandas(part.reset_index(drop=True), data_definition=definition)
-            for part in (frame.iloc[: report.reference_rows], frame.iloc[report.reference_rows :])
-        )
-        # Its default scores mark almost any small window. These are tests, with alpha divided by the number of columns.
-        count = max(1, len(measured) + len(named))
-        drift = DataDriftPreset(
-            num_method="ks",
-            cat_method="chisquare",
-            num_threshold=report.alpha / count,
-            cat_threshold=report.alpha / count,
-            drift_share=int(1000 / count) / 1000,  # one marked column is enough
-        )
-        snapshot = Report([drift, DataSummaryPreset()]).run(current, reference)
-        try:
-            snapshot.save_html(str(scratch))
-            return scratch.read_text(encoding="utf-8"), json.loads(snapshot.json())
-        finally:
-            scratch.unlink(missing_ok=True)
-
-
-def _varies(values: Sequence[object]) -> bool:
-    """Whether a column has different values; Evidently fails on columns that are empty or constant."""
-    return len({value for value in values if value is not None}) > 1

@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
-from infra.reports.pages import render_template
+from infra.reports.pages import PAGE_POLICY, file_stem, render_template
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     """``<adapter_id>.html`` and ``.json`` below the folder; gives the page's path. Raises Unavailable.
+
+    The id of an adapter comes from a message. One that is no plain file name is replaced by its hash (``file_stem``).
 
     ``report``: task, adapter_id, accepted, findings, lineage and at; of an adapter that was examined also metric,
     reference, champion, scores, base_rows, left_out, confusion, better and worse.
     """
     with refusals_as_unavailable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{report['adapter_id']}.html"
-    replace_file(page.with_suffix(".json"), [json.dumps(report, ensure_ascii=False, indent=1, default=str).encode()])
-    replace_file(page, [render(report).encode()])
+    page = folder / f"{file_stem(report['adapter_id'])}.html"
+    replace_file(
+        page.with_suffix(".json"),
+        [json.dumps(report, ensure_ascii=False, indent=1, default=str).encode(errors="replace")],
+    )
+    replace_file(page, [render(report).encode(errors="replace")])
     return page
 
 
@@ -36,6 +41,7 @@ def render(report: Mapping[str, Any]) -> str:
     values = {
         **report,
         **examined,
+        "policy": PAGE_POLICY,
         "at": str(report.get("at", ""))[:19].replace("T", " "),
         "lineage": {name: _shown(value) for name, value in report["lineage"].items()},
     }

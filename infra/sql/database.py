@@ -131,6 +131,8 @@ def parse_url(url: str) -> URL:
     except (ArgumentError, ValueError):
         # The text may hold a password, so the error shows neither it nor the cause.
         raise ConfigurationError(f"[sql] url is not an SQLAlchemy URL: write one like {_EXAMPLE}") from None
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError("[sql] url holds an @ in its user name or its password: write it as %40")
     backend = parsed.get_backend_name()
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")

@@ -16,6 +16,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from infra.credentials import hide
 from schemas.errors import Unavailable
 
 _CLOSED = "check that it runs, or set [sql] url in everlearn.toml"
@@ -66,9 +67,10 @@ def place(url: URL) -> str:
 
 
 def one_line(error: BaseException, url: URL) -> str:
-    """Returns the driver's error on one line, without the password."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.replace(str(url.password), "***") if url.password else text
+    """Returns the driver's error on one line, without the password, however the driver or the URL writes it."""
+    given = [url.query.get(name) for name in ("password", "sslpassword")]
+    secrets = [url.password, *(each for each in given if isinstance(each, str))]
+    return " ".join(hide(str(error), secrets).split()) or type(error).__name__
 
 
 def _advice(error: DBAPIError) -> str | None:

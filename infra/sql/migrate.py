@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
+from infra.private_files import create_file
 from infra.sql.database import Database, open_sqlite
 from schemas.errors import ConfigurationError
 
@@ -86,6 +87,7 @@ def _scripts() -> ScriptDirectory:
 def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        create_file(path)
         connection = open_sqlite(str(path), mode="rwc")
         try:
             connection.execute("PRAGMA user_version")

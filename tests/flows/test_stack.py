@@ -125,6 +125,14 @@ def test_a_home_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path):
     assert "cannot be written" in done.stderr
 
 
+def test_start_up_logs_hold_nothing_that_looks_like_a_fault(running_home: RunningHome):
+    logs = running_home.path / "run" / "logs"
+    workers = [worker["worker"] for worker in running_home.status()["workers"]]
+    assert {json.loads(first_line(logs / f"{worker}.log"))["event"] for worker in workers} == {"ready"}
+    started, _, _ = (logs / "kafka.log").read_text().partition("Kafka Server started")
+    assert {line.split()[2] for line in started.splitlines()} == {"INFO"}
+
+
 def test_the_whole_stack_is_ready_and_small_and_a_second_up_is_refused(running_home: RunningHome):
     (status,) = running_home.json("status")
     assert status["ready"] is True, status
@@ -137,3 +145,7 @@ def test_the_whole_stack_is_ready_and_small_and_a_second_up_is_refused(running_h
     assert second.stderr.splitlines() == [
         f"error: a stack runs in {running_home.path} already: 'everlearn status' shows it, 'everlearn down' stops it"
     ]
+
+
+def first_line(path: Path) -> str:
+    return path.read_text().splitlines()[0]

@@ -1,4 +1,4 @@
-"""The private names of kafka-python, aiokafka and MLflow that infra uses are still there."""
+"""What kafka-python, aiokafka, MLflow and Evidently do not offer to the public, and infra uses, is still there."""
 
 from __future__ import annotations
 
@@ -37,3 +37,14 @@ def test_mlflows_store_deletes_the_rows_of_a_run() -> None:
 
     assert callable(SqlAlchemyStore._hard_delete_run)
     assert "backend_store._hard_delete_run(run_id)" in inspect.getsource(cli)
+
+
+def test_evidentlys_page_has_its_data_in_two_variables_and_takes_the_graphs_from_the_second() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently.legacy.utils import dashboard
+
+    template = inspect.getsource(dashboard.file_html_template)
+    data, graphs = (template.index(f"var {name}" + "{params.dashboard_id} = ") for name in ("", "additional_graphs_"))
+    assert data < graphs < template.index("window.drawDashboard({params.dashboard_id},")
+    assert "new Map(Object.entries(additional_graphs_{params.dashboard_id}))" in template

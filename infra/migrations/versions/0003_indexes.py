@@ -1,7 +1,8 @@
 """Indexes and their recipes, what documents were made from, kept embeddings; declined answers.
 
 Documents that were indexed before have no kept content and lie in a collection of the old form: their rows are
-dropped, and they become searchable again when they are published again (a folder: with ``--all``).
+dropped. The next ``everlearn publish documents`` of their folder publishes them again, and the indexer's sweep drops
+the old collection.
 """
 
 from __future__ import annotations

@@ -121,11 +121,30 @@ async def test_a_filter_and_a_tenant_that_cannot_be_are_failures_in_one_line(roo
 
 
 async def test_a_question_longer_than_the_window_fails_alone(tmp_path):
-    room = Room(tmp_path, MemoryEngine(window=100))
+    room = Room(tmp_path, MemoryEngine(window=50))
     long, short = await room.ask(question("word " * 200), question())
     assert isinstance(long, AnswerFailed)
-    assert long.reason.startswith("the question is too long: 2")
+    assert long.reason == (
+        "the question is too long: 217 tokens with its instruction, and 44 fit into the model's window: shorten it, or "
+        "ask for a shorter answer"
+    )
     assert isinstance(short, AnswerProduced)
+
+
+@pytest.mark.parametrize("task", ["support", "routing"])
+async def test_a_question_longer_than_the_context_fails_alone_and_names_the_setting(room, task):
+    long, short = await room.ask(question("word " * 6300, task=task), question(task=task))
+    assert isinstance(long, AnswerFailed)
+    assert "tokens with its instruction, and 60 fit into [answerer] context_tokens = 60: shorten it, or" in long.reason
+    assert isinstance(short, AnswerProduced)
+    assert [len(call) for call in room.engine.calls] == [1], "no model reads the long one"
+
+
+async def test_an_instruction_that_leaves_no_room_for_a_question_is_named(tmp_path):
+    wordy = Task(name="wordy", instruction="word " * 100, labels=("a", "b"))
+    (failed,) = await Room(tmp_path, tasks={"wordy": wordy}).ask(question("hello", task="wordy"))
+    assert isinstance(failed, AnswerFailed)
+    assert failed.reason.startswith("the instruction of the task wordy is too long: 118 tokens with its labels, and 60")
 
 
 async def test_a_clock_that_runs_behind_gives_no_negative_latency(room):

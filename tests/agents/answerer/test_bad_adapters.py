@@ -111,6 +111,7 @@ BAD = {
     "NaN": (as_new(with_nan), "no numbers"),
     "a pickle": (after_install(lambda folder: (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")), "pickle"),
     "another base": (as_new(for_another_base), "was trained on Other-7B"),
+    "a vector for a matrix": (as_new(lambda folder: flat(folder)), "does not fit smollm2-135m-instruct"),
     "too big": (as_new(too_big), "bytes, and 20000000 are allowed"),
     "never validated": (after_install(lambda folder: (folder / "probes.json").unlink()), "was never validated"),
     "damaged probes": (after_install(lambda folder: (folder / "probes.json").write_text("[{}]")), "is damaged"),
@@ -137,6 +138,37 @@ async def test_an_adapter_with_the_probes_of_another_is_not_served(answerer, sto
     await release(answerer, 2, blue.name)
     assert "does not answer as it did when it was validated" in answerer.releases.problem
     assert (await answered(answerer)).adapter_id == random_adapters["red"].name
+
+
+async def test_an_adapter_whose_base_model_has_changed_is_not_served(store, random_adapters, transformers_engine):
+    adapter_id = random_adapters["red"].name
+    weight = transformers_engine._slots._plain.get_input_embeddings().weight
+    before = weight.data.clone()
+    try:
+        weight.data = weight.data.roll(1, 0)
+        fresh = Answerer(
+            tasks=TASKS,
+            retriever=MemoryRetriever([]),
+            engine=transformers_engine,
+            releases=ServedReleases(LoadedAdapters(transformers_engine, FolderAdapters(store), unprobed=False)),
+            context_tokens=200,
+            now=lambda: NOW,
+        )
+        await release(fresh, 1, adapter_id)
+        problem = fresh.releases.problem or ""
+        assert "release 1 is not served, the base model answers" in problem
+        assert "does not answer as it did when it was validated" in problem
+        assert (await answered(fresh)).adapter_id is None
+    finally:
+        weight.data = before
+
+
+def flat(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "adapter_model.safetensors")
+    first = next(name for name in tensors if "lora_A" in name)
+    save_file({**tensors, first: tensors[first].flatten()}, folder / "adapter_model.safetensors")
 
 
 async def test_a_good_one_is_served_after_bad_ones(answerer, store, random_adapters):

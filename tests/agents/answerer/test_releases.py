@@ -82,18 +82,98 @@ async def test_a_missing_adapter_leaves_the_old_release_serving_and_is_reported(
     support, routing = await room.ask(question(), question(task="routing"))
     assert (support.adapter_id, support.release_sequence) == ("a1", 1)
     assert (routing.adapter_id, routing.release_sequence) == ("r1", 1)
-    assert room.answerer.releases.problem.startswith("support: gone is not here")
+    assert room.answerer.releases.problem.startswith("support: release 2 is not served, a1 answers: gone is not here")
     assert [line["event"] for line in logs] == ["release not served"]
-    assert logs[0]["problem"].startswith("support: gone is not here")
+    assert logs[0]["problem"].startswith("support: release 2 is not served, a1 answers: gone is not here")
 
 
 async def test_a_missing_adapter_is_served_once_it_is_there(room):
     await room.release(2, "late")
+    assert room.answerer.releases.problem.startswith(
+        "support: release 2 is not served, the base model answers: late is not here"
+    )
     room.train("late")
     assert (await room.ask(question()))[0].release_sequence == 0, "it was looked for a moment ago"
     room.clock.now += RETRY_ADOPTION
     assert (await room.ask(question()))[0].adapter_id == "late"
     assert room.answerer.releases.problem is None
+
+
+async def test_the_same_problem_is_logged_once(room):
+    with capture_logs() as logs:
+        await room.release(1, "gone")
+        for _ in range(3):
+            room.clock.now += RETRY_ADOPTION
+            await room.answerer.catch_up()
+    assert [line["event"] for line in logs] == ["release not served"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), IndexError("out of range"), MemoryError()])
+async def test_an_adapter_that_breaks_in_a_way_nobody_foresaw_stops_neither_its_task_nor_others(room, error):
+    room.train("a1", "r1")
+
+    def verify(adapter_id):
+        if adapter_id == "a1":
+            raise error
+
+    room.adapters.verify = verify
+    await room.release(1, "a1")
+    await room.release(1, "r1", task="routing")
+    support, routing = await room.ask(question(), question(task="routing"))
+    assert (support.adapter_id, support.release_sequence, support.text.split()[0]) == (None, 0, "memory")
+    assert routing.adapter_id == "r1"
+    assert "a1 cannot be loaded (" in room.answerer.releases.problem
+    assert room.answerer.releases.problem.endswith("train it again, or roll back")
+
+
+async def test_a_worker_that_starts_in_a_canary_without_its_challenger_serves_the_champion(room):
+    room.train("a1")
+    await room.release(3, "a1", challenger="gone", stage="canary", share=0.5, salt="x")
+    answers = await room.ask(*(question(user=f"user-{number}") for number in range(20)))
+    assert {(each.arm, each.adapter_id, each.release_sequence) for each in answers} == {("champion", "a1", 3)}
+    assert room.answerer.releases.problem.startswith("support: release 3 is not served, a1 answers: gone is not here")
+    room.train("gone")
+    room.clock.now += RETRY_ADOPTION
+    answers = await room.ask(*(question(user=f"user-{number}") for number in range(20)))
+    assert {each.arm for each in answers} == {"champion", "challenger"}
+
+
+class StuckEngine(MemoryEngine):
+    """Cannot free an adapter."""
+
+    def set_adapters(self, adapters):
+        if not self.adapters <= adapters.keys():
+            raise RuntimeError("cannot be freed")
+        super().set_adapters(adapters)
+
+
+async def test_an_adapter_that_cannot_be_freed_stops_no_question_and_no_release(tmp_path):
+    room = Room(tmp_path, StuckEngine())
+    room.train("a1", "a2")
+    await room.release(1, "a1")
+    with capture_logs() as logs:
+        await room.release(2, "a2")
+    assert [line["reason"] for line in logs] == ["RuntimeError: cannot be freed"]
+    assert (await room.ask(question()))[0].adapter_id == "a2"
+
+
+async def test_a_worker_that_starts_in_a_canary_without_any_adapter_leaves_the_task_to_the_base_model(room):
+    await room.release(3, "lost", challenger="gone", stage="canary", share=0.5, salt="x")
+    assert (await room.ask(question()))[0].release_sequence == 0
+    assert "release 3 is not served, the base model answers: lost is not here" in room.answerer.releases.problem
+
+
+async def test_a_rollback_helps_where_a_release_cannot_be_served(room):
+    await room.release(1, "gone")
+    await room.release(2, None, previous=None)
+    assert room.answerer.releases.problem is None
+    assert (await room.ask(question()))[0].release_sequence == 2
+
+
+async def test_a_release_of_a_task_that_was_removed_is_no_problem(room):
+    await room.release(1, "gone", task="removed")
+    assert room.answerer.releases.problem is None
+    assert not room.answerer.releases.behind
 
 
 async def test_a_loaded_adapter_whose_folder_is_gone_goes_on_serving(room):
@@ -160,7 +240,7 @@ async def test_an_adapter_that_is_not_the_validated_one_leaves_the_old_release_s
     await room.release(2, "a2", previous="a1")
     (answer,) = await room.ask(question())
     assert (answer.adapter_id, answer.release_sequence) == ("a1", 1)
-    assert room.answerer.releases.problem.startswith(f"support: {reason}")
+    assert room.answerer.releases.problem.startswith(f"support: release 2 is not served, a1 answers: {reason}")
     assert "\n" not in room.answerer.releases.problem
     assert room.engine.adapters == {"a1"}
     assert room.answerer.releases.behind

@@ -173,3 +173,17 @@ def test_standard_input_the_environment_and_another_folder_serve_too(
     result = subprocess.run(command, input=line, capture_output=True, env=environ, cwd=tmp_path, check=False)
     assert (result.returncode, result.stderr) == (0, b"")
     assert json.loads(result.stdout)["text"] == "echo Grüße 😀"
+
+
+def test_a_giant_question_is_refused_before_anything_is_sent(without_kafka: Everlearn, tmp_path: Path):
+    long = without_kafka("ask", "word " * 6_300 + "word " * 200)
+    assert (long.code, long.out) == (2, "")
+    [line] = long.err.splitlines()
+    assert line == "error: text: is longer than 32,000 characters"
+    escaped = "\x01" * 31_999 + "x"  # six bytes each in JSON
+    history = [{"role": "user", "text": escaped}] * 50
+    path = write_lines(tmp_path / "q.jsonl", {"id": "big", "text": "why", "task": "support", "history": history})
+    big = without_kafka("ask", "--questions", path)
+    assert big.code == 1
+    assert "q.jsonl:1: takes 9,6" in big.err
+    assert "bytes as a record, and 9,437,184 is the most: shorten its history" in big.err

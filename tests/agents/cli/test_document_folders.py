@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from agents.cli.documents import DocumentFiles, DocumentLines, Folder, Listing, list_folder
+from agents.cli.documents import DocumentFiles, DocumentLines, Folder, Indexed, Listing, list_folder
 from agents.cli.jsonl import Item, Refusal
 from agents.cli.sending import CONFIRM_EVERY, send_all
 from infra.conversion import Converter
@@ -34,7 +37,14 @@ class Site:
         path.write_text(text)
         os.utime(path, (at, at))
 
-    def folder(self, *, everything: bool = False, listing: Listing | None = None, **metadata: str) -> Folder:
+    def folder(
+        self,
+        *,
+        everything: bool = False,
+        listing: Listing | None = None,
+        indexed: Indexed | None = None,
+        **metadata: str,
+    ) -> Folder:
         build = DocumentLines(clock=lambda: datetime.now(UTC), metadata=dict(metadata))
         return Folder(
             path=self.path,
@@ -42,6 +52,7 @@ class Site:
             files=DocumentFiles(build=build, converter=Converter()),  # it starts no process for .md files
             published=self.published,
             everything=everything,
+            indexed=indexed,
         )
 
     def publish(self, **options) -> tuple[list[str], list[str], list[str]]:
@@ -199,3 +210,47 @@ def test_what_a_folder_that_cannot_be_read_held_is_not_withdrawn(site: Site):
     known = list_folder(site.path)
     closed = replace(known, files={"a.md": site.path / "a.md"}, unreadable=["sub"], refusals=[Refusal("sub", "closed")])
     assert site.publish(listing=closed) == ([], ["b.md"], ["sub"])
+
+
+class Known:
+    """What SQL holds, by document id."""
+
+    def __init__(self, site: Site, minutes_ago: float = 60) -> None:
+        """Publishes the site; ``minutes_ago`` is when."""
+        site.publish()
+        with closing(sqlite3.connect(site.published.path)) as database, database:
+            sent = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+            database.execute("UPDATE published_files SET published_at = ?", [sent.isoformat()])
+        self.times = {name: state.submitted_at or sent for name, state in site.published.load().items()}
+
+    def __call__(self, names: Sequence[str]) -> dict[str, datetime]:
+        return {name: self.times[name] for name in names if name in self.times}
+
+
+def test_a_document_that_sql_has_lost_is_sent_again_and_the_others_are_not(site: Site):
+    site.write("c.md", "C")
+    known = Known(site)
+    del known.times["a.md"]
+    known.times["b.md"] -= timedelta(days=1)  # of a backup
+    assert site.publish(indexed=known) == (["a.md", "b.md"], [], [])
+    assert site.publish() == ([], [], [])
+
+
+def test_a_document_that_sql_knows_as_withdrawn_later_stays_withdrawn(site: Site):
+    known = Known(site)
+    known.times["a.md"] += timedelta(minutes=1)
+    assert site.publish(indexed=known) == ([], [], [])
+
+
+def test_a_document_that_was_sent_just_now_may_still_be_on_its_way(site: Site):
+    known = Known(site, minutes_ago=1)
+    known.times.clear()
+    assert site.publish(indexed=known) == ([], [], [])
+
+
+def test_a_document_that_an_earlier_version_published_need_only_be_there(site: Site):
+    known = Known(site)
+    with closing(sqlite3.connect(site.published.path)) as database, database:
+        database.execute("UPDATE published_files SET submitted_at = NULL")
+    known.times = {"a.md": datetime(2020, 1, 1, tzinfo=UTC)}
+    assert site.publish(indexed=known) == (["b.md"], [], [])

@@ -52,6 +52,7 @@ def fail_with(error: BaseException):
     [
         (Unavailable("Kafka at h:1 does not answer:\n start it"), 1, "error: Kafka at h:1 does not answer: start it\n"),
         (Misuse("no such task"), 2, "error: no such task\n"),
+        (Misuse("no such \x1b[2Jtask"), 2, "error: no such \ufffd[2Jtask\n"),
         (click.UsageError("wrong."), 2, "error: wrong: see 'everlearn odd --help'\n"),
         (KeyboardInterrupt(), 130, "\n"),
     ],

@@ -13,6 +13,11 @@ def test_control_characters_never_reach_the_terminal():
     assert printable("a\x1b[31mb\nc\td\x07") == "a\ufffd[31mb\nc\td\ufffd"
 
 
+def test_control_characters_in_names_and_cells_do_not_either():
+    assert facts({"a\x1b[2J": "b\x1b[2J"}) == "a\ufffd[2J  b\ufffd[2J"
+    assert columns(("id",), [("b\x1b[2J",)]) == "ID\nb\ufffd[2J"
+
+
 def test_a_long_text_becomes_its_beginning_on_one_line():
     assert one_line("one\n two   three", 9) == "one two…"
     assert one_line("short") == "short"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -37,6 +38,21 @@ def test_sound_tasks_have_no_fault():
             routing={"instruction": "Route.", "metric": "exact_match", "labels": ["a", "b"]},
         )
         == []
+    )
+
+
+def test_an_instruction_that_leaves_no_room_for_a_question_is_a_fault(home: Path, capsys, model_settings, monkeypatch):
+    labels = [f"label number {number}" for number in range(900)]
+    append_task(home / "everlearn.toml", "routing", {"instruction": "Route.", "labels": labels})
+    monkeypatch.setenv("EVERLEARN_MODEL_FOLDER", str(model_settings.models_folder))
+
+    assert execute(["--home", str(home), "tasks", "check"]) == 1
+
+    (fault,) = capsys.readouterr().out.splitlines()
+    assert re.search(
+        r"tasks.routing.instruction: and its 900 labels take \d+ tokens, and \[answerer\] context_tokens = 1400 leaves "
+        r"no room for a question: shorten it, or raise the setting",
+        fault,
     )
 
 

@@ -83,3 +83,26 @@ def test_the_report_is_one_object_with_the_promised_fields():
     assert set(promised.split()) <= set(shown)
     assert (shown["handoff_s"], shown["wrong_adapter"]) == (1.5, 0)
     assert "+0.900" in report.to_text()
+
+
+def test_hostile_names_stay_one_line_of_json_and_text_without_control_characters():
+    hostile = "\x1b[2J</script>\n\x07\u202e"
+    report = DemoReport(
+        before={"old": 0.5, "new": 0.5},
+        after={"old": 0.5, "new": 0.5},
+        drift_detected_s=1.0,
+        promoted_s=1.0,
+        handoffs={hostile: 1.0},
+        adapter_id=hostile,
+        asked=1,
+        failed=0,
+        wrong={hostile: hostile},
+        checked=1,
+        probed=1,
+        report=hostile,
+        validation_report=hostile,
+        seconds=1.0,
+    )
+    assert not set(report.to_text()) & {"\x1b", "\x07", "\u202e"}
+    assert len(report.to_json().splitlines()) == 1
+    assert json.loads(report.to_json())["adapter_id"] == hostile

@@ -106,7 +106,8 @@ class Room:
 
     def sweep(self, now: datetime) -> None:
         """Does everything that the janitor does for the indexer."""
-        for clean in (self.sweeper.delete_versions, self.sweeper.delete_vectors, self.sweeper.drop_indexes):
+        sweeper = self.sweeper
+        for clean in (sweeper.delete_versions, sweeper.delete_vectors, sweeper.drop_indexes, sweeper.drop_strays):
             clean(now)
 
     async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:

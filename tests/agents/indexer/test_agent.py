@@ -11,7 +11,7 @@ import pytest
 from agents.delivery.worker import dispatcher
 from schemas.documents import DocumentIndexed, DocumentUnindexed
 from schemas.envelope import Received
-from schemas.errors import InvalidEvent
+from schemas.errors import InvalidEvent, ModelMissing, Unavailable
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
 from tests.agents.indexer.room import LONG, START, STORY, Crash, Room, at, submitted, texts, withdrawn
@@ -206,3 +206,14 @@ async def test_a_long_text_of_one_word_is_indexed_whole() -> None:
     room = Room(chunk_tokens=220, overlap_tokens=30)
     await room.deliver(submitted("a", 1, "x" * 50_000))
     assert sum(len(text) for text in (chunk.text for chunk in room.chunks.chunks.values())) == 50_000
+
+
+async def test_documents_wait_where_the_model_of_an_index_is_missing() -> None:
+    class Missing:
+        def of(self, model: str) -> Any:
+            raise ModelMissing(f"{model} is not here: install it")
+
+    room = Room()
+    room.writer._embedders = Missing()
+    with pytest.raises(Unavailable, match="that this machine does not have: memory is not here: install it"):
+        await room.deliver(submitted("a", 1, "text"))

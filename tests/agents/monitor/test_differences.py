@@ -16,6 +16,7 @@ from agents.monitor.differences import (
     rate_rose,
     rejected,
     splits_for,
+    used_rows,
     values_fell,
 )
 
@@ -110,3 +111,17 @@ def test_ten_thousand_rows_take_no_longer_than_a_thousand():
     questions_differ(rows[:8000], rows[8000:], splits_for(0.01))
     values_fell(rows[:8000, 0].tolist(), rows[8000:, 0].tolist(), splits_for(0.01))
     assert time.process_time() - begun < 6  # processor seconds, of all threads
+
+
+def test_similarities_are_those_of_all_pairs_however_many_there_are():
+    random = np.random.default_rng(3)
+    reference, current = (random.normal(size=(rows, 4)).astype(np.float32) for rows in (3000, 2000))
+    found = greatest_similarity(reference, current)
+    np.testing.assert_allclose(found, (current @ reference.T).max(axis=1), rtol=1e-6)
+
+
+def test_rows_are_used_from_the_first_to_the_last_and_none_twice():
+    assert used_rows(3, 5) == [0, 1, 2]
+    some = used_rows(5001, 1000)
+    assert (len(some), some[0], some[-1]) == (1000, 0, 5000)
+    assert some == sorted(set(some))

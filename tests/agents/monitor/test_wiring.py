@@ -132,7 +132,7 @@ async def test_answers_that_got_worse_are_told_with_a_report(monitor: RealMonito
     page = monitor.settings.reports_folder / "drift" / "routing" / f"{check.check_id}.html"
     assert page.as_uri() == check.report_uri
     assert "Do the blades of my ice skates rust?" in page.read_text(encoding="utf-8")
-    assert "drawDashboard" in page.read_text(encoding="utf-8")
+    assert '<iframe class="el-charts"' in page.read_text(encoding="utf-8")
     assert page.with_suffix(".json").is_file()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
+
 from agents.monitor.work import SHOWN_NOVEL, DriftChecker
 from infra.memory.database import MemoryDatabase
 from infra.memory.drift import MemoryAnswers, MemoryDriftReports
@@ -91,6 +93,21 @@ def test_a_report_shows_only_the_most_unfamiliar_questions():
     similarities = [similarity for _, similarity in report.novel]
     assert len(similarities) == SHOWN_NOVEL
     assert similarities == sorted(similarities)
+
+
+def test_the_components_of_the_questions_are_in_the_order_of_their_variance():
+    work = Work()
+    for number in range(REFERENCE + NEWEST):
+        work.answer(1, number, question=" ".join(f"word{number * factor % 97}" for factor in (1, 3, 7)))
+    work.check()
+    [report] = work.reports.written
+    columns = [np.array(report.measured[f"question, component {number}"], dtype=float) for number in (1, 2, 3)]
+    variances = [column.var() for column in columns]
+    assert variances == sorted(variances, reverse=True)
+    assert variances[-1] > 0
+    correlations = np.corrcoef(columns) - np.eye(3)
+    # Only the newest current window is shown, so the components are computed over exactly these rows.
+    assert np.abs(correlations).max() < 0.01
 
 
 def test_when_evidently_fails_the_verdict_stands_and_the_check_says_so():

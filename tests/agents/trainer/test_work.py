@@ -26,6 +26,7 @@ from schemas.tasks import Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=("returns", "delivery"))
+CONTEXT_TOKENS = 400
 POLICY = TrainerPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
 
 
@@ -107,7 +108,7 @@ class Room:
                 sleep=self._sleep,
             ),
             policy=POLICY.model_copy(update={"max_tokens": max_tokens}),
-            context_tokens=400,
+            context_tokens=CONTEXT_TOKENS,
             base_model="smol",
         ).run()
 
@@ -147,7 +148,9 @@ def test_the_model_is_trained_on_the_answerers_prompts_and_never_on_a_held_out_r
     wanted = [each for each in inputs if split_of("routing", each, POLICY.holdout_share) == "train"]
     assert 0 < len(wanted) < 30
     assert sorted(trained) == sorted(
-        "".join(message.content for message in build_prompt(TASK, each, (), (), budget=400, count=len).messages)
+        "".join(
+            message.content for message in build_prompt(TASK, each, (), (), budget=CONTEXT_TOKENS, count=len).messages
+        )
         for each in wanted
     )
 
@@ -178,6 +181,18 @@ def test_rows_that_are_too_long_for_the_model_are_declined_before_anything_is_ke
     assert "too long" in str(reason)
     assert room.datasets.latest("routing") is None
     assert room.training.rows == []
+
+
+def test_a_row_that_the_answerer_would_refuse_is_left_out_and_the_registry_says_how_many(room: Room):
+    room.publish(30)
+    room.features.put_example(
+        Example(example_id="long", task="routing", input="why " * 100, output="returns", origin=None, submitted_at=NOW)
+    )
+
+    room.train(max_tokens=5000)
+
+    assert max(len(prompt) for prompt, _ in room.training.rows) <= CONTEXT_TOKENS
+    assert room.registry.trainings[room.folder.name].params["left_out"] == "1 too long"
 
 
 def test_the_steps_of_the_training_are_the_middle_of_the_runs_progress(room: Room):

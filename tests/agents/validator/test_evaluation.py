@@ -79,6 +79,11 @@ def test_a_row_that_the_answerer_would_refuse_as_too_long_is_left_out(folder):
     assert (len(found.current), found.left_out) == (1, 1)
 
 
+def test_a_row_beyond_the_answerers_context_is_left_out_though_the_model_would_take_it(folder):
+    found = evaluated(folder, ScriptedEngine(knows("new")), rows=(row(1), row(2, input="word " * 600)))
+    assert (len(found.current), found.left_out) == (1, 1)
+
+
 def test_an_answer_much_longer_than_any_right_one_is_cut_and_wrong(folder):
     engine = ScriptedEngine(lambda adapter, text: "orders " * 20)
     found = evaluated(folder, engine, rows=(row(1, "orders"), row(2, "orders " * 9 + "x")))

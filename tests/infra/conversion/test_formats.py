@@ -55,12 +55,39 @@ def test_html_is_read_in_the_charset_that_it_declares(raw: bytes, text: str):
     assert convert_html(raw).text.strip() == text
 
 
+NO_CHARSETS = [
+    *("base64_codec", "base64", "rot13", "rot_13", "zip_codec", "bz2", "hex_codec", "uu_codec", "quopri_codec"),
+    *("unicode_escape", "raw_unicode_escape", "idna", "punycode", "utf-7", "utf-16", "utf_32_be", "undefined", "mbcs"),
+    *("cp037", "palmos", "klingon", "", "x" * 500, "utf-8; DROP"),
+]
+
+
+@pytest.mark.parametrize("charset", NO_CHARSETS)
+def test_what_is_no_charset_of_web_pages_counts_as_if_it_were_not_declared(charset: str):
+    page = f'<meta charset="{charset}"><p>Grüße, aGVsbG8= \\u0041 +AGE- xn--a 日本語'
+    assert convert_html(page.encode()).text.strip() == "Grüße, aGVsbG8= \\u0041 +AGE- xn--a 日本語"
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec"),
+    [
+        *(("ISO-8859-15", "iso8859-15"), ("l2", "iso8859-2"), ("windows-1254", "cp1254"), ("koi8-u", "koi8-u")),
+        *(("x-sjis", "cp932"), ("euc-jp", "euc-jp"), ("gb2312", "gb2312"), ("GB18030", "gb18030"), ("big5", "big5")),
+        *(("windows-949", "cp949"), ("iso-2022-jp", "iso2022-jp"), ("macintosh", "mac-roman")),
+    ],
+)
+def test_the_charsets_of_web_pages_are_read(declared: str, codec: str):
+    text = {"koi8-u": "Привіт", "cp949": "가나", "gb2312": "你好", "gb18030": "你好", "big5": "你好"}.get(codec)
+    text = text or ("日本" if codec in ("cp932", "euc-jp", "iso2022-jp") else "Grüße")
+    assert convert_html(f"<meta charset={declared}><p>{text}".encode(codec)).text.strip() == text
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
         (b"<p>caf\xe9", "^byte 7 is not UTF-8$"),
         (b"<meta charset=shift_jis><p>\xff\xff", "^is not in the charset that it declares, shift_jis: save it as"),
-        (b"<meta charset=klingon><p>x", "^declares the charset 'klingon', which is unknown: save it as UTF-8$"),
+        (b"<meta charset=klingon><p>caf\xe9", "^byte 29 is not UTF-8$"),
     ],
 )
 def test_html_in_no_charset_is_refused(raw: bytes, reason: str):
@@ -101,6 +128,7 @@ def test_a_pdf_without_headings_has_its_own_title():
     [
         (pdf((12, 700, "x"), encrypted=True), PASSWORD),
         (pdf(), "^holds no text: where it is a scan"),
+        (pdf((12, 700, "x")).replace(b"Kids[3 0 R]", b"Kids[9 0 R]"), "^page 1 is damaged: save it again$"),
         (b"%PDF-1.7 and then nothing", "^is damaged, or no .pdf file$"),
         (b"plain text", "^is damaged, or no .pdf file$"),
     ],

@@ -87,6 +87,14 @@ def test_a_forked_program_is_like_an_executed_one_except_that_supervisord_has_im
     assert list(folder.glob("*.pid")) == []
 
 
+def test_a_start_logs_nothing_that_looks_like_a_fault(launch, folder):
+    supervisor = launch(shared_program("executed", "tell"))
+    until(lambda: supervisor.last_lines("executed"))
+    levels = [line.split()[2] for line in (folder / "logs" / "supervisord.log").read_text().splitlines()]
+    assert "INFO" in levels
+    assert set(levels) == {"INFO"}
+
+
 def test_a_forked_program_that_is_killed_is_forked_again_and_does_not_outlive_its_supervisor(launch, folder):
     program = shared_program("forked", "tell", stable_seconds=1.0)
     supervisor = launch(program, start=[])

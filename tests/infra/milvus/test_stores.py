@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +17,11 @@ from agents.indexer.ports import VectorStore
 from infra.memory.milvus import MemoryChunks
 from infra.milvus.filter_language import literal
 from infra.milvus.schema import MAX_TEXT_BYTES
-from infra.milvus.stores import MilvusChunks
+from infra.milvus.stores import MilvusChunks, MilvusStores
 from schemas.envelope import derived_id
 from schemas.errors import ConfigurationError, EverlearnError, Unavailable
 from schemas.retrieval import Chunk
+from tests.fixtures.indexes import index
 
 DIMENSION = 4
 NASTY = (
@@ -227,6 +230,22 @@ def test_an_address_that_is_none_is_a_configuration_error(uri: str) -> None:
 
 def test_a_literal_stays_inside_its_quotes() -> None:
     assert literal('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
+
+
+def test_collections_of_ours_that_no_index_names_are_found_and_dropped(milvus_uri: str) -> None:
+    named, lost = uuid.uuid4().hex[:16], uuid.uuid4().hex[:16]
+    earlier, others = f"all_MiniLM_L6_v2_384_{uuid.uuid4().hex[:8]}", f"of_somebody_else_{uuid.uuid4().hex[:8]}"
+    for index_id in (named, lost, earlier, others):
+        with closing(MilvusChunks(milvus_uri, None, index_id, DIMENSION)) as store:
+            store.prepare()
+    with closing(MilvusStores(milvus_uri, None)) as stores:
+        found = stores.strays([index(named)])
+        ours = {name: found.get(f"chunks_{name}") for name in (named, lost, earlier, others)}
+        assert ours == {named: None, lost: False, earlier: True, others: None}
+        stores.drop_stray(f"chunks_{lost}")
+        stores.drop_stray(f"chunks_{earlier}")
+        after = stores.strays([index(named)])
+    assert not {f"chunks_{lost}", f"chunks_{earlier}"} & after.keys()
 
 
 def test_both_satisfy_the_indexers_port(milvus: MilvusChunks) -> None:

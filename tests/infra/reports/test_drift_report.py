@@ -1,7 +1,9 @@
-"""A drift report: one page that needs nothing else, with the verdict on top whatever Evidently does."""
+"""A drift report: the verdict on top whatever Evidently does, and a frame with its charts, drawn by a shared file."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import dataclass, replace
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.reports.drift import DriftReportFolder, head
+from infra.reports.drift import DriftReportFolder, render
+from infra.reports.evidently_charts import viewer
 from schemas.drift import DRIFT_CHECK, CheckedWindow, DriftCheck, DriftReport, Finding
 from schemas.learning import Window
 
@@ -71,65 +74,74 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return write(tmp_path_factory.mktemp("reports"), REPORT)
 
 
+def charts_of(page: str) -> dict[str, dict[str, object]]:
+    """What a page has the viewer draw."""
+    [packed] = re.findall(r'src="[^"#]+#([^"]+)"', page)
+    drawn: dict[str, dict[str, object]] = json.loads(
+        gzip.decompress(base64.b64decode(packed)), parse_constant=pytest.fail
+    )
+    return drawn
+
+
 def test_the_top_says_what_was_found_and_what_would_help():
-    top = head(REPORT)
+    top = render(REPORT, problem="none")
     for words in ("Drift: outcomes · remedy: retrain", "47 rated", "2e-09 flagged", "0.4200", "1.50% at most"):
         assert words in top
     assert "flags.outcomes" not in top
 
 
-def test_what_users_wrote_cannot_become_part_of_the_page():
-    assert "<skates>" not in head(REPORT)
-    assert "&lt;skates&gt;" in head(REPORT)
-    assert "<rose>" not in head(REPORT)
-
-
-HOSTILE = "</script><img src=x onerror=alert(1)>{{ 1 }}{% endraw %}"
-
-
-def test_hostile_text_anywhere_in_the_top_stays_text():
-    check = replace(CHECK, task=HOSTILE, check_id=HOSTILE, reasons=(HOSTILE,), figures={HOSTILE.replace(".", ""): 1.0})
-    found = replace(FINDING, detail=HOSTILE)
-    windows = (CheckedWindow(window=REFERENCE, findings=(found,)),)
-    top = head(replace(REPORT, check=check, windows=windows, novel=[(HOSTILE, 0.1)]))
-    assert "<img" not in top
-    assert "</script" not in top
-    assert top.count("&lt;img src=x onerror=alert(1)&gt;{{ 1 }}{% endraw %}") == 6
-
-
-def test_a_column_value_cannot_end_evidentlys_script(tmp_path: Path):
-    named = {"answer": [HOSTILE if number % 3 else "returns" for number in range(100)]}
-    written = write(tmp_path, replace(REPORT, named=named))
-    page = written.html.read_text(encoding="utf-8")
-    assert written.problem is None
-    assert "onerror=alert(1)" in page
-    assert "<img src=x" not in page
-
-
-def test_what_evidently_says_when_it_fails_stays_text(tmp_path: Path):
-    named = {"answer": ["a", HOSTILE], HOSTILE: ["a", "b", "c"]}
-    broken = replace(REPORT, reference_rows=1, measured={}, named=named)
-    written = write(tmp_path, broken)
-    assert written.problem is not None
-    assert "<img src=x" not in written.html.read_text(encoding="utf-8")
-
-
 def test_a_check_without_drift_and_one_that_was_not_made_look_different():
     calm = replace(CHECK, verdict=None, remedy="none", reasons=("no test tells them apart",))
-    assert "No drift" in head(replace(REPORT, check=calm))
-    assert "Not checked" in head(replace(REPORT, check=replace(calm, findings=()), windows=()))
+    assert "No drift" in render(replace(REPORT, check=calm), problem="none")
+    assert "Not checked" in render(replace(REPORT, check=replace(calm, findings=()), windows=()), problem="none")
 
 
-def test_evidentlys_part_stands_below_ours(written: Written):
+def test_evidentlys_part_stands_below_ours_in_a_frame(written: Written):
     page = written.html.read_text(encoding="utf-8")
     assert written.problem is None
-    assert page.index("Drift: outcomes") < page.index("By Evidently") < page.index("drawDashboard")
+    assert page.index("Drift: outcomes") < page.index("By Evidently") < page.index('<iframe class="el-charts"')
+    assert 'sandbox="allow-scripts"' in page
+    drawn = charts_of(page)
+    assert "latency, ms" in json.dumps(drawn["dashboard"])
+    assert drawn["graphs"]
 
 
-def test_the_page_asks_nobody_for_anything(written: Written):
-    page = written.html.read_text(encoding="utf-8")
-    assert re.findall(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?([^\s\">]+)", page) == []
-    assert [link for link in re.findall(r"<link[^>]*href=\"?([^\s\">]+)", page) if not link.startswith("data:")] == []
+def test_a_page_is_small_and_asks_only_for_the_file_that_all_pages_share(tmp_path: Path):
+    first = write(tmp_path, REPORT)
+    second = write(tmp_path, replace(REPORT, check=replace(CHECK, task="support", check_id="c2")))
+    [shared] = [each for each in tmp_path.iterdir() if each.is_file()]
+    assert re.fullmatch(r"evidently-0\.7\.23-[0-9a-f]{16}\.html", shared.name)
+    assert shared.read_bytes() == viewer().content
+    for each in (first, second):
+        page = each.html.read_text(encoding="utf-8")
+        assert len(page) < 50_000
+        assert re.findall(r"""(?:src|href)=["']?([^\s"'#>]+)""", page) == [f"../{shared.name}"]
+        assert (each.html.parent / ".." / shared.name).resolve() == shared
+
+
+def test_the_shared_file_is_written_once(tmp_path: Path):
+    write(tmp_path, REPORT)
+    shared = tmp_path / viewer().name
+    before = shared.stat()
+    write(tmp_path, REPORT)
+    assert (shared.stat().st_ino, shared.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_numbers_that_json_does_not_know_are_left_out(tmp_path: Path):
+    measured = {**REPORT.measured, "score": [float("nan"), float("inf"), *map(float, range(98))]}
+    written = write(tmp_path, replace(REPORT, measured=measured))
+    assert "score" in json.dumps(charts_of(written.html.read_text(encoding="utf-8")))
+    json.loads(written.json.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
+def test_a_shared_file_of_an_earlier_version_stays_as_long_as_a_page_refers_to_it(tmp_path: Path):
+    names = [f"evidently-0.7.{version}-0123456789abcdef.html" for version in (20, 21)]
+    for name in names:
+        (tmp_path / name).write_text("scripts")
+    (tmp_path / "support").mkdir()
+    (tmp_path / "support" / "c0.html").write_text(f'<iframe src="../{names[1]}#H4sI"></iframe>')
+    write(tmp_path, REPORT)
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_file()) == [names[1], viewer().name]
 
 
 def test_evidently_marks_single_columns_at_a_shared_out_threshold(written: Written):
