@@ -391,7 +391,7 @@ def bound(load: Load, policy: RetentionPolicy, days: int) -> dict[str, float]:
     }
 
 
-JOURNAL_BYTES = 450
+JOURNAL_BYTES = 700
 """A row of the journal with its two indexes."""
 CHECK_BYTES = 6_000
 """The row of a drift check, or of its run, with its JSON."""
