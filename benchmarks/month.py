@@ -272,9 +272,11 @@ class Home:
         """Adds a run that ended, with its folder."""
         with self.database.transaction():
             self.runs.add(agent, run_id, kind, {"task": TASK}, {"id": run_id}, at)
-        self.runs.claim(agent, "w", now=at, lease_seconds=60)
+        claim = self.runs.claim(agent, "w", now=at, lease_seconds=60)
+        if claim is None or claim.run_id != run_id:
+            raise RuntimeError(f"the run {run_id} was not claimed")
         with self.database.transaction():
-            self.runs.finish(run_id, "w", state="done", result=result, now=at)
+            self.runs.finish(run_id, claim.attempt, state="done", result=result, now=at)
         folder = self.settings.home / "work" / "runs" / run_id
         write(folder / "result.json", len(json.dumps(result)), at)
         if adapter_bytes:

@@ -160,7 +160,7 @@ TOPICS: tuple[Topic, ...] = (
         name="promotions.v1",
         key="task",
         writer="promoter",
-        followers=("answerer", "monitor", "validator"),
+        followers=("answerer", "monitor", "validator", "promoter"),
         compacted=True,
         events=(CanaryStarted, CanaryAdvanced, AdapterPromoted, AdapterRolledBack),
     ),
@@ -189,6 +189,14 @@ def followed_by(agent: str) -> tuple[str, ...]:
 def dead_letter_topic(topic: str, agent: str) -> str:
     """Returns the topic to which an agent publishes the events that it could not process."""
     return f"{topic}.{agent}.dlq"
+
+
+def dead_letters_of(topic: str, topic_id: str | None) -> str:
+    """Returns how the journal's identities of a topic's dead letters begin. Earlier versions knew no topic ids: None.
+
+    "@" is in no topic's name, and so no identity of an earlier version begins like a present one.
+    """
+    return f"dlq:{topic}/" if topic_id is None else f"dlq:{topic}@{topic_id}/"
 
 
 def retry_topic(topic: str, agent: str) -> str:

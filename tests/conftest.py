@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 INFRA = Path(__file__).parent / "infra"
 pytest_plugins = [
+    "tests.fixtures.disk",
     "tests.fixtures.kafka",
     "tests.fixtures.milvus",
     "tests.fixtures.models",
@@ -36,7 +37,9 @@ SHARED = {
     "registry_template": "registry",
 }
 """Fixtures that a session makes once and that take long, and the group of the tests that use them."""
-REAL_PARTS = frozenset({*SHARED, "kafka_broker", "milvus_server", "milvus_uri", "postgres_url", "sentence_embedder"})
+REAL_PARTS = frozenset(
+    {*SHARED, "kafka_broker", "milvus_server", "milvus_uri", "postgres_url", "sentence_embedder", "small_disk"}
+)
 """Fixtures that start or load something real; a test that needs one of them is not fast."""
 TWINS = frozenset({"memory", "twin"})
 """The parameter by which a contract test runs on a memory twin."""

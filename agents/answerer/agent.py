@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -25,7 +26,7 @@ from schemas.tasks import Task
 
 log = structlog.get_logger()
 
-RETRY_ADOPTION = timedelta(seconds=5)
+RETRY_ADOPTION_SECONDS = 5.0
 """How long the answerer waits before it looks again for a missing adapter."""
 
 
@@ -42,17 +43,24 @@ class Answerer:
         context_tokens: int,
         now: Callable[[], datetime],
         tenants: Collection[str] = (),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``tenants``: the tenants whose questions are answered; empty means all."""
         self._tasks, self._retriever, self._engine, self._tenants = tasks, retriever, engine, tenants
         self._context_tokens, self._now, self.releases = context_tokens, now, releases
-        self._retry_at: datetime | None = None
+        self._monotonic = monotonic
+        self._retry_at: float | None = None
         self._adopting = asyncio.Lock()
         # A batch holds it while it generates, so that no adapter of the batch is dropped.
         self._engine_turn = asyncio.Lock()
 
     def handlers(self) -> Handlers:
         return {QuestionAsked: Batch(self.answer)}
+
+    def given_up(self, received: Received[QuestionAsked], reason: str) -> Sequence[Output]:
+        """Tells the asker of a question that went to the dead letters."""
+        choice = choose(received.event, self.releases.served)
+        return (Output(event=failed(received, reason, self._now(), choice)),)
 
     async def answer(self, batch: Sequence[Received[QuestionAsked]]) -> Sequence[Outcome]:
         if not self._adopting.locked():  # otherwise a release is being loaded, and the loaded adapters go on serving
@@ -99,9 +107,9 @@ class Answerer:
         Never raises: questions and other releases do not depend on it, and it is called again.
         """
         async with self._adopting:
-            if not self.releases.behind or (self._retry_at is not None and self._now() < self._retry_at):
+            if not self.releases.behind or (self._retry_at is not None and self._monotonic() < self._retry_at):
                 return
-            self._retry_at = self._now() + RETRY_ADOPTION
+            self._retry_at = self._monotonic() + RETRY_ADOPTION_SECONDS
             before = self.releases.problem
             try:
                 await self._adopt()

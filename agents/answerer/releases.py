@@ -121,7 +121,7 @@ class ServedReleases:
                 continue
             try:
                 self._loaded.ensure(adapters_of(state))
-            except AdapterMissing as error:
+            except (AdapterMissing, Unavailable) as error:
                 self._serve_champion_alone(state)
                 problems.append(f"{task}: release {state.sequence} is not served, {self._answering(task)}: {error}")
             else:
@@ -129,7 +129,7 @@ class ServedReleases:
         for task, state in self._served.items():
             try:
                 self._loaded.ensure(_spares(state))
-            except AdapterMissing as error:
+            except (AdapterMissing, Unavailable) as error:
                 problems.append(f"{task}: there is no way back, for {error}")
         self.problem = "; ".join(problems) or None
 
@@ -139,7 +139,7 @@ class ServedReleases:
             return
         try:
             self._loaded.ensure([state.champion])
-        except AdapterMissing:
+        except (AdapterMissing, Unavailable):
             return
         alone = state.model_copy(update={"challenger": None, "stage": "steady", "share": 0.0})
         self._served = {**self._served, state.task: alone}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from schemas.figures import jsonable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -26,7 +28,7 @@ T = TypeVar("T")
 def emit(fields: Mapping[str, object]) -> None:
     """Prints one JSON line on stdout, flushed, so that a program that reads along has it at once."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    click.echo(json.dumps(fields, ensure_ascii=not utf8))
+    click.echo(json.dumps(jsonable(fields), ensure_ascii=not utf8))
 
 
 def note(text: str) -> None:

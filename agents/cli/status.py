@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from infra.kafka.fleet import WorkerReport
     from infra.local.supervisor import Process
     from infra.settings import Settings
+
+NOTICE = timedelta(days=7)
+"""How long the status says that the home met another Kafka cluster."""
 
 
 @click.command()
@@ -31,7 +34,7 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``, and ``problem`` where there is one."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``; maybe ``notice`` and ``problem``."""
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -56,7 +59,28 @@ def gather(settings: Settings) -> JsonObject:
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
     }
+    notice = _other_cluster(settings)
+    if notice is not None:
+        found["notice"] = notice
     return found if problem is None else {**found, "problem": problem}
+
+
+def _other_cluster(settings: Settings) -> str | None:
+    """Says that the home's database met another Kafka cluster a short while ago, and what that means."""
+    from agents.cli.stores import open_database
+    from agents.delivery.topic_ids import meaning
+    from infra.sql.kafka_topics import SqlKnownTopics
+
+    try:
+        with open_database(settings) as database:
+            met = SqlKnownTopics(database).all()
+    except EverlearnError:
+        return None  # there is no database yet, or the workers say why it cannot be reached
+    moved = [each for each in met if each.earlier_cluster and datetime.now(UTC) - each.met_at < NOTICE]
+    if not moved:
+        return None
+    last = max(moved, key=lambda each: each.met_at)
+    return f"{last.met_at:%Y-%m-%d %H:%M} UTC: {meaning(str(last.earlier_cluster), last.topic.cluster_id)}"
 
 
 def describe(reports: dict[str, WorkerReport], processes: list[Process]) -> list[JsonObject]:
@@ -105,6 +129,8 @@ def _show(found: JsonObject) -> None:
         click.echo(columns(head, rows))
     for name, place in found["endpoints"].items():
         click.echo(f"{name}: {place}")
+    if "notice" in found:
+        note(f"notice: {found['notice']}")
     if "problem" in found:
         note(f"error: {found['problem']}")
     elif not found["ready"]:

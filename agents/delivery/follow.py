@@ -15,7 +15,7 @@ from agents.delivery.ports import TopicReader
 from agents.delivery.worker import Follower
 from schemas.delivery import Message
 from schemas.envelope import MalformedRecord, Received, decode
-from schemas.errors import Unavailable
+from schemas.errors import EngineCrashed, Unavailable, unavailable
 
 log = structlog.get_logger()
 
@@ -37,8 +37,11 @@ async def follow(
                     caught_up.set()
                 else:
                     await _apply(follower, message, clock())
-        except Unavailable as error:
-            log.warning("waiting", topic=follower.topic, reason=str(error))
+        except Exception as error:
+            wait = error if isinstance(error, Unavailable) else unavailable(error)
+            if wait is None:
+                raise
+            log.warning("waiting", topic=follower.topic, reason=str(wait))
         await sleep(pause_seconds)
 
 
@@ -51,4 +54,15 @@ async def _apply(follower: Follower, message: Message, now: datetime) -> None:
         # No group consumes this topic, so it has no dead-letter topic: the message stays there, and the log names it.
         log.error("malformed", topic=follower.topic, position=str(message.position), error=str(error))
         return
-    await follower.apply(Received(event=event, context=context, position=message.position))
+    try:
+        await follower.apply(Received(event=event, context=context, position=message.position))
+    except Exception as error:
+        if isinstance(error, EngineCrashed) or unavailable(error) is not None:
+            raise
+        # The newest event of a key counts, so one that cannot be applied must not hold up those behind it.
+        log.error(
+            "not applied",
+            topic=follower.topic,
+            position=str(message.position),
+            error=f"{type(error).__name__}: {error}",
+        )

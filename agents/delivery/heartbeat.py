@@ -18,7 +18,7 @@ from agents.delivery.deliver import Delivery
 from agents.delivery.ports import Publisher
 from agents.delivery.worker import Worker
 from schemas.envelope import EventContext, encode
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, plain
 from schemas.fleet import Serving, WorkerReported, WorkerState
 
 log = structlog.get_logger()
@@ -31,6 +31,10 @@ class Stalled(Exception):
     """Messages wait, and the worker has made no progress for too long."""
 
 
+class Hung(Stalled):
+    """A batch has made no progress for too long, and not because it waits: its events may be the reason."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """What the heartbeat reads of a worker that is built."""
@@ -41,6 +45,8 @@ class Watched:
     """Counts the messages that wait for this worker."""
     idle_seconds: Callable[[], float]
     """For how long no message has arrived; 0 while a batch is being handled."""
+    run_waits: Callable[[], str | None] = lambda: None
+    """Returns why a run waits, or None."""
 
 
 class Heartbeat:
@@ -82,21 +88,28 @@ class Heartbeat:
         while True:
             lag = await self._measure_lag()
             self._check_progress(lag)
-            with contextlib.suppress(Unavailable):
-                await self.beat(lag)
+            await self._report(lag)
             await self._until_next_beat(self._served())
 
     async def become(self, state: WorkerState) -> None:
         """Changes the state and reports it at once."""
         self.state = state
-        with contextlib.suppress(Unavailable, TimeoutError):
-            await asyncio.wait_for(self.beat(None), 2)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._report(None), 2)
+
+    async def _report(self, lag: int | None) -> None:
+        try:
+            await self.beat(lag)
+        except Unavailable:
+            pass  # whoever publishes events says so
+        except Exception as error:  # noqa: BLE001  # a report that cannot be made must not end a worker that works
+            log.error("not reported", worker=self._name, error=f"{type(error).__name__}: {error}")
 
     async def beat(self, lag: int | None) -> None:
         """Publishes one report. Raises Unavailable."""
         watched = self._watched
         waiting = watched.delivery.waiting if watched is not None else None
-        problem = watched.worker.problem() if watched is not None else None
+        problem = watched.run_waits() or watched.worker.problem() if watched is not None else None
         event = WorkerReported(
             worker=self._name,
             agent=self._agent,
@@ -105,7 +118,7 @@ class Heartbeat:
             state="waiting" if waiting and self.state == "ready" else self.state,
             lag=lag,
             serves=self._served(),
-            detail=waiting or problem,
+            detail=plain(waiting or problem or "") or None,
         )
         context = EventContext(id=str(uuid.uuid4()), source=f"/everlearn/{self._agent}", time=self._clock())
         await self._publisher.publish([encode(event, context)])
@@ -142,7 +155,7 @@ class Heartbeat:
         if watched.idle_seconds() == 0:
             self._starving_since = None
             if still > self._stalled_after_seconds:
-                raise Stalled(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
+                raise Hung(f"{lag} messages wait and a batch has not moved for {still:.0f} s")
             return
         # Count from when the lag was first seen: a message that has just arrived is no reason to restart.
         self._starving_since = self._starving_since or now

@@ -33,6 +33,7 @@ class Janitor:
     def __init__(
         self, agent: str, cleaners: Sequence[Cleaner], leases: Leases, *, clock: Callable[[], datetime]
     ) -> None:
+        """``clock`` gives the earliest time that it may be."""
         self._cleaners = tuple(cleaners)
         self._leases, self._clock = leases, clock
         self._time_name = f"janitor/{agent}"
@@ -51,7 +52,8 @@ class Janitor:
         return Chore(name="janitor", every_seconds=self._every_seconds, do=self._clean_here)
 
     async def _clean_for_all(self, scheduled: datetime) -> Outcome:
-        time = self._follow(scheduled, await asyncio.to_thread(self._leases.last, self._time_name))
+        now = min(scheduled, self._clock())
+        time = self._follow(now, await asyncio.to_thread(self._leases.last, self._time_name))
         await self._clean(time, scheduled, everywhere=False)
 
         def effect() -> Sequence[Output | RunRequest]:

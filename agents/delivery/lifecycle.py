@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 import structlog
 
+from agents.delivery.clocks import SteadyClock
 from agents.delivery.deliver import Delivery, RetryPolicy
 from agents.delivery.faust_app import StreamSettings
 from agents.delivery.follow import follow
-from agents.delivery.heartbeat import Heartbeat, Watched
+from agents.delivery.heartbeat import Heartbeat, Hung, Watched
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.janitor import Janitor
 from agents.delivery.outbox import OnStep, Outbox, no_hook
@@ -25,21 +26,28 @@ from agents.delivery.ports import (
     Database,
     InFlightMarks,
     Journal,
+    KnownTopics,
     Leases,
     MessageLookup,
     Publisher,
     RunStore,
+    TopicLookup,
     TopicReader,
 )
 from agents.delivery.runs import Runner, runs_source
 from agents.delivery.stream import Stream
 from agents.delivery.ticks import Ticker, ticks_source
+from agents.delivery.topic_ids import TopicIds
 from agents.delivery.worker import Build, Chore, Cleaner, Worker
 from schemas.delivery import Message
-from schemas.errors import Unavailable
+from schemas.errors import Unavailable, unavailable
+from schemas.topics import retry_topic
 
 log = structlog.get_logger()
 
+TAKE_BACK_SECONDS = 5.0
+"""How long a worker that stops or loses partitions tries to say that their events are not the reason."""
+HOUSE_KEEPING_SECONDS = 10.0
 FAILED_CHORE_SECONDS = 30.0
 """How long a failed chore waits before its next attempt, so that the log does not fill with one reason."""
 
@@ -56,6 +64,8 @@ class WorkerParts:
     publisher: Publisher
     reader: TopicReader
     lookup: MessageLookup
+    topic_lookup: TopicLookup
+    known_topics: KnownTopics
     stream: StreamSettings
     scratch: Path
     """An existing folder for runs and for Faust."""
@@ -64,6 +74,8 @@ class WorkerParts:
     shutdown_seconds: float = 10.0
     cleaners: Callable[[str], Sequence[Cleaner]] = lambda agent: ()
     """Returns what deletes the old rows and files that every agent has, for one agent."""
+    check_topics_seconds: float = 30.0
+    """How often a worker asks Kafka whether a topic was deleted and made anew."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_step: OnStep = no_hook
@@ -102,6 +114,10 @@ class _Life:
         self._instance = instance
         self._worker: Worker | None = None
         self._stream: Stream | None = None
+        self._runner: Runner | None = None
+        self._in_flight: InFlightTracker | None = None
+        self._topic_ids: TopicIds | None = None
+        self._steady = SteadyClock(parts.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._outbox = Outbox(
             agent, database=parts.database, journal=parts.journal, runs=parts.runs, publisher=parts.publisher,
@@ -126,12 +142,18 @@ class _Life:
         # A wrong configuration ends the worker even while Kafka or SQL is away, so neither waits for the other.
         _, worker = await asyncio.gather(self._report(), self._built())
         self._worker = worker
-        stream = self._stream = self._stream_of(worker)
+        topics = [name for topic in worker.topics for name in (topic, retry_topic(topic, worker.agent))]
+        topics += [follower.topic for follower in worker.followers]
+        parts = self._parts
+        topic_ids = self._topic_ids = TopicIds(topics, parts.topic_lookup, parts.known_topics, clock=parts.clock)
+        await self._until_available(topic_ids.learn)
+        await self._until_available(self._ask_the_time)
+        stream = self._stream = self._stream_of(worker, topic_ids)
         caught_up = []
         for follower in worker.followers:
             event = asyncio.Event()
             caught_up.append(event.wait())
-            self._begin(follow(follower, self._parts.reader, clock=self._parts.clock, caught_up=event))
+            self._begin(follow(follower, self._parts.reader, clock=self._steady.latest, caught_up=event))
         await asyncio.gather(*caught_up)
         await stream.start()
         await stream.assigned.wait()
@@ -141,6 +163,12 @@ class _Life:
         """Begins the heartbeat as soon as SQL answers and Kafka confirms."""
         await self._until_available(self._reach)
         self._begin(self._heartbeat.run())
+
+    async def _ask_the_time(self) -> None:
+        """Learns what time it was when the agent last worked; a clock may have been put back since."""
+        newest = await asyncio.to_thread(self._parts.journal.newest, self._agent)
+        if newest is not None:
+            self._steady.has_been(newest)
 
     async def _reach(self) -> None:
         await asyncio.to_thread(self._parts.journal.find, self._agent, ["-"])
@@ -155,21 +183,39 @@ class _Life:
         await self._until_available(attempt)
         return built[0]
 
-    def _stream_of(self, worker: Worker) -> Stream:
+    def _stream_of(self, worker: Worker, topic_ids: TopicIds) -> Stream:
         parts = self._parts
         in_flight = InFlightTracker(
-            worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes
-        )
+            worker.agent, parts.marks, life=uuid.uuid4().hex, clock=parts.clock, crashes=parts.retry.crashes,
+            topic_id=topic_ids.__getitem__,
+        )  # fmt: skip
+        self._in_flight = in_flight
         delivery = Delivery(
-            worker.dispatch(), self._outbox, in_flight, clock=parts.clock, policy=parts.retry, on_step=parts.on_step
-        )
+            worker.dispatch(), self._outbox, in_flight, topic_ids, given_up=worker.given_up, clock=parts.clock,
+            latest_now=self._steady.latest, policy=parts.retry, on_step=parts.on_step,
+        )  # fmt: skip
+
+        def on_assigned(partitions: Collection[tuple[str, int]]) -> None:
+            in_flight.forget(partitions)
+            topic_ids.forget()
+
+        # Kafka gives a restarted static member its partitions again, also when its topics were made anew since. It
+        # divides them again for a member with another name.
+        instance = f"{self._instance}-{topic_ids.fingerprint}" if self._instance is not None else None
         stream = Stream(
             worker.agent, worker.topics, delivery.deliver, batch_size=worker.batch_size,
             batch_bytes=worker.batch_bytes, settings=parts.stream, scratch=parts.scratch / "faust",
-            lookup=parts.lookup, instance=self._instance, on_assigned=in_flight.forget, on_acked=self._acked,
+            lookup=parts.lookup, instance=instance, on_assigned=on_assigned, on_revoked=self._on_revoked,
+            on_acked=self._acked,
         )  # fmt: skip
         self._heartbeat.watch(
-            Watched(worker=worker, delivery=delivery, lag=stream.lag, idle_seconds=stream.idle_seconds)
+            Watched(
+                worker=worker,
+                delivery=delivery,
+                lag=stream.lag,
+                idle_seconds=stream.idle_seconds,
+                run_waits=lambda: self._runner.waiting if self._runner is not None else None,
+            )
         )
         return stream
 
@@ -181,7 +227,7 @@ class _Life:
         for chore in worker.chores:
             self._begin(keep_doing(chore))
         janitor = Janitor(
-            self._agent, [*parts.cleaners(self._agent), *worker.cleaners], parts.leases, clock=parts.clock
+            self._agent, [*parts.cleaners(self._agent), *worker.cleaners], parts.leases, clock=self._steady.earliest
         )
         self._begin(ticker.run(janitor.tick))
         self._begin(keep_doing(janitor.chore))
@@ -189,16 +235,26 @@ class _Life:
             kinds = {kind.name: kind for kind in worker.runs}
             folder = parts.scratch / "runs"
             runner = Runner(self._outbox, parts.runs, kinds, worker=self._name, folder=folder, clock=parts.clock)
+            self._runner = runner
             self._begin(runner.run())
-        self._begin(self._relay())
+        self._begin(keep_house(self._outbox))
+        self._begin(self._check_topics())
 
-    async def _relay(self) -> None:
-        """Publishes what a crash left of ticks and runs."""
+    async def _check_topics(self) -> None:
+        """Ends the worker when a topic was made anew.
+
+        Faust gives up a topic that is missing at a rebalance, and nothing tells it that the topic is there again.
+        """
         while True:
+            await asyncio.sleep(self._parts.check_topics_seconds)
             with contextlib.suppress(Unavailable):
-                for source in (ticks_source(self._agent), runs_source(self._agent)):
-                    await self._outbox.relay(source)
-            await asyncio.sleep(10)
+                if self._topic_ids is not None:
+                    await self._topic_ids.check()
+
+    async def _on_revoked(self, partitions: Collection[tuple[str, int]]) -> None:
+        if self._in_flight is not None:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await asyncio.wait_for(self._in_flight.lose(partitions), TAKE_BACK_SECONDS)
 
     async def _watch(self, stopping: asyncio.Future[Any], preparing: asyncio.Future[None]) -> int:
         """Waits for whatever ends this life, while the worker is prepared too; reports when it is ready."""
@@ -211,6 +267,8 @@ class _Life:
                 return 0
             for future in done - {preparing}:
                 log.error("ended", worker=self._name, reason=repr(future.exception()))
+                if isinstance(future.exception(), Hung) and self._in_flight is not None:
+                    self._in_flight.keep()
                 return 1
             if preparing in done:
                 preparing.result()
@@ -226,6 +284,9 @@ class _Life:
         await self._heartbeat.become("stopping")
         if self._stream is not None:
             await self._stream.stop(self._parts.shutdown_seconds)
+        if self._in_flight is not None:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await asyncio.wait_for(self._in_flight.take_back(), TAKE_BACK_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -246,11 +307,26 @@ class _Life:
             try:
                 await action()
                 return
-            except Unavailable as error:
+            except Exception as error:
+                wait = error if isinstance(error, Unavailable) else unavailable(error)
+                if wait is None:
+                    raise
                 attempt += 1
                 if attempt in (1, 10) or attempt % 60 == 0:
-                    log.warning("waiting", worker=self._name, reason=str(error))
+                    log.warning("waiting", worker=self._name, reason=str(wait))
                 await asyncio.sleep(self._parts.retry.pause(attempt))
+
+
+async def keep_house(outbox: Outbox, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Publishes what a crash left of ticks and runs, until cancelled."""
+    while True:
+        try:
+            await outbox.relay((ticks_source(outbox.agent), runs_source(outbox.agent)))
+        except Unavailable as error:
+            log.info("house keeping waits", agent=outbox.agent, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # the next time is the retry; it must not end the worker
+            log.error("house keeping failed", agent=outbox.agent, error=f"{type(error).__name__}: {error}")
+        await sleep(HOUSE_KEEPING_SECONDS)
 
 
 async def keep_doing(chore: Chore, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
 from agents.delivery.ports import Database, Journal, Publisher, RunStore
 from schemas.delivery import JournalEntry
-from schemas.envelope import EventContext, Record, derived_id, encode, output_context
-from schemas.errors import InvalidEvent
+from schemas.envelope import EventContext, Record, derived_id, encode, identity, output_context
+from schemas.errors import InvalidEvent, RecordRefused
 from schemas.topics import MAX_RECORD_BYTES
 
 log = structlog.get_logger()
@@ -34,10 +34,11 @@ def no_hook(step: str, identities: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What caused an outcome: an event, a tick, or a finished run."""
+    """What caused an outcome: an event, a tick, or a finished run. ``digest``: of an event's content."""
 
     identity: str
     context: EventContext
+    digest: bytes | None = None
     comes_again: bool = True
     """Whether it may be delivered again. If not, it is journaled only where it has outputs to publish."""
 
@@ -63,6 +64,8 @@ class Outbox:
         self._publisher = publisher
         self._clock = clock
         self._on_step = on_step
+        self._left: set[str] = set()
+        """What the last call of ``relay`` found unpublished."""
 
     async def find(self, identities: Sequence[str]) -> dict[str, JournalEntry]:
         """Returns the journal's entries for these identities."""
@@ -91,12 +94,28 @@ class Outbox:
             entry = JournalEntry(outputs=tuple(records), published=False)
         await self._publish({identity: list(entry.outputs)})
 
-    async def relay(self, source: str, older_than_seconds: float = 5.0) -> int:
-        """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many."""
-        before = self._clock() - timedelta(seconds=older_than_seconds)
-        left = await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ", before)
-        await self._publish({identity: list(entry.outputs) for identity, entry in left.items()})
+    async def relay(self, sources: Sequence[str]) -> int:
+        """Publishes what a crash left unpublished of ticks and runs, which no topic repeats. Returns how many.
+
+        Call it every few seconds. It publishes only what the call before has found too: anything newer may be about to
+        be published. No time is compared, because a clock may have been put back since.
+        """
+        found: dict[str, JournalEntry] = {}
+        for source in sources:
+            found |= await asyncio.to_thread(self._journal.unpublished, self.agent, f"{source} ")
+        left = {identity: entry for identity, entry in found.items() if identity in self._left}
+        self._left = found.keys() - left.keys()
+        for name, entry in left.items():
+            try:
+                await self._publish({name: list(entry.outputs)})
+            except RecordRefused as error:
+                log.error("given up", agent=self.agent, identity=name, reason=str(error))
+                await self.give_up(name)
         return len(left)
+
+    async def give_up(self, identity: str) -> None:
+        """Never publishes the outputs of an entry again, because Kafka will not take them."""
+        await asyncio.to_thread(self._journal.mark_published, self.agent, [identity])
 
     def _add(self, identity: str, records: Sequence[Record]) -> None:
         with self._database.transaction():
@@ -116,10 +135,16 @@ class Outbox:
                     self._runs.add(self.agent, run_id, run.kind, run.arguments, context=_as_json(cause.context), at=now)
             kept = {cause.identity for cause in causes if cause.comes_again or committed[cause.identity]}
             entries = [(identity, outputs) for identity, outputs in committed.items() if identity in kept]
-            self._journal.add_many(self.agent, entries, now)
+            digests = {cause.identity: cause.digest for cause in causes if cause.digest is not None}
+            self._journal.add_many(self.agent, entries, now, digests)
         return committed
 
-    def _encode(self, cause: Cause, ordinal: int, output: Output, now: datetime) -> Record:
+    def encoded(self, context: EventContext, outputs: Sequence[Output], about: str) -> list[Record]:
+        """Encodes outputs that belong to no outcome; ``about`` sets their ids apart. Raises InvalidEvent."""
+        cause, now = Cause(identity=identity(context), context=context), self._clock()
+        return [self._encode(cause, f"{about} {place}", output, now) for place, output in enumerate(outputs)]
+
+    def _encode(self, cause: Cause, ordinal: int | str, output: Output, now: datetime) -> Record:
         record = encode(output.event, output_context(cause.context, self.agent, ordinal, output.time or now))
         size = len(record.value or b"")
         if size > MAX_RECORD_BYTES - _HEADROOM_BYTES:

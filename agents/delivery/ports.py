@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from schemas.delivery import Claim, InFlight, JournalEntry, Message, Run
+from schemas.delivery import Claim, InFlight, JournalEntry, KafkaTopic, Message, Run
 from schemas.envelope import Record
 from schemas.event import JsonObject
 
@@ -31,12 +31,22 @@ class Journal(Protocol):
         """Inside a transaction: adds an entry. Raises AlreadyJournaled when another worker was first."""
         ...
 
-    def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
-        """Adds many entries in one statement, as ``add`` does."""
+    def add_many(
+        self,
+        agent: str,
+        entries: Sequence[tuple[str, Sequence[Record]]],
+        at: datetime,
+        digests: Mapping[str, bytes] = ...,
+    ) -> None:
+        """Adds many entries in one statement, as ``add`` does. ``digests``: of events' content, by identity."""
         ...
 
-    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
-        """Returns entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
+    def unpublished(self, agent: str, prefix: str) -> dict[str, JournalEntry]:
+        """Returns the entries whose identity has this prefix and whose outputs are not confirmed, oldest first."""
+        ...
+
+    def newest(self, agent: str) -> datetime | None:
+        """Returns when the agent's newest entry was added, or None without entries."""
         ...
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
@@ -55,6 +65,26 @@ class InFlightMarks(Protocol):
 
     def write(self, agent: str, marks: Sequence[InFlight]) -> None:
         """Replaces the marks of those partitions."""
+        ...
+
+
+class TopicLookup(Protocol):
+    """Asks Kafka for the ids of topics."""
+
+    def topics(self, names: Sequence[str]) -> list[KafkaTopic]:
+        """Returns the topics of these names. Raises Unavailable, also where one does not exist."""
+        ...
+
+
+class KnownTopics(Protocol):
+    """Stores which topics a database belongs to."""
+
+    def meet(self, topics: Sequence[KafkaTopic], at: datetime) -> dict[str, KafkaTopic]:
+        """Stores the topics, and returns by name those that it knew under another id.
+
+        When it meets a name for the first time, what earlier versions stored by that name belongs to this topic from
+        then on: the journal's identities of dead letters, and in-flight marks.
+        """
         ...
 
 
@@ -128,22 +158,32 @@ class RunStore(Runs, Protocol):
         ...
 
     def claim(self, agent: str, worker: str, *, now: datetime, lease_seconds: float) -> Claim | None:
-        """Claims the oldest run that is due and whose lease is free or has expired, and counts the attempt.
+        """Claims the oldest run that is due and that nobody holds, and counts the attempt.
 
-        ``worker`` is a name that no other running worker has. A worker that restarts under the same name gets its own
-        run back at once, so a worker does one run at a time.
+        A run that another worker holds is free when this store has seen it without a renewal for ``lease_seconds``. So
+        a lease is compared with no clock that somebody may set. ``worker`` is a name that no other running worker has.
+        A worker that restarts under the same name gets its own run back at once, so a worker does one run at a time.
         """
         ...
 
-    def renew(self, run_id: str, worker: str, *, now: datetime, lease_seconds: float) -> bool:
-        """Extends the lease. Returns False when another worker holds the run."""
+    # A claim is identified by its attempt: the worker that lost a run may have the name of the one that holds it.
+
+    def renew(self, run_id: str, attempt: int, *, now: datetime, lease_seconds: float) -> bool:
+        """Extends the lease. Returns False when this attempt does not hold the run any more."""
         ...
 
-    def finish(self, run_id: str, worker: str, *, state: str, result: JsonObject, now: datetime) -> bool:
-        """Inside a transaction: ends a run. Returns False when another worker holds the run."""
+    def finish(self, run_id: str, attempt: int, *, state: str, result: JsonObject, now: datetime) -> bool:
+        """Inside a transaction: ends a run. Returns False when this attempt does not hold the run any more."""
         ...
 
-    def release(self, run_id: str, worker: str, *, now: datetime, retry_in_seconds: float) -> None: ...
+    def release(
+        self, run_id: str, attempt: int, *, now: datetime, retry_in_seconds: float, spare: bool = False
+    ) -> None:
+        """Puts the run back into the queue, due after that time. ``spare``: this attempt does not count.
+
+        Does nothing when this attempt does not hold the run any more.
+        """
+        ...
 
     def show(self, run_id: str) -> Run | None: ...
 
@@ -151,15 +191,20 @@ class RunStore(Runs, Protocol):
         """Deletes runs that ended before then, a bounded number; returns how many."""
         ...
 
-    def report(self, run_id: str, worker: str, progress: JsonObject) -> None:
-        """Stores the progress of a run. Does nothing when another worker holds the run."""
+    def report(self, run_id: str, attempt: int, progress: JsonObject) -> None:
+        """Stores the progress of a run. Does nothing when this attempt does not hold the run any more."""
         ...
 
 
 class Leases(Protocol):
     """Named leases for work that one worker does at a time, such as ticks."""
 
-    def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool: ...
+    def acquire(self, name: str, holder: str, *, now: datetime, seconds: float) -> bool:
+        """Takes a lease that is free, or renews the holder's own. Returns whether it holds the lease.
+
+        Another holder's lease becomes free when this store has seen it without a renewal for ``seconds``.
+        """
+        ...
 
     def last(self, name: str) -> datetime | None:
         """Returns the last scheduled time that was done."""
@@ -167,4 +212,15 @@ class Leases(Protocol):
 
     def set_last(self, name: str, at: datetime) -> bool:
         """Inside a transaction: stores a scheduled time that was done. Returns False where a later one is stored."""
+        ...
+
+    def generation(self, name: str) -> int:
+        """Returns how often the scheduled times have started over."""
+        ...
+
+    def start_over(self, name: str, at: datetime, generation: int) -> bool:
+        """Inside a transaction: stores a scheduled time that was done, also one before the stored time.
+
+        Returns False, and changes nothing, where another worker has started this generation.
+        """
         ...

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agents.delivery.atomic_write import write_atomically
 from schemas.event import JsonObject
+from schemas.figures import jsonable
 
 FILE = "progress.json"
 
@@ -14,7 +15,7 @@ FILE = "progress.json"
 def write_progress(folder: Path, done: float, text: str, *, eta_seconds: float | None = None) -> None:
     """Writes the child's progress: the share ``done`` from 0 to 1, and a ``text`` for the user."""
     progress = {"done": round(done, 4), "text": text, "eta_seconds": eta_seconds}
-    write_atomically(folder / FILE, json.dumps(progress))
+    write_atomically(folder / FILE, json.dumps(jsonable(progress)))
 
 
 def read_progress(folder: Path) -> JsonObject:

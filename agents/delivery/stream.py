@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +52,8 @@ class Stream:
         scratch: Path,
         lookup: MessageLookup,
         instance: str | None = None,
-        on_assigned: Callable[[], None] = lambda: None,
+        on_assigned: Callable[[Collection[TP]], None] = lambda partitions: None,
+        on_revoked: Callable[[Collection[TP]], Awaitable[None]] | None = None,
         on_acked: Callable[[Sequence[Message]], None] = lambda messages: None,
     ) -> None:
         """``lookup`` is asked for offsets instead of Faust's consumer, which runs two calls at once, fetches included.
@@ -86,11 +87,16 @@ class Stream:
 
         async def assigned(app: Any, partitions: Any, **_: Any) -> None:
             self._positions.forget()
-            on_assigned()
+            on_assigned(partitions)
             self.assigned.set()
 
-        self._assigned_handler = assigned  # Faust's signals hold weak references
+        async def revoked(app: Any, partitions: Any, **_: Any) -> None:
+            if on_revoked is not None:
+                await on_revoked(partitions)
+
+        self._signal_handlers = (assigned, revoked)  # Faust's signals hold weak references
         self._app.on_partitions_assigned.connect(assigned)
+        self._app.on_partitions_revoked.connect(revoked)
 
     async def start(self) -> None:
         """Joins the group. ``assigned`` is set when it has joined."""
@@ -121,6 +127,10 @@ class Stream:
         if not partitions:
             return 0
         bounds = await self._lookup.bounds(partitions)
+        for tp in partitions:
+            place = self._positions.next(tp)
+            if place is not None and place > bounds[tp][1]:
+                await self._begin_anew(tp, bounds[tp][0])
         places = {tp: self._positions.next(tp) or consumer.committed(tp) or 0 for tp in partitions}
         ends = {tp: bounds[tp][1] for tp in partitions}
         waiting = {tp: place for tp in partitions if ends[tp] > (place := max(places[tp], bounds[tp][0]))}
@@ -208,10 +218,18 @@ class Stream:
     async def _begin(self, tp: TP) -> None:
         """Continues a partition at the offset that Kafka has committed, not at the one that Faust remembers."""
         committed = await self._started().committed_in_kafka(tp)
-        if committed is None:
-            ((committed, _),) = (await _until_available(lambda: self._lookup.bounds([tp]))).values()
+        ((first, end),) = (await _until_available(lambda: self._lookup.bounds([tp]))).values()
+        if committed is None or committed > end:  # a topic that was made anew has less than the group had read
+            committed = first
         if self._positions.next(tp) is None:  # it may have begun during the await
             self._positions.begin(tp, int(committed))
+
+    async def _begin_anew(self, tp: TP, first: int) -> None:
+        log.warning(
+            "reads again", partition=f"{tp.topic}/{tp.partition}", first=first, reason="it ends before our place"
+        )
+        self._started().skip_to(tp, first)
+        await self._ask(tp, first)
 
     async def _ask(self, tp: TP, offset: int) -> None:
         self._positions.asked(tp, offset)

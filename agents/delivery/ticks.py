@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -17,6 +17,9 @@ from schemas.envelope import EventContext, derived_id, identity
 from schemas.errors import AlreadyJournaled, Unavailable
 
 log = structlog.get_logger()
+
+WAIT_SECONDS = 60.0
+"""How long ticks wait, at most or for two periods, for a clock that was put back a little."""
 
 
 def ticks_source(agent: str) -> str:
@@ -52,26 +55,40 @@ class Ticker:
             await sleep(min(tick.every_seconds, 1.0))
 
     async def beat(self, tick: Tick) -> bool:
-        """Handles the scheduled time if it is due and this worker gets the lease; returns whether it did."""
+        """Handles the scheduled time if it is due and this worker gets the lease; returns whether it did.
+
+        If the last scheduled time is far in the future, a clock was ahead then. The ticks start over at the present
+        time, in a new generation: its ids differ from those of the same times in the generations before.
+        """
         name = f"tick/{self._outbox.agent}/{tick.name}"
         now = self._clock()
         scheduled = scheduled_time(now, tick.every_seconds)
         last = await asyncio.to_thread(self._leases.last, name)
-        if last is not None and last >= scheduled:
+        ahead = last is not None and last - scheduled > timedelta(seconds=max(WAIT_SECONDS, 2 * tick.every_seconds))
+        if last is not None and last >= scheduled and not ahead:
             return False
         lease_seconds = max(30.0, 2 * tick.every_seconds)
         if not await asyncio.to_thread(self._lease, name, now, lease_seconds):
             return False
+        generation = await asyncio.to_thread(self._leases.generation, name)
+        if ahead:
+            log.warning("tick starts over", tick=tick.name, last=str(last), reason="the clock was put back")
+            generation += 1
         outcome = await tick.handle(scheduled)
 
         def effect() -> Sequence[Output | RunRequest]:
             # Inside the transaction, so that a worker whose lease ran out does nothing twice. A tick without outputs
             # therefore needs no row in the journal.
-            if not self._leases.set_last(name, scheduled):
+            if ahead:
+                first = self._leases.start_over(name, scheduled, generation)
+            else:
+                first = self._leases.set_last(name, scheduled)
+            if not first:
                 raise AlreadyJournaled(f"another worker has done the tick {tick.name} of {scheduled.isoformat()}")
             return outcome.effect() if outcome.effect is not None else ()
 
-        event_id = derived_id(self._outbox.agent, tick.name, scheduled.isoformat())
+        in_generation = (generation,) if generation else ()
+        event_id = derived_id(self._outbox.agent, tick.name, scheduled.isoformat(), *in_generation)
         context = EventContext(id=event_id, source=ticks_source(self._outbox.agent), time=scheduled)
         cause = Cause(identity=identity(context), context=context, comes_again=False)
         await self._outbox.settle([cause], [replace(outcome, effect=effect)], {})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from agents.delivery.outcome import NOTHING, Outcome
+from agents.delivery.outcome import NOTHING, Outcome, Output
 from schemas.delivery import Claim
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
@@ -33,6 +33,8 @@ class Batch:
 
 Handlers = Mapping[type[Event], Handler | Batch]
 """The handler of each type of event that an agent reacts to."""
+GivenUp = Callable[[Received[Any], str], Sequence[Output]]
+"""Tells whoever waits for an event that it is given up. Gets the event and the reason, on one line."""
 
 
 def dispatcher(agent: str, handlers: Handlers) -> BatchHandler:
@@ -132,6 +134,8 @@ class Worker:
     agent: str
     topics: tuple[str, ...]
     handlers: Handlers
+    given_up: Mapping[type[Event], GivenUp] = field(default_factory=dict)
+    """What is published beside the dead letter of an event, by its type."""
     batch_size: int = 64
     batch_bytes: int = 2_000_000
     """About how many bytes of values are handled together; a larger event is handled alone."""

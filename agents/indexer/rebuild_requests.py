@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from agents.delivery.outcome import Outcome, Output, RunRequest
@@ -40,6 +40,11 @@ class Rebuilds:
 
     async def on_request(self, received: Received[IndexRebuildRequested]) -> Outcome:
         return self.start(received.event, received.context.id)
+
+    def given_up(self, received: Received[IndexRebuildRequested], reason: str) -> Sequence[Output]:
+        """Tells whoever waits for a rebuild whose request went to the dead letters."""
+        event = IndexNotRebuilt(task=received.event.task, reason=reason, cause=received.context.id)
+        return (Output(event=event),)
 
     def start(self, event: IndexRebuildRequested, cause: str) -> Outcome:
         return Outcome(effect=lambda: [self._start(event, cause)])

@@ -125,7 +125,7 @@ def failed_check(claim: Claim, error: str, at: datetime) -> DriftCheck:
         reference=empty,
         current=empty,
         findings=(),
-        reasons=(f"the check failed {claim.attempt} times, at last with: {error}",),
+        reasons=(f"the check could not be made: {error}",),
     )
 
 

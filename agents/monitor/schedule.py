@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas.drift import Baseline, DriftCheck
+from schemas.envelope import MAX_CLOCK_SKEW
 from schemas.learning import Remedy
 from schemas.policies import MonitorPolicy
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, ReleaseEvent
@@ -99,4 +100,5 @@ def baseline_of(release: FollowedRelease | None, last_of_others: int | None, che
 
 
 def _is_cooling(published_at: datetime, at: datetime, policy: MonitorPolicy) -> bool:
-    return at < published_at + timedelta(seconds=policy.cool_down_seconds)
+    # A time in the future was written by a clock that was ahead. It must not silence a task until then.
+    return published_at - MAX_CLOCK_SKEW <= at < published_at + timedelta(seconds=policy.cool_down_seconds)

@@ -91,7 +91,9 @@ class DriftChecker:
         """Embeds each answer's question; unit vectors by answer id."""
         rows = {row.answer_id: row.question or "" for window in (found.reference, *found.currents) for row in window}
         texts = sorted(set(rows.values()))
-        vectors = dict(zip(texts, self._embedder.embed(texts), strict=True))
+        # A vector that is no number would make every p-value the smallest, and so a drift out of one odd question.
+        numbers = np.nan_to_num(self._embedder.embed(texts), nan=0.0, posinf=0.0, neginf=0.0)
+        vectors = dict(zip(texts, numbers, strict=True))
         return {answer_id: vectors[text] for answer_id, text in rows.items()}
 
     def _judged(self, check: DriftCheck, found: Windows, judged: Judged) -> DriftCheck:

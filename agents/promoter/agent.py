@@ -14,6 +14,7 @@ from agents.delivery.outcome import NOTHING, Outcome, Output
 from agents.delivery.worker import Batch, Handlers
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import AdapterLookup, Aliases, Log, Releases
+from agents.promoter.published import PublishedReleases
 from schemas.envelope import Received
 from schemas.errors import EverlearnError, InvalidEvent
 from schemas.event import Event
@@ -37,9 +38,16 @@ class Promoter:
     """Reacts to events and ticks. The controller decides, inside the transaction."""
 
     def __init__(
-        self, *, controller: ReleaseController, adapters: AdapterLookup, aliases: ReleaseAliases, log: Log
+        self,
+        *,
+        controller: ReleaseController,
+        adapters: AdapterLookup,
+        aliases: ReleaseAliases,
+        published: PublishedReleases,
+        log: Log,
     ) -> None:
         self._controller, self._adapters, self._aliases, self._log = controller, adapters, aliases, log
+        self._published = published
         self._decide: dict[type[Event], Callable[[Received[Any]], Awaitable[ReleaseDecision]]] = {
             AdapterValidated: self._consider,
             PromotionRequested: self._promote,
@@ -72,8 +80,12 @@ class Promoter:
         return NOTHING
 
     async def evaluate(self, scheduled: datetime) -> Outcome:
-        """A tick: judges canaries whose time is over, also when no more interactions arrive."""
-        return self._outcome(lambda: self._controller.evaluate(None, f"tick {scheduled.isoformat()}"))
+        """A tick: judges canaries whose time is over, also when no more interactions arrive.
+
+        It also publishes the releases again that promotions.v1 has lost.
+        """
+        cause = f"tick {scheduled.isoformat()}"
+        return self._outcome(lambda: [*self._published.again(), *self._controller.evaluate(None, cause)])
 
     async def set_aliases(self, scheduled: datetime) -> Outcome:
         """A tick: sets the registry's aliases."""
@@ -153,7 +165,10 @@ class ReleaseAliases:
 
     def follow(self, now: datetime) -> None:
         """Sets the aliases of releases that changed since this promoter set them. Raises the last failure."""
-        if self._set_again_at is None or now >= self._set_again_at:
+        due = self._set_again_at is None or now >= self._set_again_at
+        if due or (
+            self._set_again_at is not None and now < self._set_again_at - SET_AGAIN_AFTER
+        ):  # the clock went back
             self._set, self._set_again_at = {}, now + SET_AGAIN_AFTER
         failure: EverlearnError | None = None
         for release in self._releases.all():

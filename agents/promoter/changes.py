@@ -30,6 +30,12 @@ class Change:
         return self.kind(**{name: getattr(self.release, name) for name in _STATE})
 
 
+def announced(change: ReleaseChange) -> ReleaseEvent:
+    """Returns the event that announced a change."""
+    kinds = {kind.type: kind for kind in (CanaryStarted, CanaryAdvanced, AdapterPromoted, AdapterRolledBack)}
+    return Change(release=change.release, kind=kinds[change.event_type], at=change.at).event
+
+
 def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reason: str, at: datetime) -> Change:
     """Lets the adapter answer a share of the users. This ends a canary that was under way."""
     sequence = release.sequence + 1

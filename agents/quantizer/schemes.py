@@ -41,6 +41,8 @@ def reason_to_refuse(measured: Measured, policy: QuantizerPolicy) -> str | None:
 
     A sound one is smaller, its loss is about the same, and it generates text.
     """
+    if not math.isfinite(measured.source_loss):
+        return "the source's own loss on general text is not a number: add a sound model"
     if not math.isfinite(measured.loss):
         return "its loss on general text is not a number"
     if measured.loss > measured.source_loss + policy.max_loss_rise:

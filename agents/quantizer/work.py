@@ -15,7 +15,7 @@ from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.quantizer.ports import ModelFigures, ModelRegistry, Quantization
 from agents.quantizer.schemes import Measured, existing, reason_to_refuse, source_of
-from schemas.errors import ConfigurationError, Unavailable
+from schemas.errors import ConfigurationError
 from schemas.event import JsonObject
 from schemas.models import ModelQuantized
 from schemas.policies import QuantizerPolicy
@@ -52,7 +52,7 @@ class QuantizationRun:
         try:
             source = self._source()
             measured, target = self._quantize(source)
-        except (Refused, ConfigurationError, Unavailable) as error:
+        except (Refused, ConfigurationError) as error:
             return {"reason": str(error)}
         write_progress(self.folder, 0.95, "registering")
         registered = self._register(source, measured, target)
@@ -125,4 +125,4 @@ class QuantizationRun:
         return self.folder / "measured.json"
 
     def _retry(self, action: Callable[[], T]) -> T:
-        return retry_while_unavailable(action, self.sleep)
+        return retry_while_unavailable(action, self.folder, self.sleep)

@@ -39,6 +39,10 @@ class Trainer:
         """Starts a training that a user asked for."""
         return self._train(received)
 
+    def given_up(self, received: Received[DriftDetected | TrainingRequested], reason: str) -> Sequence[Output]:
+        """Tells whoever waits for a training whose request went to the dead letters."""
+        return _declined(received.event.task, reason, received.context.id).outputs
+
     def done(self, claim: Claim, result: JsonObject) -> Outcome:
         """Reports the adapter that a run trained, or the reason why it trained none."""
         task, cause = claim.arguments["task"], claim.arguments["cause"]

@@ -27,6 +27,7 @@ from agents.trainer.ports import (
 )
 from schemas.datasets import DatasetManifest, DatasetRow
 from schemas.event import JsonObject
+from schemas.figures import finite
 from schemas.policies import TrainerPolicy
 from schemas.registry import AdapterRecord
 from schemas.tasks import Task
@@ -159,7 +160,7 @@ class Training:
             cause=self.cause,
             size_bytes=size_bytes,
             created_at=self.parts.now(),
-            metrics=trained.metrics,
+            metrics=finite(trained.metrics),
         )
         parameters = {**self.policy.model_dump(), "rows": dataset.train_rows}
         if self._left_out:
@@ -173,7 +174,7 @@ class Training:
         write_progress(self.folder, share, text, eta_seconds=seconds_left)
 
     def _retry(self, action: Callable[[], T]) -> T:
-        return retry_while_unavailable(action, self.parts.sleep)
+        return retry_while_unavailable(action, self.folder, self.parts.sleep)
 
 
 def _may_be_made_again(record: AdapterRecord) -> bool:

@@ -62,6 +62,11 @@ class Validator:
             return Outcome(outputs=(rejection(event.task, event.adapter_id, (reason,)),))
         return Outcome(effect=lambda: self._request(event))
 
+    def given_up(self, received: Received[AdapterTrained], reason: str) -> Sequence[Output]:
+        """Rejects an adapter whose event went to the dead letters."""
+        event = received.event
+        return (rejection(event.task, event.adapter_id, (f"could not be validated: {reason}",)),)
+
     def _request(self, event: AdapterTrained) -> Sequence[Output | RunRequest]:
         """Asks for one run for each adapter. An id is the hash of the content, so an earlier verdict still holds.
 

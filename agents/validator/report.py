@@ -10,6 +10,7 @@ from agents.delivery.outcome import Output
 from agents.validator.evaluation import EvaluatedRow, Evaluation, EvaluationPlan
 from agents.validator.verdict import HARM_CHANCE, GateVerdict, mean
 from schemas.event import JsonObject
+from schemas.figures import finite
 from schemas.learning import AdapterRejected, AdapterValidated
 from schemas.policies import ValidatorPolicy
 
@@ -24,7 +25,8 @@ OTHER = "(something else)"
 def scores(evaluation: Evaluation, *, champion: bool) -> dict[str, float]:
     """Returns the figures by name. ``champion``: whether the reference is the champion.
 
-    ``current.*`` and ``retention.*`` are means of the metric, ``general_loss.*`` is in nats per token.
+    ``current.*`` and ``retention.*`` are means of the metric, ``general_loss.*`` is in nats per token. A loss that is
+    no number is left out.
     """
     evidence = evaluation.evidence
     reference = "champion" if champion else "base"
@@ -42,7 +44,7 @@ def scores(evaluation: Evaluation, *, champion: bool) -> dict[str, float]:
     base = [each.scores["base"] for each in evaluation.current if "base" in each.scores]
     if base:
         found["current.base"] = mean(base)
-    return found
+    return finite(found)
 
 
 def build_report(

@@ -5,6 +5,7 @@ Each check gives a sentence with its figures. The adapter is accepted when all c
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,9 @@ def _retention(evidence: Evidence, policy: ValidatorPolicy) -> GateFinding:
 
 
 def _general(evidence: Evidence, policy: ValidatorPolicy) -> GateFinding:
+    if not math.isfinite(evidence.general_candidate):
+        overflow = "the loss on general text is no number: the adapter's weights are too large to compute with"
+        return GateFinding(passed=False, sentence=overflow)
     rise = evidence.general_candidate - evidence.general_base
     sentence = (
         f"the loss on general text is {evidence.general_candidate:.3f} nats per token, against "

@@ -31,6 +31,7 @@ from agents.validator.verdict import GateFinding, GateVerdict, decide, rejected
 from schemas.datasets import DATASET_ROW, DatasetRow
 from schemas.errors import AdapterMissing
 from schemas.event import JsonObject
+from schemas.figures import finite
 from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterState
 from schemas.tasks import Task
@@ -136,8 +137,9 @@ class Validation:
         record = self._retry(lambda: self.parts.registry.find(self.adapter_id))
         if record is None:
             raise AdapterMissing(f"{self.adapter_id} is not in the registry: train it again")
-        for name in ("base_model", "version", "run_id", "cause", "size_bytes", "metrics"):
+        for name in ("base_model", "version", "run_id", "cause", "size_bytes"):
             self._lineage[name] = getattr(record, name)
+        self._lineage["metrics"] = finite(record.metrics)
         self._lineage["trained"] = record.created_at.isoformat()
 
     def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow]]:
@@ -198,7 +200,7 @@ class Validation:
             log.warning("not judged in the registry", adapter=self.adapter_id, reason=str(error))
 
     def _retry(self, action: Callable[[], T]) -> T:
-        return retry_while_unavailable(action, self.parts.sleep)
+        return retry_while_unavailable(action, self.folder, self.parts.sleep)
 
 
 class _Progress:

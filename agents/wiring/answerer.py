@@ -14,6 +14,7 @@ from agents.delivery.worker import Chore, Follower, Worker
 from agents.wiring.database import database_of
 from agents.wiring.engines import load_engine
 from infra.settings import Settings
+from schemas.questions import QuestionAsked
 from schemas.topics import followed_by, read_by
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=read_by(AGENT),
         handlers=answerer.handlers(),
+        given_up={QuestionAsked: answerer.given_up},
         batch_size=settings.answerer.batch,
         followers=tuple(Follower(topic=topic, apply=answerer.follow) for topic in followed_by(AGENT)),
         chores=(

@@ -27,6 +27,7 @@ from infra.settings import Settings
 from infra.sql.documents import SqlDocuments, SqlRetiredVersions
 from infra.sql.indexes import SqlIndexes, SqlVectors
 from infra.sql.runs import SqlRunStore
+from schemas.documents import IndexRebuildRequested
 from schemas.errors import ModelMissing
 from schemas.event import JsonObject
 from schemas.indexes import DEFAULT_SCOPE
@@ -71,6 +72,7 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=read_by(AGENT),
         handlers={**parts.indexer.handlers(), **rebuilds.handlers()},
+        given_up={IndexRebuildRequested: rebuilds.given_up},
         batch_size=settings.indexer.batch,
         runs=(run,),
         cleaners=(
@@ -109,7 +111,7 @@ def rebuild(arguments: JsonObject, folder: Path) -> JsonObject:
         folder=folder,
         progress=progress,
     )
-    built = retry_while_unavailable(lambda: builder.build(index))
+    built = retry_while_unavailable(lambda: builder.build(index), folder)
     stores.close()
     return built.result()
 

@@ -12,8 +12,10 @@ from agents.wiring.database import database_of
 from infra.kafka import kafka_connection
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
 from infra.kafka.fleet import DeadWorkers
+from infra.kafka.topics import KafkaTopicLookup
 from infra.settings import Settings
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.runs import SqlLeases, SqlRunStore
 
 
@@ -34,6 +36,8 @@ def parts(settings: Settings) -> WorkerParts:
         publisher=KafkaPublisher(connection),
         reader=KafkaTopicReader(connection),
         lookup=KafkaLookup(connection),
+        topic_lookup=KafkaTopicLookup(connection),
+        known_topics=SqlKnownTopics(database),
         stream=StreamSettings(
             kafka=connection,
             session_timeout_seconds=worker.session_timeout_seconds,

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 import structlog
 
-from agents.delivery.worker import Cleaner, Tick, Worker
+from agents.delivery.worker import Cleaner, Follower, Tick, Worker
 from agents.promoter import AGENT
 from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.controller import ReleaseController
 from agents.promoter.keeping import Keeper
+from agents.promoter.published import PublishedReleases
 from agents.wiring.database import database_of
 from infra.adapters.store import FolderAdapters
 from infra.registry.mlflow import MlflowRegistry
@@ -18,7 +19,7 @@ from infra.settings import Settings
 from infra.sql.releases import SqlReleases
 from infra.sql.runs import SqlRunStore
 from infra.training.datasets import FolderDatasets
-from schemas.topics import read_by
+from schemas.topics import followed_by, read_by
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ def build(settings: Settings) -> Worker:
     database = database_of(settings)
     releases = SqlReleases(database)
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
+    published = PublishedReleases(releases, log=log.info)
     promoter = Promoter(
         controller=ReleaseController(
             releases,
@@ -38,6 +40,7 @@ def build(settings: Settings) -> Worker:
         ),
         adapters=registry,
         aliases=ReleaseAliases(releases, registry),
+        published=published,
         log=log.info,
     )
     keeper = Keeper(
@@ -55,6 +58,7 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=read_by(AGENT),
         handlers=promoter.handlers(),
+        followers=tuple(Follower(topic=topic, apply=published.follow) for topic in followed_by(AGENT)),
         ticks=(
             Tick(name="canaries", every_seconds=seconds, handle=promoter.evaluate),
             Tick(name="aliases", every_seconds=seconds, handle=promoter.set_aliases),

@@ -31,6 +31,7 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=read_by(AGENT),
         handlers=trainer.handlers(),
+        given_up=dict.fromkeys(trainer.handlers(), trainer.given_up),
         runs=(RunKind(name=KIND, entry="agents.wiring.trainer:train", done=trainer.done, failed=trainer.failed),),
     )
 

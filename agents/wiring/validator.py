@@ -25,6 +25,7 @@ from infra.settings import Settings
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
 from schemas.event import JsonObject
+from schemas.learning import AdapterTrained
 from schemas.registry import Probe
 from schemas.topics import followed_by, read_by
 
@@ -54,6 +55,7 @@ def build(settings: Settings) -> Worker:
         agent=AGENT,
         topics=read_by(AGENT),
         handlers=validator.handlers(),
+        given_up={AdapterTrained: validator.given_up},
         runs=(
             RunKind(name=KIND, entry="agents.wiring.validator:validate", done=validator.done, failed=validator.failed),
         ),

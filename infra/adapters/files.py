@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.durable_files import new_folder, place, replace_file
-from schemas.errors import AdapterMissing
+from schemas.errors import AdapterMissing, unavailable
 from schemas.generation import ChatMessage
 from schemas.registry import Probe
 
@@ -170,7 +170,9 @@ def _check_weights(folder: Path) -> None:
         with safe_open(folder / WEIGHTS, framework="np") as tensors:
             empty = not list(tensors.keys())
     except (SafetensorError, OSError) as error:
-        raise AdapterMissing(f"{folder / WEIGHTS} is not in safetensors ({error}): train the adapter again") from error
+        raise unavailable(error) or AdapterMissing(
+            f"{folder / WEIGHTS} is not in safetensors ({error}): train the adapter again"
+        ) from error
     if empty:
         raise AdapterMissing(f"{folder / WEIGHTS} holds no weights: train the adapter again")
 
@@ -179,7 +181,7 @@ def _refuse_pickles(folder: Path) -> None:
     try:
         pickles = sorted(each.name for each in folder.iterdir() if each.suffix.lower() in _PICKLES)
     except OSError as error:
-        raise AdapterMissing(
+        raise unavailable(error) or AdapterMissing(
             f"there is no adapter in {folder} ({error.strerror}): train it again, or roll back"
         ) from error
     if folder.is_symlink():
@@ -192,7 +194,9 @@ def _stat(folder: Path, name: str) -> os.stat_result:
     try:
         found = os.lstat(folder / name)
     except OSError as error:
-        raise AdapterMissing(f"{folder} has no {name} ({error.strerror}): train the adapter again") from error
+        raise unavailable(error) or AdapterMissing(
+            f"{folder} has no {name} ({error.strerror}): train the adapter again"
+        ) from error
     if not stat.S_ISREG(found.st_mode):
         raise AdapterMissing(f"{folder / name} is a link or no file: an adapter must be plain files")
     return found
@@ -210,7 +214,9 @@ def _chunks(folder: Path, name: str) -> Iterator[bytes]:
             while chunk := file.read(1 << 20):
                 yield chunk
     except OSError as error:
-        raise AdapterMissing(f"{folder / name} cannot be read ({error.strerror}): train the adapter again") from error
+        raise unavailable(error) or AdapterMissing(
+            f"{folder / name} cannot be read ({error.strerror}): train the adapter again"
+        ) from error
 
 
 def _copy(source: Path, part: Path) -> None:

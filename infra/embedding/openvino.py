@@ -96,7 +96,7 @@ def export_in_child(
 ) -> None:
     """Exports a model in a process of its own, so that torch's memory is freed when it ends. Raises NotExported."""
     refused = refusal(folder)
-    if refused.is_file() and time.time() - refused.stat().st_mtime < _REFUSED_SECONDS:
+    if refused.is_file() and 0 <= time.time() - refused.stat().st_mtime < _REFUSED_SECONDS:
         raise NotExported(refused.read_text(encoding="utf-8"))
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "infra.embedding.openvino_export", str(source), str(folder)]

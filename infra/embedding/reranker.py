@@ -39,4 +39,4 @@ class CrossEncoderReranker:
     @in_compute_thread
     def _scores(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = self._model.predict(pairs, show_progress_bar=False)
-        return scores
+        return np.nan_to_num(scores, nan=-np.inf)  # what is no number sorts last, not anywhere

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from schemas.errors import AdapterMissing
+from schemas.errors import AdapterMissing, unavailable
 
 _CONFIG, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
@@ -64,7 +64,9 @@ def read_lora(adapter_id: str, folder: Path) -> LoraFiles:
     except FileNotFoundError as error:
         raise AdapterMissing(f"{adapter_id} has no {Path(error.filename or _WEIGHTS).name}: train it again") from error
     except (OSError, ValueError, SafetensorError) as error:
-        raise AdapterMissing(f"{adapter_id} cannot be read from {folder} ({error}): train it again") from error
+        raise unavailable(error) or AdapterMissing(
+            f"{adapter_id} cannot be read from {folder} ({error}): train it again"
+        ) from error
     if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
         raise AdapterMissing(f"{adapter_id} is not a LoRA: train one with PEFT's LoraConfig")
     odd = [name for name in _REFUSED if settings.get(name)]

@@ -7,17 +7,19 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.errors import KafkaError
 
-from infra.kafka.client import aio_options
+from infra.kafka.client import MAX_BATCH_BYTES, aio_options
 from schemas.delivery import Message
 from schemas.envelope import Position, Record
-from schemas.errors import Unavailable
+from schemas.errors import RecordRefused, Unavailable
 from schemas.kafka import KafkaConnection
 from schemas.topics import MAX_RECORD_BYTES
 
 _SEND_TIMEOUT_MS = 20_000
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+"""What Kafka will answer to the same record each time. It has a code for invalid records too, but aiokafka does not."""
 _FOLLOWING_MS = 2_000
 """How long a follower's fetch waits. It returns new records at once, but those of a second partition may wait."""
 
@@ -35,20 +37,46 @@ class KafkaPublisher:
         self._starting = asyncio.Lock()
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Sends the records and waits until Kafka has confirmed each. Raises Unavailable after 20 s."""
+        """Sends the records and waits until Kafka has confirmed each.
+
+        Raises Unavailable after 20 s, and RecordRefused if Kafka will never take one of them. Kafka may then have taken
+        others.
+        """
         producer = await self._started()
-        try:
-            sent = [
-                await producer.send(record.topic, value=record.value, key=record.key, headers=list(record.headers))
-                for record in records
-            ]
-            await asyncio.gather(*sent)
-        except KafkaError as error:
-            # An idempotent producer that lost a batch refuses every later batch, so the next call makes a new producer.
-            await self._discard(producer)
-            raise Unavailable(
-                f"Kafka at {self._connection.bootstrap_servers} did not confirm: {_describe(error)}"
-            ) from error
+        results = await self._send(producer, records)
+        failures = [(record, each) for record, each in zip(records, results, strict=False) if each is not None]
+        if not failures:
+            return
+        # An idempotent producer that lost a batch refuses every later batch, so the next call makes a new producer.
+        await self._discard(producer)
+        for record, error in failures:
+            if isinstance(error, _TOO_LARGE):
+                size = len(record.value or b"")
+                raise RecordRefused(
+                    f"Kafka refuses a record of {size:,} bytes for {record.topic}: set max.message.bytes of this topic "
+                    f"to {MAX_BATCH_BYTES} or more, then run 'everlearn dlq retry'"
+                ) from error
+        _, first = failures[0]
+        if not isinstance(first, (KafkaError, OSError)):
+            raise first
+        raise _unreachable(self._connection, first) from first
+
+    async def _send(self, producer: AIOKafkaProducer, records: Sequence[Record]) -> list[BaseException | None]:
+        """Returns for each record why it was not confirmed, or None."""
+        sent = []
+        for record in records:
+            try:
+                sent.append(
+                    await producer.send(record.topic, value=record.value, key=record.key, headers=list(record.headers))
+                )
+            except (KafkaError, OSError) as error:
+                refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                refused.set_exception(error)
+                sent.append(refused)
+                if not isinstance(error, _TOO_LARGE):
+                    break  # the next would wait as long
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        return [each if isinstance(each, BaseException) else None for each in results]
 
     async def close(self) -> None:
         if self._producer is not None:
@@ -208,10 +236,23 @@ async def _stop(client: _Stoppable) -> None:
 
 
 def _unreachable(connection: KafkaConnection, error: Exception) -> Unavailable:
-    return Unavailable(
-        f"Kafka at {connection.bootstrap_servers} does not answer ({_describe(error)}): "
-        "start it, or correct [kafka] bootstrap_servers"
-    )
+    match error:
+        case errors.TopicAuthorizationFailedError() | errors.GroupAuthorizationFailedError():
+            problem, advice = "does not allow this", "ask for the rights that it names"
+        case errors.ClusterAuthorizationFailedError() | errors.TransactionalIdAuthorizationFailed():
+            problem, advice = "does not allow this", "ask for the right of idempotent writes"
+        case errors.SaslAuthenticationFailed() | errors.AuthenticationFailedError():
+            problem = "refuses the credentials"
+            advice = "check [kafka] sasl_username and EVERLEARN_KAFKA_SASL_PASSWORD"
+        case errors.UnknownTopicOrPartitionError():
+            problem, advice = "lacks a topic", "'everlearn up' creates the topics"
+        case errors.NotEnoughReplicasError() | errors.NotEnoughReplicasAfterAppendError():
+            problem, advice = "has too few replicas in sync", "start its other brokers"
+        case errors.PolicyViolationError():
+            problem, advice = "has a policy against this", "ask who runs it"
+        case _:
+            problem, advice = "does not answer", "start it, or correct [kafka] bootstrap_servers"
+    return Unavailable(f"Kafka at {connection.bootstrap_servers} {problem} ({_describe(error)}): {advice}")
 
 
 def _describe(error: Exception) -> str:

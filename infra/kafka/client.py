@@ -171,6 +171,14 @@ def translated(error: BaseException, config: KafkaConnection) -> EverlearnError:
             return ConfigurationError(f"{where} lacks a topic: 'everlearn up' or 'everlearn run' creates them")
         case errors.MessageSizeTooLargeError() | errors.RecordListTooLargeError():
             return InvalidEvent(f"{where} takes no record that large: send less than {MAX_RECORD_BYTES:,} bytes")
+        case (
+            errors.PolicyViolationError()
+            | errors.InvalidReplicationFactorError()
+            | errors.InvalidConfigurationError()
+            | errors.InvalidPartitionsError()
+        ):
+            advice = "set [kafka] replication_factor, or ask who runs it"
+            return ConfigurationError(f"{where} does not allow such a topic ({_line(error)}): {advice}")
         case errors.KafkaConfigurationError() | ValueError() | AssertionError():
             return ConfigurationError(f"[kafka] is wrong: {_line(error)}")
         case _:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaking
-from schemas.errors import ConfigurationError
+from schemas.delivery import KafkaTopic
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.kafka import KafkaConnection
 from schemas.topics import SEGMENT_DAYS, TopicSettings, all_topics
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_SECONDS = 60.0
+_NO_ID = str(UUID(int=0))
 
 
 def create_topics(config: KafkaConnection, topics: Iterable[TopicSettings] | None = None) -> list[str]:
@@ -75,6 +78,33 @@ def record_counts(config: KafkaConnection, topics: Iterable[str]) -> dict[str, i
     for partition in partitions:
         counts[partition.topic] = counts.get(partition.topic, 0) + after[partition] - first[partition]
     return counts
+
+
+class KafkaTopicLookup:
+    """Asks Kafka for the ids of topics. Connects for each question."""
+
+    def __init__(self, config: KafkaConnection) -> None:
+        self._config = config
+
+    def topics(self, names: Sequence[str]) -> list[KafkaTopic]:
+        """Returns the topics of these names. Raises Unavailable, also where one does not exist.
+
+        Kafka before 2.8 gives topics no ids. A topic that is made anew there cannot be told from the one before.
+        """
+        from kafka import KafkaAdminClient, errors
+
+        timeout = int(REQUEST_SECONDS * 1000)
+        with connect(KafkaAdminClient, self._config, request_timeout_ms=timeout) as admin, speaking(self._config):
+            cluster = str(admin.describe_cluster()["cluster_id"])
+            described = admin.describe_topics(list(names))
+        found = {}
+        for each in described:
+            if errors.for_code(each["error_code"]) is errors.UnknownTopicOrPartitionError:
+                raise Unavailable(f"there is no topic {each['name']}: 'everlearn up' creates the topics")
+            topic_id = str(each.get("topic_id") or _NO_ID)
+            topic_id = cluster if topic_id == _NO_ID else topic_id
+            found[each["name"]] = KafkaTopic(name=each["name"], topic_id=topic_id, cluster_id=cluster)
+        return [found[name] for name in names]
 
 
 def _partitions(admin: KafkaAdminClient) -> dict[str, int]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from infra.memory.database import MemoryDatabase, in_utc
 from schemas.delivery import InFlight, JournalEntry
 from schemas.envelope import Record
 from schemas.errors import AlreadyJournaled
+
+NO_DIGESTS: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,19 @@ class MemoryJournal:
         """Inside a transaction: adds an entry. Raises AlreadyJournaled when another worker was first."""
         self.add_many(agent, [(identity, outputs)], at)
 
-    def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
-        """Adds many entries, as ``add`` does."""
+    def add_many(
+        self,
+        agent: str,
+        entries: Sequence[tuple[str, Sequence[Record]]],
+        at: datetime,
+        digests: Mapping[str, bytes] = NO_DIGESTS,
+    ) -> None:
+        """Adds many entries, as ``add`` does. ``digests``: of events' content, by identity."""
         with self._database.table("journal") as journal:
             for identity, outputs in entries:
                 if (agent, identity) in journal:
                     raise AlreadyJournaled(f"{agent} has done one of these already: {identity}; read the journal")
-                entry = JournalEntry(outputs=tuple(outputs), published=not outputs)
+                entry = JournalEntry(outputs=tuple(outputs), published=not outputs, digest=digests.get(identity))
                 journal[agent, identity] = _Kept(entry, in_utc(at))
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
@@ -48,17 +57,21 @@ class MemoryJournal:
             for identity in identities:
                 kept = journal.get((agent, identity))
                 if kept is not None:
-                    journal[agent, identity] = replace(kept, entry=JournalEntry(outputs=(), published=True))
+                    journal[agent, identity] = replace(kept, entry=replace(kept.entry, outputs=(), published=True))
 
-    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
-        """Returns the entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
-        before = in_utc(before)
+    def unpublished(self, agent: str, prefix: str) -> dict[str, JournalEntry]:
+        """Returns the entries whose identity has this prefix and whose outputs are not confirmed, oldest first."""
         with self._database.table("journal") as journal:
             return {
                 identity: kept.entry
                 for (owner, identity), kept in journal.items()
-                if owner == agent and identity.startswith(prefix) and kept.at < before and not kept.entry.published
+                if owner == agent and identity.startswith(prefix) and not kept.entry.published
             }
+
+    def newest(self, agent: str) -> datetime | None:
+        """Returns when the agent's newest entry was added, or None without entries."""
+        with self._database.table("journal") as journal:
+            return max((kept.at for (owner, _), kept in journal.items() if owner == agent), default=None)
 
     def prune(self, agent: str, before: datetime) -> int:
         """Deletes published entries older than ``before``; returns how many."""

@@ -20,6 +20,14 @@ CONNECT_SECONDS = 5.0
 _SCHEMES = ("http", "https", "tcp", "unix")
 _CONNECT_FAILED = 2
 """The code of pymilvus' exception when its constructor gets no answer."""
+_INPUT_CODES = frozenset({1100, 1101, 1102})
+"""Milvus: a parameter is invalid, missing or too large. Its text says which, such as a text longer than its field."""
+_LITE_INPUT_CODE = 6
+"""Milvus Lite: a row or a filter does not fit the schema. It is the code of older servers, too."""
+_INPUT_CLASSES = frozenset(
+    {"ParamError", "DataNotMatchException", "DataTypeNotMatchException", "DataTypeNotSupportException"}
+)
+"""What pymilvus raises for a row before it sends it."""
 
 
 class MilvusConnection:
@@ -37,7 +45,9 @@ class MilvusConnection:
     def call(self, function: Callable[[MilvusClient], T]) -> T:
         """Returns the function's result. Raises Unavailable within seconds, ConfigurationError, or EverlearnError.
 
-        Repeats a refused call once after ``prepare``: a server that was restarted must load its collection again.
+        EverlearnError is for what Milvus would refuse each time. Everything that is not known to be such is
+        Unavailable, a full disk for example. Repeats a call that Milvus answered with an error once after ``prepare``:
+        a server that was restarted must load its collection again.
         """
         import grpc
         from pymilvus import MilvusException
@@ -46,8 +56,8 @@ class MilvusConnection:
             try:
                 return function(self._ready())
             except (grpc.RpcError, MilvusException) as error:
-                failure = self._failure(error)
-                if type(failure) is EverlearnError and first:
+                failure, answered = self._failure(error)
+                if answered and first:
                     self._prepared = False
                     continue
                 if isinstance(failure, Unavailable):
@@ -79,7 +89,11 @@ class MilvusConnection:
         wrong = ConfigurationError(
             f"[milvus] uri is {self._shown!r}, which is no address: write http://HOST:PORT, or embedded"
         )
-        address = urlsplit(self._uri)
+        try:
+            address = urlsplit(self._uri)
+            _ = address.port  # raises what urlsplit does not
+        except ValueError:
+            raise wrong from None
         if address.scheme not in _SCHEMES or not (address.hostname or address.path):
             raise wrong  # pymilvus takes some of these for files, and would start a server in this process
         # pymilvus logs each failure with its traceback; the error that is raised here says what matters.
@@ -89,7 +103,8 @@ class MilvusConnection:
         except ConnectionConfigException:
             raise wrong from None
 
-    def _failure(self, error: Exception) -> EverlearnError:
+    def _failure(self, error: Exception) -> tuple[EverlearnError, bool]:
+        """Returns what to raise for an error, and whether the server answered with it."""
         import grpc
         from pymilvus.exceptions import ErrorCode
 
@@ -98,16 +113,29 @@ class MilvusConnection:
         if isinstance(error.__cause__, grpc.Call):  # an RpcError that came of a call
             code = error.__cause__.code()
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            return ConfigurationError(f"Milvus at {self._shown} refuses the token: set EVERLEARN_MILVUS_TOKEN")
+            return ConfigurationError(f"Milvus at {self._shown} refuses the token: set EVERLEARN_MILVUS_TOKEN"), False
         if code is grpc.StatusCode.UNIMPLEMENTED or "Received UNIMPLEMENTED" in str(error):
-            return ConfigurationError(f"the server at {self._shown} is not a Milvus server: set [milvus] uri")
+            return ConfigurationError(f"the server at {self._shown} is not a Milvus server: set [milvus] uri"), False
+        hidden = [self._token, urlsplit(self._uri).password]
+        reason = " ".join(hide(str(getattr(error, "message", error)), hidden).split())[:500]
+        if self._is_input(error, code):
+            return EverlearnError(f"Milvus at {self._shown} refused: {reason}"), True
         if (
             isinstance(code, grpc.StatusCode)
             or code in (_CONNECT_FAILED, ErrorCode.RATE_LIMIT, ErrorCode.FORCE_DENY)
             or getattr(error, "retriable", False)
         ):
-            return Unavailable(f"Milvus at {self._shown} does not answer: start it, or set [milvus] uri")
-        reason = " ".join(
-            hide(str(getattr(error, "message", error)), [self._token, urlsplit(self._uri).password]).split()
-        )
-        return EverlearnError(f"Milvus at {self._shown} refused: {reason[:500]}")
+            return Unavailable(f"Milvus at {self._shown} does not answer: start it, or set [milvus] uri"), False
+        advice = "make room on its disk" if "No space left" in reason else "see its log, or set [milvus] uri"
+        return Unavailable(f"Milvus at {self._shown} failed: {reason}; {advice}"), True
+
+    @staticmethod
+    def _is_input(error: Exception, code: object) -> bool:
+        """Whether Milvus would refuse the same input each time."""
+        import grpc
+
+        if isinstance(code, grpc.StatusCode):
+            return code is grpc.StatusCode.INVALID_ARGUMENT
+        if getattr(error, "is_input_error", False) or type(error).__name__ in _INPUT_CLASSES:
+            return True
+        return code in _INPUT_CODES or code == getattr(error, "compatible_code", None) == _LITE_INPUT_CODE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -269,7 +270,9 @@ class MilvusStores:
 def _hit(found: _Found, score: float) -> Hit:
     entity = found["entity"]
     fields = {name: entity[name] for name in STORED}
-    return Hit(chunk=Chunk(**fields, metadata=from_stored(entity)), score=float(score))
+    # A vector that is no direction has no cosine: it is as unlike as can be.
+    cosine = float(score) if math.isfinite(score) else -1.0
+    return Hit(chunk=Chunk(**fields, metadata=from_stored(entity)), score=cosine)
 
 
 def _cosine(left: NDArray[np.float32], right: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,8 @@ def cached_loss(file: Path, source: str, measure: Callable[[], float]) -> float:
         if known["source"] == source:
             return float(known["figure"])
     loss = measure()
+    if not math.isfinite(loss):
+        return loss  # JSON has no such number
     with contextlib.suppress(Unavailable, OSError):  # a loss that cannot be kept is measured again the next time
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, [json.dumps({"source": source, "figure": loss}).encode()])

@@ -23,7 +23,7 @@ from sqlalchemy import URL, inspect
 
 from infra.private_files import create_file
 from infra.sql.database import Database, open_sqlite, parse_url
-from infra.sql.failures import one_line, place
+from infra.sql.failures import is_passing, one_line, place
 from schemas.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _ATTEMPTS = 5
 _LOCK_SECONDS = 60.0
 _TABLE = "model_versions"
 _OUT_OF_DATE = "out-of-date database schema"
+_STORE_FAILED = frozenset({"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED"})
+"""MLflow's codes for what is not the request's fault."""
 
 
 class MlflowConnection:
@@ -208,14 +210,18 @@ def _translated(url: URL, action: Callable[[], T]) -> T:
     try:
         return action()
     except DBAPIError as error:
+        if not is_passing(error):
+            raise
         cause: BaseException = error
     except MlflowException as error:
         if _OUT_OF_DATE in str(error):
             raise Unavailable(
                 f"the registry at {place(url)} is of another version of MLflow: run 'everlearn up' to upgrade it"
             ) from error
-        if error.error_code != "TEMPORARILY_UNAVAILABLE":
-            raise
         cause = error.__cause__ or error
+        # MLflow calls everything that is no error of its own an internal one, and a bad request what SQL refuses.
+        by_sql = isinstance(cause, DBAPIError) and is_passing(cause)
+        if not by_sql and error.error_code not in _STORE_FAILED:
+            raise
     reason = one_line(getattr(cause, "orig", None) or cause, url)
     raise Unavailable(f"the registry at {place(url)}: {reason}; check that it runs, or set [registry] url") from cause

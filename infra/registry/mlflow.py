@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from infra.registry.tags import (
     model_tags,
 )
 from schemas.errors import AdapterMissing
+from schemas.figures import finite
 from schemas.registry import AdapterRecord, AdapterState, ModelRecord
 
 if TYPE_CHECKING:
@@ -188,7 +188,6 @@ class MlflowRegistry:
 
         Does nothing when that run is logged already. Metrics that are not finite are left out.
         """
-        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         shown = {name: str(value)[:_LONGEST_PARAMETER] for name, value in params.items()}
         tags = {_RUN_TAG: record.run_id, "adapter_id": record.adapter_id, "dataset_id": record.dataset_id}
 
@@ -203,7 +202,7 @@ class MlflowRegistry:
             run_id = client.create_run(
                 experiment, start_time=int(began * 1000), tags=tags, run_name=record.run_id
             ).info.run_id
-            logged, described = _batch(finite, shown, record.created_at)
+            logged, described = _batch(finite(metrics), shown, record.created_at)
             client.log_batch(run_id, metrics=logged, params=described)
             client.set_terminated(run_id, end_time=int(record.created_at.timestamp() * 1000))
 

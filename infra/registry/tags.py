@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from schemas.figures import finite
 from schemas.registry import AdapterRecord, ModelRecord
 
 ADAPTERS, MODELS = "everlearn.", "everlearn-model."
@@ -38,7 +39,7 @@ def adapter_tags(record: AdapterRecord) -> dict[str, str]:
         "run_id": record.run_id,
         "size_bytes": str(record.size_bytes),
         "created_at": record.created_at.isoformat(),
-        "metrics": json.dumps(record.metrics),
+        "metrics": json.dumps(finite(record.metrics)),
         **({"cause": record.cause} if record.cause is not None else {}),
         **judgement_tags(record.state, record.scores, list(record.reasons), record.report_uri),
     }
@@ -46,7 +47,7 @@ def adapter_tags(record: AdapterRecord) -> dict[str, str]:
 
 def judgement_tags(state: str, scores: dict[str, float], reasons: list[str], report_uri: str | None) -> dict[str, str]:
     """Returns the tags of a judgement. ``state`` is repeated for people who look into MLflow; no code reads it."""
-    judgement = {"state": state, "scores": scores, "reasons": reasons, "report_uri": report_uri}
+    judgement = {"state": state, "scores": finite(scores), "reasons": reasons, "report_uri": report_uri}
     return {JUDGEMENT: json.dumps(judgement), "state": state}
 
 
@@ -64,11 +65,11 @@ def adapter_of(version: MlflowVersion, aliases: tuple[str, ...]) -> AdapterRecor
         version=int(version.version),
         cause=tags.get("cause"),
         state=judgement["state"],
-        scores=judgement["scores"],
+        scores=finite(judgement["scores"]),
         reasons=tuple(judgement["reasons"]),
         report_uri=judgement["report_uri"],
         aliases=aliases,
-        metrics=json.loads(tags["metrics"]),
+        metrics=finite(json.loads(tags["metrics"])),
         removed_at=datetime.fromisoformat(tags[REMOVED]) if tags.get(REMOVED) else None,
     )
 

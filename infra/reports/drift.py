@@ -14,6 +14,7 @@ from infra.durable_files import refusals_as_unavailable, replace_file
 from infra.reports.evidently_charts import Viewer, describe_columns, viewer
 from infra.reports.pages import FRAMING_POLICY, file_stem, render_template
 from schemas.drift import DRIFT_CHECK, DriftReport
+from schemas.figures import jsonable
 
 _MEANINGS = {
     "questions": "what is asked",
@@ -65,7 +66,8 @@ class DriftReportFolder:
             "evidently_problem": problem,
         }
         replace_file(
-            page.with_suffix(".json"), [json.dumps(whole, indent=1, ensure_ascii=False).encode(errors="replace")]
+            page.with_suffix(".json"),
+            [json.dumps(jsonable(whole), indent=1, ensure_ascii=False).encode(errors="replace")],
         )
         replace_file(page, [html.encode(errors="replace")])
         return page.as_uri(), problem

@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
 from infra.reports.pages import PAGE_POLICY, file_stem, render_template
+from schemas.figures import jsonable
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
@@ -25,7 +26,7 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     page = folder / f"{file_stem(report['adapter_id'])}.html"
     replace_file(
         page.with_suffix(".json"),
-        [json.dumps(report, ensure_ascii=False, indent=1, default=str).encode(errors="replace")],
+        [json.dumps(jsonable(report), ensure_ascii=False, indent=1, default=str).encode(errors="replace")],
     )
     replace_file(page, [render(report).encode(errors="replace")])
     return page

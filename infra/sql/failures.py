@@ -34,11 +34,17 @@ _ADVICE_BY_TEXT = {
 _ADVICE_BY_STATE = {
     "42P01": "its tables are missing or of another version: run 'everlearn up'",
     "42703": "its tables are missing or of another version: run 'everlearn up'",
+    "3D000": "its database is missing: create it, then run 'everlearn up'",
     "3F000": "its schema is missing: run 'everlearn up'",
     "42501": "grant its user the right to read and write Everlearn's tables",
+    "53100": "make room on its disk",
+    "53200": "give it more memory",
+    "53300": "raise its max_connections, or end other clients",
+    "25006": "it only reads: name its primary server in [sql] url",
 }
 """PostgreSQL's SQLSTATE, where its driver reports a fault in the statement, and what to do."""
 _LIMIT_CLASS = "54"
+_STALE_PLAN = "cached plan must not change result type"
 
 
 @contextmanager
@@ -59,6 +65,11 @@ def failures_as_unavailable(url: URL) -> Iterator[None]:
         raise Unavailable(f"SQL at {place(url)}: {one_line(error, url)}; {_CLOSED}") from error
 
 
+def is_passing(error: DBAPIError) -> bool:
+    """Whether the database failed, and not the statement."""
+    return _advice(error) is not None
+
+
 def place(url: URL) -> str:
     """Names the database in a message: by its path, or by its URL without the password."""
     if url.get_backend_name() == "sqlite":
@@ -77,6 +88,8 @@ def _advice(error: DBAPIError) -> str | None:
     state = getattr(error.orig, "sqlstate", None) or ""
     if state in _ADVICE_BY_STATE:
         return _ADVICE_BY_STATE[state]
+    if _STALE_PLAN in str(error.orig):
+        return "its tables were changed meanwhile: restart this worker"
     if state.startswith(_LIMIT_CLASS) and not error.connection_invalidated:
         return None  # the value is too large for PostgreSQL, and stays so
     # the plain DatabaseError is what SQLite's driver raises for a damaged file

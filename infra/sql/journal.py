@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
-from sqlalchemy import false, select, update
+from sqlalchemy import false, func, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
@@ -19,6 +20,7 @@ from schemas.errors import AlreadyJournaled
 
 _journal = tables.journal.c
 _inflight = tables.inflight.c
+NO_DIGESTS: Mapping[str, bytes] = MappingProxyType({})
 
 
 class SqlJournal:
@@ -32,25 +34,38 @@ class SqlJournal:
         found: dict[str, JournalEntry] = {}
         if not identities:
             return found
-        columns = select(_journal.identity, _journal.outputs, _journal.published)
+        columns = select(_journal.identity, _journal.outputs, _journal.published, _journal.digest)
         with self._database.connection() as connection:
             for some in slices(identities):
                 rows = connection.execute(columns.where(_journal.agent == agent, _journal.identity.in_(some)))
-                for identity, outputs, published in rows:
-                    found[identity] = JournalEntry(outputs=unpack(outputs), published=published)
+                for identity, outputs, published, digest in rows:
+                    found[identity] = JournalEntry(outputs=unpack(outputs), published=published, digest=digest)
         return found
 
     def add(self, agent: str, identity: str, outputs: Sequence[Record], at: datetime) -> None:
         """Inside a transaction: adds an entry. Raises AlreadyJournaled when another worker was first."""
         self.add_many(agent, [(identity, outputs)], at)
 
-    def add_many(self, agent: str, entries: Sequence[tuple[str, Sequence[Record]]], at: datetime) -> None:
-        """Adds many entries in one statement, as ``add`` does."""
+    def add_many(
+        self,
+        agent: str,
+        entries: Sequence[tuple[str, Sequence[Record]]],
+        at: datetime,
+        digests: Mapping[str, bytes] = NO_DIGESTS,
+    ) -> None:
+        """Adds many entries in one statement, as ``add`` does. ``digests``: of events' content, by identity."""
         if not entries:
             return
         # An entry without outputs has nothing left to publish.
         rows = [
-            {"agent": agent, "identity": identity, "outputs": pack(outputs), "published": not outputs, "at": at}
+            {
+                "agent": agent,
+                "identity": identity,
+                "outputs": pack(outputs),
+                "published": not outputs,
+                "at": at,
+                "digest": digests.get(identity),
+            }
             for identity, outputs in sorted(entries, key=lambda entry: entry[0])
         ]
         with self._database.connection(write=True) as connection:
@@ -75,11 +90,11 @@ class SqlJournal:
                     .values(published=True, outputs=pack(()))
                 )
 
-    def unpublished(self, agent: str, prefix: str, before: datetime) -> dict[str, JournalEntry]:
-        """Returns the entries before ``before`` whose identity has this prefix and whose outputs are not confirmed."""
+    def unpublished(self, agent: str, prefix: str) -> dict[str, JournalEntry]:
+        """Returns the entries whose identity has this prefix and whose outputs are not confirmed, oldest first."""
         waiting = (
             select(_journal.identity, _journal.outputs)
-            .where(_journal.agent == agent, _journal.at < before, _journal.published.is_(false()))
+            .where(_journal.agent == agent, _journal.published.is_(false()))
             .order_by(_journal.at, _journal.identity)
         )
         with self._database.connection() as connection:
@@ -90,6 +105,11 @@ class SqlJournal:
             for identity, outputs in rows
             if identity.startswith(prefix)
         }
+
+    def newest(self, agent: str) -> datetime | None:
+        """Returns when the agent's newest entry was added, or None without entries."""
+        with self._database.connection() as connection:
+            return connection.execute(select(func.max(_journal.at)).where(_journal.agent == agent)).scalar()
 
     def prune(self, agent: str, before: datetime) -> int:
         """Deletes published entries older than ``before``; returns how many."""

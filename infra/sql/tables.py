@@ -47,13 +47,16 @@ class UtcMoment(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields."""
+    """A JSON value, stored as text: PostgreSQL's JSON types refuse some values and lose the order of fields.
+
+    Refuses NaN and infinity, which JSON does not have.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -131,6 +134,8 @@ journal = Table(
     Column("outputs", LargeBinary, nullable=False),
     Column("published", Boolean, nullable=False),
     Column("at", UtcMoment, nullable=False),
+    # of the event's content; another event with the same identity has another one
+    Column("digest", LargeBinary),
     Index("journal_by_age", "agent", "at"),
 )
 # This index is nearly always empty. It is read after every restart.
@@ -155,6 +160,19 @@ inflight = Table(
     Column("alone", Boolean, nullable=False),
     Column("life", Text, nullable=False),
     Column("since", UtcMoment, nullable=False),
+    Column("topic_id", Text),
+)
+
+# Which topics of Kafka this database belongs to. A topic that is made anew has another id, and its offsets repeat.
+kafka_topics = Table(
+    "kafka_topics",
+    METADATA,
+    Column("topic", Text, primary_key=True),
+    Column("topic_id", Text, nullable=False),
+    Column("cluster_id", Text, nullable=False),
+    Column("met_at", UtcMoment, nullable=False),
+    # the cluster that the topic of this name was on before, where that was another one
+    Column("earlier_cluster", Text),
 )
 
 runs = Table(
@@ -167,6 +185,7 @@ runs = Table(
     Column("context", Json, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("spared", Integer, nullable=False, server_default="0"),
     Column("worker", Text),
     Column("lease_until", UtcMoment),
     Column("due_at", UtcMoment, nullable=False),
@@ -186,6 +205,8 @@ leases = Table(
     Column("holder", Text),
     Column("until", UtcMoment),
     Column("last", UtcMoment),
+    # how often the scheduled times began again from an earlier one, because a clock was put back
+    Column("generation", Integer),
 )
 
 interactions = Table(

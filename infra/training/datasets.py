@@ -18,7 +18,7 @@ from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once
 from schemas.datasets import DatasetManifest, DatasetRow
-from schemas.errors import AdapterMissing
+from schemas.errors import AdapterMissing, unavailable
 
 ROWS, MANIFEST = "rows.parquet", "manifest.json"
 _manifest = TypeAdapter(DatasetManifest)
@@ -104,7 +104,9 @@ class FolderDatasets:
             values = pq.read_table(path).to_pylist()
             rows = [_row.validate_python({**each, "sources": json.loads(each["sources"])}) for each in values]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise DatasetMissing(f"the dataset {dataset_id} cannot be read from {path}: train again") from error
+            raise unavailable(error) or DatasetMissing(
+                f"the dataset {dataset_id} cannot be read from {path}: train again"
+            ) from error
         manifest = self.manifest(dataset_id)
         if manifest is not None and dataset_id_of(manifest.task, rows) != dataset_id:
             raise DatasetMissing(f"the dataset {dataset_id} in {path} was changed: train again")

@@ -66,3 +66,15 @@ def test_a_second_worker_joining_and_leaving_under_load_loses_and_doubles_nothin
     scene.kill("recorder-2")
     count = scene.finish(seconds=120)
     assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 0), count
+
+
+def test_workers_that_are_stopped_while_they_handle_an_event_do_not_make_it_suspicious(scene: Scene) -> None:
+    scene.publish(1)
+    for life in range(6):
+        slow = scene.plan(pause_seconds=600.0, shutdown_seconds=0.3)
+        scene.start(slow)
+        scene.until_begun(life + 1)
+        scene.stop(slow.name)
+    scene.start(scene.plan())
+    count = scene.finish()
+    assert (count.lost, count.doubled, count.dead_letters) == (0, 0, 0), count

@@ -100,7 +100,7 @@ def test_followed_topics_are_compacted_and_no_group_consumes_a_compacted_topic()
     for topic in TOPICS:
         assert topic.compacted or not topic.followers
         assert not (topic.compacted and topic.readers)
-    assert set(BY_NAME["promotions.v1"].followers) == {"answerer", "monitor", "validator"}
+    assert set(BY_NAME["promotions.v1"].followers) == {"answerer", "monitor", "validator", "promoter"}
 
 
 def test_all_events_of_an_answer_are_in_partitions_of_one_number():

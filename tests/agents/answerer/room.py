@@ -64,7 +64,7 @@ class Room:
         releases = ServedReleases(LoadedAdapters(self.engine, self.adapters, unprobed=unprobed))
         self.answerer = Answerer(
             tasks=tasks, retriever=self.retriever, engine=self.engine, releases=releases, context_tokens=60,
-            now=self.clock,
+            now=self.clock, monotonic=lambda: self.clock().timestamp(),
         )  # fmt: skip
 
     def train(self, *names):

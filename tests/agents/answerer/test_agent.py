@@ -4,11 +4,14 @@ from datetime import timedelta
 
 import pytest
 
+from agents.delivery.worker import dispatcher
 from infra.memory.engine import MemoryEngine
+from schemas.envelope import decode, encode, new_context
 from schemas.errors import EngineCrashed, Unavailable
-from schemas.questions import AnswerFailed, AnswerProduced, Turn
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Turn
 from schemas.tasks import Task
 from tests.agents.answerer.room import NOW, TASKS, Room, question, received
+from tests.agents.delivery.rig import Rig, as_message
 
 
 @pytest.fixture
@@ -162,3 +165,29 @@ async def test_a_search_that_cannot_be_reached_is_waited_for(room):
     room.retriever.down = True
     with pytest.raises(Unavailable):
         await room.ask(question())
+
+
+async def test_an_asker_hears_of_a_question_that_crashes_the_engine_each_time(tmp_path):
+    """Through delivery: the question beside it is answered, and the asker of the bad one hears once."""
+    room, rig = Room(tmp_path, MemoryEngine(crash_on="poison")), Rig(read=("questions.v1",))
+    asked = [question(), question("poison parcel", user="ada")]
+    messages = [
+        as_message(encode(each, new_context("/test", now=NOW, event_id=each.question_id)), number)
+        for number, each in enumerate(asked)
+    ]
+    rig.clock.now = NOW
+    for _ in range(2):
+        handle = dispatcher("answerer", room.answerer.handlers())
+        await rig.delivery(handle, given_up={QuestionAsked: room.answerer.given_up}).deliver(messages)
+    events = [
+        decode("answers.v1", record.value, record.headers, now=NOW + timedelta(days=1))
+        for record in rig.kafka.topic("answers.v1")
+    ]
+    (good, _), (bad, context) = events
+    assert isinstance(good, AnswerProduced)
+    assert good.answer_id == asked[0].question_id
+    assert isinstance(bad, AnswerFailed)
+    assert (bad.answer_id, bad.user, bad.question) == (asked[1].question_id, "ada", "poison parcel")
+    assert bad.reason.startswith("given up after 3 attempts: ")
+    assert context.causation_id == asked[1].question_id
+    assert len(rig.kafka.records) == 3  # with one dead letter

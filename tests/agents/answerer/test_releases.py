@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
-from agents.answerer.agent import RETRY_ADOPTION
+from agents.answerer.agent import RETRY_ADOPTION_SECONDS
 from infra.memory.engine import MemoryEngine
 from schemas.fleet import Serving
 from schemas.questions import AnswerFailed
@@ -94,7 +95,7 @@ async def test_a_missing_adapter_is_served_once_it_is_there(room):
     )
     room.train("late")
     assert (await room.ask(question()))[0].release_sequence == 0, "it was looked for a moment ago"
-    room.clock.now += RETRY_ADOPTION
+    room.clock.now += timedelta(seconds=RETRY_ADOPTION_SECONDS)
     assert (await room.ask(question()))[0].adapter_id == "late"
     assert room.answerer.releases.problem is None
 
@@ -103,7 +104,7 @@ async def test_the_same_problem_is_logged_once(room):
     with capture_logs() as logs:
         await room.release(1, "gone")
         for _ in range(3):
-            room.clock.now += RETRY_ADOPTION
+            room.clock.now += timedelta(seconds=RETRY_ADOPTION_SECONDS)
             await room.answerer.catch_up()
     assert [line["event"] for line in logs] == ["release not served"]
 
@@ -133,7 +134,7 @@ async def test_a_worker_that_starts_in_a_canary_without_its_challenger_serves_th
     assert {(each.arm, each.adapter_id, each.release_sequence) for each in answers} == {("champion", "a1", 3)}
     assert room.answerer.releases.problem.startswith("support: release 3 is not served, a1 answers: gone is not here")
     room.train("gone")
-    room.clock.now += RETRY_ADOPTION
+    room.clock.now += timedelta(seconds=RETRY_ADOPTION_SECONDS)
     answers = await room.ask(*(question(user=f"user-{number}") for number in range(20)))
     assert {each.arm for each in answers} == {"champion", "challenger"}
 

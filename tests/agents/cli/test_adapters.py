@@ -97,7 +97,7 @@ def learned(settings: Settings, registry: MlflowRegistry, database: Database, tm
     runs = SqlRunStore(database)
     runs.add("trainer", "run-1", "train", {"task": "routing"}, {}, NOW)
     runs.claim("trainer", "trainer-1", now=NOW, lease_seconds=60)
-    runs.finish("run-1", "trainer-1", state="done", result={}, now=NOW + timedelta(seconds=75))
+    runs.finish("run-1", 1, state="done", result={}, now=NOW + timedelta(seconds=75))
     registry.register(record(adapter_id, dataset_id=manifest.dataset_id))
     registry.judge(
         adapter_id, state="validated", scores={"exact_match": 0.75}, reasons=("better",), report_uri="file:///v"

@@ -164,7 +164,7 @@ def test_a_rebuild_under_way_is_shown_with_its_progress(everlearn: Everlearn, da
     runs.add("indexer", "r1", "rebuild", {"task": None, "cause": "c"}, {}, NOW)
     assert everlearn("index", "status").out.splitlines()[-1] == "the shared index is being rebuilt: waiting"
     runs.claim("indexer", "w", now=NOW, lease_seconds=60)
-    runs.report("r1", "w", {"done": 0.25, "text": "1 of 4 documents", "eta_seconds": None})
+    runs.report("r1", 1, {"done": 0.25, "text": "1 of 4 documents", "eta_seconds": None})
     assert everlearn("index", "status").out.splitlines()[-1] == (
         "the shared index is being rebuilt: 25%, 1 of 4 documents"
     )

@@ -118,8 +118,8 @@ class Quantizer:
             arguments = {"scheme": (event.quantize or ())[ordinal]}
             self._runs.add(AGENT, run_id, KIND, arguments, {}, datetime.now(UTC))
             self._runs.claim(AGENT, "w", now=datetime.now(UTC), lease_seconds=10)
-            self._runs.report(run_id, "w", {"done": 0.5, "text": "half way", "eta_seconds": None})
-            self._runs.finish(run_id, "w", state=state, result=result, now=datetime.now(UTC))
+            self._runs.report(run_id, 1, {"done": 0.5, "text": "half way", "eta_seconds": None})
+            self._runs.finish(run_id, 1, state=state, result=result, now=datetime.now(UTC))
         return []
 
 

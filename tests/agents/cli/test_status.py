@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from agents.cli.status import describe
 from infra.kafka.fleet import WorkerReport
 from infra.local.free_port import free_port
 from infra.local.supervisor import Process
+from infra.sql.database import Database
+from infra.sql.kafka_topics import SqlKnownTopics
+from infra.sql.migrate import migrate
+from schemas.delivery import KafkaTopic
 from schemas.fleet import Serving, WorkerReported
 
 
@@ -71,3 +76,25 @@ def test_status_with_kafka_elsewhere_and_away_is_one_line(tmp_path: Path, capsys
     assert output.err.splitlines()[0].startswith(
         f"error: Kafka at 127.0.0.1:{port} does not answer: Connection refused"
     )
+
+
+def test_status_says_for_a_week_that_the_home_met_another_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    url = f"sqlite:///{tmp_path}/everlearn.db"
+    migrate(url)
+    database = Database(url)
+    topics = SqlKnownTopics(database)
+    first = KafkaTopic(name="feedback.v1", topic_id="t1", cluster_id="c1")
+    topics.meet([first], datetime.now(UTC))
+
+    def status() -> list[str]:
+        execute(["--home", str(tmp_path), "status"])
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("notice: ")]
+
+    assert status() == []
+    topics.meet([replace(first, topic_id="t2", cluster_id="c2")], datetime.now(UTC))
+    (notice,) = status()
+    assert "was used with the Kafka cluster c1 and now meets c2" in notice
+    assert "everlearn publish documents FOLDER --all" in notice
+    topics.meet([replace(first, topic_id="t3", cluster_id="c3")], datetime.now(UTC) - timedelta(days=8))
+    assert status() == []
+    database.close()

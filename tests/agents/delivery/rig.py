@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from agents.delivery.clocks import SteadyClock
 from agents.delivery.deliver import Delivery, RetryPolicy
 from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Outbox
 from agents.delivery.outcome import Outcome, Output
-from agents.delivery.worker import BatchHandler
+from agents.delivery.topic_ids import TopicIds
+from agents.delivery.worker import BatchHandler, GivenUp
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
+from infra.memory.kafka_topics import MemoryKnownTopics
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
 from schemas.envelope import Position, Received, Record, encode, new_context
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven, InteractionRecorded
-from schemas.topics import dead_letter_topic
+from schemas.topics import dead_letter_topic, retry_topic
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEAD_LETTERS = dead_letter_topic("feedback.v1", "recorder")
@@ -47,9 +50,14 @@ class Rig:
     clock: Clock = field(default_factory=Clock)
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
     kafka: MemoryKafka = field(default_factory=MemoryKafka)
+    """Where outputs go."""
+    topics: MemoryKafka = field(default_factory=MemoryKafka)
+    """Which topics there are; it answers also while ``kafka`` is away."""
     steps: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     effects: dict[str, int] = field(default_factory=dict)
     lives: int = 0
+    read: tuple[str, ...] = ("feedback.v1", retry_topic("feedback.v1", "recorder"))
+    """The topics that a worker reads."""
     seconds: float = 0.0
     """The monotonic clock, which a handler may move."""
     in_flight: InFlightTracker = field(init=False)
@@ -61,11 +69,11 @@ class Rig:
 
     @property
     def runs(self) -> MemoryRunStore:
-        return MemoryRunStore(self.database)
+        return MemoryRunStore(self.database, lambda: self.seconds)
 
     @property
     def leases(self) -> MemoryLeases:
-        return MemoryLeases(self.database)
+        return MemoryLeases(self.database, lambda: self.seconds)
 
     def outbox(self) -> Outbox:
         return Outbox(
@@ -79,20 +87,33 @@ class Rig:
         )
 
     def delivery(
-        self, handle: BatchHandler | None = None, *, sleep: Callable[[float], Awaitable[None]] | None = None
+        self,
+        handle: BatchHandler | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+        given_up: Mapping[type[Event], GivenUp] | None = None,
     ) -> Delivery:
         """Returns the delivery of a new worker process."""
         self.lives += 1
         policy = RetryPolicy()
         marks = MemoryInFlightMarks(self.database)
+        topic_ids = TopicIds(self.read, self.topics, MemoryKnownTopics(self.database), clock=self.clock)
         self.in_flight = InFlightTracker(
-            "recorder", marks, life=f"life-{self.lives}", clock=self.clock, crashes=policy.crashes
+            "recorder",
+            marks,
+            life=f"life-{self.lives}",
+            clock=self.clock,
+            crashes=policy.crashes,
+            topic_id=topic_ids.__getitem__,
         )
         return Delivery(
             handle or self.count,
             self.outbox(),
             self.in_flight,
+            topic_ids,
+            given_up=given_up,
             clock=self.clock,
+            latest_now=SteadyClock(self.clock, lambda: self.seconds).latest,
             sleep=sleep or self.clock.sleep,
             monotonic=lambda: self.seconds,
             policy=policy,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.delivery.heartbeat import Heartbeat, Stalled, Watched
 from agents.delivery.worker import Worker
@@ -23,6 +25,9 @@ class Situation:
         self.idle = 0.0
         self.moved_at = 0.0
         self.problem: str | None = None
+        self.run_waits: str | None = None
+        self.lag_fails = False
+        self.measured = 0
         self.heartbeat = Heartbeat(
             "recorder",
             "recorder-1",
@@ -44,11 +49,15 @@ class Situation:
                 delivery=self.delivery,
                 lag=self._measure,
                 idle_seconds=lambda: self.idle,
+                run_waits=lambda: self.run_waits,
             )
         )
         self.heartbeat.state = "ready"
 
     async def _measure(self) -> int | None:
+        self.measured += 1
+        if self.lag_fails:
+            raise RuntimeError("the consumer is between two connections")
         return self.lag
 
     def watch(self, starving_for: float = 0.0) -> None:
@@ -134,3 +143,43 @@ async def test_a_heartbeat_reports_a_problem_of_a_worker_that_works(situation: S
         ("ready", "support: a7 is not here"),
         ("waiting", "Kafka does not answer"),
     ]
+
+
+async def test_a_heartbeat_says_why_a_run_waits_and_takes_any_reason(situation: Situation) -> None:
+    situation.run_waits = "the registry\nis away\0"
+    await situation.heartbeat.beat(0)
+    (record,) = situation.rig.kafka.topic("fleet.v1")
+    event, _ = decode("fleet.v1", record.value, record.headers, now=START)
+    assert isinstance(event, WorkerReported)
+    assert (event.state, event.detail) == ("ready", "the registry is away")
+
+
+async def test_a_report_that_cannot_be_made_is_logged_and_the_worker_goes_on(situation: Situation) -> None:
+    situation.rig.kafka.most_bytes["fleet.v1"] = 10
+    with capture_logs() as logs:
+        beating = asyncio.ensure_future(situation.heartbeat.run())
+        while len(logs) < 3:  # noqa: ASYNC110  # the heartbeat sends no signal
+            await asyncio.sleep(0.01)
+    assert not beating.done()
+    assert {line["event"] for line in logs} == {"not reported"}
+    situation.rig.kafka.most_bytes.clear()
+    while not situation.rig.kafka.records:  # noqa: ASYNC110  # the heartbeat sends no signal
+        await asyncio.sleep(0.01)
+    beating.cancel()
+
+
+async def test_a_heartbeat_goes_on_while_kafka_is_away_and_while_the_lag_is_unknown(situation: Situation) -> None:
+    situation.rig.kafka.away = True
+    situation.lag_fails = True
+    beating = asyncio.ensure_future(situation.heartbeat.run())
+    while situation.measured < 3:  # noqa: ASYNC110  # the heartbeat sends no signal
+        await asyncio.sleep(0.01)
+    situation.rig.kafka.away = False
+    while not situation.rig.kafka.records:  # noqa: ASYNC110  # the heartbeat sends no signal
+        await asyncio.sleep(0.01)
+    beating.cancel()
+    event, _ = decode(
+        "fleet.v1", situation.rig.kafka.records[0].value, situation.rig.kafka.records[0].headers, now=START
+    )
+    assert isinstance(event, WorkerReported)
+    assert (event.state, event.lag) == ("ready", None)

@@ -9,6 +9,7 @@ import pytest
 from agents.delivery.outcome import Outcome
 from schemas.delivery import Message
 from schemas.envelope import Received
+from schemas.errors import EngineCrashed, Unavailable
 from schemas.event import Event
 from tests.agents.delivery.rig import Rig, feedback
 
@@ -145,3 +146,116 @@ async def test_two_killing_events_in_one_batch_are_both_found(rig: Rig) -> None:
     assert await _lives(rig, Both(rig, ""), [feedback(n) for n in range(5)]) == 9
     assert rig.counts() == {"a0": 1, "a2": 1, "a4": 1}
     assert len(rig.dead_letters()) == 2
+
+
+class Waiting(Deadly):
+    """A handler of a worker that is stopped or killed while something is unavailable."""
+
+    async def __call__(self, batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        self.batches.append([received.event.key for received in batch])
+        raise Unavailable("Milvus is away")
+
+
+async def _killed(seconds: float) -> None:
+    raise Killed
+
+
+async def test_a_worker_that_is_killed_while_its_handler_waits_leaves_no_suspicion(rig: Rig) -> None:
+    waiting, messages = Waiting(rig, ""), [feedback(n) for n in range(3)]
+    for _ in range(10):
+        with pytest.raises(Killed):
+            await rig.delivery(waiting, sleep=_killed).deliver(messages)
+    assert waiting.batches == [["a0", "a1", "a2"]] * 10
+    await rig.delivery().deliver(messages)
+    assert (rig.counts(), rig.dead_letters()) == ({"a0": 1, "a1": 1, "a2": 1}, [])
+
+
+async def test_a_worker_that_is_stopped_in_a_batch_takes_its_marks_back(rig: Rig) -> None:
+    handle, messages = Deadly(rig, "a1"), [feedback(n) for n in range(3)]
+    for _ in range(10):
+        delivery = rig.delivery(handle)  # its handler does not end, as when it is cancelled in the middle
+        with pytest.raises(Killed):
+            await delivery.deliver(messages)
+        await rig.in_flight.take_back()
+    assert handle.batches == [["a0", "a1", "a2"]] * 10
+    await rig.delivery().deliver(messages)
+    assert (rig.counts(), rig.dead_letters()) == ({"a0": 1, "a1": 1, "a2": 1}, [])
+
+
+async def test_a_stop_takes_back_only_the_attempt_that_it_ended(rig: Rig) -> None:
+    handle, messages = Deadly(rig, "a0"), [feedback(0)]
+    for stopped in [False, True] * 4 + [False]:  # two deaths together and three alone, with stops in between
+        with pytest.raises(Killed):
+            await rig.delivery(handle).deliver(messages)
+        if stopped:
+            await rig.in_flight.take_back()
+    await rig.delivery(handle).deliver(messages)
+    (letter,) = rig.dead_letters()
+    assert (letter["error"], letter["attempts"], len(handle.batches)) == ("ProcessKilled", "3", 9)
+
+
+async def test_a_worker_that_ends_because_of_its_batch_keeps_its_marks(rig: Rig) -> None:
+    handle, messages = Deadly(rig, "a0"), [feedback(0), feedback(1)]
+    with pytest.raises(Killed):
+        await rig.delivery(handle).deliver(messages)
+    rig.in_flight.keep()
+    await rig.in_flight.take_back()
+    with pytest.raises(Killed):
+        await rig.delivery(handle).deliver(messages)
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver(messages)
+    assert healthy.batches == [["a0"], ["a1"]]
+
+
+async def test_an_error_of_delivery_itself_leaves_its_events_suspicious(rig: Rig) -> None:
+    async def fails(seconds: float) -> None:
+        raise RuntimeError("a defect of delivery")
+
+    async def crashes(batch: Sequence[Received[Event]]) -> Sequence[Outcome]:
+        raise EngineCrashed("it died")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await rig.delivery(crashes, sleep=fails).deliver([feedback(0)])
+        await rig.in_flight.take_back()
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver([feedback(0), feedback(1)])
+    assert healthy.batches == [["a0"], ["a1"]]
+
+
+async def test_partitions_that_change_hands_during_a_slow_batch_make_no_event_suspicious(rig: Rig) -> None:
+    messages = [feedback(0), feedback(1)]
+    partition = [(messages[0].position.topic, 0)]
+    owners = []
+    for _ in range(8):
+        slow = Deadly(rig, "a0")
+        with pytest.raises(Killed):  # stands for a handler that is not done when the partition goes to another worker
+            await rig.delivery(slow).deliver(messages)
+        owners.append(rig.in_flight)
+        await rig.in_flight.lose(partition)
+        assert slow.batches == [["a0", "a1"]]
+    await owners[0].begin([messages[1].position])  # the first owner goes on with its batch; it has no mark any more
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver(messages)
+    assert (healthy.batches, rig.dead_letters()) == ([["a0", "a1"]], [])
+
+
+async def test_a_worker_that_gets_a_lost_partition_back_marks_its_events_again(rig: Rig) -> None:
+    messages = [feedback(0), feedback(1)]
+    partition = [(messages[0].position.topic, 0)]
+    await rig.delivery().deliver(messages[:1])
+    await rig.in_flight.lose(partition)
+    rig.in_flight.forget(partition)
+    await rig.in_flight.begin([messages[1].position])
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver([messages[1], feedback(2)])
+    assert healthy.batches == [["a1"], ["a2"]]
+
+
+async def test_marks_of_a_topic_that_was_made_anew_say_nothing(rig: Rig) -> None:
+    with pytest.raises(Killed):
+        await rig.delivery(Deadly(rig, "a0")).deliver([feedback(0), feedback(1)])
+    rig.topics.topic_ids["feedback.v1"] = "another"
+    healthy = Deadly(rig, "nobody")
+    await rig.delivery(healthy).deliver([feedback(0), feedback(1), feedback(2)])
+    assert healthy.batches == [["a0", "a1", "a2"]]

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from agents.delivery.deliver import RetryPolicy
 from agents.delivery.faust_app import StreamSettings
-from agents.delivery.lifecycle import FAILED_CHORE_SECONDS, WorkerParts, keep_doing, run_worker
+from agents.delivery.lifecycle import FAILED_CHORE_SECONDS, WorkerParts, keep_doing, keep_house, run_worker
+from agents.delivery.outbox import Outbox
 from agents.delivery.worker import Chore, Follower, Worker
 from infra.memory.database import MemoryDatabase
 from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
+from infra.memory.kafka_topics import MemoryKnownTopics
 from infra.memory.runs import MemoryLeases, MemoryRunStore
 from schemas.delivery import Message
 from schemas.envelope import Received
-from schemas.errors import Unavailable
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.event import Event
 from schemas.kafka import KafkaConnection
+from tests.agents.delivery.rig import Rig
 
 
 class Broken(MemoryKafka):
@@ -55,6 +61,7 @@ async def test_a_follower_that_fails_while_its_worker_starts_ends_the_worker(
     parts = WorkerParts(
         database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
         runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=NoLookup(),
+        topic_lookup=kafka, known_topics=MemoryKnownTopics(database),
         stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
     )  # fmt: skip
     worker = Worker(
@@ -89,3 +96,55 @@ async def test_a_chore_that_fails_in_any_way_is_logged_and_done_again() -> None:
         ("adapters", "TypeError: a defect"),
         ("adapters", "Unavailable: Milvus is away"),
     ]
+
+
+async def test_house_keeping_that_fails_in_any_way_is_logged_and_done_again() -> None:
+    faults: list[Exception] = [TypeError("a defect"), Unavailable("SQL is away")]
+    sleeps = 0
+
+    class Faulty(MemoryJournal):
+        def prune(self, agent: str, before: datetime) -> int:
+            if faults:
+                raise faults.pop(0)
+            return super().prune(agent, before)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == 3:
+            raise asyncio.CancelledError
+
+    rig = Rig()
+    outbox = Outbox(
+        "recorder", database=rig.database, journal=Faulty(rig.database), runs=rig.runs, publisher=rig.kafka,
+        clock=rig.clock,
+    )  # fmt: skip
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await keep_house(outbox, sleep)
+    assert [(line["event"], line.get("error") or line["reason"]) for line in logs] == [
+        ("house keeping failed", "TypeError: a defect"),
+        ("house keeping waits", "SQL is away"),
+    ]
+
+
+async def test_a_machine_in_trouble_while_a_worker_is_built_is_waited_for(tmp_path: Path) -> None:
+    database, kafka = MemoryDatabase(), MemoryKafka()
+    parts = WorkerParts(
+        database=database, journal=MemoryJournal(database), marks=MemoryInFlightMarks(database),
+        runs=MemoryRunStore(database), leases=MemoryLeases(database), publisher=kafka, reader=kafka, lookup=NoLookup(),
+        topic_lookup=kafka, known_topics=MemoryKnownTopics(database),
+        stream=StreamSettings(kafka=KafkaConnection(bootstrap_servers="127.0.0.1:9")), scratch=tmp_path,
+        retry=RetryPolicy(first_pause_seconds=0.01),
+    )  # fmt: skip
+    attempts = 0
+
+    def build() -> Worker:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        raise ConfigurationError("a setting is wrong")
+
+    with pytest.raises(ConfigurationError):
+        await run_worker("answerer", build, parts, "answerer-1")
+    assert attempts == 3

@@ -31,7 +31,7 @@ class Runs:
         if state not in ("queued", "forgotten"):
             self.store.claim(agent, name, now=LONG_AGO, lease_seconds=1)
         if state in ("done", "failed"):
-            assert self.store.finish(name, name, state=state, result={}, now=ended_at)
+            assert self.store.finish(name, 1, state=state, result={}, now=ended_at)
         path = self.folder / name
         path.mkdir(parents=True)
         (path / "adapter_model.safetensors").write_bytes(b"weights")

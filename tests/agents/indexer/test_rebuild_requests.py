@@ -9,6 +9,7 @@ from agents.indexer.rebuild_requests import KIND, Rebuilds
 from infra.memory.runs import MemoryRunStore
 from schemas.delivery import Claim
 from schemas.documents import IndexNotRebuilt, IndexRebuildRequested, IndexRebuilt
+from schemas.envelope import Position, Received, new_context
 from tests.agents.indexer.room import START
 from tests.fixtures.indexes import index, serving
 from tests.fixtures.sql import memory_stores
@@ -92,3 +93,10 @@ def test_a_done_rebuild_tells_its_recipe_and_its_cause() -> None:
     }
     [output] = Room().rebuilds.done(claim("own"), result).outputs
     assert output.event == IndexRebuilt(**result, task="own", cause="c")
+
+
+def test_whoever_waits_for_a_rebuild_that_is_given_up_is_told() -> None:
+    context = new_context("/tests", now=START, event_id="c")
+    request = Received(event=IndexRebuildRequested(task="own"), context=context, position=Position("requests.v1", 0, 0))
+    (output,) = Room().rebuilds.given_up(request, "it broke")
+    assert output.event == IndexNotRebuilt(task="own", reason="it broke", cause="c")

@@ -123,7 +123,7 @@ class Room:
         return self.checks.recent(check.task, 1)[0]
 
     async def end(self, claim: Claim, outcome: Outcome) -> None:
-        self.runs.finish(claim.run_id, "w1", state="done", result={}, now=self.now)
+        self.runs.finish(claim.run_id, claim.attempt, state="done", result={}, now=self.now)
         await self._commit_one(f"run-{claim.run_id}", outcome)
 
     def published(self) -> list[DriftDetected]:

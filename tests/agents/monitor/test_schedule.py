@@ -56,6 +56,13 @@ def test_told_drift_is_looked_at_again_when_the_cool_down_is_over():
     assert not is_due(AnswerCounts(rows=10), check(told="retrain"), SCHEDULE, at(9999))
 
 
+def test_a_check_that_a_clock_ahead_wrote_silences_nothing():
+    told = check(verdict="drift", told="label")
+    assert is_due(AnswerCounts(rows=10), told, SCHEDULE, at(-86_400))
+    assert not is_due(AnswerCounts(rows=10), told, SCHEDULE, at(-300))
+    assert not is_repeated(told, "label", at(-86_400), SCHEDULE)
+
+
 def test_while_a_training_was_advised_a_short_while_ago_no_check_is_made():
     told = check(verdict="outcomes", told="retrain")
     assert not is_due(AnswerCounts(rows=10, fresh=2), told, SCHEDULE, at(3599))

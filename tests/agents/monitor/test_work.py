@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
 
+from agents.monitor.differences import Floats
 from agents.monitor.work import SHOWN_NOVEL, DriftChecker
 from infra.memory.database import MemoryDatabase
 from infra.memory.drift import MemoryAnswers, MemoryDriftReports
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.features import MemoryFeatureTable
-from schemas.drift import Baseline, DriftCheck
+from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
 from tests.agents.monitor.rows import POLICY, ROUTING, START, row
 
 NOW = START + timedelta(hours=1)
 REFERENCE = POLICY.reference_rows
 NEWEST = POLICY.newest_rows
+ODD = "\ufffd"
+
+
+class Broken(MemoryEmbedder):
+    """An embedder whose vectors of one text are no numbers."""
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        vectors = super().embed(texts).copy()
+        vectors[[text == ODD for text in texts]] = np.nan
+        return vectors
 
 
 class Work:
     """A checker on memory twins; remembers its reports and its progress."""
 
-    def __init__(self, problem: str | None = None) -> None:
+    def __init__(self, problem: str | None = None, embedder: MemoryEmbedder | None = None) -> None:
         database = MemoryDatabase()
         self.features = MemoryFeatureTable(database)
         self.reports = MemoryDriftReports(problem)
         self.progress: list[float] = []
         self.checker = DriftChecker(
             answers=MemoryAnswers(database),
-            embedder=MemoryEmbedder(),
+            embedder=embedder or MemoryEmbedder(),
             reports=self.reports,
             policy=POLICY,
             now=lambda: NOW,
@@ -114,3 +127,16 @@ def test_when_evidently_fails_the_verdict_stands_and_the_check_says_so():
     check = worse(Work("out of paint"))
     assert check.verdict == "outcomes"
     assert check.reasons[-1] == "Evidently's part of the report failed: out of paint"
+
+
+def test_a_question_whose_embedding_is_no_number_is_no_drift():
+    work = Work(embedder=Broken())
+    work.answer(REFERENCE)
+    in_every_window = REFERENCE + NEWEST - POLICY.current_rows
+    work.answer(NEWEST - POLICY.current_rows, REFERENCE)
+    work.answer(1, in_every_window, question=ODD)
+    work.answer(POLICY.current_rows - 1, in_every_window + 1)
+    check = work.check()
+    assert check.verdict is None
+    assert all(np.isfinite([finding.p_value, finding.effect]).all() for finding in check.findings)
+    json.dumps(DRIFT_CHECK.dump_python(check, mode="json"), allow_nan=False)

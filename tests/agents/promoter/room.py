@@ -12,10 +12,12 @@ from agents.delivery.in_flight import InFlightTracker
 from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import Outcome
 from agents.delivery.ports import Database as DatabasePort
+from agents.delivery.topic_ids import TopicIds
 from agents.delivery.worker import dispatcher
 from agents.promoter.agent import Promoter, ReleaseAliases
 from agents.promoter.controller import ReleaseController
 from agents.promoter.ports import ReleaseStore
+from agents.promoter.published import PublishedReleases
 from infra.memory.database import MemoryDatabase
 from infra.memory.kafka import MemoryKafka
 from infra.memory.registry import MemoryRegistry
@@ -23,7 +25,7 @@ from infra.memory.releases import MemoryReleases
 from infra.sql.database import Database
 from infra.sql.releases import SqlReleases
 from schemas.delivery import Message
-from schemas.envelope import EventContext, Position, Record, decode, encode, identity, new_context
+from schemas.envelope import EventContext, Position, Received, Record, decode, encode, identity, new_context
 from schemas.event import Event
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome, InteractionRecorded
@@ -33,7 +35,7 @@ from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm
 from schemas.registry import AdapterRecord, AdapterState
 from schemas.release_state import Release
-from schemas.topics import TOPIC_OF, dead_letter_topic
+from schemas.topics import TOPIC_OF, dead_letter_topic, read_by
 from tests.fixtures.sql import Stores
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,10 +78,13 @@ class Room:
     def begin_life(self) -> None:
         """Starts a new promoter on the same stores."""
         self.aliases = ReleaseAliases(self.releases, self.registry)
+        self.published_releases = PublishedReleases(self.releases, log=self._log)
+        self._followed = 0
         self.promoter = Promoter(
             controller=ReleaseController(self.releases, lambda _: self.policy, now=lambda: self.now, log=self._log),
             adapters=self.registry,
             aliases=self.aliases,
+            published=self.published_releases,
             log=self._log,
         )
         stores = self.stores
@@ -92,13 +97,20 @@ class Room:
             clock=lambda: self.now,
             on_step=self._on_step,
         )
+        topic_ids = TopicIds(read_by("promoter"), MemoryKafka(), stores.known_topics, clock=lambda: self.now)
         in_flight = InFlightTracker(
-            "promoter", stores.marks, life=f"life-{next(_lives)}", clock=lambda: self.now, crashes=3
+            "promoter",
+            stores.marks,
+            life=f"life-{next(_lives)}",
+            clock=lambda: self.now,
+            crashes=3,
+            topic_id=topic_ids.__getitem__,
         )
         self.delivery = Delivery(
             dispatcher("promoter", self.promoter.handlers()),
             self.outbox,
             in_flight,
+            topic_ids,
             clock=lambda: self.now,
             on_step=self._on_step,
         )
@@ -108,6 +120,16 @@ class Room:
         messages = [each if isinstance(each, Message) else self.message(each) for each in events]
         await self.delivery.deliver(messages)
         return messages
+
+    async def evaluate(self) -> None:
+        """Follows promotions.v1 to its end, then makes the tick that judges canaries."""
+        records = self.kafka.topic("promotions.v1")
+        for offset, record in list(enumerate(records))[self._followed :]:
+            event, context = decode(record.topic, record.value, record.headers, now=self.now)
+            position = Position(record.topic, 0, offset)
+            await self.published_releases.follow(Received(event=event, context=context, position=position))
+        self._followed = len(records)
+        await self.tick(await self.promoter.evaluate(self.now))
 
     async def tick(self, outcome: Outcome) -> None:
         """Commits and publishes the outcome of a tick."""

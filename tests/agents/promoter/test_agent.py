@@ -87,10 +87,10 @@ async def test_a_canary_that_nobody_rates_is_taken_back_by_a_tick(room: Room):
     await room.deliver(validated("a"))
     await room.deliver(room.answer("challenger", "unrated", 40))
     room.now += timedelta(seconds=3599)
-    await room.tick(await room.promoter.evaluate(room.now))
+    await room.evaluate()
     assert room.current().stage == "canary"
     room.now += timedelta(seconds=1)
-    await room.tick(await room.promoter.evaluate(room.now))
+    await room.evaluate()
     assert room.names() == ["CanaryStarted", "AdapterRolledBack"]
     assert room.current().reason.startswith("too few ratings in 3,600 s to be judged: 0 of the challenger")
     assert room.releases.history("routing")[0].cause == f"tick {room.now.isoformat()}"

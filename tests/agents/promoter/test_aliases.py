@@ -35,6 +35,16 @@ async def test_the_registrys_aliases_follow_and_are_repaired(room: Room):
     assert aliases(room.registry) == {"a": ("champion",), "b": ()}
 
 
+async def test_aliases_are_repaired_also_after_the_clock_was_put_back(room: Room):
+    room.register("a", "b")
+    await room.deliver(promotion("a"))
+    await room.tick(await room.promoter.set_aliases(room.now))
+    room.registry.set_aliases("routing", champion="b", challenger=None)
+    room.now -= timedelta(days=1)
+    await room.tick(await room.promoter.set_aliases(room.now))
+    assert aliases(room.registry) == {"a": ("champion",), "b": ()}
+
+
 async def test_a_registry_that_is_away_holds_up_no_canary(room: Room):
     room.registry.away = True
     await room.deliver(validated("a"))

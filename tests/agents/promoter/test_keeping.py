@@ -227,7 +227,7 @@ def test_no_dataset_is_deleted_while_a_training_or_a_validation_of_its_task_is_u
     home.runs.claim(agent, "w", now=START, lease_seconds=1)
     assert home.keeper.remove_datasets(START) == 0
     assert home.datasets_left() == {dataset}
-    home.runs.finish("r", "w", state="done", result={}, now=START)
+    home.runs.finish("r", 1, state="done", result={}, now=START)
     assert home.keeper.remove_datasets(START) == 1
 
 

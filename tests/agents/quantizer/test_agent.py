@@ -115,6 +115,7 @@ SOUND = Measured(size_bytes=4, loss=3.9, source_size_bytes=9, source_loss=3.8, s
     ("changes", "reason"),
     [
         ({"loss": float("nan")}, "not a number"),
+        ({"source_loss": float("nan")}, "the source's own loss on general text is not a number"),
         ({"loss": float("inf")}, "not a number"),
         ({"loss": 18.7}, "is 18.70 nats per token, the source's 3.80: the rise is more than 1"),
         ({"sample": " \n"}, "generates no text"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from agents.delivery.outcome import Output, RunRequest
 from agents.delivery.worker import dispatcher
 from agents.trainer.agent import Trainer
+from agents.wiring.trainer import build
 from infra.memory.database import MemoryDatabase
 from infra.memory.runs import MemoryRunStore
+from infra.settings import Settings
 from schemas.delivery import Claim
 from schemas.envelope import Position, Received, new_context
 from schemas.errors import InvalidEvent
@@ -103,7 +106,7 @@ async def test_while_a_training_of_the_task_is_under_way_no_other_begins(room: R
 
     room.runs.claim("trainer", "w", now=NOW, lease_seconds=10)
     assert "under way" in declined(await room.hear(TrainingRequested(task="routing"))).reason
-    room.runs.finish("r1", "w", state="done", result={}, now=NOW)
+    room.runs.finish("r1", 1, state="done", result={}, now=NOW)
     assert isinstance((await room.hear(TrainingRequested(task="routing")))[0], RunRequest)
 
 
@@ -135,3 +138,15 @@ def test_a_run_that_failed_each_time_is_declined_with_its_last_words(room: Room)
     event = declined(list(room.trainer.failed(CLAIM, "exit code 1: no space left").outputs))
 
     assert "no space left" in event.reason
+
+
+@pytest.mark.parametrize(
+    "event",
+    [TrainingRequested(task="routing"), DriftDetected(task="routing", kind="outcomes", remedy="retrain")],
+)
+def test_whoever_waits_for_a_training_that_is_given_up_is_told(event: Event, tmp_path: Path):
+    told = build(Settings(home=tmp_path)).given_up[type(event)]
+    context = new_context("/tests", now=NOW, event_id="cause-1")
+    received = Received(event=event, context=context, position=Position("requests.v1", 0, 0))
+    (output,) = told(received, "it broke")
+    assert output.event == TrainingDeclined(task="routing", reason="it broke", cause="cause-1")

@@ -9,7 +9,9 @@ from agents.delivery.outbox import Cause, Outbox
 from agents.delivery.outcome import NOTHING
 from agents.delivery.worker import dispatcher
 from agents.validator.agent import Validator
+from agents.wiring.validator import build
 from infra.memory.retention import MemoryRetention
+from infra.settings import Settings
 from schemas.datasets import DATASET_ROW
 from schemas.envelope import Position, Received, decode, new_context
 from schemas.errors import InvalidEvent
@@ -72,7 +74,7 @@ class Room:
         return claim
 
     async def _finish(self, claim, state, result, outcome):
-        self.rig.runs.finish(claim.run_id, "w", state=state, result=result, now=self.rig.clock())
+        self.rig.runs.finish(claim.run_id, claim.attempt, state=state, result=result, now=self.rig.clock())
         context = new_context("/everlearn/validator/runs", now=NOW, event_id=f"end-{claim.run_id}")
         await self.outbox.settle([Cause(identity=context.id, context=context)], [outcome], {})
 
@@ -181,3 +183,11 @@ async def test_the_champion_itself_is_no_candidate(room):
 def test_a_row_survives_the_way_through_a_runs_result():
     each = row(1, sources=({"text": "t", "score": 0.5},), fresh=False)
     assert DATASET_ROW.validate_python(json.loads(json.dumps(DATASET_ROW.dump_python(each, mode="json")))) == each
+
+
+def test_an_adapter_whose_event_is_given_up_is_rejected(tmp_path):
+    told = build(Settings(home=tmp_path)).given_up[AdapterTrained]
+    (output,) = told(received(trained()), "it broke")
+    assert output.event == AdapterRejected(
+        task="routing", adapter_id="a1", reasons=("could not be validated: it broke",)
+    )

@@ -1,13 +1,18 @@
 """A validation run whole: what makes an adapter pass, what does not, and what is there afterwards."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from agents.validator.evaluation import general_texts
+from agents.validator.report import verdict_event
 from infra.adapters.files import read_probes
 from schemas.datasets import DATASET_ROW
+from schemas.learning import AdapterRejected
 from tests.agents.validator.room import LABELS, NOW, ScriptedEngine, knows, row, rows
 from tests.agents.validator.validation_room import Datasets, Room
 
@@ -82,6 +87,49 @@ def test_an_adapter_that_spoils_general_text_is_rejected(room, red):
         "the loss on general text is 3.900 nats per token, against 3.000 of the base model: +0.900, where +0.250 is "
         "allowed"
     ]
+
+
+def no_json(text):
+    pytest.fail(f"{text} is not JSON")
+
+
+def told(result):
+    """The event of a result that has gone through the file of its run, and the report's page and JSON."""
+    result = json.loads(json.dumps(result, allow_nan=False))
+    page = Path(result["report_uri"].removeprefix("file://"))
+    report = json.loads(page.with_suffix(".json").read_text(), parse_constant=no_json)
+    return verdict_event({"task": "routing", "adapter_id": "a"}, result).event, report
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_an_adapter_whose_loss_is_no_number_is_rejected_with_a_plain_reason(room, red, loss):
+    event, report = told(room.run(red, engine=ScriptedEngine(knows(red), {red: loss})))
+    assert isinstance(event, AdapterRejected)
+    assert event.reasons == (
+        "the loss on general text is no number: the adapter's weights are too large to compute with",
+    )
+    assert "general_loss.candidate" not in event.scores
+    assert report["scores"] == event.scores
+    assert room.registry.find(red).scores == event.scores
+
+
+def test_a_base_model_whose_loss_is_no_number_is_measured_again_each_time(room, red, blue):
+    for adapter_id in (red, blue):
+        event, _ = told(room.run(adapter_id, engine=ScriptedEngine(knows(adapter_id), {None: float("nan")})))
+        assert "general_loss.base" not in event.scores
+    assert not (room.folder / "general-loss.json").exists()
+
+
+def test_finite_weights_that_overflow_are_rejected_on_the_real_model(room, red, transformers_engine):
+    made = room.folder / "made"
+    shutil.copytree(room.folder_of(red), made)
+    tensors = load_file(made / "adapter_model.safetensors")
+    save_file({name: torch.full_like(each, 1e25) for name, each in tensors.items()}, made / "adapter_model.safetensors")
+    room.datasets = Datasets(d1=rows(6))
+    result = room.run(room.adopt(made), engine=transformers_engine, texts=general_texts()[:4])
+    event, _ = told(result)
+    assert isinstance(event, AdapterRejected)
+    assert any("is no number" in reason for reason in event.reasons)
 
 
 def test_the_base_models_loss_on_general_text_is_worked_out_once(room, red, blue):

@@ -128,6 +128,11 @@ class Scene:
         self.publish(more)
         self.run_until(lambda: self.effects() > before + more // 3, seconds)
 
+    def until_begun(self, batches: int, seconds: float = 60.0) -> None:
+        """Waits until workers have begun so many batches in all."""
+        begun = self._folder / "scratch" / "begun"
+        self.run_until(lambda: begun.exists() and len(begun.read_bytes()) >= batches, seconds)
+
     def stop(self, name: str) -> None:
         """Stops a worker, and asserts that it ends in time."""
         process = self._workers.pop(name)

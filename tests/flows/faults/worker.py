@@ -20,9 +20,11 @@ from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Worker
 from agents.wiring.run import configure_logging
 from infra.kafka.aio import KafkaLookup, KafkaPublisher, KafkaTopicReader
+from infra.kafka.topics import KafkaTopicLookup
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.runs import SqlLeases, SqlRunStore
 from schemas.envelope import Received
 from schemas.features import Interaction
@@ -52,6 +54,7 @@ class Plan:
     session_timeout_seconds: float = 6.0
     max_poll_interval_seconds: float = 300.0
     buffer: int = 1024
+    shutdown_seconds: float = 5.0
 
 
 class Fault:
@@ -63,6 +66,9 @@ class Fault:
         self._struck = Path(plan.scratch) / "struck"
 
     def __call__(self, step: str, identities: Sequence[str]) -> None:
+        if step == "begun":
+            with (Path(self._plan.scratch) / "begun").open("ab") as file:
+                file.write(b".")  # so that a test can wait for it
         if step != self._plan.step or self._struck.exists():
             return
         self._seen += 1
@@ -111,6 +117,8 @@ def main(plan: Plan) -> int:
         publisher=KafkaPublisher(connection),
         reader=KafkaTopicReader(connection),
         lookup=KafkaLookup(connection),
+        topic_lookup=KafkaTopicLookup(connection),
+        known_topics=SqlKnownTopics(database),
         stream=StreamSettings(
             kafka=connection,
             session_timeout_seconds=plan.session_timeout_seconds,
@@ -119,8 +127,9 @@ def main(plan: Plan) -> int:
         ),
         scratch=Path(plan.scratch),
         heartbeat_seconds=0.5,
+        check_topics_seconds=2.0,
         stalled_after_seconds=30.0,
-        shutdown_seconds=5.0,
+        shutdown_seconds=plan.shutdown_seconds,
         retry=RetryPolicy(first_pause_seconds=0.05, longest_pause_seconds=1.0, within_seconds=10.0),
         on_step=Fault(plan),
     )

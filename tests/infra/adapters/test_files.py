@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from infra.adapters.files import (
     write_card,
     write_probes,
 )
-from schemas.errors import AdapterMissing
+from schemas.errors import AdapterMissing, Unavailable
 from schemas.generation import ChatMessage
 from schemas.registry import Probe
 
@@ -204,3 +206,16 @@ def test_a_folder_that_is_a_link_is_refused(source, adapters, tmp_path):
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(AdapterMissing, match="is a link"):
         verify(adapter_id, folder)
+
+
+@pytest.mark.parametrize("action", [adapter_id_of, read_card])
+def test_a_machine_out_of_files_condemns_no_adapter(source: Path, action: Callable[[Path], object]) -> None:
+    action(source)  # imports what it needs
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(Unavailable, match="Too many open files; allow more"):
+            action(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    action(source)

@@ -22,6 +22,7 @@ from infra.kafka import (
     record_counts,
 )
 from infra.kafka.client import aio_options, client_options
+from infra.kafka.topics import KafkaTopicLookup
 from infra.local.free_port import free_port
 from infra.settings import load
 from schemas.envelope import Position, Record
@@ -45,6 +46,30 @@ def nowhere() -> KafkaConnection:
 
 def test_creating_all_topics_again_creates_none(kafka_config):
     assert create_topics(kafka_config) == []
+
+
+def test_a_topic_that_is_made_anew_has_another_id(kafka_config, make_topic):
+    from kafka import KafkaAdminClient
+
+    kept, name = make_topic("kept"), make_topic("anew")
+    lookup = KafkaTopicLookup(kafka_config)
+    before = lookup.topics([name, kept])
+    assert [topic.name for topic in before] == [name, kept]
+    assert lookup.topics([name, kept]) == before
+    with KafkaAdminClient(bootstrap_servers=kafka_config.bootstrap_servers) as admin:
+        admin.delete_topics([name])
+    with pytest.raises(Unavailable, match=f"there is no topic {name}: 'everlearn up' creates the topics"):
+        lookup.topics([kept, name])
+    create_topics(kafka_config, [TopicSettings(name=name, partitions=1, compacted=False, retention_days=1)])
+    anew, same = lookup.topics([name, kept])
+    assert same == before[1]
+    assert anew.cluster_id == before[0].cluster_id
+    assert anew.topic_id != before[0].topic_id
+
+
+def test_asking_a_kafka_that_is_away_for_topics_says_so():
+    with pytest.raises(Unavailable, match="does not answer"):
+        KafkaTopicLookup(nowhere()).topics(["feedback.v1"])
 
 
 def test_created_topics_are_what_the_table_says(kafka_config):

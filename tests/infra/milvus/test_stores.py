@@ -222,7 +222,9 @@ def test_an_address_where_nothing_answers_is_unavailable_in_one_line(capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("uri", ["", "nonsense", "milvus.db", "http://"])
+@pytest.mark.parametrize(
+    "uri", ["", "nonsense", "milvus.db", "http://", "http://host:port", "http://[::1", "http://host:99999"]
+)
 def test_an_address_that_is_none_is_a_configuration_error(uri: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\[milvus\] uri"):
         MilvusChunks(uri, None, "m", DIMENSION).prepare()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
+from mlflow.protos import databricks_pb2
+from sqlalchemy.exc import DBAPIError
 
+from infra.registry.connection import _translated
 from infra.registry.mlflow import MlflowRegistry
-from infra.sql.database import open_sqlite
+from infra.sql.database import open_sqlite, parse_url
 from schemas.errors import ConfigurationError, Unavailable
 from tests.infra.registry.test_registry import ROOT, adapter
 
@@ -108,3 +114,82 @@ def test_many_threads_may_be_the_first_to_use_it(tmp_path, registry_in):
         written = [pool.submit(registry.register, adapter("t", letter)) for letter in "abcd"]
         assert all(each.result(timeout=60) is None for each in found)
         assert sorted(each.result(timeout=60).version for each in written) == [1, 2, 3, 4]
+
+
+def _sql_error(kind, error, module=sqlite3.Error):
+    return DBAPIError.instance("INSERT", {}, kind(error), module)
+
+
+def _mlflow_error(code, cause):
+    from mlflow.exceptions import MlflowException
+
+    error = MlflowException(str(cause), error_code=getattr(databricks_pb2, code))
+    error.__cause__ = cause
+    return error
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+MALFORMED = _sql_error(sqlite3.DatabaseError, "database disk image is malformed")
+READ_ONLY = _sql_error(psycopg.errors.ReadOnlySqlTransaction, "cannot execute INSERT", psycopg.Error)
+TOO_BIG = _sql_error(sqlite3.DataError, "string or blob too big")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _mlflow_error(
+            "TEMPORARILY_UNAVAILABLE", _sql_error(sqlite3.OperationalError, "database or disk is full")
+        ),
+        _mlflow_error("BAD_REQUEST", MALFORMED),
+        _mlflow_error("BAD_REQUEST", READ_ONLY),
+        _mlflow_error("INTERNAL_ERROR", FULL),
+        _mlflow_error("REQUEST_LIMIT_EXCEEDED", RuntimeError("slow down")),
+        MALFORMED,
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_store_that_failed_is_unavailable(error):
+    with pytest.raises(Unavailable, match="check that it runs") as caught:
+        _translated(parse_url("sqlite:////data/registry.db"), lambda: _raise(error))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _mlflow_error("INVALID_PARAMETER_VALUE", ValueError("a name must not hold /")),
+        _mlflow_error("RESOURCE_DOES_NOT_EXIST", ValueError("no such model")),
+        _mlflow_error("BAD_REQUEST", TOO_BIG),
+        TOO_BIG,
+    ],
+    ids=str,
+)
+def test_a_request_that_the_store_refuses_each_time_is_not(error):
+    with pytest.raises(type(error)):
+        _translated(parse_url("sqlite:////data/registry.db"), lambda: _raise(error))
+
+
+def _raise(error):
+    raise error
+
+
+def _register_many(registry):
+    for number in range(1000):
+        registry.register(adapter("disk", str(number)))
+
+
+def test_a_registry_on_a_full_disk_is_unavailable_until_there_is_room(registry_in, small_disk):
+    registry = registry_in(small_disk.folder)
+    registry.register(adapter("disk", "before"))
+    small_disk.fill()
+    with pytest.raises(Unavailable, match=r"full|disk I/O error"):
+        _register_many(registry)
+    small_disk.make_room()
+    registry.register(adapter("disk", "after"))
+    assert {"disk-before", "disk-after"} <= {record.adapter_id for record in registry.adapters()}
+
+
+def test_tables_of_another_version_of_mlflow_are_unavailable_and_say_what_to_do():
+    error = _mlflow_error("INTERNAL_ERROR", ValueError("Detected out-of-date database schema (found 1, expected 2)"))
+    with pytest.raises(Unavailable, match="of another version of MLflow: run 'everlearn up'"):
+        _translated(parse_url("sqlite:////data/registry.db"), lambda: _raise(error))

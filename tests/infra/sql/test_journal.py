@@ -101,7 +101,7 @@ def test_an_entry_without_outputs_counts_as_published(stores: Stores):
     stores.journal.add("recorder", "a", [], NOW)
 
     assert stores.journal.find("recorder", ["a"])["a"].published
-    assert stores.journal.unpublished("recorder", "", NOW + timedelta(days=1)) == {}
+    assert stores.journal.unpublished("recorder", "") == {}
 
 
 def test_confirmed_outputs_are_dropped_and_the_entry_stays(stores: Stores):
@@ -123,16 +123,15 @@ def test_marking_nothing_and_unknown_events_is_harmless(stores: Stores):
     assert stores.journal.find("recorder", ["unknown"]) == {}
 
 
-def test_unpublished_lists_old_entries_of_a_prefix_taken_literally(stores: Stores):
+def test_unpublished_lists_entries_of_a_prefix_taken_literally(stores: Stores):
     stores.journal.add("monitor", "tick:a_1", [record()], NOW)
     stores.journal.add("monitor", "tick:ab1", [record()], NOW)
     stores.journal.add("monitor", "TICK:a_1", [record()], NOW)
     stores.journal.add("monitor", "tick:a_2", [record()], NOW)
-    stores.journal.add("monitor", "tick:a_3", [record()], NOW + timedelta(seconds=2))
     stores.journal.add("trainer", "tick:a_1", [record()], NOW)
     stores.journal.mark_published("monitor", ["tick:a_2"])
 
-    found = stores.journal.unpublished("monitor", "tick:a_", NOW + timedelta(seconds=1))
+    found = stores.journal.unpublished("monitor", "tick:a_")
 
     assert found == {"tick:a_1": JournalEntry(outputs=(record(),), published=False)}
 
@@ -149,6 +148,23 @@ def test_pruning_takes_old_published_entries_of_that_agent_only(stores: Stores):
     assert set(stores.journal.find("indexer", ["old 1"])) == {"old 1"}
 
 
+def test_the_digest_of_an_event_is_kept_with_its_entry(stores: Stores):
+    stores.journal.add_many("recorder", [("a", []), ("tick", [])], NOW, {"a": b"8 bytes!"})
+
+    found = stores.journal.find("recorder", ["a", "tick"])
+
+    assert {name: entry.digest for name, entry in found.items()} == {"a": b"8 bytes!", "tick": None}
+
+
+def test_the_newest_entry_of_an_agent_tells_when_it_last_worked(stores: Stores):
+    assert stores.journal.newest("recorder") is None
+    stores.journal.add("recorder", "a", [], NOW + timedelta(seconds=5))
+    stores.journal.add("recorder", "b", [], NOW)
+    stores.journal.add("indexer", "a", [], NOW + timedelta(days=1))
+
+    assert stores.journal.newest("recorder") == NOW + timedelta(seconds=5)
+
+
 def test_a_time_without_a_zone_is_refused_and_another_zone_is_the_same_moment(stores: Stores):
     with pytest.raises(Exception, match="names no time zone"):
         stores.journal.add("recorder", "a", [], NOW.replace(tzinfo=None))
@@ -161,12 +177,12 @@ def test_a_time_without_a_zone_is_refused_and_another_zone_is_the_same_moment(st
 def test_marks_are_replaced_by_partition_and_kept_by_agent(stores: Stores):
     stores.marks.write("recorder", [mark(1), mark(0)])
     stores.marks.write("indexer", [mark(0, first=7)])
-    stores.marks.write("recorder", [replace(mark(1, first=5), alone=True, attempts=3, life="w2")])
+    stores.marks.write("recorder", [replace(mark(1, first=5), alone=True, attempts=3, life="w2", topic_id="t1")])
     stores.marks.write("recorder", [])
 
     assert stores.marks.read("recorder") == [
         mark(0),
-        replace(mark(1, first=5), alone=True, attempts=3, life="w2"),
+        replace(mark(1, first=5), alone=True, attempts=3, life="w2", topic_id="t1"),
     ]
     assert stores.marks.read("indexer") == [mark(0, first=7)]
     assert stores.marks.read("answerer") == []

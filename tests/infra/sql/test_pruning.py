@@ -47,7 +47,7 @@ def ended_runs(database: Database) -> None:
     for name in "abc":
         runs.add("trainer", name, "train", {}, {}, NOW)
         runs.claim("trainer", name, now=NOW, lease_seconds=1)
-        runs.finish(name, name, state="done", result={}, now=NOW)
+        runs.finish(name, 1, state="done", result={}, now=NOW)
 
 
 WINDOW = TaskWindow(task="t", start=NOW, end=NOW)

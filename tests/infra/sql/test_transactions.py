@@ -141,7 +141,7 @@ def test_of_two_workers_one_gets_each_run(stores: Stores):
             claim = stores.runs.claim("a", f"w{worker}", now=NOW, lease_seconds=60)
             if claim is not None:
                 claimed.append(claim.run_id)
-                stores.runs.finish(claim.run_id, f"w{worker}", state="done", result={}, now=NOW)
+                stores.runs.finish(claim.run_id, claim.attempt, state="done", result={}, now=NOW)
         return claimed
 
     claims = race(claim_all)
