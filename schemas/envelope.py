@@ -233,7 +233,10 @@ def _event_type(topic: str, attributes: dict[str, str]) -> type[Event]:
     event_type = EVENT_TYPES.get(attributes["type"])
     if event_type is None or event_type not in expected:
         names = ", ".join(each.type for each in expected)
-        raise MalformedRecord(f"type {shown(attributes['type'])} does not belong on {topic}; it takes {names}")
+        text = f"type {shown(attributes['type'])} does not belong on {topic}; it takes {names}"
+        if event_type is None and attributes["type"].startswith("everlearn."):
+            text += "; a newer Everlearn may have written it: upgrade this one, then send it again with 'dlq retry'"
+        raise MalformedRecord(text)
     return event_type
 
 

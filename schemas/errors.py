@@ -9,6 +9,7 @@ EverlearnError                 a failure that a user can act on; its message say
 ├── AdapterMissing             an adapter that should be served cannot be found
 ├── AlreadyJournaled           another worker committed this event first
 └── Unavailable                a required service cannot be reached: wait and try again, for as long as it takes
+    ├── TimedOut               a command has waited as long as it may
     └── EngineCrashed          the inference engine died on this batch: find the event that causes it
 
 They are in ``schemas`` because both ``agents`` and ``infra`` raise them, and ``infra`` does not import ``agents``.
@@ -54,6 +55,10 @@ class AlreadyJournaled(EverlearnError):
 
 class Unavailable(EverlearnError):
     """A required service cannot be reached: wait and try again, for as long as it takes."""
+
+
+class TimedOut(Unavailable):
+    """A command has waited as long as it may."""
 
 
 class EngineCrashed(Unavailable):

@@ -208,12 +208,13 @@ def answers_to(
 ) -> Iterator[Iterator[Answer]]:
     """Asks the questions, and gives their answers in the same order, with a progress bar. See ``converse``."""
     with (
-        reader_and_publisher(settings, ["answers.v1"]) as (reader, publisher),
+        Deadline(seconds) as deadline,
+        reader_and_publisher(settings, ["answers.v1"], deadline) as (reader, publisher),
         progress(description, len(questions)) as advance,
     ):
 
         def answers() -> Iterator[Answer]:
-            for answer in converse(publisher, reader, questions, Deadline(seconds)):
+            for answer in converse(publisher, reader, questions, deadline):
                 advance(1)
                 yield answer
 

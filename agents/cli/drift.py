@@ -13,7 +13,7 @@ from agents.cli.options import timeout_option
 from agents.cli.output import emit, note, one_line, show_rows
 from agents.cli.sending import publish_events
 from agents.cli.stores import open_checks
-from agents.cli.waiting import Deadline, look_until
+from agents.cli.waiting import Deadline, look_until, waiting
 from infra.settings import Settings
 from schemas.drift import DRIFT_CHECK, DriftCheck
 from schemas.errors import EverlearnError, Misuse
@@ -41,11 +41,11 @@ def drift() -> None:
 def check(context: CommandContext, /, task: str | None, wait: bool, timeout: float) -> None:
     """Ask the monitor to check TASK, or every configured task, now."""
     tasks = _chosen(context.settings, task)
-    with open_checks(context.settings) as checks:
+    with waiting(timeout if wait else None) as deadline, open_checks(context.settings) as checks:
         before = {name: [made.check_id for made in checks.recent(name, 1)] for name in tasks}
         publish_events(context.settings, *(DriftCheckRequested(task=name) for name in tasks))
-        if wait:
-            for made in _wait(checks, before, timeout):
+        if deadline is not None:
+            for made in _wait(checks, before, deadline):
                 _show(context, made)
             return
     for name in tasks:
@@ -103,27 +103,26 @@ def _chosen(settings: Settings, task: str | None) -> list[str]:
     return configured if task is None else [task]
 
 
-def _wait(checks: SqlDriftChecks, before: dict[str, list[str]], seconds: float) -> Iterator[DriftCheck]:
+def _wait(checks: SqlDriftChecks, before: dict[str, list[str]], deadline: Deadline) -> Iterator[DriftCheck]:
     """Yields each task's next check as it is made. Raises EverlearnError when one takes too long.
 
     ``before``: of each task, the ids of the checks that do not count.
     """
-    waiting = dict(before)
+    missing = dict(before)
 
     def next_check() -> DriftCheck | None:
-        newest = (made for task in waiting for made in checks.recent(task, 1))
-        return next((made for made in newest if made.check_id not in waiting[made.task]), None)
+        newest = (made for task in missing for made in checks.recent(task, 1))
+        return next((made for made in newest if made.check_id not in missing[made.task]), None)
 
-    note(f"waiting for the check of {', '.join(waiting)}")
-    deadline = Deadline(seconds)
-    while waiting:
+    note(f"waiting for the check of {', '.join(missing)}")
+    while missing:
         made = look_until(next_check, deadline)
         if made is None:
             raise EverlearnError(
-                f"no check of {', '.join(waiting)} was made within {seconds:g} s: see in 'everlearn status' whether a "
-                "monitor runs"
+                f"no check of {', '.join(missing)} was made within {deadline.seconds:g} s: see in 'everlearn status' "
+                "whether a monitor runs"
             )
-        del waiting[made.task]
+        del missing[made.task]
         yield made
 
 

@@ -130,7 +130,7 @@ def execute(arguments: Sequence[str]) -> int:
     except Misuse as error:
         return _fail(error, 2)
     except EverlearnError as error:
-        return _fail(error, 1)
+        return _fail(_with_cause(error, context), 1)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # an incomplete command prints its help
         return error.exit_code
@@ -159,6 +159,17 @@ def _fail(message: object, code: int) -> int:
     line = printable(" ".join(str(message).split()))  # it may quote what others wrote
     click.echo(f"error: {line}", err=True)
     return code
+
+
+def _with_cause(error: EverlearnError, context: CommandContext) -> str:
+    """The error, and the full disk of the home that is probably its cause."""
+    try:
+        from infra.disks import scarce_disks
+
+        full = [str(disk) for disk in scarce_disks(context.settings) if disk.full]
+    except (EverlearnError, OSError):
+        full = []
+    return "; ".join([str(error), *(each for each in full if each not in str(error))])
 
 
 def _with_hint(error: click.UsageError) -> str:

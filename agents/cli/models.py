@@ -14,7 +14,7 @@ from agents.cli.options import timeout_option
 from agents.cli.output import JsonObject, ShowShare, conclude, counted, emit, iso_times, megabytes, share_bar, show_rows
 from agents.cli.sending import SOURCE, now, stamped
 from agents.cli.stores import open_database, open_registry
-from agents.cli.waiting import Deadline, look_until
+from agents.cli.waiting import Deadline, look_until, open_publisher, waiting
 from agents.quantizer import AGENT
 from infra.kafka import RecordPublisher, kafka_connection
 from infra.settings import Settings
@@ -113,19 +113,20 @@ def quantize_model(
 ) -> None:
     """Ask the quantizer for a smaller form of a registered model."""
     settings = context.settings
-    with open_registry(settings) as registry:
-        record = _source(registry.models(name), name, version)
-    event = ModelRegistered(name=name, version=str(record.version), size_bytes=record.size_bytes, quantize=schemes)
-    with RecordPublisher(kafka_connection(settings)) as publisher:
-        run_ids = request_quantization(publisher, event, schemes)
-    if not wait:
-        fields = {"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids}
-        sentence = f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'"
-        conclude(fields, sentence, as_json=context.json)
-        return
-    failed = 0
-    for scheme, result in zip(schemes, wait_for_runs(settings, run_ids, timeout), strict=True):
-        failed += _show(context, name, scheme, result)
+    with waiting(timeout if wait else None) as deadline:
+        with open_registry(settings) as registry:
+            record = _source(registry.models(name), name, version)
+        event = ModelRegistered(name=name, version=str(record.version), size_bytes=record.size_bytes, quantize=schemes)
+        with open_publisher(settings, deadline) as publisher:
+            run_ids = request_quantization(publisher, event, schemes)
+        if deadline is None:
+            fields = {"name": name, "version": record.version, "quantize": list(schemes), "runs": run_ids}
+            sentence = f"asked for {name} version {record.version} as {', '.join(schemes)}: 'everlearn models list'"
+            conclude(fields, sentence, as_json=context.json)
+            return
+        failed = 0
+        for scheme, result in zip(schemes, wait_for_runs(settings, run_ids, deadline), strict=True):
+            failed += _show(context, name, scheme, result)
     if failed:
         raise EverlearnError(f"{counted(failed, 'scheme')} of {len(schemes)} not made, as shown above")
 
@@ -174,11 +175,10 @@ def request_quantization(publisher: RecordPublisher, event: ModelRegistered, sch
     return [derived_id(SOURCE, request_id, AGENT, "run", ordinal) for ordinal in range(len(schemes))]
 
 
-def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) -> Iterator[JsonObject]:
+def wait_for_runs(settings: Settings, run_ids: Sequence[str], deadline: Deadline) -> Iterator[JsonObject]:
     """Yields each run's result, in order, with a progress bar. Raises EverlearnError when one takes too long."""
     from infra.sql.runs import SqlRunStore
 
-    deadline = Deadline(seconds)
     with open_database(settings) as database:
         runs = SqlRunStore(database)
         for run_id in run_ids:
@@ -195,7 +195,7 @@ def wait_for_runs(settings: Settings, run_ids: Sequence[str], seconds: float) ->
                 found = look_until(result, deadline)
             if found is None:
                 raise EverlearnError(
-                    f"the run {run_id} has not ended within {seconds:g} s: see in 'everlearn status' whether a "
-                    "quantizer is ready, or wait longer with --timeout"
+                    f"the run {run_id} has not ended within {deadline.seconds:g} s: see in 'everlearn status' whether "
+                    "a quantizer is ready, or wait longer with --timeout"
                 )
             yield found

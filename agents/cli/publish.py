@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -39,12 +39,20 @@ from agents.cli.options import metadata_option, timeout_option
 from agents.cli.output import JsonObject, conclude, counted, local_time, note, one_line, progress
 from agents.cli.sending import Tally, now, record_of, send_all
 from agents.cli.stores import open_database
-from agents.cli.waiting import Deadline, IndexingOutcome, Reader, wait_until_indexed
+from agents.cli.waiting import (
+    Deadline,
+    IndexingOutcome,
+    Reader,
+    open_publisher,
+    open_reader,
+    wait_until_indexed,
+)
 from infra.conversion import Converter
-from infra.kafka import RecordPublisher, RecordReader, kafka_connection
+from infra.kafka import RecordPublisher, kafka_connection
 from infra.published_files import FILE_NAME, PublishedFiles
 from infra.settings import DATABASE_NAME, Settings
 from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted, DocumentWithdrawn, Metadata
+from schemas.envelope import Record
 from schemas.errors import ConfigurationError, EverlearnError, Misuse, Unavailable
 from schemas.event import Event
 from schemas.interactions import ExampleSubmitted
@@ -124,9 +132,31 @@ def documents(
             _publish(context, items, path, timeout if wait else None)
 
 
+class RenewingSender:
+    """Sends with a deadline that each call renews. The time between the calls, in which files are read, is free."""
+
+    def __init__(self, publisher: RecordPublisher, deadline: Deadline | None) -> None:
+        self._publisher = publisher
+        self._deadline = deadline
+
+    def send(self, record: Record) -> object:
+        with self._bounded():
+            return self._publisher.send(record)
+
+    def flush(self) -> None:
+        with self._bounded():
+            self._publisher.flush()
+
+    def _bounded(self) -> AbstractContextManager[object]:
+        if self._deadline is None:
+            return nullcontext()
+        self._deadline.renew()
+        return self._deadline
+
+
 def _publish(context: CommandContext, items: Items, path: str, seconds: float | None) -> None:
     """Sends the items. With ``seconds`` it also waits until they are searchable."""
-    config = kafka_connection(context.settings)
+    deadline = Deadline(seconds) if seconds is not None else None
     folder = items if isinstance(items, Folder) else None
     started = time.monotonic()
     newest: dict[str, datetime] = {}
@@ -137,17 +167,18 @@ def _publish(context: CommandContext, items: Items, path: str, seconds: float | 
         newest[event.key] = event.submitted_at
 
     # The reader is made before anything is sent, so that it misses no event of the indexer.
-    with RecordReader(config, ["indexing.v1"], from_end=True) if seconds is not None else nullcontext() as reader:
-        with RecordPublisher(config) as publisher:
-            tally = send_all(publisher, items, remember, folder.confirmed if folder else None, _topic_of)
+    with _indexing(context.settings, deadline) as reader:
+        with open_publisher(context.settings, deadline) as publisher:
+            sender = RenewingSender(publisher, deadline)
+            tally = send_all(sender, items, remember, folder.confirmed if folder else None, _topic_of)
         if folder is not None:
             folder.finished()
             _note_passed_over(folder)
         unchanged = folder.unchanged if folder else 0
         if not unchanged:
             tally.require_something(path)
-        if reader is not None and seconds is not None:
-            missing, empty = _wait(reader, newest, seconds)
+        if reader is not None and deadline is not None:
+            missing, empty = _wait(reader, newest, deadline)
     report: JsonObject = {
         "published": tally.sent[DocumentSubmitted],
         "withdrawn": tally.sent[DocumentWithdrawn],
@@ -172,7 +203,19 @@ def _topic_of(place: int) -> str | None:
     return None if place < FIRST else BULK_DOCUMENTS
 
 
-def _wait(reader: Reader, newest: dict[str, datetime], seconds: float) -> tuple[dict[str, datetime], list[str]]:
+@contextmanager
+def _indexing(settings: Settings, deadline: Deadline | None) -> Iterator[Reader | None]:
+    """Reads what the indexer reports from now on, if there is a deadline."""
+    if deadline is None:
+        yield None
+        return
+    with deadline:
+        opened = open_reader(settings, ["indexing.v1"], deadline)
+    with opened as reader:
+        yield reader
+
+
+def _wait(reader: Reader, newest: dict[str, datetime], deadline: Deadline) -> tuple[dict[str, datetime], list[str]]:
     """Waits with a progress bar; gives what is not indexed, and the ids of documents without a chunk."""
     empty = []
     with progress("indexing", len(newest)) as advance:
@@ -182,7 +225,9 @@ def _wait(reader: Reader, newest: dict[str, datetime], seconds: float) -> tuple[
             if isinstance(event, DocumentIndexed) and not event.chunk_count:
                 empty.append(event.document_id)
 
-        missing = wait_until_indexed(reader, newest, Deadline(seconds), note_indexed)
+        deadline.renew()
+        with deadline:
+            missing = wait_until_indexed(reader, newest, deadline, note_indexed)
     return missing, empty
 
 

@@ -14,7 +14,7 @@ from agents.cli.options import choose_task, timeout_option
 from agents.cli.output import conclude, note
 from agents.cli.sending import publish_events, stamped
 from agents.cli.stores import open_registry, open_releases
-from agents.cli.waiting import Deadline, Reader, event_of, reader_and_publisher, records_until
+from agents.cli.waiting import Deadline, Reader, event_of, reader_and_publisher, records_until, waiting
 from agents.delivery.dead_letters import PREFIX
 from agents.promoter import changes
 from schemas.errors import EverlearnError, Misuse
@@ -66,17 +66,18 @@ def promote(
         raise Misuse("--reason goes with a promotion and not with --share: leave one of them out")
     settings = context.settings
     choose_task(task, settings.tasks)
-    with open_releases(settings) as releases:
-        release = releases.current(task)
-    with open_registry(settings) as registry:
-        registered = registry.adapters(task)
-    chosen = choose_adapter(registered, release, adapter).adapter_id
-    event: Request = PromotionRequested(task=task, adapter_id=chosen, reason=reason, sequence=release.sequence)
-    asked = f"asked to promote {chosen} for {task}"
-    if share is not None:
-        event = ExperimentRequested(task=task, adapter_id=chosen, share=share, sequence=release.sequence)
-        asked = f"asked to try {chosen} on {share:.0%} of the users of {task}"
-    _request(context, event, asked, timeout if wait else None)
+    with waiting(timeout if wait else None) as deadline:
+        with open_releases(settings) as releases:
+            release = releases.current(task)
+        with open_registry(settings) as registry:
+            registered = registry.adapters(task)
+        chosen = choose_adapter(registered, release, adapter).adapter_id
+        event: Request = PromotionRequested(task=task, adapter_id=chosen, reason=reason, sequence=release.sequence)
+        asked = f"asked to promote {chosen} for {task}"
+        if share is not None:
+            event = ExperimentRequested(task=task, adapter_id=chosen, share=share, sequence=release.sequence)
+            asked = f"asked to try {chosen} on {share:.0%} of the users of {task}"
+        _request(context, event, asked, deadline)
 
 
 @click.command()
@@ -96,20 +97,24 @@ def rollback(
     """
     settings = context.settings
     choose_task(task, settings.tasks)
-    with open_releases(settings) as releases:
-        release = releases.current(task)
-        history = releases.history(task)
-    leaves = changes.leaves(release)
-    if leaves is None:
-        raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
-    change = changes.roll_back(changes.with_earlier(release, history), reason=reason or "", at=datetime.now(UTC))
-    plan = f"takes {leaves} of {task} back; {change.release.champion or 'the base model alone'} answers all users then"
-    if dry_run:
-        conclude(change.event.model_dump(mode="json"), f"it {plan}", as_json=context.json)
-        return
-    note(plan)
-    event = RollbackRequested(task=task, reason=reason, adapter_id=leaves)
-    _request(context, event, f"asked to take {leaves} of {task} back", timeout if wait else None)
+    with waiting(timeout if wait else None) as deadline:
+        with open_releases(settings) as releases:
+            release = releases.current(task)
+            history = releases.history(task)
+        leaves = changes.leaves(release)
+        if leaves is None:
+            raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
+        known = changes.with_earlier(release, history)
+        change = changes.roll_back(known, reason=reason or "", at=datetime.now(UTC))
+        plan = (
+            f"takes {leaves} of {task} back; {change.release.champion or 'the base model alone'} answers all users then"
+        )
+        if dry_run:
+            conclude(change.event.model_dump(mode="json"), f"it {plan}", as_json=context.json)
+            return
+        note(plan)
+        event = RollbackRequested(task=task, reason=reason, adapter_id=leaves)
+        _request(context, event, f"asked to take {leaves} of {task} back", deadline)
 
 
 def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: str | None) -> AdapterRecord:
@@ -154,19 +159,19 @@ def wait_for_release(reader: Reader, request_id: str, deadline: Deadline) -> Rel
     return None
 
 
-def _request(context: CommandContext, event: Request, asked: str, seconds: float | None) -> None:
-    """Sends the request. With ``seconds`` it also waits for the promoter's reply, and prints that."""
-    if seconds is None:
+def _request(context: CommandContext, event: Request, asked: str, deadline: Deadline | None) -> None:
+    """Sends the request. With a deadline it also waits for the promoter's reply, and prints that."""
+    if deadline is None:
         publish_events(context.settings, event)
         conclude(event.model_dump(mode="json", exclude_none=True), asked, as_json=context.json)
         return
-    with reader_and_publisher(context.settings, ["promotions.v1", DEAD_LETTERS]) as (reader, publisher):
+    with reader_and_publisher(context.settings, ["promotions.v1", DEAD_LETTERS], deadline) as (reader, publisher):
         request_id, record = stamped(event)
         publisher.publish([record])
-        reply = wait_for_release(reader, request_id, Deadline(seconds))
+        reply = wait_for_release(reader, request_id, deadline)
     if reply is None:
         raise EverlearnError(
-            f"{asked}, but nothing came of it in {seconds:g} s: see with 'everlearn status' whether a "
+            f"{asked}, but nothing came of it in {deadline.seconds:g} s: see with 'everlearn status' whether a "
             "promoter is ready, or wait longer with --timeout"
         )
     if isinstance(reply, str):

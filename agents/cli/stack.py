@@ -190,6 +190,8 @@ def down(context: CommandContext, /) -> None:
     stack = Stack(settings, [])
     was_running = stack.supervisor.running
     stack.stop()
+    if was_running and stack.supervisor.running:
+        raise Unavailable(f"a stack is being started in {settings.home}: try again when 'everlearn status' shows it")
     click.echo("stopped" if was_running else f"nothing runs in {settings.home}")
 
 
@@ -248,10 +250,28 @@ def _bring_up(stack: Stack, lock: IO[str], detach: bool) -> int:
         return 0
     click.echo(ready)
     click.echo("Ctrl-C stops everything.")
-    if stack.supervisor.wait() != 0:
+    if stack.supervisor.wait(tell_of_disks(stack.settings)) != 0:
         raise Unavailable("the supervisor was killed, and its processes with it: start again with 'everlearn up'")
     click.echo("stopped by 'everlearn down'")
     return 0
+
+
+def tell_of_disks(settings: Settings) -> Callable[[], None]:
+    """Says once when a disk of the home becomes full, and once when there is room again."""
+    from infra.disks import scarce_disks
+
+    told: dict[Path, str] = {}
+
+    def look() -> None:
+        full = {disk.place: str(disk) for disk in scarce_disks(settings) if disk.full}
+        for place in full.keys() - told.keys():
+            note(f"warning: {full[place]}")
+        for place in told.keys() - full.keys():
+            note(f"there is room on the disk of {place} again")
+        told.clear()
+        told.update(full)
+
+    return look
 
 
 def _stages(began: float) -> Callable[[str], None]:

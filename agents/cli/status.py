@@ -34,7 +34,8 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``; maybe ``notice`` and ``problem``."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``; maybe ``notice``, ``warnings``, ``problem``."""
+    from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
     from infra.local.endpoints import read_endpoints
@@ -53,6 +54,10 @@ def gather(settings: Settings) -> JsonObject:
             reports = alive(fleet.reports(), now=datetime.now(UTC), silence=silence)
     except EverlearnError as error:
         problem = str(error)
+    disks = scarce_disks(settings)
+    full = [str(disk) for disk in disks if disk.full]
+    if full:  # other problems follow from it
+        problem = "; ".join(full if problem is None else [*full, problem])
     workers = describe(reports, processes)
     found: JsonObject = {
         "ready": problem is None and bool(workers) and all(worker["ready"] for worker in workers),
@@ -62,6 +67,8 @@ def gather(settings: Settings) -> JsonObject:
     notice = _other_cluster(settings)
     if notice is not None:
         found["notice"] = notice
+    if warnings := [str(disk) for disk in disks if not disk.full]:
+        found["warnings"] = warnings
     return found if problem is None else {**found, "problem": problem}
 
 
@@ -131,6 +138,8 @@ def _show(found: JsonObject) -> None:
         click.echo(f"{name}: {place}")
     if "notice" in found:
         note(f"notice: {found['notice']}")
+    for warning in found.get("warnings", ()):
+        note(f"warning: {warning}")
     if "problem" in found:
         note(f"error: {found['problem']}")
     elif not found["ready"]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from types import FrameType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agents.cli.output import JsonObject, ShowShare, share_bar
 from agents.cli.sending import now, stamped
 from agents.cli.stores import open_database
 from infra.kafka import RecordPublisher, RecordReader, StoredRecord, kafka_connection
+from infra.kafka.client import CONNECT_SECONDS
+from infra.kafka.publisher import DELIVERY_SECONDS
 from schemas.documents import DocumentIndexed, DocumentUnindexed, IndexNotRebuilt, IndexRebuilt
 from schemas.envelope import EventContext, MalformedRecord, decode
+from schemas.errors import TimedOut
 from schemas.event import Event
 from schemas.learning import AdapterTrained, TrainingDeclined
 
@@ -25,6 +31,8 @@ POLL_SECONDS = 0.5
 """How long one poll of a topic waits."""
 LOOK_SECONDS = 0.3
 """Between two looks at the database."""
+GRACE_SECONDS = 1.0
+"""So much later than the deadline a call that blocks is ended. Before that, a command says better what it waits for."""
 
 T = TypeVar("T")
 IndexingOutcome = DocumentIndexed | DocumentUnindexed
@@ -39,26 +47,83 @@ class Reader(Protocol):
 
 
 class Deadline:
-    """The end of a wait; ``renew`` starts the time again, as when something has arrived."""
+    """The end of a wait; ``renew`` starts the time again, as when something has arrived.
+
+    As a context it also ends what blocks: a little after the deadline it raises TimedOut in the block, in whatever call
+    to Kafka, SQL or the registry that is. It does so in the main thread only, and by the alarm signal.
+    """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self._clock = clock
+        self._armed = False
         self.renew()
 
     def renew(self) -> None:
         self._end = self._clock() + self.seconds
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, self.seconds + GRACE_SECONDS)
+
+    def left(self) -> float:
+        """The seconds that are left, at least one."""
+        return max(1.0, self._end - self._clock())
 
     def passed(self) -> bool:
         return self._clock() >= self._end
 
+    def __enter__(self) -> Deadline:
+        self._entered = time.monotonic()
+        self._armed = threading.current_thread() is threading.main_thread()
+        if self._armed:
+            self._before = signal.signal(signal.SIGALRM, self._end_block)
+            self._timer_before = signal.setitimer(signal.ITIMER_REAL, self.left() + GRACE_SECONDS)[0]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._armed:
+            return
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+        if self._timer_before:
+            left = self._timer_before - (time.monotonic() - self._entered)
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, left))
+
+    def _end_block(self, _number: int, _frame: FrameType | None) -> None:
+        raise TimedOut(
+            f"nothing came of it in {self.seconds:g} s, because something does not answer: see with 'everlearn status' "
+            "what it is, or wait longer with --timeout"
+        )
+
+
+def waiting(seconds: float | None) -> AbstractContextManager[Deadline | None]:
+    """The deadline of a command that waits for so long; None for a command that does not wait."""
+    return nullcontext() if seconds is None else Deadline(seconds)
+
 
 @contextmanager
-def reader_and_publisher(settings: Settings, topics: Sequence[str]) -> Iterator[tuple[RecordReader, RecordPublisher]]:
+def reader_and_publisher(
+    settings: Settings, topics: Sequence[str], deadline: Deadline
+) -> Iterator[tuple[RecordReader, RecordPublisher]]:
     """Opens both. The reader stands at the topics' end before anything is sent, so that it misses no reply."""
-    config = kafka_connection(settings)
-    with RecordReader(config, topics, from_end=True) as reader, RecordPublisher(config) as publisher:
+    with open_reader(settings, topics, deadline) as reader, open_publisher(settings, deadline) as publisher:
         yield reader, publisher
+
+
+def open_reader(settings: Settings, topics: Sequence[str], deadline: Deadline) -> RecordReader:
+    """Reads what is written to the topics from now on."""
+    connect = min(CONNECT_SECONDS, deadline.left())
+    return RecordReader(kafka_connection(settings), topics, from_end=True, connect_seconds=connect)
+
+
+def open_publisher(settings: Settings, deadline: Deadline | None) -> RecordPublisher:
+    """Gives a record up at the deadline, if that comes before a publisher's own bound."""
+    left = deadline.left() if deadline is not None else DELIVERY_SECONDS
+    return RecordPublisher(
+        kafka_connection(settings),
+        delivery_seconds=min(DELIVERY_SECONDS, left),
+        connect_seconds=min(CONNECT_SECONDS, left),
+    )
 
 
 def records_until(
@@ -126,14 +191,15 @@ def request_run(settings: Settings, request: Event, *, topic: str, agent: str, s
     from infra.sql.runs import SqlRunStore
 
     with (
-        reader_and_publisher(settings, [topic]) as (reader, publisher),
+        Deadline(seconds) as deadline,
+        reader_and_publisher(settings, [topic], deadline) as (reader, publisher),
         open_database(settings) as database,
         share_bar() as show,
     ):
         runs = SqlRunStore(database)
         request_id, record = stamped(request)
         publisher.publish([record])
-        return follow_run(reader, request_id, lambda: runs.unfinished(agent), show, Deadline(seconds))
+        return follow_run(reader, request_id, lambda: runs.unfinished(agent), show, deadline)
 
 
 def follow_run(

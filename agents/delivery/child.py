@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from agents.delivery.atomic_write import write_atomically
+from agents.delivery.lossy_stream import LossyStream
 from schemas.errors import EverlearnError, unavailable
 
 _PR_SET_PDEATHSIG = 1
@@ -78,4 +79,6 @@ def lock_folder(folder: Path, seconds: float = LOCK_SECONDS) -> IO[bytes]:
 
 
 if __name__ == "__main__":
+    # They are a file in the run's folder, on the disk whose fullness the run waits out.
+    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

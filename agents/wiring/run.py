@@ -12,6 +12,7 @@ import time
 
 import structlog
 
+from agents.delivery.lossy_stream import LossyStream
 from infra.settings import Settings
 from schemas.errors import Misuse
 
@@ -28,6 +29,7 @@ def run_agent(agent: str, settings: Settings, worker: str | None = None) -> int:
     # OpenMP reads it when torch is loaded, here and in the processes of runs. With long spinning a model is half as
     # fast whenever another worker is busy too; without spinning a training is 15 % slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)
     configure_logging()
     # Imported here, so that a worker loads only its own agent's libraries.
     from agents.delivery.lifecycle import run_worker

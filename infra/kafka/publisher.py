@@ -23,19 +23,20 @@ MAX_UNCONFIRMED_BYTES = 64 * 1024 * 1024
 class PendingSend:
     """A record that was sent and may not be confirmed yet."""
 
-    def __init__(self, config: KafkaConnection, future: FutureRecordMetadata) -> None:
+    def __init__(self, config: KafkaConnection, future: FutureRecordMetadata, seconds: float) -> None:
         self._config = config
         self._future = future
+        self._seconds = seconds
 
     @property
     def done(self) -> bool:
         """True once Kafka has confirmed or refused the record."""
         return bool(self._future.is_done)
 
-    def wait(self, seconds: float = DELIVERY_SECONDS + 5.0) -> Position:
+    def wait(self) -> Position:
         """Returns the record's position once Kafka has confirmed it. Raises Unavailable or InvalidEvent otherwise."""
         with speaking(self._config):
-            metadata = self._future.get(seconds)
+            metadata = self._future.get(self._seconds)
         return Position(metadata.topic, metadata.partition, metadata.offset)
 
 
@@ -54,6 +55,8 @@ class RecordPublisher:
 
         self._config = config
         self._limit = max_unconfirmed_bytes
+        self._longest_wait = delivery_seconds + min(5.0, delivery_seconds / 4)
+        """kafka-python itself gives a record up after ``delivery_seconds``, but not always."""
         self._under_way: deque[tuple[PendingSend, int]] = deque()
         self._bytes = 0
         self._producer = connect(
@@ -74,14 +77,14 @@ class RecordPublisher:
             future = self._producer.send(record.topic, value=record.value, key=record.key, headers=list(record.headers))
         except Exception as error:  # kafka-python raises its own errors, AssertionError and ValueError alike here
             raise translated(error, self._config) from error
-        delivery = PendingSend(self._config, future)
+        delivery = PendingSend(self._config, future, self._longest_wait)
         self._account(delivery, len(record.value or b"") + len(record.key or b""))
         return delivery
 
     def flush(self) -> None:
         """Waits until Kafka has confirmed every record. Raises for the first one that it has not."""
         with speaking(self._config):
-            self._producer.flush()
+            self._producer.flush(self._longest_wait)
         while self._under_way:
             delivery, size = self._under_way.popleft()
             self._bytes -= size

@@ -22,6 +22,7 @@ from typing import NamedTuple
 PR_SET_PDEATHSIG = 1
 PARENT = "EVERLEARN_PARENT_PID"
 """The environment variable that holds the id of a process's parent."""
+PID_DIGITS = 10
 LAUNCHER = [sys.executable, "-I", "-S", __file__]
 
 
@@ -41,8 +42,9 @@ class BoundCommand(NamedTuple):
         # Never closed: the lock shows that the process lives.
         descriptor = os.open(self.pid_file, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        # Written over the old id, in as many bytes, which needs no room: a process that dies while the disk is full can
+        # be started again.
+        os.write(descriptor, f"{os.getpid():<{PID_DIGITS}}".encode())
         os.environ[PARENT] = str(os.getpid())
         return descriptor
 

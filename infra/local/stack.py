@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from infra.disks import MEGABYTE, scarce_disks
 from infra.kafka import create_topics, kafka_connection
 from infra.kafka.fleet import Fleet, alive, silence_bound
 from infra.local import kafka
@@ -161,8 +162,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stops everything that runs. Does nothing when nothing runs."""
-        self.supervisor.stop(stop_seconds(self.settings))
-        forget_endpoints(self.settings)
+        self.supervisor.stop(stop_seconds(self.settings), lambda: forget_endpoints(self.settings))
 
     def _services(self) -> tuple[dict[str, Program], dict[str, int]]:
         settings, ports, programs = self.settings, {}, {}
@@ -224,6 +224,8 @@ class Stack:
         yield check
 
     def _failure(self, name: str, what: str) -> DidNotStart:
+        if full := [str(disk) for disk in scarce_disks(self.settings) if disk.full]:
+            what = f"{what} ({'; '.join(full)})"
         return DidNotStart(name, what, self.supervisor.last_lines(name), self.supervisor.log(name))
 
     def endpoints(self) -> dict[str, str]:
@@ -240,7 +242,7 @@ def prepare_registry(settings: Settings) -> None:
 
 def require_space(folder: Path, needed_mb: int = NEEDED_MB) -> None:
     """Raises ConfigurationError when the disk is nearly full: Kafka and SQLite would fail without saying why."""
-    free_mb = shutil.disk_usage(folder).free // (1024 * 1024)
+    free_mb = shutil.disk_usage(folder).free // MEGABYTE
     if free_mb < needed_mb:
         raise ConfigurationError(
             f"the disk of {folder} has {free_mb} MB left and the stack needs {needed_mb}: "

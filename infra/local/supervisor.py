@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -130,29 +130,51 @@ class Supervisor:
         codes: dict[str, int] = self._call("everlearn.exit_codes")
         return codes
 
-    def stop(self, timeout_seconds: float) -> None:
+    def stop(self, timeout_seconds: float, afterwards: Callable[[], None] = lambda: None) -> None:
         """Stops all programs, agents first, and supervisord. Returns when no process is left.
 
-        Kills what has not ended in time. Does nothing when nothing runs.
+        Kills what has not ended in time. Does nothing when nothing runs. ``afterwards`` is called before another
+        supervisord can be started in the folder, and not at all if one was started already.
         """
-        with contextlib.suppress(Unavailable):
-            self._call("supervisor.shutdown")
+        pid_file = self.folder / "supervisord.pid"
+        stopping = None
+        """The id of the supervisord that is stopping. Another one may be started as soon as it has ended."""
         deadline = time.monotonic() + timeout_seconds
-        while self.running and time.monotonic() < deadline:
+        while self.running and stopping in (None, _text(pid_file)) and time.monotonic() < deadline:
+            if stopping is None:  # it may not listen yet
+                with contextlib.suppress(Unavailable):
+                    asked = _text(pid_file)
+                    self._call("supervisor.shutdown")
+                    stopping = asked
             if self._process is not None:
                 self._process.poll()
             time.sleep(0.03)
-        if self.running:
-            _kill(self.folder / "supervisord.pid")
+        if self.running and stopping in (None, _text(pid_file)):
+            _kill(pid_file)
         if self._process is not None:
             self._process.wait(START_SECONDS)
-        self._end_leftovers()
+        # With the lock, or else the processes and files of a stack that has just been started would go too.
+        if self.folder.is_dir() and (lock := self._lock_after_end()) is not None:
+            with lock:
+                self._end_leftovers()
+                afterwards()
 
-    def wait(self) -> int:
-        """Blocks until supervisord has ended, and returns its exit code."""
+    def _lock_after_end(self) -> IO[str] | None:
+        """The lock of the folder; None when another supervisord has taken it."""
+        for _ in range(50):
+            if (lock := try_lock(self.folder / "lock")) is not None:
+                return lock
+            time.sleep(0.02)  # a process that asks whether a stack runs holds it for a moment; a killed one ends
+        return None
+
+    def wait(self, meanwhile: Callable[[], None] = lambda: None, every_seconds: float = 5.0) -> int:
+        """Blocks until supervisord has ended, and returns its exit code. Calls ``meanwhile`` now and then."""
         if self._process is None:
             raise ConfigurationError("only the process that launched supervisord can wait for it")
-        return self._process.wait()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._process.wait(every_seconds)
+            meanwhile()
 
     def last_lines(self, name: str, count: int = 10) -> list[str]:
         """The end of a program's log."""
@@ -199,6 +221,12 @@ class Supervisor:
             time.sleep(0.03)
         for each in files:
             each.unlink(missing_ok=True)
+
+
+def _text(path: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return None
 
 
 def _lives(pid_file: Path) -> bool:

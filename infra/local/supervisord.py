@@ -1,4 +1,5 @@
-"""Runs supervisord with two additions: it keeps the programs' exit codes, and it forks workers with imports done.
+"""Runs supervisord with four additions. It keeps the programs' exit codes, forks workers with imports done, survives a
+full disk, and never waits long before it starts a program again.
 
 A worker spends most of its start on imports. supervisord therefore imports the modules that all workers need once
 (``preload``) and acts as a fork server: a worker is forked from it instead of being executed. The workers also share
@@ -6,11 +7,15 @@ the memory of these modules. ``multiprocessing.forkserver`` does not fit here: i
 server, so supervisord could neither wait for them nor stop them, except through one more process for each worker that
 passes on signals and the exit code.
 
+On a full disk supervisord prints the error of its log to stderr, which is a file on the same disk, and ends of that. Or
+it closes a program's output, and the program ends of that. ``LogFile`` drops such lines instead.
+
 Started by ``infra.local.supervisor`` as ``python -m infra.local.supervisord -c FILE``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import runpy
@@ -18,15 +23,57 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from supervisor.options import ServerOptions, decode_wait_status
+from supervisor import loggers
+from supervisor.options import ProcessConfig, ServerOptions, decode_wait_status
+from supervisor.process import Subprocess
 from supervisor.supervisord import Supervisor, go
 
 from infra.local.die_with_parent import BoundCommand, parse_bound_command, set_death_signal
 
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)
 """The signals that supervisord handles, besides SIGINT."""
+LONGEST_PAUSE_SECONDS = 15
+"""A program that keeps dying is started again at least this often. supervisord alone would wait a second longer each
+time, so that after an hour of a full disk it would look once in a minute and a half whether there is room.
+"""
+
+
+class LogFile(loggers.RotatingFileHandler):  # type: ignore[misc] # the library is untyped
+    """A log file that drops what cannot be written, for example while its disk is full."""
+
+    stream: Any
+
+    def emit(self, record: Any) -> None:
+        """Writes a line, or drops it. Opens the file again where it could not be opened after a rotation."""
+        with contextlib.suppress(OSError):
+            if self.stream.closed:
+                self.stream = Path(self.baseFilename).open("ab")  # noqa: SIM115 # closed by the library
+            super().emit(record)
+
+    def handleError(self) -> None:  # noqa: N802 # the library's name
+        """Does nothing; the library's own prints a traceback to stderr, which is on the same disk."""
+
+
+class Process(Subprocess):  # type: ignore[misc] # the library is untyped
+    """A program with a bounded pause between two starts."""
+
+    backoff: int
+
+    def change_state(self, new_state: int, expected: bool = True) -> Any:
+        """Called by the library; it counts the starts in ``backoff``, and pauses for so many seconds."""
+        self.backoff = min(self.backoff, LONGEST_PAUSE_SECONDS - 1)
+        return super().change_state(new_state, expected)
+
+
+class Config(ProcessConfig):  # type: ignore[misc] # the library is untyped
+    """The configuration of a program, which makes its process."""
+
+    def make_process(self, group: Any = None) -> Process:
+        process = Process(self)
+        process.group = group
+        return process
 
 
 class Options(ServerOptions):  # type: ignore[misc] # the library is untyped
@@ -38,6 +85,10 @@ class Options(ServerOptions):  # type: ignore[misc] # the library is untyped
         """The exit code of each program's last death, -1 for a signal."""
         self.preloaded: set[str] = set()
         """The packages whose programs are forked."""
+
+    def processes_from_section(self, parser: Any, section: str, group_name: str, klass: Any = None) -> Any:
+        """Makes the configurations of a section's programs."""
+        return super().processes_from_section(parser, section, group_name, klass or Config)
 
     def openhttpservers(self, supervisord: Supervisor) -> None:
         """Opens the socket. The library calls it critical that there is no password: only the socket's owner can use
@@ -134,6 +185,7 @@ def make_interface(supervisord: Supervisor, **_settings: str) -> Interface:
 
 def main() -> None:
     """Runs supervisord until it is stopped. Unlike its own ``main`` this one does not start again after SIGHUP."""
+    loggers.RotatingFileHandler = LogFile
     options = Options()
     options.realize(sys.argv[1:])
     options.first, options.test = True, False

@@ -109,7 +109,8 @@ def _program(program: Program, folder: Path) -> dict[str, str]:
         "autostart": "false",
         "autorestart": "true",
         "startsecs": str(max(1, round(program.stable_seconds))),
-        # Never give up, because the cause may go away. Each restart waits a second longer than the one before.
+        # Never give up, because the cause may go away. Each restart waits a second longer than the one before, up to
+        # the bound in ``supervisord``.
         "startretries": "1000000",
         "stopwaitsecs": str(max(1, round(program.stop_seconds))),
         "killasgroup": "true",

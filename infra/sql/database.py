@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
@@ -34,8 +34,12 @@ class Database:
     everything silently, and SQLite would commit half of a batch.
     """
 
-    def __init__(self, url: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, busy_seconds: float = BUSY_SECONDS, check: Callable[[Connection], None] | None = None
+    ) -> None:
+        """``check`` is called at the beginning of each transaction; it may raise Unavailable."""
         self.url = parse_url(url)
+        self._check = check
         self._engine = _engine(self.url, busy_seconds)
         self._opened: ContextVar[_Opened | None] = ContextVar("opened", default=None)
 
@@ -100,6 +104,8 @@ class Database:
         with failures_as_unavailable(self.url), self._engine.connect() as connection:
             connection.execution_options(write=write)
             with connection.begin():
+                if self._check is not None:
+                    self._check(connection)
                 yield connection
 
     def _current(self) -> _Opened | None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -90,6 +91,42 @@ def test_two_stacks_that_start_at_the_same_time_use_separate_services(home: Home
         assert other.processes() == {}
     finally:
         other.close()
+
+
+def test_what_a_stack_has_left_behind_does_not_keep_the_next_one_from_starting(home: Home):
+    run = home.path / "run"
+    with subprocess.Popen(["sleep", "600"]) as innocent:
+        for name in ("kafka", "supervisord", "recorder-1"):
+            (run / f"{name}.pid").write_text(str(innocent.pid))  # a process id that another process has now
+        (run / "supervisor.sock").write_text("")
+        (run / "endpoints.json").write_text('{"kafka": "127.0.0.1:9"}')
+        process = home.up(*RECORDER_ONLY)
+        assert home.status()["ready"] is True
+        home.ends_by(process, signal.SIGINT)
+        assert innocent.poll() is None
+        innocent.kill()
+
+
+def test_of_two_ups_at_once_one_starts_and_an_up_beside_a_down_starts_or_is_refused(home: Home):
+    with ThreadPoolExecutor() as beside:
+        both = [beside.submit(home.run, "up", "--detach", *RECORDER_ONLY, check=False) for _ in range(2)]
+        refused, started = sorted((each.result() for each in both), key=lambda each: each.stdout)
+    assert started.returncode == 0, started.stderr
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"error: a stack runs in {home.path} already")
+    assert home.status()["ready"] is True
+
+    with ThreadPoolExecutor() as beside:
+        stopping = beside.submit(home.run, "down")
+        until(lambda: not home.status()["ready"], 60, every=0.1)
+        again = home.run("up", "--detach", *RECORDER_ONLY, check=False)
+        assert stopping.result().stdout == "stopped\n"
+    if again.returncode == 0:
+        assert home.status()["ready"] is True, home.logs()
+    else:
+        assert "a stack runs in" in again.stderr.splitlines()[-1]
+    home.run("down")
+    assert home.processes() == {}
 
 
 def test_an_agent_that_cannot_start_is_reported_with_its_reason_and_the_stack_stops(home: Home):

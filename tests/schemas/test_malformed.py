@@ -78,10 +78,17 @@ def test_a_source_with_white_space_is_refused_so_that_identities_stay_unique():
     assert "white space" in refusal(ce_source=b"/my source")
 
 
-@pytest.mark.parametrize("event_type", [b"everlearn.document.shredded.v1", b"x" * 100_000, "π\n".encode()])
+@pytest.mark.parametrize("event_type", [b"x" * 100_000, "π\n".encode()])
 def test_an_unknown_type_is_refused_with_the_types_that_the_topic_takes(event_type):
     message = refusal(ce_type=event_type)
     assert message.endswith("it takes everlearn.document.submitted.v1, everlearn.document.withdrawn.v1")
+
+
+@pytest.mark.parametrize("event_type", [b"everlearn.document.submitted.v2", b"everlearn.document.shredded.v1"])
+def test_a_type_that_only_a_newer_everlearn_knows_is_refused_with_the_advice_to_upgrade(event_type):
+    message = refusal(ce_type=event_type)
+    assert "it takes everlearn.document.submitted.v1" in message
+    assert "a newer Everlearn may have written it: upgrade this one, then send it again with 'dlq retry'" in message
 
 
 def test_an_event_of_another_topic_is_refused():

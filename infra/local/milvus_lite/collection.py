@@ -7,6 +7,8 @@ the library's own search.
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -74,6 +76,13 @@ class SearchedCollection(LibraryCollection):
             # The library writes a copy of the vectors beside the segment, and holds it in memory after a restart.
             vectors, _ = segment.vector_data(field)
             segment.attach_index(BruteForceIndex.build(vectors, metric), field)
+
+    def not_written(self, error: Exception) -> None:
+        # A log ends for its reader where a record is incomplete, so no record may follow one. The next process reads
+        # what is complete, and begins a log of its own.
+        sys.stderr.write(f"{self.data_dir} cannot be written, so the server starts again: {error}\n")
+        sys.stderr.flush()
+        signal.raise_signal(signal.SIGKILL)
 
     # Called for a client's request
 

@@ -46,6 +46,9 @@ PRIVATE_NAMES = {
     "Collection._segment_cache": "read: the segments of the manifest, in their order",
     "Collection._apply": "overridden: each insert and delete passes through it, after the log and before the memtable",
     "Collection._wal": "called by the overridden _apply: writes the log",
+    "Collection._trigger_flush": (
+        "overridden: after a failure the library would go on, and delete the log of rows that are in no segment"
+    ),
     "Collection._get_raw": "overridden: upsert reads the old row through it, also while rows are written out",
     "Collection._num_entities": "overridden: the row count",
     "Collection._build_or_load_segment_index": "overridden: keeps the library from writing a copy of the vectors",
@@ -162,6 +165,10 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
         """Attaches an index that searches all vectors of the segment."""
         raise NotImplementedError
 
+    def not_written(self, error: Exception) -> None:
+        """Ends the process: a write to the disk has failed in the middle."""
+        raise NotImplementedError
+
     # What a subclass may call
 
     def flushed_sequence(self) -> int:
@@ -198,8 +205,19 @@ class LibraryCollection(Collection):  # type: ignore[misc] # the library is unty
 
     def _apply(self, op: Operation) -> None:
         insert = isinstance(op, InsertOp)
-        (self._wal.write_insert if insert else self._wal.write_delete)(op.batch)
+        try:
+            (self._wal.write_insert if insert else self._wal.write_delete)(op.batch)
+        except Exception as error:  # whatever it is, half of a record may be in the log
+            self.not_written(error)
+            raise
         self.write(op.batch, insert=insert)
+
+    def _trigger_flush(self) -> None:
+        try:
+            super()._trigger_flush()
+        except Exception as error:  # the rows are in the log only, which the next flush would delete
+            self.not_written(error)
+            raise
 
     def _get_raw(self, pk: PrimaryKey) -> Record | None:
         return self.stored_row(pk)

@@ -5,6 +5,7 @@ The package's docstring says how it differs from ``milvus-lite server``.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from concurrent import futures
 from functools import wraps
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import grpc
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
@@ -22,6 +24,7 @@ from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import milvus_pb2_grpc
 from threadpoolctl import threadpool_limits
 
+from infra.disks import disk_is_full
 from infra.local.milvus_lite.collection import SearchedCollection
 from infra.local.milvus_lite.library import install
 from infra.local.milvus_lite.program import HOST
@@ -32,22 +35,20 @@ MEMTABLE_BYTES = 2 * 1024 * 1024
 CACHED_WORDS = 100_000
 THREADS = 10
 CLOSING_SECONDS = 4.0
+RESERVE_BYTES = 16 * 1024 * 1024
+"""A request is refused when less than this would be left on the disk, because a failed write ends the server. Writing a
+full memtable out takes a few megabytes."""
+NEED_ROOM = ("Insert", "Upsert", "Delete", "Flush", "CreateCollection", "CreatePartition", "CreateIndex", "CreateAlias")
+"""The requests that add to the disk."""
 WRITES = (
-    "Insert",
-    "Upsert",
-    "Delete",
-    "Flush",
-    "CreateCollection",
+    *NEED_ROOM,
     "DropCollection",
     "RenameCollection",
     "AlterCollection",
-    "CreatePartition",
     "DropPartition",
-    "CreateIndex",
     "DropIndex",
     "LoadCollection",
     "ReleaseCollection",
-    "CreateAlias",
     "AlterAlias",
     "DropAlias",
 )
@@ -68,20 +69,34 @@ class Database(MilvusLite):  # type: ignore[misc] # the library is untyped
 
 
 class SingleWriterServicer(MilvusServicer):  # type: ignore[misc] # the library is untyped
-    """Answers reads side by side and writes one after another."""
+    """Answers reads side by side and writes one after another. Refuses writes while the disk is full."""
 
-    def __init__(self, db: MilvusLite) -> None:
+    def __init__(self, db: MilvusLite, folder: Path) -> None:
         super().__init__(db)
         writing = threading.Lock()
         for name in WRITES:
-            setattr(self, name, _locked(writing, getattr(self, name)))
+            method = getattr(self, name)
+            setattr(self, name, _locked(writing, _with_room(folder, method) if name in NEED_ROOM else method))
 
 
-def _locked(lock: threading.Lock, method: Callable[[object, object], object]) -> Callable[[object, object], object]:
+Method = Callable[[Any, grpc.ServicerContext], object]
+
+
+def _locked(lock: threading.Lock, method: Method) -> Method:
     @wraps(method)
-    def run(request: object, context: object) -> object:
+    def run(request: Any, context: grpc.ServicerContext) -> object:
         with lock:
             return method(request, context)
+
+    return run
+
+
+def _with_room(folder: Path, method: Method) -> Method:
+    @wraps(method)
+    def run(request: Any, context: grpc.ServicerContext) -> object:
+        if shutil.disk_usage(folder).free < RESERVE_BYTES + request.ByteSize():
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, disk_is_full(folder))
+        return method(request, context)
 
     return run
 
@@ -116,7 +131,7 @@ def serve(data_folder: Path, port: int) -> str | None:
             ("grpc.http2.max_ping_strikes", 0),
         ],
     )
-    milvus_pb2_grpc.add_MilvusServiceServicer_to_server(SingleWriterServicer(db), server)
+    milvus_pb2_grpc.add_MilvusServiceServicer_to_server(SingleWriterServicer(db, data_folder), server)
     try:
         server.add_insecure_port(f"{HOST}:{port}")
         server.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli.models import request_quantization, wait_for_runs
+from agents.cli.waiting import Deadline
 from agents.quantizer import AGENT
 from agents.quantizer.agent import KIND
 from infra.kafka import RecordPublisher
@@ -146,4 +147,4 @@ def test_waiting_ends(settings: Settings, kafka_config: KafkaConnection, databas
     with RecordPublisher(kafka_config) as publisher:
         run_ids = request_quantization(publisher, ModelRegistered(name="m", version="1"), ("int8",))
     with pytest.raises(EverlearnError, match="has not ended within"):
-        list(wait_for_runs(settings, run_ids, 0.5))
+        list(wait_for_runs(settings, run_ids, Deadline(0.5)))

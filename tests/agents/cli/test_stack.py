@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from agents.cli.main import cli, execute
-from agents.cli.stack import parse_workers
+from agents.cli.stack import parse_workers, tell_of_disks
 from agents.wiring.run import AGENTS
+from benchmarks.small_disk import Balloon, CannotMount, small_disk
+from infra.disks import FULL_MB
 from infra.local.endpoints import read_endpoints, write_endpoints
 from infra.local.programs import agent_program, workers_of
-from infra.settings import load
+from infra.settings import Settings, load
 from schemas.errors import Misuse
+from tests.flows.waiting import until
 
 
 def test_runs_help_names_every_agent():
@@ -48,6 +52,31 @@ def test_workers_are_numbered_and_started_with_their_home_and_configuration(tmp_
 def test_down_without_a_stack_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert execute(["--home", str(tmp_path), "down"]) == 0
     assert capsys.readouterr().out == f"nothing runs in {tmp_path}\n"
+
+
+def test_a_full_disk_is_told_by_up_and_by_status_until_there_is_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    try:
+        with small_disk(tmp_path / "disk", 2 * FULL_MB) as home:
+            look = tell_of_disks(Settings(home=home))
+            look()
+            with Balloon(home):
+                until(lambda: shutil.disk_usage(home).free == 0)
+                look()
+                look()
+                assert execute(["--home", str(home), "status"]) == 1
+                assert execute(["--home", str(home), "drift", "reports"]) == 1
+            look()
+            look()
+    except CannotMount as error:
+        pytest.skip(str(error))
+    full = f"the disk of {home} is full: 0 MB free; make room, work goes on by itself"
+    told, status, command, room = capsys.readouterr().err.splitlines()
+    assert told == f"warning: {full}"
+    assert status == f"error: {full}; nothing runs in {home}: start it with 'everlearn up'"
+    assert command == f"error: there is no database {home}/everlearn.db: run 'everlearn up' to create it; {full}"
+    assert room == f"there is room on the disk of {home} again"
 
 
 def test_running_an_unknown_agent_names_those_that_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

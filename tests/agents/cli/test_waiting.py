@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from agents.cli.waiting import Deadline, events_until, follow_run, look_until, wait_until_indexed
+import pytest
+
+from agents.cli.waiting import GRACE_SECONDS, Deadline, events_until, follow_run, look_until, wait_until_indexed
 from infra.kafka import StoredRecord
 from schemas.delivery import Run
 from schemas.documents import DocumentIndexed, DocumentSubmitted
 from schemas.envelope import Position, Record, encode, new_context
+from schemas.errors import TimedOut
 from schemas.event import Event
 from schemas.learning import TrainingDeclined
 
@@ -122,3 +129,34 @@ def test_the_runs_progress_is_shown_while_it_is_waited_for():
 
     assert ended is None
     assert shown[0] == (0.5, "training: step 5 of 10, 12 s left")
+
+
+def test_a_call_that_blocks_is_ended_after_the_deadline_and_the_timers_of_others_go_on():
+    rang = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
+    timer_before = signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(TimedOut, match=r"in 0\.2 s.*everlearn status.*--timeout"), Deadline(0.2):
+            threading.Event().wait()
+        while not rang:
+            signal.pause()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)
+
+
+def test_news_postpones_the_end_of_what_blocks():
+    seconds = 0.1
+    with Deadline(seconds) as deadline:
+        for _ in range(5):
+            time.sleep(GRACE_SECONDS / 2)
+            deadline.renew()
+
+
+def test_a_deadline_of_another_thread_ends_no_call_but_passes():
+    def wait() -> bool:
+        with Deadline(0.0) as deadline:
+            return deadline.passed()
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(wait).result()

@@ -98,6 +98,25 @@ async def test_a_malformed_message_is_dead_lettered_unchanged_and_the_others_are
     assert record.headers[: len(broken.headers)] == broken.headers
 
 
+async def test_an_event_of_a_newer_version_is_dead_lettered_whole_and_processed_after_the_upgrade(rig: Rig) -> None:
+    message = feedback(1)
+    value = message.value or b""
+    value = value[:-1] + b',"of_version_2":{"kept":true}}'
+    newer = tuple(
+        (name, b"everlearn.feedback.given.v2" if name == "ce_type" else each) for name, each in message.headers
+    )
+    await rig.delivery().deliver([replace(message, value=value, headers=newer)])
+    assert rig.counts() == {}
+    (letter,) = rig.dead_letters()
+    assert "upgrade this one, then send it again with 'dlq retry'" in letter["message"]
+    (record,) = rig.kafka.topic("feedback.v1.recorder.dlq")
+    assert (record.key, record.value, record.headers[: len(newer)]) == (message.key, value, newer)
+    # The upgraded worker knows the type; here it is the old one again.
+    retry = replace(message.position, topic="feedback.v1.recorder.retry", offset=0)
+    await rig.delivery().deliver([replace(message, value=record.value, position=retry)])
+    assert rig.counts() == {"a1": 1}
+
+
 async def test_a_message_without_key_and_value_is_dead_lettered_with_an_empty_value(rig: Rig) -> None:
     nothing = replace(feedback(3), value=None, key=None, headers=())
     await rig.delivery().deliver([nothing])

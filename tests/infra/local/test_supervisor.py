@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from infra.local.die_with_parent import PID_DIGITS, bound_command
 from infra.local.locks import try_lock
 from infra.local.supervisor import Supervisor
 from infra.local.supervisord_conf import SERVICES, Program, socket_path
@@ -217,6 +219,40 @@ def test_only_one_at_a_time_may_hold_a_folder(launch):
     lock.close()
 
 
+def test_what_is_started_while_another_supervisord_stops_is_left_alone(launch, tmp_path):
+    folder = tmp_path / "run"
+    first = launch(program("one", SLEEPER), folder=folder)
+    until(lambda: first.last_lines("one") == ["here"])
+    with ThreadPoolExecutor() as beside:
+        stopped = beside.submit(Supervisor(folder).stop, 20.0)
+        while (lock := try_lock(folder / "lock")) is None:
+            pass
+        second = Supervisor(folder)
+        second.launch([program("two", SLEEPER)], lock)
+        try:
+            second.start(program("two", SLEEPER))
+            living = pid(second, "two")
+            stopped.result(30)
+            assert second.running
+            assert pid(second, "two") == living
+            assert lives(living)
+        finally:
+            second.stop(20.0)
+    assert not lives(living)
+
+
+def test_a_supervisord_that_is_being_started_is_stopped_too(launch, tmp_path):
+    folder = tmp_path / "run"
+    lock = try_lock(folder / "lock")  # as 'up' has it while it downloads
+    assert lock is not None
+    with ThreadPoolExecutor() as beside:
+        stopped = beside.submit(Supervisor(folder).stop, 20.0)
+        supervisor = Supervisor(folder)
+        supervisor.launch([], lock)
+        stopped.result(30)
+    assert supervisor.wait() == 0
+
+
 def test_stopping_what_does_not_run_is_harmless(tmp_path):
     Supervisor(tmp_path / "nothing").stop(1.0)
     with pytest.raises(Unavailable, match="start it with 'everlearn up'"):
@@ -246,3 +282,32 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match=r"cannot be written .*--home"):
         try_lock(tmp_path / "file" / "run" / "lock")
+
+
+CHATTY = "import time; [(print('x' * 5000, flush=True), time.sleep(0.05)) for _ in iter(int, 1)]"
+
+
+def test_a_full_disk_under_its_logs_ends_neither_supervisord_nor_a_program(launch, tmp_path):
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    for name in ("supervisord.log", "supervisord-output.log", "one.log"):
+        (logs / name).symlink_to("/dev/full")  # each write fails as on a full disk
+    supervisor = launch(program("one", CHATTY, stable_seconds=1.0))
+    until(lambda: supervisor.processes()[0].state == "RUNNING")
+    first = pid(supervisor, "one")
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: pid(supervisor, "one") not in (None, first))
+    until(lambda: supervisor.processes()[0].state == "RUNNING")
+    assert supervisor.running
+
+
+def test_a_process_id_is_written_over_the_last_one_without_more_room(tmp_path):
+    file = tmp_path / "one.pid"
+    file.write_text(f"{10**PID_DIGITS - 1}")
+    # No file may be longer than it is now, as on a disk without a free block.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({PID_DIGITS}, {PID_DIGITS}));"
+    bound = bound_command(["sleep", "600"], signal.SIGKILL, file)
+    with subprocess.Popen([sys.executable, "-c", f"{limited} import os; os.execv({bound[0]!r}, {bound!r})"]) as process:
+        until(lambda: file.read_text().split() == [str(process.pid)])
+        process.kill()

@@ -7,11 +7,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from supervisor import loggers
+from supervisor.states import ProcessStates
 
 from infra.local.supervisor import Supervisor
+from infra.local.supervisord import LONGEST_PAUSE_SECONDS, LogFile, Process
 from infra.local.supervisord_conf import Program
 from tests.infra.local.test_supervisor import launch, lives, pid, until
 
@@ -137,3 +141,29 @@ def test_a_package_that_starts_a_thread_when_it_is_imported_is_executed_instead(
     assert not supervisor.preload(["shared"])
     supervisor.start(program)
     assert output(supervisor, "one")["loaded by"] == pid(supervisor, "one")
+
+
+def test_the_pause_before_a_start_has_a_bound():
+    process = Process(SimpleNamespace())
+    pauses = []
+    for _ in range(60):
+        process.state = ProcessStates.STARTING
+        process.change_state(ProcessStates.BACKOFF)
+        pauses.append(process.backoff)
+    assert pauses[:4] == [1, 2, 3, 4]
+    assert max(pauses) == LONGEST_PAUSE_SECONDS
+
+
+def test_a_log_file_that_could_not_be_opened_after_a_rotation_is_opened_when_it_can_be(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    file = LogFile(str(folder / "one.log"), "a", maxBytes=10, backupCount=1)
+    (folder / "one.log").unlink()
+    folder.rmdir()
+    logger = loggers.Logger(handlers=[file])
+    logger.info(b"longer than ten bytes")
+    logger.info(b"dropped: there is no folder")
+    folder.mkdir()
+    logger.info(b"here")
+    file.close()
+    assert (folder / "one.log").read_bytes() == b"here"

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from infra.sql.database import Database
-from infra.sql.migrate import check_migrated, migrate
+from infra.sql.migrate import SCRIPTS, check_migrated, known_revisions, migrate, require_version
 from infra.sql.tables import METADATA
 from schemas.errors import ConfigurationError, Unavailable
 
@@ -84,6 +86,47 @@ def test_a_schema_of_another_version_is_named_with_what_to_do(empty_url: str):
     with pytest.raises(ConfigurationError, match="older than this Everlearn: run 'everlearn up'"):
         check_migrated(database)
     database.close()
+
+
+def test_a_workers_database_waits_while_its_schema_is_of_another_version(empty_url: str):
+    before = Database(empty_url, check=require_version)
+    if empty_url.startswith("postgresql"):
+        with pytest.raises(Unavailable, match="run 'everlearn up'"), before.transaction():
+            pass
+    migrate(empty_url)
+    with before.transaction():
+        pass
+    before.close()
+
+    for revision, advice in (("9999", "install the newer Everlearn"), ("0001", "older than this .* 'everlearn up'")):
+        set_revision(empty_url, revision)
+        database = Database(empty_url, check=require_version)
+        with pytest.raises(Unavailable, match=advice), database.transaction():
+            pass
+        with pytest.raises(Unavailable, match=advice), database.connection():
+            pass
+        set_revision(empty_url, known_revisions()[0])
+        with database.transaction():
+            pass
+        database.close()
+
+
+def test_a_schema_that_becomes_newer_while_a_worker_runs_is_noticed_at_once(empty_url: str):
+    migrate(empty_url)
+    database = Database(empty_url, check=require_version)
+    with database.transaction():
+        pass
+    set_revision(empty_url, "9999")
+    with pytest.raises(Unavailable, match="install the newer Everlearn"), database.transaction():
+        pass
+    database.close()
+
+
+def test_the_versions_are_those_of_alembic():
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    assert [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()] == list(known_revisions())
 
 
 def test_a_database_without_tables_wants_everlearn_up(empty_postgres_url: str):

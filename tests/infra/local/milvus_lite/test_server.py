@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -12,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.small_disk import Balloon, CannotMount, small_disk
 from infra.local.free_port import free_port
 from infra.local.milvus_lite import program as milvus
 from infra.milvus.stores import MilvusChunks
-from schemas.errors import Unavailable
+from schemas.errors import EverlearnError, Unavailable
 from schemas.retrieval import Chunk
 from tests.fixtures.milvus import PrivateMilvus
+from tests.flows.waiting import until
 
 DIMENSION = 16
 MakeServer = Callable[[], PrivateMilvus]
@@ -40,6 +45,11 @@ def write(chunks: MilvusChunks, name: str, count: int) -> None:
         for number in range(count)
     ]
     chunks.upsert(written, np.random.default_rng(1).standard_normal((count, DIMENSION)).astype(np.float32))
+
+
+def write_many(chunks: MilvusChunks, name: str, documents: int) -> None:
+    for number in range(documents):
+        write(chunks, f"{name}-{number}", 500)
 
 
 def search(chunks: MilvusChunks, k: int) -> int:
@@ -80,6 +90,76 @@ def test_writers_at_once_and_a_sigkill_lose_nothing(milvus_server: MakeServer) -
     chunks = store(server)
     assert search(chunks, 3000) == 2000
     chunks.close()
+
+
+def test_a_record_that_was_half_written_loses_none_of_those_before_and_after_it(milvus_server: MakeServer) -> None:
+    server = milvus_server()
+    chunks = store(server)
+    write(chunks, "before", 100)
+    assert server.process is not None
+    log = max(server.folder.rglob("wal_data_*.arrow"), key=lambda each: each.stat().st_size)
+    full = (
+        log.stat().st_size + 20_000
+    )  # no file may be longer: as on a disk that becomes full in the middle of a record
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (full, full))
+    with pytest.raises(EverlearnError):
+        write(chunks, "during", 500)
+    assert server.process.wait(20) == -signal.SIGKILL, "what it holds in memory is not what is in its log any more"
+    assert "cannot be written, so the server starts again" in server.log()
+    server.start()
+    write(chunks, "after", 100)
+    server.kill()
+    server.start()
+    assert chunks.versions("default", "before") == {"before": 100}
+    assert chunks.versions("default", "after") == {"after": 100}
+    chunks.close()
+
+
+def test_rows_that_could_not_be_written_out_of_memory_are_there_after_the_next_start(milvus_server: MakeServer) -> None:
+    server = milvus_server()
+    chunks = store(server)
+    write(chunks, "first", 100)
+    (collection,) = (each.parent for each in server.folder.rglob("wal"))
+    segments = collection / "partitions" / "_default" / "data"
+    segments.parent.mkdir(parents=True, exist_ok=True)
+    segments.write_text("")  # a file where the folder of segments belongs
+    with pytest.raises(EverlearnError):
+        write_many(chunks, "second", 20)
+    assert server.process is not None
+    assert server.process.wait(20) == -signal.SIGKILL
+    segments.unlink()
+    server.start()
+    write_many(chunks, "third", 20)  # written out, which deletes the logs before
+    server.kill()
+    server.start()
+    assert chunks.versions("default", "first") == {"first": 100}
+    assert chunks.versions("default", "second-0") == {"second-0": 500}
+    chunks.close()
+
+
+def test_writes_are_refused_while_the_disk_is_full_and_searches_go_on(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "disk", 48) as folder:
+            server = PrivateMilvus(folder)
+            server.start()
+            chunks = store(server)
+            try:
+                write(chunks, "before", 100)
+                with Balloon(folder):
+                    until(lambda: shutil.disk_usage(folder).free == 0)
+                    for _ in range(3):
+                        with pytest.raises(Unavailable):
+                            write(chunks, "during", 100)
+                    assert search(chunks, 1000) == 100
+                    assert server.process is not None
+                    assert server.process.poll() is None
+                write(chunks, "after", 100)
+                assert search(chunks, 1000) == 200
+            finally:
+                chunks.close()
+                server.kill()
+    except CannotMount as error:
+        pytest.skip(str(error))
 
 
 def test_a_client_goes_on_by_itself_after_the_server_was_killed_and_started(
