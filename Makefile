@@ -55,6 +55,7 @@ check: lint test ## Runs what CI runs
 bench: setup ## Prints the figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.question_flow
 	$(PYTHON) -m benchmarks.delivery_faults
+	$(PYTHON) -m benchmarks.history
 	$(PYTHON) -m benchmarks.training
 	$(PYTHON) -m benchmarks.classifying
 	$(PYTHON) -m benchmarks.engine_threads

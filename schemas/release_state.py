@@ -70,3 +70,16 @@ class ArmCounts:
     failed: int
     judged: int
     bad: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserCounts:
+    """Outcome counts for one user and one arm of one release, as in ``ArmCounts``."""
+
+    sequence: int
+    arm: Arm
+    user: str
+    asked: int
+    failed: int
+    judged: int
+    bad: int

@@ -26,7 +26,8 @@ def interactions() -> None:
 def list_rows(context: CommandContext, /, task: str | None, limit: int) -> None:
     """List the interactions in which something happened last, newest first."""
     with open_feature_table(context.settings) as table:
-        rows, total = table.recent(task, limit), table.count()
+        found = table.recent(task, limit + 1)
+    rows = found[:limit]
     show_rows(
         rows,
         ("answer", "answered", "task", "outcome", "adapter", "question"),
@@ -37,8 +38,8 @@ def list_rows(context: CommandContext, /, task: str | None, limit: int) -> None:
         empty="No interaction is recorded: ask something with 'everlearn ask'.",
         as_json=context.json,
     )  # fmt: skip
-    if not context.json and 0 < len(rows) < total:
-        note(f"{len(rows):,} of {counted(total, 'row')}; more with -n")
+    if not context.json and len(found) > limit:
+        note(f"only the newest {counted(limit, 'row')}; more with -n")
 
 
 @interactions.command("show")

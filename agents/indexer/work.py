@@ -100,8 +100,8 @@ class IndexBuilder:
         return Built(index=begun, documents=done.documents, chunks=done.chunks)
 
     def _fill(self, index: Index, done: Checkpoint) -> Checkpoint:
+        total = max(1, self._documents.totals()[0])  # reads all documents, so only once
         while page := self._documents.page(done.after, DOCUMENTS_AT_ONCE):
-            total = max(1, self._documents.totals()[0])
             self._progress(min(0.99, done.documents / total), f"{done.documents:,} of {total:,} documents")
             lost = [state.document_id for state, content in page if content is None]
             if lost:

@@ -12,16 +12,18 @@ from schemas.features import Interaction
 
 
 class Answers(Protocol):
-    """Reads the answers in the feature table that belong to a baseline, by the time of the answer.
+    """Reads the answers in the feature table that belong to a baseline.
 
     These are the champion's answers since the baseline, and what the same adapter answered before as the challenger.
-    Answers without text, to questions that only search, do not count.
+    Answers without text, to questions that only search, do not count. The order is that of the releases, and of the
+    times within a release.
     """
 
     def count(
         self, task: str, baseline: Baseline, *, since: datetime | None = None, rated: bool = False, limit: int
     ) -> int:
-        """Counts up to ``limit`` answers: only those after ``since``, only those that users rated."""
+        """Counts up to ``limit`` answers: only those of the newest that are after ``since``, only those that users
+        rated."""
         ...
 
     def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:

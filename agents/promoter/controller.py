@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from agents.delivery.outcome import Output
 from agents.promoter import changes
@@ -18,9 +18,6 @@ from agents.promoter.ports import Log, ReleaseStore
 from schemas.errors import InvalidEvent
 from schemas.policies import PromoterPolicy
 from schemas.release_state import Release
-
-CLOCK_SKEW = timedelta(minutes=5)
-"""How much earlier than its release's time an answer's time may be, because clocks differ."""
 
 
 class ReleaseController:
@@ -131,9 +128,9 @@ class ReleaseController:
 
     def _evaluate(self, task: str, cause: str) -> Sequence[Output]:
         release = self._releases.current(task)
-        if not _is_under_way(release) or release.since_at is None:
+        if not _is_under_way(release):
             return ()
-        counts = self._releases.counts(task, sequence=release.since_sequence, since=release.since_at - CLOCK_SKEW)
+        counts = self._releases.counts(task, sequence=release.since_sequence)
         judge = judge_champion if is_watched(release) else judge_canary
         return self._apply(self._steps(release, judge(release, counts, self._policy_of(task), self._now())), cause)
 

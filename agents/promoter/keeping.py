@@ -42,10 +42,12 @@ class Keeper:
         transaction: Callable[[], AbstractContextManager[None]],
         policy: RetentionPolicy,
         log: Log,
+        baseline: Callable[[str], int | None],
     ) -> None:
+        """``baseline`` gives the release from which a task's newest drift check compared, None without a check."""
         self._releases, self._registry, self._adapters = releases, registry, adapters
         self._datasets, self._runs, self._transaction = datasets, runs, transaction
-        self._policy, self._log = policy, log
+        self._policy, self._log, self._baseline = policy, log, baseline
         self._distrusted: set[str] = set()
 
     def prune_history(self, now: datetime) -> int:
@@ -59,6 +61,19 @@ class Keeper:
                     self._releases.amend(changes.with_earlier(release, self._releases.history(task)))
                 below = min(release.sequence, release.since_sequence or release.sequence)
                 deleted += self._releases.prune_history(task, below=below, before=before)
+        return deleted
+
+    def prune_tallies(self, now: datetime) -> int:
+        """Deletes the tallies of old releases, by which neither a canary nor a drift check decides; returns how many.
+
+        ``now`` does not matter: the tallies of a release go after the last of its answers.
+        """
+        deleted = 0
+        for release in self._releases.all():
+            baseline = self._baseline(release.task)
+            if baseline is not None:
+                below = min(baseline, release.since_sequence)
+                deleted += self._releases.prune_tallies(release.task, below=below)
         return deleted
 
     def remove_adapters(self, now: datetime) -> int:

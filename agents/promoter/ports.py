@@ -44,10 +44,10 @@ class History(Protocol):
 
 
 class Counts(Protocol):
-    """The feature table as the promoter sees it."""
+    """How the answers of the releases turned out."""
 
-    def counts(self, task: str, *, sequence: int, since: datetime) -> Sequence[ArmCounts]:
-        """Counts results by release and arm, from this sequence on and since this time."""
+    def counts(self, task: str, *, sequence: int) -> Sequence[ArmCounts]:
+        """Returns the numbers of results by release and arm, from this sequence on."""
         ...
 
 
@@ -74,7 +74,15 @@ class Aliases(Protocol):
         ...
 
 
-class KeptReleases(Releases, History, Protocol):
+class KeptTallies(Protocol):
+    """How the answers of releases turned out."""
+
+    def prune_tallies(self, task: str, *, below: int) -> int:
+        """Deletes the tallies of releases below a sequence of which no answer is left; returns how many."""
+        ...
+
+
+class KeptReleases(Releases, History, KeptTallies, Protocol):
     """The release states and their history, of which old lines may go."""
 
     def prune_history(self, task: str, *, below: int, before: datetime) -> int:

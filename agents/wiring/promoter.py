@@ -16,6 +16,7 @@ from agents.wiring.database import database_of
 from infra.adapters.store import FolderAdapters
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
+from infra.sql.drift import SqlDriftChecks
 from infra.sql.releases import SqlReleases
 from infra.sql.runs import SqlRunStore
 from infra.training.datasets import FolderDatasets
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 def build(settings: Settings) -> Worker:
     """Builds a worker over the configured database. MLflow is loaded when something is first released."""
     database = database_of(settings)
-    releases = SqlReleases(database)
+    releases, checks = SqlReleases(database), SqlDriftChecks(database)
     registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
     published = PublishedReleases(releases, log=log.info)
     promoter = Promoter(
@@ -52,6 +53,7 @@ def build(settings: Settings) -> Worker:
         transaction=database.transaction,
         policy=settings.retention,
         log=log.info,
+        baseline=lambda task: next((each.baseline for each in checks.recent(task, 1)), None),
     )
     seconds = settings.promoter.tick_seconds
     return Worker(
@@ -65,6 +67,7 @@ def build(settings: Settings) -> Worker:
         ),
         cleaners=(
             Cleaner(name="release history", clean=keeper.prune_history, every_seconds=3600.0),
+            Cleaner(name="tallies", clean=keeper.prune_tallies, every_seconds=3600.0),
             Cleaner(name="adapters", clean=keeper.remove_adapters, every_seconds=3600.0),
             Cleaner(name="datasets", clean=keeper.remove_datasets, every_seconds=3600.0),
             Cleaner(name="registry", clean=keeper.forget_adapters, every_seconds=3600.0),

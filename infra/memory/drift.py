@@ -58,7 +58,10 @@ class MemoryDriftChecks:
 
 
 class MemoryAnswers:
-    """Selects the answers of a baseline: the champion's since then, and those it gave while it was the challenger."""
+    """Selects the answers of a baseline: the champion's since then, and those it gave while it was the challenger.
+
+    The order is that of the releases, and of the times within a release.
+    """
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -83,14 +86,14 @@ class MemoryAnswers:
             others = [
                 row.release_sequence
                 for row in table.values()
-                if row.task == task and row.arm == "champion" and row.failure is None and row.adapter_id != champion
+                if row.task == task and row.arm == "champion" and row.outcome != "failed" and row.adapter_id != champion
             ]
         return max((each for each in others if each is not None and each <= sequence), default=None)
 
     def _belonging(self, task: str, baseline: Baseline) -> list[Interaction]:
         with self._database.table("interactions") as table:
             rows = [row for row in table.values() if row.task == task and _belongs(row, baseline)]
-        return sorted(rows, key=lambda row: (row.answered_at, row.answer_id))
+        return sorted(rows, key=lambda row: (row.release_sequence, row.answered_at, row.answer_id))
 
 
 class MemoryDriftReports:
@@ -109,6 +112,9 @@ class MemoryDriftReports:
 def _belongs(row: Interaction, baseline: Baseline) -> bool:
     if row.answered_at is None or row.finish_reason == "retrieve_only":
         return False
+    if row.release_sequence is None:
+        return False
     if row.arm == "challenger":
-        return baseline.champion is not None and row.adapter_id == baseline.champion
-    return row.arm == "champion" and row.release_sequence is not None and row.release_sequence >= baseline.sequence
+        tried = baseline.champion is not None and row.adapter_id == baseline.champion
+        return tried and row.release_sequence < baseline.sequence
+    return row.arm == "champion" and row.release_sequence >= baseline.sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
@@ -54,7 +55,7 @@ class MemoryFeatureTable:
 
         ``until``: only rows that have not changed since then.
         """
-        rows = self.recent(task, self.count())
+        rows = self.recent(task, sys.maxsize)
         if until is not None:
             rows = [row for row in rows if row.last_event_at is not None and row.last_event_at <= until]
         return [row for row in rows if row.outcome in ("approved", "corrected")][:limit]
@@ -80,15 +81,10 @@ class MemoryFeatureTable:
                 del rows[answer_id]
         return len(gone)
 
-    def count(self) -> int:
-        """Returns the number of rows."""
-        with self._database.table("interactions") as rows:
-            return len(rows)
-
-    def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns the examples of a task, or of all tasks, newest first, submitted at ``until`` or before."""
+    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
+        """Returns the examples of a task, newest first, submitted at ``until`` or before."""
         with self._database.table("examples") as rows:
-            found = [row for row in rows.values() if task in (None, row.task)]
+            found = [row for row in rows.values() if row.task == task]
         found = [row for row in found if until is None or row.submitted_at <= until]
         found.sort(key=lambda row: row.example_id)
         return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from infra.memory.database import MemoryDatabase, in_utc
 from schemas.errors import Unavailable
-from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
+from schemas.features import Interaction
+from schemas.questions import Arm
+from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange, UserCounts
 
 
 class MemoryReleases:
@@ -62,28 +65,35 @@ class MemoryReleases:
                 del history[key]
         return len(old)
 
-    def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
-        """Counts a task's questions by release and arm, from that sequence and that time on."""
-        found: dict[tuple[int, str], ArmCounts] = {}
+    def prune_tallies(self, task: str, *, below: int) -> int:
+        """Does nothing: this twin counts the rows."""
+        return 0
+
+    def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
+        """Counts a task's questions by release and arm, from a sequence on."""
+        found: dict[tuple[int, Arm], list[Interaction]] = defaultdict(list)
+        for row in self._tallied(task):
+            if row.release_sequence >= sequence:
+                found[row.release_sequence, row.arm].append(row)
+        return [ArmCounts(sequence=of, arm=arm, **_counts(found[of, arm])) for of, arm in sorted(found)]
+
+    def user_counts(self, task: str, *, sequence: int) -> list[UserCounts]:
+        """Counts the questions of one release by arm and user, in no certain order."""
+        found: dict[tuple[Arm, str], list[Interaction]] = defaultdict(list)
+        for row in self._tallied(task):
+            if row.release_sequence == sequence and row.user is not None:
+                found[row.arm, row.user].append(row)
+        return [
+            UserCounts(sequence=sequence, arm=arm, user=user, **_counts(rows)) for (arm, user), rows in found.items()
+        ]
+
+    def _tallied(self, task: str) -> Iterator[Any]:
+        """Yields the rows that have a release and an arm."""
         with self._database.table("interactions") as rows:
             for row in rows.values():
-                if row.task != task or row.answered_at is None or row.answered_at < since:
-                    continue
-                if row.release_sequence is None or row.release_sequence < sequence or row.arm is None:
-                    continue
-                key = row.release_sequence, row.arm
-                before = found.get(key) or ArmCounts(
-                    sequence=row.release_sequence, arm=row.arm, asked=0, failed=0, judged=0, bad=0
-                )
-                bad = row.outcome in ("disapproved", "corrected")
-                found[key] = replace(
-                    before,
-                    asked=before.asked + 1,
-                    failed=before.failed + (row.outcome == "failed"),
-                    judged=before.judged + (bad or row.outcome == "approved"),
-                    bad=before.bad + bad,
-                )
-        return [found[key] for key in sorted(found)]
+                released = row.release_sequence is not None and row.arm is not None
+                if row.task == task and row.answered_at is not None and released:
+                    yield row
 
     def _put(self, release: Release, sequence: int) -> Release:
         kept = RELEASE.validate_python(RELEASE.dump_python(release, mode="json"))
@@ -93,3 +103,9 @@ class MemoryReleases:
                 raise Unavailable(f"another process changed the release of {release.task}: try again")
             releases[release.task] = kept
         return kept
+
+
+def _counts(rows: Sequence[Interaction]) -> dict[str, int]:
+    outcomes = Counter(row.outcome for row in rows)
+    bad = outcomes["disapproved"] + outcomes["corrected"]
+    return {"asked": len(rows), "failed": outcomes["failed"], "judged": outcomes["approved"] + bad, "bad": bad}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -24,6 +25,15 @@ WAL_BYTES = 64 * 1024 * 1024
 _EXAMPLE = "sqlite:////path/to/everlearn.db or postgresql+psycopg://user@host/database"
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 _SHARED_LOCK = text("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
+
+
+class LastWrite(Protocol):
+    """Something that a transaction writes at its end, whatever came before."""
+
+    def write(self) -> None: ...
+
+
+L = TypeVar("L", bound=LastWrite)
 
 
 class Database:
@@ -71,6 +81,8 @@ class Database:
                 yield
                 if opened.failure is not None:
                     raise opened.failure
+                for last in opened.last_writes.values():
+                    last.write()
             finally:
                 self._opened.reset(token)
 
@@ -84,6 +96,16 @@ class Database:
         else:
             with current.kept_failure(), failures_as_unavailable(self.url):
                 yield current.connection
+
+    def last_write(self, kind: Callable[[Database], L]) -> L:
+        """Inside a transaction: returns its one object of this kind, whose ``write`` is called before the commit."""
+        opened = self._current()
+        if opened is None:
+            raise RuntimeError("no transaction is open")
+        if kind not in opened.last_writes:
+            opened.last_writes[kind] = kind(self)
+        found: L = opened.last_writes[kind]
+        return found
 
     def lock(self, connection: Connection, names: Iterable[str], *, shared: bool = False) -> None:
         """Locks names until the transaction ends; a name may stand for a row that does not exist yet.
@@ -120,6 +142,7 @@ class _Opened:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.failure: BaseException | None = None
+        self.last_writes: dict[Any, Any] = {}
 
     @contextmanager
     def kept_failure(self) -> Iterator[None]:

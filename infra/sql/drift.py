@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select, true, update
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.features import interaction_of
 from infra.sql.statements import insert_once, prune, slices
-from schemas.drift import DRIFT_CHECK, RATED, Baseline, DriftCheck
+from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
 from schemas.features import Interaction
 
 _checks = tables.drift_checks.c
 _rows = tables.interactions.c
+_arms = tables.arm_tallies.c
 
 
 class SqlDriftChecks:
@@ -74,7 +75,11 @@ class SqlDriftChecks:
 
 
 class SqlAnswers:
-    """Selects the answers of a baseline: the champion's since the baseline, and those it gave as the challenger."""
+    """Selects the answers of a baseline: the champion's since the baseline, and those it gave as the challenger.
+
+    The order is that of the releases, and of the times within a release. So an index gives the first or the newest
+    answers, and no query reads more than ``limit`` of them, however many there are.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -82,44 +87,75 @@ class SqlAnswers:
     def count(
         self, task: str, baseline: Baseline, *, since: datetime | None = None, rated: bool = False, limit: int
     ) -> int:
-        """Counts answers, up to ``limit``: optionally only those after ``since``, or only those that users rated."""
-        wanted = select(_rows.answer_id).where(_belongs(task, baseline))
-        if since is not None:
-            wanted = wanted.where(_rows.answered_at > since)
-        if rated:
-            wanted = wanted.where(_rows.outcome.in_(RATED))
+        """Counts answers, up to ``limit``: optionally only those after ``since``, or only those that users rated.
+
+        With ``since``, only the newest ``limit`` answers are looked at.
+        """
+        looked_at = found = 0
         with self._database.connection() as connection:
-            counted = select(func.count()).select_from(wanted.limit(limit).subquery())
-            return connection.execute(counted).scalar_one()
+            for part in reversed(_parts(connection, task, baseline)):
+                newest = select(_rows.answered_at).where(part, tables.HAS_ANSWER)
+                if rated:
+                    newest = newest.where(tables.IS_RATED)
+                newest = newest.order_by(_rows.release_sequence.desc(), _rows.answered_at.desc())
+                some = newest.limit(limit - looked_at).subquery()
+                later = some.c.answered_at > since if since is not None else true()
+                counted = select(func.count(), func.coalesce(func.sum(case((later, 1), else_=0)), 0)).select_from(some)
+                rows, wanted = connection.execute(counted).one()
+                looked_at, found = looked_at + rows, found + wanted
+                if looked_at >= limit:
+                    break
+        return found
 
     def rows(self, task: str, baseline: Baseline, *, newest: bool = False, limit: int) -> list[Interaction]:
         """Returns the first answers, or the newest ones, oldest first."""
-        order = (_rows.answered_at, _rows.answer_id)
-        wanted = select(tables.interactions).where(_belongs(task, baseline)).limit(limit)
-        wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
+        order = (_rows.release_sequence, _rows.answered_at, _rows.answer_id)
+        found: list[Interaction] = []
         with self._database.connection() as connection:
-            rows = [interaction_of(row) for row in connection.execute(wanted).mappings()]
-        return rows[::-1] if newest else rows
+            parts = _parts(connection, task, baseline)
+            for part in reversed(parts) if newest else parts:
+                wanted = select(tables.interactions).where(part, tables.HAS_ANSWER).limit(limit - len(found))
+                wanted = wanted.order_by(*(each.desc() for each in order) if newest else order)
+                found += [interaction_of(row) for row in connection.execute(wanted).mappings()]
+                if len(found) >= limit:
+                    break
+        return found[::-1] if newest else found
 
     def last_of_others(self, task: str, champion: str | None, sequence: int) -> int | None:
         """Returns the highest release sequence, up to ``sequence``, at which another champion answered, or None."""
-        other = and_(
-            _rows.task == task,
-            _rows.arm == "champion",
-            _rows.release_sequence <= sequence,
-            _rows.failure.is_(None),  # a failure before the choice of an adapter names none
-            _rows.adapter_id.is_distinct_from(champion),
+        same = tables.arm_tallies.alias()
+        answered = select(func.sum(same.c.asked) - func.sum(same.c.failed)).where(
+            *(same.c[name] == _arms[name] for name in ("task", "arm", "release_sequence", "adapter_id"))
+        )
+        others = (
+            select(_arms.release_sequence)
+            .where(
+                _arms.task == task,
+                _arms.arm == "champion",
+                _arms.release_sequence <= sequence,
+                _arms.adapter_id != (champion or ""),
+                answered.scalar_subquery() > 0,  # a failure before the choice of an adapter names none
+            )
+            .order_by(_arms.release_sequence.desc())
         )
         with self._database.connection() as connection:
-            return connection.execute(select(func.max(_rows.release_sequence)).where(other)).scalar()
+            return connection.execute(others.limit(1)).scalar()
 
 
-def _belongs(task: str, baseline: Baseline) -> ColumnElement[bool]:
-    since = and_(_rows.arm == "champion", _rows.release_sequence >= baseline.sequence)
-    before = and_(_rows.arm == "challenger", _rows.adapter_id == baseline.champion)
-    return and_(
-        _rows.task == task,
-        _rows.answered_at.is_not(None),
-        or_(_rows.finish_reason.is_(None), _rows.finish_reason != "retrieve_only"),
-        or_(since, before) if baseline.champion is not None else since,
-    )
+def _parts(connection: Connection, task: str, baseline: Baseline) -> list[ColumnElement[bool]]:
+    """Returns conditions that together select the answers of a baseline: a part after the other, in their order.
+
+    An index gives each part's answers in order. The champion was tried in releases before the baseline only.
+    """
+    parts = []
+    if baseline.champion is not None:
+        tried = select(_arms.release_sequence).where(
+            _arms.task == task,
+            _arms.arm == "challenger",
+            _arms.adapter_id == baseline.champion,
+            _arms.release_sequence < baseline.sequence,
+        )
+        for sequence in connection.execute(tried.distinct().order_by(_arms.release_sequence)).scalars():
+            trial = and_(_rows.task == task, _rows.arm == "challenger", _rows.release_sequence == sequence)
+            parts.append(trial & (_rows.adapter_id == baseline.champion))
+    return [*parts, and_(_rows.task == task, _rows.arm == "champion", _rows.release_sequence >= baseline.sequence)]

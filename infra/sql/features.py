@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, false, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, false, func, or_, select
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune, slices, upsert
+from infra.sql.tallies import TallyChanges
 from schemas.features import Example, Interaction, Stamp, TaskWindow
 
 _interactions = tables.interactions.c
@@ -34,21 +36,19 @@ class SqlFeatureTable:
 
     def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
         """Returns the rows that exist. Locks these and the missing ones until the transaction ends."""
-        found: dict[str, Interaction] = {}
-        if not answer_ids:
-            return found
-        with self._database.connection() as connection:
-            if self._database.current is not None:
-                self._database.lock(connection, (f"interaction {answer_id}" for answer_id in answer_ids))
-            for some in slices(answer_ids):
-                rows = connection.execute(select(tables.interactions).where(_interactions.answer_id.in_(some)))
-                found.update((row["answer_id"], interaction_of(row)) for row in rows.mappings())
-        return found
+        if self._database.current is None:
+            with self._database.connection() as connection:
+                return _read(connection, answer_ids)
+        changes = self._database.last_write(RowChanges)
+        changes.lock(answer_ids)
+        return changes.rows(answer_ids)
 
     def put_interaction(self, row: Interaction) -> None:
-        """Writes the whole row."""
-        with self._database.connection(write=True) as connection:
-            connection.execute(upsert(self._database.dialect, tables.interactions), _values(row))
+        """Writes the whole row, and changes the tallies, before the transaction commits."""
+        with self._database.transaction():
+            changes = self._database.last_write(RowChanges)
+            changes.lock([row.answer_id])
+            changes.put(row)
 
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
@@ -58,7 +58,7 @@ class SqlFeatureTable:
     def get(self, answer_id: str) -> Interaction | None:
         """Returns one row, without a lock."""
         statement = select(tables.interactions).where(_interactions.answer_id == answer_id)
-        with self._database.connection() as connection:
+        with self._connection() as connection:
             row = connection.execute(statement).mappings().first()
         return None if row is None else interaction_of(row)
 
@@ -69,7 +69,7 @@ class SqlFeatureTable:
         newest = newest.order_by(_interactions.last_event_at.desc(), _interactions.answer_id)
         if task is not None:
             newest = newest.where(_interactions.task == task)
-        with self._database.connection() as connection:
+        with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
     def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
@@ -77,13 +77,11 @@ class SqlFeatureTable:
 
         ``until``: only rows that have not changed since then.
         """
-        wanted = select(tables.interactions).where(
-            _interactions.task == task, _interactions.outcome.in_(("approved", "corrected"))
-        )
+        wanted = select(tables.interactions).where(_interactions.task == task, tables.IS_LABELLED)
         if until is not None:
             wanted = wanted.where(_interactions.last_event_at <= until)
         wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
-        with self._database.connection() as connection:
+        with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
 
     def prune(self, before: datetime, keep: Sequence[TaskWindow] = ()) -> int:
@@ -105,20 +103,76 @@ class SqlFeatureTable:
         pending = _interactions.answer_at.is_(None)
         return prune(self._database, tables.interactions, pending, _interactions.last_event_at < before)
 
-    def count(self) -> int:
-        """Returns the number of rows."""
-        with self._database.connection() as connection:
-            return connection.execute(select(func.count()).select_from(tables.interactions)).scalar_one()
-
-    def examples(self, task: str | None, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns the examples of a task, or of all tasks, newest first, submitted at ``until`` or before."""
-        newest = select(tables.examples).order_by(_examples.submitted_at.desc(), _examples.example_id)
-        if task is not None:
-            newest = newest.where(_examples.task == task)
+    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
+        """Returns the examples of a task, newest first, submitted at ``until`` or before."""
+        newest = select(tables.examples).where(_examples.task == task)
+        newest = newest.order_by(_examples.submitted_at.desc(), _examples.example_id)
         if until is not None:
             newest = newest.where(_examples.submitted_at <= until)
         with self._database.connection() as connection:
             return [Example(**row) for row in connection.execute(newest.limit(limit)).mappings()]
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Yields a connection that sees the rows that the open transaction has put."""
+        if self._database.current is not None:
+            self._database.last_write(RowChanges).flush()
+        with self._database.connection() as connection:
+            yield connection
+
+
+class RowChanges:
+    """The rows that a transaction has locked, and those that it puts: all are written at once, with their tallies."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stored: dict[str, Interaction | None] = {}
+        self._put: dict[str, Interaction] = {}
+        self._tallies = TallyChanges(database)
+
+    def lock(self, answer_ids: Sequence[str]) -> None:
+        """Locks and reads rows that are not locked yet, also those that do not exist."""
+        new = [answer_id for answer_id in answer_ids if answer_id not in self._stored]
+        if not new:
+            return
+        with self._database.connection() as connection:
+            self._database.lock(connection, (f"interaction {answer_id}" for answer_id in new))
+            found = _read(connection, new)
+        self._stored.update((answer_id, found.get(answer_id)) for answer_id in new)
+
+    def rows(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
+        """Returns those of the locked rows that exist."""
+        found = ((answer_id, self._put.get(answer_id) or self._stored[answer_id]) for answer_id in answer_ids)
+        return {answer_id: row for answer_id, row in found if row is not None}
+
+    def put(self, row: Interaction) -> None:
+        """Puts a row in place of a locked one."""
+        self._put[row.answer_id] = row
+
+    def flush(self) -> None:
+        """Writes the rows that were put."""
+        rows = [self._put[answer_id] for answer_id in sorted(self._put)]
+        if not rows:
+            return
+        with self._database.connection(write=True) as connection:
+            connection.execute(upsert(self._database.dialect, tables.interactions), [_values(row) for row in rows])
+        for row in rows:
+            self._tallies.replace(self._stored[row.answer_id], row)
+        self._stored.update(self._put)
+        self._put.clear()
+
+    def write(self) -> None:
+        """Writes all that is left, before the commit."""
+        self.flush()
+        self._tallies.write()
+
+
+def _read(connection: Connection, answer_ids: Sequence[str]) -> dict[str, Interaction]:
+    found: dict[str, Interaction] = {}
+    for some in slices(answer_ids):
+        rows = connection.execute(select(tables.interactions).where(_interactions.answer_id.in_(some)))
+        found.update((row["answer_id"], interaction_of(row)) for row in rows.mappings())
+    return found
 
 
 def _values(row: Interaction) -> dict[str, Any]:

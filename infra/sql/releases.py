@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from datetime import datetime
+from typing import get_args
 
-from sqlalchemy import ColumnElement, case, delete, func, select, update
+from sqlalchemy import and_, delete, exists, func, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert_once
+from infra.sql.statements import insert_once, prune
 from schemas.errors import Unavailable
-from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
+from schemas.questions import Arm
+from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange, UserCounts
 
 _releases = tables.releases.c
 _history = tables.release_history.c
-_rows = tables.interactions.c
-_JUDGED = ("approved", "disapproved", "corrected")
-_BAD = ("disapproved", "corrected")
+_arms = tables.arm_tallies.c
+_users = tables.user_tallies.c
+_COUNTS = ("asked", "failed", "judged", "bad")
+_COUNTED = {
+    table: (
+        table.c.asked,
+        table.c.failed,
+        table.c.approved + table.c.disapproved + table.c.corrected,
+        table.c.disapproved + table.c.corrected,
+    )
+    for table in (tables.arm_tallies, tables.user_tallies)
+}
 
 
 class SqlReleases:
@@ -101,35 +111,44 @@ class SqlReleases:
         with self._database.connection(write=True) as connection:
             return connection.execute(old).rowcount
 
-    def counts(self, task: str, *, sequence: int, since: datetime) -> list[ArmCounts]:
-        """Counts a task's questions by release and arm, from a sequence and a time on.
-
-        The time makes the query fast, because the table has an index by task and time.
-        """
-        counted = (
-            select(
-                _rows.release_sequence,
-                _rows.arm,
-                func.count(),
-                _number(_rows.outcome == "failed"),
-                _number(_rows.outcome.in_(_JUDGED)),
-                _number(_rows.outcome.in_(_BAD)),
+    def prune_tallies(self, task: str, *, below: int) -> int:
+        """Deletes the tallies of releases below a sequence of which no answer is left; returns how many."""
+        rows, deleted = tables.interactions.c, 0
+        for table in (tables.arm_tallies, tables.user_tallies):
+            same = and_(
+                rows.task == table.c.task, rows.arm == table.c.arm, rows.release_sequence == table.c.release_sequence
             )
-            .where(_rows.task == task, _rows.answered_at >= since, _rows.release_sequence >= sequence)
-            .group_by(_rows.release_sequence, _rows.arm)
-            .order_by(_rows.release_sequence, _rows.arm)
+            left = exists().where(same, tables.HAS_ANSWER)
+            old = (table.c.task == task, table.c.release_sequence < below, ~left)
+            deleted += prune(self._database, table, *old)
+        return deleted
+
+    def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
+        """Returns by release and arm how a task's questions turned out, from a sequence on."""
+        counted = (
+            select(_arms.release_sequence, _arms.arm, *(func.sum(each) for each in _COUNTED[tables.arm_tallies]))
+            .where(_arms.task == task, _arms.arm.in_(get_args(Arm)), _arms.release_sequence >= sequence)
+            .group_by(_arms.release_sequence, _arms.arm)
+            .having(func.sum(_arms.asked) > 0)
+            .order_by(_arms.release_sequence, _arms.arm)
         )
         with self._database.connection() as connection:
-            return [ArmCounts(**dict(zip(_COUNTS, row, strict=True))) for row in connection.execute(counted)]
+            return [
+                ArmCounts(sequence=of, arm=arm, **dict(zip(_COUNTS, map(int, numbers), strict=True)))
+                for of, arm, *numbers in connection.execute(counted)
+            ]
+
+    def user_counts(self, task: str, *, sequence: int) -> list[UserCounts]:
+        """Returns by arm and user how the questions of one release turned out, in no certain order."""
+        counted = select(_users.arm, _users.user_id, *_COUNTED[tables.user_tallies])
+        counted = counted.where(_users.task == task, _users.release_sequence == sequence, _users.asked > 0)
+        with self._database.connection() as connection:
+            return [
+                UserCounts(sequence=sequence, arm=arm, user=user, **dict(zip(_COUNTS, numbers, strict=True)))
+                for arm, user, *numbers in connection.execute(counted)
+            ]
 
     def _set(self, task: str, sequence: int, values: Mapping[str, object]) -> bool:
         statement = update(tables.releases).where(_releases.task == task, _releases.sequence == sequence)
         with self._database.connection(write=True) as connection:
             return connection.execute(statement.values(**values)).rowcount == 1
-
-
-_COUNTS = tuple(field.name for field in fields(ArmCounts))
-
-
-def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((condition, 1), else_=0))

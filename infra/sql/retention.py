@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert_once, slices
-from schemas.datasets import DATASET_ROW, DatasetRow, sampling_key_of
+from infra.sql.statements import insert_once
+from schemas.datasets import DATASET_ROW, DatasetRow
 
 _rows = tables.retention_rows.c
 
@@ -32,6 +32,7 @@ class SqlRetention:
                 "dataset_id": dataset_id,
                 "added_at": at,
                 "row": DATASET_ROW.dump_python(row, mode="json"),
+                "sampling_key": row.sampling_key,
             }
             for row in sorted(rows, key=lambda row: row.row_id)
         ]
@@ -40,11 +41,6 @@ class SqlRetention:
 
     def rows(self, task: str, limit: int) -> list[DatasetRow]:
         """Returns at most ``limit`` rows of a task: those with the lowest sampling keys, a fair sample of all rows."""
-        found = []
+        sample = select(_rows.row).where(_rows.task == task).order_by(_rows.sampling_key).limit(limit)
         with self._database.connection() as connection:
-            ids = connection.execute(select(_rows.row_id).where(_rows.task == task)).scalars()
-            chosen = sorted(ids, key=sampling_key_of)[:limit]
-            for some in slices(chosen):
-                wanted = select(_rows.row).where(_rows.task == task, _rows.row_id.in_(some))
-                found += [DATASET_ROW.validate_python(values) for values in connection.execute(wanted).scalars()]
-        return sorted(found, key=lambda row: row.sampling_key)
+            return [DATASET_ROW.validate_python(values) for values in connection.execute(sample).scalars()]

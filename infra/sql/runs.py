@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Row, RowMapping, Update, and_, bindparam, func, or_, select, update
@@ -65,6 +64,7 @@ class SqlRunStore:
             "due_at": AT_ONCE,
             "result": {},
             "created_at": at,
+            "task": arguments.get("task"),
         }
         with self._database.connection(write=True) as connection:
             connection.execute(insert_once(self._database.dialect, tables.runs), row)
@@ -166,10 +166,10 @@ class SqlRunStore:
 
     def of_task(self, agent: str, task: str, limit: int) -> list[Run]:
         """Returns the agent's runs whose arguments name the task, newest first."""
-        newest = select(*_SHOWN).where(_runs.agent == agent).order_by(_runs.created_at.desc(), _runs.run_id)
+        newest = select(*_SHOWN).where(_runs.agent == agent, _runs.task == task)
+        newest = newest.order_by(_runs.created_at.desc(), _runs.run_id).limit(limit)
         with self._database.connection() as connection:
-            rows = (_run(row) for row in connection.execute(newest).mappings())
-            return list(islice((run for run in rows if run.arguments.get("task") == task), limit))
+            return [_run(row) for row in connection.execute(newest).mappings()]
 
     def prune(self, agent: str, before: datetime) -> int:
         """Deletes runs that ended before then, a bounded number; returns how many."""

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ClauseElement,
     Column,
     DateTime,
     Dialect,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -194,8 +196,11 @@ runs = Table(
     Column("finished_at", UtcMoment),
     Column("progress", Json),
     Column("started_at", UtcMoment),
+    # the argument of this name, for the runs that have it
+    Column("task", Text),
     Index("runs_by_state", "agent", "state", "due_at"),
     Index("runs_by_end", "agent", "finished_at"),
+    Index("runs_by_task", "agent", "task", "created_at"),
 )
 
 leases = Table(
@@ -208,6 +213,16 @@ leases = Table(
     # how often the scheduled times began again from an earlier one, because a clock was put back
     Column("generation", Integer),
 )
+
+# The conditions of the partial indexes. A query must repeat them word for word, or the database cannot use the index.
+HAS_ANSWER = text("answered_at IS NOT NULL AND (finish_reason IS NULL OR finish_reason <> 'retrieve_only')")
+IS_RATED = text("outcome IN ('approved', 'disapproved', 'corrected')")
+IS_LABELLED = text("outcome IN ('approved', 'corrected')")
+
+
+def _where(condition: ClauseElement) -> dict[str, Any]:
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
 
 interactions = Table(
     "interactions",
@@ -248,17 +263,65 @@ interactions = Table(
     Column("reason_event", Text),
     Column("first_event_at", UtcMoment),
     Column("last_event_at", UtcMoment),
-    # drift windows select by task and time; the command line lists the rows that changed last
-    Index("interactions_by_task", "task", "answered_at"),
+    # the command line lists the rows that changed last, of all tasks or of one
     Index("interactions_by_time", "last_event_at"),
+    Index("interactions_by_task", "task", "last_event_at"),
+)
+# Drift windows are the first and the last answers of a release and those after it, and the last rated ones.
+_window = ("task", "arm", "release_sequence", "answered_at")
+Index("interactions_by_release", *(interactions.c[name] for name in _window), **_where(HAS_ANSWER))
+Index(
+    "interactions_rated",
+    *(interactions.c[name] for name in _window),
+    **_where(text(f"{HAS_ANSWER.text} AND {IS_RATED.text}")),
+)
+# A training takes the labelled rows that changed last.
+Index("interactions_labelled", interactions.c.task, interactions.c.last_event_at, **_where(IS_LABELLED))
+
+
+TALLIED = ("asked", "searched", "failed", "approved", "disapproved", "corrected")
+"""``searched``: questions that only searched. The last four are numbers of rows by their outcome."""
+
+
+def _counts() -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in TALLIED]
+
+
+# How the rows of ``interactions`` turned out, so that nobody has to count them. A tally changes in the transaction that
+# changes a row, by the difference between the row before and after (``infra/sql/tallies.py``). A row is tallied when
+# it has a task, a release sequence, an arm and the time of an answer.
+#
+# Tallies say what happened and not what is stored: who deletes old rows leaves their tallies as they are. The tallies
+# of a release may be deleted, in both tables, when nothing decides by them any more: when its sequence is lower than
+# ``since_sequence`` of the task's release and than the baseline of its newest drift check, and the release has no row
+# left. A late rating of such a row would be counted as one of a question that nobody asked.
+#
+# ``adapter_id`` is empty for the base model. The numbers of a release and arm are the sums over all slots. A
+# transaction writes into one slot only, so that recorders seldom wait for each other; one slot alone says nothing.
+arm_tallies = Table(
+    "arm_tallies",
+    METADATA,
+    Column("task", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("release_sequence", BigInteger, primary_key=True),
+    Column("adapter_id", Text, primary_key=True),
+    Column("slot", Integer, primary_key=True),
+    *_counts(),
+    Index("arm_tallies_by_adapter", "task", "arm", "adapter_id", "release_sequence"),
+)
+
+# Rows without a user are in no user's tally.
+user_tallies = Table(
+    "user_tallies",
+    METADATA,
+    Column("task", Text, primary_key=True),
+    Column("release_sequence", BigInteger, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    *_counts(),
 )
 # Feedback whose answer has not come: few rows, which are deleted sooner than others.
-Index(
-    "interactions_pending",
-    interactions.c.last_event_at,
-    sqlite_where=interactions.c.answer_at.is_(None),
-    postgresql_where=interactions.c.answer_at.is_(None),
-)
+Index("interactions_pending", interactions.c.last_event_at, **_where(interactions.c.answer_at.is_(None)))
 
 examples = Table(
     "examples",
@@ -291,6 +354,9 @@ retention_rows = Table(
     Column("dataset_id", Text, nullable=False),
     Column("added_at", UtcMoment, nullable=False),
     Column("row", Json, nullable=False),
+    # ``DatasetRow.sampling_key``: the rows with the lowest keys are a fair sample
+    Column("sampling_key", Text),
+    Index("retention_rows_by_key", "task", "sampling_key"),
 )
 
 drift_checks = Table(
@@ -304,7 +370,7 @@ drift_checks = Table(
     Column("report_uri", Text),
     Column("details", Json, nullable=False),
     Index("drift_checks_by_task", "task", "checked_at"),
-    Index("drift_checks_by_age", "checked_at"),
+    Index("drift_checks_by_time", "checked_at"),
 )
 
 releases = Table(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
+from agents.demo.customers import Exchange
 from agents.demo.event_log import EventLog, LoggedEvent
 from agents.demo.shop import TASK, CustomerMessage, messages
 from infra.kafka import kafka_connection
@@ -66,9 +68,9 @@ class Loop:
 
     def __init__(self, home: RunningHome, settings: Settings, event_log: EventLog) -> None:
         self.home, self.settings, self.event_log = home, settings, event_log
-        database = Database(settings.sql_url())
-        self.runs, self.journal = SqlRunStore(database), SqlJournal(database)
-        self.features = SqlFeatureTable(database)
+        self.database = Database(settings.sql_url())
+        self.runs, self.journal = SqlRunStore(self.database), SqlJournal(self.database)
+        self.features = SqlFeatureTable(self.database)
         self.config = kafka_connection(settings)
 
     def kill(self, *workers: str) -> None:
@@ -98,6 +100,20 @@ class Loop:
 
     def await_serving(self, sequence: int) -> None:
         until(lambda: all(self.event_log.serving_since(f"answerer-{n}", TASK, sequence) for n in (1, 2)))
+
+    def has_each_once(self, exchanges: Sequence[Exchange]) -> None:
+        """Asserts that every question has one answer and one row, with answer and feedback merged into it once each."""
+        said = {each.answer.answer_id: each.feedback and each.feedback.rating for each in exchanges}
+        assert len(said) == len(exchanges)
+        assert not [each for each in exchanges if each.answer.type.endswith("failed.v1")]
+        assert any(said.values())
+
+        def captured() -> dict[str, str | None]:
+            return {key: row.rating for key, row in self.features.interactions(list(said)).items()}
+
+        until(lambda: captured() == said)
+        for row in self.features.interactions(list(said)).values():
+            assert row.revision == 1 + (row.rating is not None)
 
     def of(self, kind: type[E]) -> list[E]:
         """Returns the task's events of a type, oldest first."""

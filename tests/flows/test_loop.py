@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.demo import shop
-from agents.demo.customers import Customers, Exchange, accuracy
+from agents.demo.customers import Customers, accuracy
 from agents.demo.event_log import EventLog
 from agents.demo.shop import TASK, messages
 from infra.kafka import kafka_connection
@@ -72,7 +72,7 @@ def test_a_first_adapter_is_trained_validated_and_promoted_although_every_agent_
         ended = loop.runs.show(run.run_id)
         assert ended is not None
         assert (ended.state, ended.attempt) == ("done", 2)
-    _nothing_is_lost_or_doubled(loop, exchanges)
+    loop.has_each_once(exchanges)
     _is_champion_in_the_registry(loop, adapter_id)
 
 
@@ -93,21 +93,6 @@ def test_drift_without_corrections_trains_and_promotes_nothing(loop: Loop) -> No
     until(lambda: loop.journal.find("trainer", [cause]))  # the trainer has handled the event
     assert not loop.runs.unfinished("trainer")
     assert len(loop.of(AdapterTrained)) == len(loop.of(AdapterPromoted)) == 1
-
-
-def _nothing_is_lost_or_doubled(loop: Loop, exchanges: list[Exchange]) -> None:
-    """Asserts that every question has one answer and one row, into which answer and feedback are merged once each."""
-    said = {each.answer.answer_id: each.feedback and each.feedback.rating for each in exchanges}
-    assert len(said) == len(exchanges)
-    assert not [each for each in exchanges if each.answer.type.endswith("failed.v1")]
-    assert any(said.values())
-
-    def captured() -> dict[str, str | None]:
-        return {key: row.rating for key, row in loop.features.interactions(list(said)).items()}
-
-    until(lambda: captured() == said)
-    for row in loop.features.interactions(list(said)).values():
-        assert row.revision == 1 + (row.rating is not None)
 
 
 def _is_champion_in_the_registry(loop: Loop, adapter_id: str) -> None:

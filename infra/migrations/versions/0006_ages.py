@@ -13,7 +13,6 @@ def upgrade() -> None:
     """Creates the indexes."""
     op.create_index("runs_by_end", "runs", ["agent", "finished_at"])
     op.create_index("datasets_by_age", "datasets", ["created_at"])
-    op.create_index("drift_checks_by_age", "drift_checks", ["checked_at"])
     pending = sa.column("answer_at").is_(None)
     op.create_index(
         "interactions_pending", "interactions", ["last_event_at"], sqlite_where=pending, postgresql_where=pending

@@ -112,7 +112,8 @@ def test_interactions_are_listed_newest_first(everlearn: Everlearn, table: SqlFe
     ]
     shown = everlearn("interactions", "list", "-n", "1")
     assert shown.out.splitlines()[1].startswith("a2  ")
-    assert shown.err == "1 of 3 rows; more with -n\n"
+    assert shown.err == "only the newest 1 row; more with -n\n"
+    assert everlearn("interactions", "list", "-n", "3").err == ""
 
 
 def test_a_search_is_listed_as_one(everlearn: Everlearn, table: SqlFeatureTable):

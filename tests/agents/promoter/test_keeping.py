@@ -61,7 +61,7 @@ class Home:
         self.keeper = Keeper(
             releases=self.releases, registry=self.registry, adapters=self.folders, datasets=self.datasets,
             runs=self.runs, transaction=self.database.transaction, policy=POLICY,
-            log=lambda event, **fields: self.logged.append(event),
+            log=lambda event, **fields: self.logged.append(event), baseline=lambda task: None,
         )  # fmt: skip
 
     def train(self, adapter_id: str, *, days: float, state: AdapterState = "validated", task: str = TASK) -> str:

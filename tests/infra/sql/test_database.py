@@ -240,3 +240,40 @@ def test_another_thread_does_not_see_what_is_not_committed(migrated_url: str):
     assert seen == [None]
     assert leases.last("tick") == NOW
     database.close()
+
+
+class Note:
+    """Counts how often it was made and written."""
+
+    made = written = 0
+
+    def __init__(self, database: Database) -> None:
+        Note.made += 1
+        self.database = database
+
+    def write(self) -> None:
+        assert self.database.current is not None
+        Note.written += 1
+
+
+def test_what_is_written_last_is_written_once_a_transaction_and_not_after_a_failure(migrated_url: str):
+    database = Database(migrated_url)
+    Note.made = Note.written = 0
+    with database.transaction():
+        first = database.last_write(Note)
+        with database.transaction():
+            assert database.last_write(Note) is first
+        assert Note.written == 0
+    assert (Note.made, Note.written) == (1, 1)
+
+    def fail() -> None:
+        with database.transaction():
+            assert database.last_write(Note) is not first
+            raise RuntimeError("the handler failed")
+
+    with pytest.raises(RuntimeError, match="the handler failed"):
+        fail()
+    assert (Note.made, Note.written) == (2, 1)
+    with pytest.raises(RuntimeError, match="no transaction is open"):
+        database.last_write(Note)
+    database.close()

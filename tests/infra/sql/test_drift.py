@@ -126,6 +126,24 @@ def test_the_first_or_the_newest_are_given_oldest_first(stores: Stores, answers)
     assert names(answers.rows("routing", CHAMPION, newest=True, limit=2)) == ["a3", "a4"]
 
 
+def test_a_window_spans_trials_and_releases(stores: Stores, answers):
+    put(stores, "trial 1", 1, arm="challenger", release_sequence=1)
+    put(stores, "trial 2", 2, arm="challenger", release_sequence=2, outcome="unrated")
+    put(stores, "trial 3", 3, arm="challenger", release_sequence=2)
+    put(stores, "other", 3, arm="challenger", release_sequence=2, adapter_id="other")
+    put(stores, "first", 4)
+    put(stores, "next", 5, release_sequence=5)
+    assert names(answers.rows("routing", CHAMPION, limit=2)) == ["trial 1", "trial 2"]
+    assert names(answers.rows("routing", CHAMPION, limit=4)) == ["trial 1", "trial 2", "trial 3", "first"]
+    assert names(answers.rows("routing", CHAMPION, newest=True, limit=2)) == ["first", "next"]
+    assert names(answers.rows("routing", CHAMPION, newest=True, limit=4)) == ["trial 2", "trial 3", "first", "next"]
+    assert answers.count("routing", CHAMPION, limit=9) == 5
+    assert answers.count("routing", CHAMPION, limit=3) == 3
+    assert answers.count("routing", CHAMPION, since=at(1.5), limit=9) == 4
+    assert answers.count("routing", CHAMPION, since=at(1.5), rated=True, limit=9) == 3
+    assert answers.count("routing", CHAMPION, since=at(0), rated=True, limit=3) == 3
+
+
 def test_counts_end_at_their_limit_and_know_what_is_newer_and_what_is_rated(stores: Stores, answers):
     for number in range(6):
         put(stores, f"a{number}", number, outcome="unrated" if number % 2 else "corrected")

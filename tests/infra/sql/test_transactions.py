@@ -45,8 +45,8 @@ def what_is_there(stores: Stores) -> list[object]:
         int(stores.leases.last("tick") is not None),
         len(stores.documents.current([KEY])),
         len(stores.retired.list(10)),
-        stores.features.count(),
-        len(stores.features.examples(None, 10)),
+        len(stores.features.interactions(["a1"])),
+        len(stores.features.examples(example(1).task, 10)),
     ]
 
 
@@ -165,22 +165,22 @@ def test_of_two_workers_one_journals_an_event_and_the_others_effect_is_undone(st
         def deliver(worker: int, identity: str = f"e{number}") -> bool:
             try:
                 with stores.database.transaction():
-                    stores.features.put_interaction(Interaction(answer_id=f"{identity} by {worker}"))
+                    stores.features.put_interaction(Interaction(answer_id=f"{identity} by {worker}", last_event_at=NOW))
                     stores.journal.add("a", identity, [record()], NOW)
             except AlreadyJournaled:
                 return False
             return True
 
         assert sorted(map(bool, race(deliver))) == [False, True]
-    assert stores.features.count() == 10
+    assert len(stores.features.recent(None, 100)) == 10
 
 
 async def test_stores_are_used_through_threads_of_an_event_loop(stores: Stores):
     def deliver(number: int) -> None:
         with stores.database.transaction():
-            stores.features.put_interaction(Interaction(answer_id=str(number)))
+            stores.features.put_interaction(Interaction(answer_id=str(number), last_event_at=NOW))
             stores.journal.add("a", str(number), [], NOW)
 
     await asyncio.gather(*(asyncio.to_thread(deliver, number) for number in range(40)))
 
-    assert await asyncio.to_thread(stores.features.count) == 40
+    assert len(await asyncio.to_thread(stores.features.recent, None, 100)) == 40
