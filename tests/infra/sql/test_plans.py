@@ -38,6 +38,7 @@ from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlLeases, SqlRunStore
+from infra.sql.sizes import SqlSizes
 from infra.training.datasets import FolderDatasets
 from schemas.datasets import DATASET_ROW
 from schemas.drift import DRIFT_CHECK, Baseline
@@ -83,6 +84,9 @@ RARE = {
     (SqlIndexes, "hold"): "reads no table",
     (SqlFeatureTable, "transaction"): "reads no table",
     (SqlKnownTopics, "meet"): "reads a small table; once for each topic it goes through an agent's journal",
+    (SqlSizes, "tables"): "measures the whole database for 'storage'",
+    (SqlSizes, "older"): "counts for 'storage' what the janitors have not deleted yet",
+    (SqlSizes, "old_interactions"): "counts for 'storage' what the janitors have not deleted yet",
     (FolderDatasets, "put"): "writes files, and one row",
     (FolderDatasets, "rows"): "reads a file",
 }
