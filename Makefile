@@ -33,8 +33,8 @@ demo: setup ## Runs the whole loop on sample data, on the embedded stack
 test: setup ## Runs the whole suite: pure tests, then contracts, then flows
 	$(PYTHON) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not long"
 
-test-long: setup ## Runs the demo with its agents killed, and shuffled corrections: twenty minutes and more
-	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py
+test-long: setup ## Runs the demo with its agents killed, shuffled corrections, and a short campaign: half an hour
+	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py tests/flows/test_campaign.py
 
 test-fast: setup ## Runs pure modules and memory twins alone, in under a minute
 	$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m fast
@@ -55,6 +55,7 @@ check: lint test ## Runs what CI runs
 bench: setup ## Prints the figures of this machine, as ratios to the bare parts
 	$(PYTHON) -m benchmarks.question_flow
 	$(PYTHON) -m benchmarks.delivery_faults
+	$(PYTHON) -m benchmarks.capture
 	$(PYTHON) -m benchmarks.history
 	$(PYTHON) -m benchmarks.training
 	$(PYTHON) -m benchmarks.classifying

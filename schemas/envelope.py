@@ -119,7 +119,7 @@ def output_context(cause: EventContext, agent: str, ordinal: int | str, time: da
     traceparent = None
     if cause.traceparent is not None:
         version, trace, _, flags = cause.traceparent.split("-", 3)
-        traceparent = f"{version}-{trace}-{uuid.UUID(output_id).hex[:16]}-{flags}"
+        traceparent = f"{version}-{trace}-{output_id.replace('-', '')[:16]}-{flags}"
     return EventContext(
         id=output_id,
         source=f"/everlearn/{agent}",

@@ -59,9 +59,14 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
+_WITHOUT_TEXT = (type(None), bool, int, float, datetime)
+
+
 def _holds_nul(value: Any) -> bool:
     if isinstance(value, str):
         return "\0" in value
+    if isinstance(value, _WITHOUT_TEXT):  # most values; the check for a model below takes longer than all others
+        return False
     if isinstance(value, BaseModel):
         return any(map(_holds_nul, value.__dict__.values()))
     if isinstance(value, dict):

@@ -61,6 +61,11 @@ class Interaction:
     first_event_at: datetime | None = None
     last_event_at: datetime | None = None
 
+    @property
+    def rater(self) -> str:
+        """Who asked and may rate: the user, or else the session. All who name neither are one, the empty string."""
+        return self.user or (f"session:{self.session}" if self.session else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWindow:

@@ -238,15 +238,16 @@ class PromoterPolicy(Table):
     shares: tuple[float, ...] = (0.1, 0.5)
     """The shares of the users that a canary answers, one after the other."""
     judged: int = Field(default=30, ge=1)
-    """The rated or corrected answers of the challenger, at each share, before it is judged."""
+    """The users of each arm who must have rated an answer, at each share, before the canary goes on."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """How certain it must be that the challenger is worse, to roll it back early."""
-    margin: float = Field(default=0.05, ge=0, lt=1)
-    """The challenger's rate of bad answers may be this much above the champion's."""
+    """How certain a promotion, and a rollback before that, must be."""
+    margin: float = Field(default=0.1, gt=0, lt=1)
+    """A challenger whose rate of bad answers is this much above the champion's, or more, must not be promoted."""
     max_failed: float = Field(default=0.1, ge=0, lt=1)
     """The challenger's rate of failed answers may be this much above the champion's."""
     watch_seconds: float = Field(default=86_400.0, gt=0)
-    """A canary that stays at one share for this long, for want of ratings, is rolled back."""
+    """After this long at one share, a canary holds: it says which ratings are missing, keeps its share, and a newer
+    validated adapter takes its place."""
     tick_seconds: float = Field(default=5.0, gt=0)
     """How often the promoter judges canaries that get no traffic."""
 

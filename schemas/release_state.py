@@ -18,7 +18,8 @@ class Release:
     ``since_sequence`` and ``since_at``: where the current canary or experiment started, or the one that led to the
     champion; answers from earlier releases do not count for it. ``waiting``: the newest validated adapter, whose canary
     starts when the current one has ended. ``earlier``: the champions before ``previous``, newest first, which further
-    rollbacks return to; None where an earlier version of Everlearn wrote the state, and the history tells.
+    rollbacks return to; None where an earlier version of Everlearn wrote the state, and the history tells. ``held``: why a
+    canary or an experiment waits for more ratings than came in time, or empty while it does not.
     """
 
     task: str
@@ -33,6 +34,7 @@ class Release:
     since_sequence: int = 0
     since_at: datetime | None = None
     waiting: str | None = None
+    held: str = ""
     changed_at: datetime | None = None
     earlier: tuple[str | None, ...] | None = None
 
@@ -59,27 +61,15 @@ class ReleaseChange:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmCounts:
-    """Outcome counts for one arm of one release.
+    """Outcomes of one arm of one release, where each user counts once, however much they ask and rate.
 
-    ``judged``: answers that were rated or corrected. ``bad``: answers that were disapproved or corrected.
+    ``asked``: users who asked. ``failed``: the parts of their answers that failed, added up. ``judged``: users who
+    rated or corrected an answer. ``bad``: the parts of these answers that they disapproved or corrected, added up.
     """
 
     sequence: int
     arm: Arm
     asked: int
-    failed: int
+    failed: float
     judged: int
-    bad: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class UserCounts:
-    """Outcome counts for one user and one arm of one release, as in ``ArmCounts``."""
-
-    sequence: int
-    arm: Arm
-    user: str
-    asked: int
-    failed: int
-    judged: int
-    bad: int
+    bad: float

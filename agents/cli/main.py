@@ -52,6 +52,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "adapters": CommandEntry("agents.cli.adapters:adapters", "List or show adapters, back to what they learned from."),
     "promote": CommandEntry("agents.cli.release:promote", "Promote an adapter by hand, or try it on a share of users."),
     "rollback": CommandEntry("agents.cli.release:rollback", "Take back a canary, or return to the previous adapter."),
+    "promoter": CommandEntry("agents.cli.promoter:promoter", "Simulate how often canaries are decided right."),
     "drift": CommandEntry("agents.cli.drift:drift", "Check for drift now, or list the reports."),
     "models": CommandEntry("agents.cli.models:models", "List, add or quantize base models."),
     "tasks": CommandEntry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),

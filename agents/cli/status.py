@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import JsonObject, columns, emit, note
+from agents.cli.output import JsonObject, columns, emit, note, printable
+from agents.cli.stores import open_releases
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def status(context: CommandContext, /) -> int:
 
 
 def gather(settings: Settings) -> JsonObject:
-    """The status as one object: ``ready``, ``workers``, ``endpoints``; maybe ``notice``, ``warnings``, ``problem``."""
+    """The status as one object: ``ready``, ``workers``, ``endpoints``.
+
+    Where there are any, also ``notice``, ``warnings``, ``problem``, and ``held``: the tasks whose canary waits for
+    ratings that did not come, with what is missing.
+    """
     from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
     from infra.kafka.fleet import Fleet, alive, silence_bound
@@ -64,6 +69,8 @@ def gather(settings: Settings) -> JsonObject:
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
     }
+    if held := _held(settings):
+        found["held"] = held
     notice = _other_cluster(settings)
     if notice is not None:
         found["notice"] = notice
@@ -136,6 +143,8 @@ def _show(found: JsonObject) -> None:
         click.echo(columns(head, rows))
     for name, place in found["endpoints"].items():
         click.echo(f"{name}: {place}")
+    for task, reason in found.get("held", {}).items():
+        click.echo(f"canary of {task}: {printable(reason)}")
     if "notice" in found:
         note(f"notice: {found['notice']}")
     for warning in found.get("warnings", ()):
@@ -144,6 +153,15 @@ def _show(found: JsonObject) -> None:
         note(f"error: {found['problem']}")
     elif not found["ready"]:
         note("not ready")
+
+
+def _held(settings: Settings) -> dict[str, str]:
+    """Without a database there are no releases to show; the workers report what they wait for."""
+    try:
+        with open_releases(settings) as releases:
+            return {each.task: each.held for each in releases.all() if each.held}
+    except EverlearnError:
+        return {}
 
 
 def _serving(worker: JsonObject) -> list[object]:

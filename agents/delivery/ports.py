@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -125,6 +126,38 @@ class MessageLookup(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class MessageStream(Protocol):
+    """One member of an agent's consumer group, which hands batches of messages to ``Delivery.deliver``.
+
+    ``tests/flows/stream_contract.py`` says as tests what an implementation must do.
+    """
+
+    assigned: asyncio.Event
+    """Set once Kafka has assigned partitions to this member, possibly none."""
+    crashed: asyncio.Future[None]
+    """Fails with whatever ended the stream."""
+
+    async def start(self) -> None:
+        """Joins the group. ``assigned`` is set when it has joined."""
+        ...
+
+    async def stop(self, seconds: float) -> None:
+        """Stops after the current batch, waiting at most this long for it; commits what was acked."""
+        ...
+
+    async def lag(self) -> int:
+        """Counts the messages that wait in the partitions assigned to this member. Raises Unavailable."""
+        ...
+
+    def idle_seconds(self) -> float:
+        """Returns for how long no message has arrived; 0 while a batch is being handled."""
+        ...
+
+    def ended(self) -> bool:
+        """Returns whether the consumer has stopped by itself."""
+        ...
 
 
 class Runs(Protocol):

@@ -177,4 +177,4 @@ def _steady(release: Release, reason: str, at: datetime, **changed: str | None) 
 
 
 def _next(release: Release, reason: str, at: datetime, **changed: object) -> Release:
-    return replace(release, sequence=release.sequence + 1, reason=reason, changed_at=at, **changed)  # type: ignore[arg-type]  # fields of Release
+    return replace(release, sequence=release.sequence + 1, reason=reason, changed_at=at, held="", **changed)  # type: ignore[arg-type]  # fields of Release

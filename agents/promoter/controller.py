@@ -39,14 +39,14 @@ class ReleaseController:
     def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
         """Starts the canary of a validated adapter, or lets it wait for the end of another canary.
 
-        The newest adapter that waits replaces others that wait. An adapter that was ever released is not considered
-        again.
+        It takes the place of a canary that holds, and of an adapter that waits. An adapter that was ever released is
+        not considered again.
         """
         release = self._releases.current(task)
         if changes.was_released(self._releases.history(task), adapter_id):
             self._log("adapter was released before", task=task, adapter=adapter_id)
             return ()
-        if release.stage == "steady":
+        if release.stage == "steady" or (release.stage == "canary" and release.held):
             return self._apply([self._canary(release, adapter_id)], cause)
         self._log("adapter waits for a canary to end", task=task, adapter=adapter_id, instead_of=release.waiting)
         self._releases.amend(replace(release, waiting=adapter_id))
@@ -142,6 +142,12 @@ class ReleaseController:
             return [self._promotion(release, release.challenger, reason)]
         if verdict.step == "roll back":
             return [self._return(release, reason)]
+        if verdict.step == "hold" and release.stage == "canary" and release.waiting is not None:
+            return [self._canary(replace(release, held=reason), release.waiting)]
+        if verdict.step == "hold" and not release.held:
+            self._log("canary holds", task=release.task, adapter=release.challenger, reason=reason)
+        if verdict.step == "hold" and reason != release.held:
+            self._releases.amend(replace(release, held=reason))
         if verdict.step == "end watch":
             self._releases.amend(replace(release, since_sequence=release.sequence, since_at=release.changed_at))
         return []
@@ -162,6 +168,8 @@ class ReleaseController:
     def _canary(self, release: Release, adapter_id: str) -> Change:
         share = self._policy_of(release.task).shares[0]
         reason = f"the adapter was validated; it answers {share:.0%} of the users"
+        if release.stage != "steady":
+            reason += f"; it takes the place of {release.challenger}, which {release.held or 'held'}"
         at = self._time(release)
         return changes.start(release, adapter_id, stage="canary", share=share, reason=reason, at=at)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from schemas.envelope import Received
 from schemas.features import Interaction, Stamp
@@ -26,13 +27,13 @@ def merge(row: Interaction | None, received: Received[Fact]) -> Interaction:
     time = received.context.time
     stamp = Stamp(time=time, event=received.identity)
     row = _with_feedback(row, fact, stamp) if isinstance(fact, FeedbackGiven) else _with_answer(row, fact, stamp)
-    row = replace(
+    return replace(
         row,
+        outcome=outcome_of(row),
         revision=row.revision + 1,
         first_event_at=_least(row.first_event_at, time),
         last_event_at=time if row.last_event_at is None else max(row.last_event_at, time),
     )
-    return replace(row, outcome=outcome_of(row))
 
 
 def outcome_of(row: Interaction) -> InteractionOutcome:
@@ -53,36 +54,33 @@ def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp:
     if not _is_later(stamp, row.answer_stamp):
         return row
     # A new row instead of a changed one, so that nothing of the earlier answer remains.
-    row = Interaction(
-        answer_id=row.answer_id,
-        revision=row.revision,
-        rating=row.rating,
-        rating_stamp=row.rating_stamp,
-        correction=row.correction,
-        correction_stamp=row.correction_stamp,
-        reason=row.reason,
-        reason_stamp=row.reason_stamp,
-        first_event_at=row.first_event_at,
-        last_event_at=row.last_event_at,
-    )
-    row = replace(
-        row,
-        task=answer.task,
-        tenant=answer.tenant,
-        user=answer.user,
-        session=answer.session,
-        question=answer.question,
-        adapter_id=answer.adapter_id,
-        release_sequence=answer.release_sequence,
-        arm=answer.arm,
-        latency_ms=answer.latency_ms,
-        answered_at=stamp.time,
-        answer_stamp=stamp,
-    )
+    values: dict[str, Any] = {
+        "answer_id": row.answer_id,
+        "revision": row.revision,
+        "rating": row.rating,
+        "rating_stamp": row.rating_stamp,
+        "correction": row.correction,
+        "correction_stamp": row.correction_stamp,
+        "reason": row.reason,
+        "reason_stamp": row.reason_stamp,
+        "first_event_at": row.first_event_at,
+        "last_event_at": row.last_event_at,
+        "task": answer.task,
+        "tenant": answer.tenant,
+        "user": answer.user,
+        "session": answer.session,
+        "question": answer.question,
+        "adapter_id": answer.adapter_id,
+        "release_sequence": answer.release_sequence,
+        "arm": answer.arm,
+        "latency_ms": answer.latency_ms,
+        "answered_at": stamp.time,
+        "answer_stamp": stamp,
+    }
     if isinstance(answer, AnswerFailed):
-        return replace(row, failure=answer.reason)
-    return replace(
-        row,
+        return Interaction(**values, failure=answer.reason)
+    return Interaction(
+        **values,
         answer=answer.text,
         sources=tuple(source.model_dump(mode="json") for source in answer.sources),
         base_model=answer.base_model,

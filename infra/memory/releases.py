@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from infra.memory.database import MemoryDatabase, in_utc
 from schemas.errors import Unavailable
-from schemas.features import Interaction
 from schemas.questions import Arm
-from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange, UserCounts
+from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
 
 class MemoryReleases:
@@ -70,22 +69,12 @@ class MemoryReleases:
         return 0
 
     def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
-        """Counts a task's questions by release and arm, from a sequence on."""
-        found: dict[tuple[int, Arm], list[Interaction]] = defaultdict(list)
+        """Counts the users of each release and arm from a sequence on, each user once."""
+        found: dict[tuple[int, Arm], dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         for row in self._tallied(task):
             if row.release_sequence >= sequence:
-                found[row.release_sequence, row.arm].append(row)
-        return [ArmCounts(sequence=of, arm=arm, **_counts(found[of, arm])) for of, arm in sorted(found)]
-
-    def user_counts(self, task: str, *, sequence: int) -> list[UserCounts]:
-        """Counts the questions of one release by arm and user, in no certain order."""
-        found: dict[tuple[Arm, str], list[Interaction]] = defaultdict(list)
-        for row in self._tallied(task):
-            if row.release_sequence == sequence and row.user is not None:
-                found[row.arm, row.user].append(row)
-        return [
-            UserCounts(sequence=sequence, arm=arm, user=user, **_counts(rows)) for (arm, user), rows in found.items()
-        ]
+                found[row.release_sequence, row.arm][row.rater][row.outcome] += 1
+        return [_counts(of, arm, found[of, arm].values()) for of, arm in sorted(found)]
 
     def _tallied(self, task: str) -> Iterator[Any]:
         """Yields the rows that have a release and an arm."""
@@ -105,7 +94,16 @@ class MemoryReleases:
         return kept
 
 
-def _counts(rows: Sequence[Interaction]) -> dict[str, int]:
-    outcomes = Counter(row.outcome for row in rows)
-    bad = outcomes["disapproved"] + outcomes["corrected"]
-    return {"asked": len(rows), "failed": outcomes["failed"], "judged": outcomes["approved"] + bad, "bad": bad}
+def _counts(sequence: int, arm: Arm, users: Iterable[Counter[str]]) -> ArmCounts:
+    each_user = [
+        (user.total(), user["failed"], user["disapproved"] + user["corrected"], user["approved"]) for user in users
+    ]
+    rated = [(bad, bad + good) for _, _, bad, good in each_user if bad + good]
+    return ArmCounts(
+        sequence=sequence,
+        arm=arm,
+        asked=len(each_user),
+        failed=sum(failed / asked for asked, failed, _, _ in each_user),
+        judged=len(rated),
+        bad=sum(bad / of for bad, of in rated),
+    )

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import get_args
 
-from sqlalchemy import and_, delete, exists, func, select, update
+from sqlalchemy import Double, and_, case, cast, delete, exists, func, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune
 from schemas.errors import Unavailable
-from schemas.questions import Arm
-from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange, UserCounts
+from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
 _releases = tables.releases.c
 _history = tables.release_history.c
-_arms = tables.arm_tallies.c
 _users = tables.user_tallies.c
-_COUNTS = ("asked", "failed", "judged", "bad")
-_COUNTED = {
-    table: (
-        table.c.asked,
-        table.c.failed,
-        table.c.approved + table.c.disapproved + table.c.corrected,
-        table.c.disapproved + table.c.corrected,
-    )
-    for table in (tables.arm_tallies, tables.user_tallies)
-}
 
 
 class SqlReleases:
@@ -124,28 +111,25 @@ class SqlReleases:
         return deleted
 
     def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
-        """Returns by release and arm how a task's questions turned out, from a sequence on."""
+        """Returns by release and arm how a task's users were answered, from a sequence on; each user counts once."""
+        bad, rated = _users.disapproved + _users.corrected, _users.approved + _users.disapproved + _users.corrected
         counted = (
-            select(_arms.release_sequence, _arms.arm, *(func.sum(each) for each in _COUNTED[tables.arm_tallies]))
-            .where(_arms.task == task, _arms.arm.in_(get_args(Arm)), _arms.release_sequence >= sequence)
-            .group_by(_arms.release_sequence, _arms.arm)
-            .having(func.sum(_arms.asked) > 0)
-            .order_by(_arms.release_sequence, _arms.arm)
+            select(
+                _users.release_sequence,
+                _users.arm,
+                func.count(),
+                func.sum(cast(_users.failed, Double) / _users.asked),
+                func.sum(case((rated > 0, 1), else_=0)),
+                func.sum(case((rated > 0, cast(bad, Double) / rated), else_=0.0)),
+            )
+            .where(_users.task == task, _users.release_sequence >= sequence, _users.asked > 0)
+            .group_by(_users.release_sequence, _users.arm)
+            .order_by(_users.release_sequence, _users.arm)
         )
         with self._database.connection() as connection:
             return [
-                ArmCounts(sequence=of, arm=arm, **dict(zip(_COUNTS, map(int, numbers), strict=True)))
-                for of, arm, *numbers in connection.execute(counted)
-            ]
-
-    def user_counts(self, task: str, *, sequence: int) -> list[UserCounts]:
-        """Returns by arm and user how the questions of one release turned out, in no certain order."""
-        counted = select(_users.arm, _users.user_id, *_COUNTED[tables.user_tallies])
-        counted = counted.where(_users.task == task, _users.release_sequence == sequence, _users.asked > 0)
-        with self._database.connection() as connection:
-            return [
-                UserCounts(sequence=sequence, arm=arm, user=user, **dict(zip(_COUNTS, numbers, strict=True)))
-                for arm, user, *numbers in connection.execute(counted)
+                ArmCounts(sequence=of, arm=arm, asked=asked, failed=failed, judged=int(judged), bad=bad)
+                for of, arm, asked, failed, judged, bad in connection.execute(counted)
             ]
 
     def _set(self, task: str, sequence: int, values: Mapping[str, object]) -> bool:

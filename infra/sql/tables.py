@@ -310,7 +310,7 @@ arm_tallies = Table(
     Index("arm_tallies_by_adapter", "task", "arm", "adapter_id", "release_sequence"),
 )
 
-# Rows without a user are in no user's tally.
+# ``user_id`` is ``Interaction.rater``.
 user_tallies = Table(
     "user_tallies",
     METADATA,

@@ -58,8 +58,7 @@ class TallyChanges:
             counted.append(row.outcome)
         change = dict.fromkeys(counted, sign)
         self._arms[row.task, row.arm, row.release_sequence, row.adapter_id or ""].update(change)
-        if row.user is not None:
-            self._users[row.task, row.release_sequence, row.arm, row.user].update(change)
+        self._users[row.task, row.release_sequence, row.arm, row.rater].update(change)
 
     def _upsert(self, table: Table, changes: Mapping[Key, Tally]) -> None:
         names = [column.name for column in table.primary_key]

@@ -1,17 +1,17 @@
-"""The stream on a real broker: messages that Faust skips are fetched, and a member whose join fails joins again.
+"""The stream on a real broker: the contract that any stream must keep, and what is special about Faust.
 
-For example, a broker answers a join with an error while it loads its groups.
+Faust skips messages at some rebalances, and a member whose join was refused must join again. For example, a broker
+answers a join with an error while it loads its groups.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from faust.types import TP
@@ -20,66 +20,59 @@ from agents.delivery.faust_app import StreamSettings
 from agents.delivery.stream import Stream
 from infra.kafka import create_topics
 from infra.kafka.aio import KafkaLookup
-from schemas.delivery import Message
 from schemas.kafka import KafkaConnection
 from schemas.topics import TopicSettings, retry_topic
+from tests.flows.stream_contract import AGENT, MakeStream, Reading, StreamContract, StreamOptions, publish
 
 pytestmark = pytest.mark.flow
-AGENT = "reader"
 
 
-class Reading:
-    """Reads a topic of one partition with a stream, one message at a time."""
+def faust_stream(options: StreamOptions) -> Stream:
+    return Stream(
+        AGENT, [options.topic], options.deliver, batch_size=options.batch_size, batch_bytes=options.batch_bytes,
+        scratch=options.scratch, lookup=options.lookup, instance=options.instance, on_assigned=options.on_assigned,
+        on_acked=options.on_acked,
+        settings=StreamSettings(kafka=options.config, commit_seconds=0.1, session_timeout_seconds=6.0),
+    )  # fmt: skip
+
+
+STREAMS: Mapping[str, MakeStream] = {"faust": faust_stream}
+"""Every implementation of the stream. All are held to the contract."""
+
+
+@pytest.fixture(params=STREAMS)
+def make_stream(request: pytest.FixtureRequest) -> MakeStream:
+    return STREAMS[request.param]
+
+
+class TestStream(StreamContract):
+    """Each stream keeps the contract."""
+
+
+class FaustReading(Reading):
+    """A member on Faust, whose own parts the tests below touch."""
+
+    stream: Stream
 
     def __init__(self, config: KafkaConnection, topic: str, scratch: Path) -> None:
-        self.delivered: list[int] = []
-        self._topic, self._scratch = topic, scratch
-        self._config = config
-
-    async def __aenter__(self) -> Reading:
-        self._lookup = KafkaLookup(self._config)
-        self.stream = Stream(
-            AGENT, [self._topic], self._deliver, batch_size=1, batch_bytes=1 << 20, scratch=self._scratch,
-            settings=StreamSettings(kafka=self._config, commit_seconds=0.1),
-            lookup=self._lookup,
-        )  # fmt: skip
-        await self.stream.start()
-        await self.stream.assigned.wait()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stream.stop(10)
-        await self._lookup.close()
-
-    async def _deliver(self, messages: Sequence[Message]) -> None:
-        self.delivered += [message.position.offset for message in messages]
-
-    async def until(self, last: int, seconds: float = 30) -> None:
-        async with asyncio.timeout(seconds):
-            while last not in self.delivered:
-                await self.stream.lag()
-                await asyncio.sleep(0.5)
+        super().__init__(faust_stream, config, topic, scratch)
 
 
 @pytest.fixture
 def topic(kafka_config: KafkaConnection, make_topic: Callable[..., str]) -> str:
-    name = make_topic("stream")
+    return _with_retries(kafka_config, make_topic("stream"))
+
+
+@pytest.fixture
+def wide_topic(kafka_config: KafkaConnection, make_topic: Callable[..., str]) -> str:
+    """A topic of two partitions."""
+    return _with_retries(kafka_config, make_topic("stream", partitions=2))
+
+
+def _with_retries(config: KafkaConnection, name: str) -> str:
     retries = TopicSettings(name=retry_topic(name, AGENT), partitions=1, compacted=False, retention_days=1)
-    create_topics(kafka_config, [retries])
+    create_topics(config, [retries])
     return name
-
-
-async def publish(config: KafkaConnection, topic: str, *counts: int, transactional: bool = False) -> None:
-    """Publishes as many messages as ``counts`` say. With ``transactional``, each count is a transaction of its own."""
-    identity = {"transactional_id": f"{topic}-writer"} if transactional else {}
-    async with AIOKafkaProducer(bootstrap_servers=config.bootstrap_servers, **identity) as producer:
-        for count in counts:
-            if transactional:
-                await producer.begin_transaction()
-            for _ in range(count):
-                await producer.send_and_wait(topic, b"x", partition=0)
-            if transactional:
-                await producer.commit_transaction()
 
 
 @pytest.mark.parametrize(("skipped_to", "more"), [(8, 5), (7, 2)], ids=["others follow", "nothing follows"])
@@ -87,26 +80,13 @@ async def test_messages_that_the_consumer_skips_are_delivered_in_order(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, skipped_to: int, more: int
 ) -> None:
     await publish(kafka_config, topic, 5)
-    async with Reading(kafka_config, topic, tmp_path) as reading:
-        await reading.until(4)
+    async with FaustReading(kafka_config, topic, tmp_path) as reading:
+        await reading.until_offset(4)
         await reading.stream._app.consumer.seek(TP(topic, 0), skipped_to)
         await publish(kafka_config, topic, more)
-        await reading.until(4 + more)
+        await reading.until_offset(4 + more)
         assert await reading.stream.lag() == 0
     assert reading.delivered == list(range(5 + more))
-
-
-async def test_markers_of_transactions_are_skipped_and_committed(
-    kafka_config: KafkaConnection, topic: str, tmp_path: Path
-) -> None:
-    await publish(kafka_config, topic, 2, 1, 3, transactional=True)
-    async with Reading(kafka_config, topic, tmp_path) as reading:
-        await reading.until(7)
-    async with Reading(kafka_config, topic, tmp_path) as again:
-        await publish(kafka_config, topic, 1)
-        await again.until(9)
-    assert reading.delivered == [0, 1, 3, 5, 6, 7]
-    assert again.delivered == [9]
 
 
 async def test_the_lookup_finds_existing_messages(kafka_config: KafkaConnection, topic: str) -> None:
@@ -121,12 +101,12 @@ async def test_offsets_are_never_requested_from_the_fetching_consumer(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On that consumer, the requests would wait for its fetches, and the fetches for the requests."""
-    async with Reading(kafka_config, topic, tmp_path) as reading:
+    async with FaustReading(kafka_config, topic, tmp_path) as reading:
         consumer = reading.stream._app.consumer
         for question in ("earliest_offsets", "highwaters"):
             monkeypatch.setattr(consumer, question, Mock(side_effect=AssertionError(question)))
         await publish(kafka_config, topic, 3)
-        await reading.until(2)
+        await reading.until_offset(2)
         assert await reading.stream.lag() == 0
     assert reading.delivered == [0, 1, 2]
 
@@ -155,9 +135,9 @@ async def test_a_member_whose_join_fails_joins_again(
 ) -> None:
     await publish(kafka_config, topic, 2)
     left = refused(KafkaError("UnknownError()"), KafkaError("UnknownError()"))
-    async with asyncio.timeout(60), Reading(kafka_config, topic, tmp_path) as reading:
+    async with asyncio.timeout(60), FaustReading(kafka_config, topic, tmp_path) as reading:
         assert left == []
-        await reading.until(1)
+        await reading.until_offset(1)
         assert not reading.stream.ended()
     assert reading.delivered == [0, 1]
 
@@ -165,7 +145,7 @@ async def test_a_member_whose_join_fails_joins_again(
 async def test_a_member_whose_rejoin_fails_continues_or_ends(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
-    async with asyncio.timeout(60), Reading(kafka_config, topic, tmp_path) as reading:
+    async with asyncio.timeout(60), FaustReading(kafka_config, topic, tmp_path) as reading:
         left = refused(KafkaError("UnknownError()"))
         thread = reading.stream._app.consumer._thread
         thread.thread_loop.call_soon_threadsafe(thread._consumer._coordinator.request_rejoin)
@@ -180,7 +160,7 @@ async def test_a_permanent_error_ends_the_stream(
     kafka_config: KafkaConnection, topic: str, tmp_path: Path, refused: Callable[..., list[Exception]]
 ) -> None:
     refused(GroupAuthorizationFailedError("everlearn-reader"))
-    reading = Reading(kafka_config, topic, tmp_path)
+    reading = FaustReading(kafka_config, topic, tmp_path)
     async with asyncio.timeout(60):
         joining = asyncio.ensure_future(reading.__aenter__())
         try:

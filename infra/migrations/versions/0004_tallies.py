@@ -18,6 +18,7 @@ _IS_RATED = "outcome IN ('approved', 'disapproved', 'corrected')"
 _IS_LABELLED = "outcome IN ('approved', 'corrected')"
 _WINDOW = ["task", "arm", "release_sequence", "answered_at"]
 _TALLIED = ("asked", "searched", "failed", "approved", "disapproved", "corrected")
+_RATER = "COALESCE(user_id, 'session:' || session_id, '')"
 _AT_ONCE = 1000
 
 
@@ -61,8 +62,8 @@ def _tallies() -> None:
     )
     op.execute(
         f"INSERT INTO user_tallies (task, release_sequence, arm, user_id, {names}) "  # constants
-        f"SELECT task, release_sequence, arm, user_id, {counted} FROM interactions "
-        f"WHERE {tallied} AND user_id IS NOT NULL GROUP BY task, release_sequence, arm, user_id"
+        f"SELECT task, release_sequence, arm, {_RATER}, {counted} FROM interactions "
+        f"WHERE {tallied} GROUP BY task, release_sequence, arm, {_RATER}"
     )
 
 

@@ -143,15 +143,31 @@ class Room:
         return Message(position=position, key=record.key, value=record.value, headers=record.headers)
 
     def answer(
-        self, arm: Arm, became: InteractionOutcome, number: int = 1, *, task: str = TASK, sequence: int | None = None
+        self,
+        arm: Arm,
+        became: InteractionOutcome,
+        number: int = 1,
+        *,
+        task: str = TASK,
+        sequence: int | None = None,
+        user: str | None = None,
     ) -> InteractionRecorded:
-        """Stores so many answers by the current release; returns the recorder's event for the last one."""
+        """Stores so many answers by the current release; returns the recorder's event for the last one.
+
+        Each is to another user, unless one is named.
+        """
         if sequence is None:
             sequence = self.current(task).sequence
         for _ in range(number):
             answer_id = f"a{next(self._answers)}"
             row = Interaction(
-                answer_id=answer_id, revision=1, outcome=became, task=task, arm=arm, release_sequence=sequence
+                answer_id=answer_id,
+                revision=1,
+                outcome=became,
+                task=task,
+                arm=arm,
+                release_sequence=sequence,
+                user=user or f"user {answer_id}",
             )
             with self.stores.database.transaction():
                 self.stores.features.put_interaction(
@@ -236,5 +252,5 @@ def experiment(
 
 async def good_stage(room: Room) -> None:
     """Gives the challenger enough good ratings at its present share."""
-    room.answer("champion", "approved", 12)
-    await room.deliver(room.answer("challenger", "approved", 12))
+    room.answer("champion", "approved", 30)
+    await room.deliver(room.answer("challenger", "approved", 30))

@@ -32,7 +32,7 @@ async def test_a_validated_adapter_goes_through_its_shares_and_is_promoted(room:
     assert (promoted.sequence, promoted.champion, promoted.previous, promoted.challenger) == (3, "a", None, None)
     assert (promoted.stage, promoted.share, promoted.salt) == ("steady", 0.0, "")
     assert room.names() == ["CanaryStarted", "CanaryAdvanced", "AdapterPromoted"]
-    assert "0 of 24 (0%) rated answers were bad, 0 of 24 (0%) of the champion's" in promoted.reason
+    assert "0 of 60 (0%) users' ratings were bad, 0 of 60 (0%) of the champion's" in promoted.reason
 
 
 async def test_each_event_carries_the_whole_state_its_cause_and_its_time(room: Room):
@@ -62,7 +62,7 @@ async def test_a_bad_challenger_is_taken_back_early_and_never_taken_up_again(roo
     await room.deliver(room.answer("challenger", "corrected", 6))
     taken = room.current()
     assert (taken.sequence, taken.champion, taken.challenger, taken.stage) == (2, None, None, "steady")
-    assert taken.reason.startswith("6 of 6 (100%) rated answers were bad, 0 of 30 (0%) of the champion's: worse with")
+    assert taken.reason.startswith("6 of 6 (100%) users' ratings were bad, 0 of 30 (0%) of the champion's: worse with")
     await room.deliver(validated("a"))
     assert room.names() == ["CanaryStarted", "AdapterRolledBack"]
 
@@ -71,29 +71,62 @@ async def test_answers_that_fail_take_a_challenger_back(room: Room):
     await room.deliver(validated("a"))
     room.answer("champion", "unrated", 30)
     await room.deliver(room.answer("challenger", "failed", 6))
-    assert room.current().reason.startswith("6 of 6 (100%) answers failed")
+    assert room.current().reason.startswith("6 of 6 (100%) users' answers failed")
 
 
 async def test_what_was_answered_before_the_canary_does_not_count(room: Room):
     room.answer("champion", "approved", 50, sequence=0)
     await room.deliver(validated("a"))
-    await room.deliver(room.answer("challenger", "approved", 12))
+    await room.deliver(room.answer("challenger", "approved", 30))
     assert room.current().share == 0.2
-    await room.deliver(room.answer("champion", "approved", 12))
+    await room.deliver(room.answer("champion", "approved", 30))
     assert room.current().share == 0.5
 
 
-async def test_a_canary_that_nobody_rates_is_taken_back_by_a_tick(room: Room):
+async def test_a_canary_that_nobody_rates_holds_and_says_so(room: Room):
     await room.deliver(validated("a"))
     await room.deliver(room.answer("challenger", "unrated", 40))
     room.now += timedelta(seconds=3599)
     await room.evaluate()
-    assert room.current().stage == "canary"
-    room.now += timedelta(seconds=1)
+    assert room.current().held == ""
+    for _ in range(2):
+        room.now += timedelta(seconds=1)
+        await room.evaluate()
+    held = room.current()
+    assert (held.stage, held.challenger, held.share, held.sequence) == ("canary", "a", 0.2, 1)
+    assert held.held.startswith("holds at 20% of the users after 3,600 s: 0 users of the challenger have rated")
+    assert room.names() == ["CanaryStarted"]
+    assert room.logged.count("canary holds") == 1
+    await good_stage(room)
+    assert (room.current().share, room.current().held) == (0.5, "")
+
+
+async def test_a_newer_adapter_takes_the_place_of_a_canary_that_holds(room: Room):
+    await room.deliver(validated("a"))
+    room.now += timedelta(seconds=3600)
     await room.evaluate()
-    assert room.names() == ["CanaryStarted", "AdapterRolledBack"]
-    assert room.current().reason.startswith("too few ratings in 3,600 s to be judged: 0 of the challenger")
-    assert room.releases.history("routing")[0].cause == f"tick {room.now.isoformat()}"
+    await room.deliver(validated("b"))
+    state = room.current()
+    assert (state.challenger, state.stage, state.waiting, state.held) == ("b", "canary", None, "")
+    assert "it takes the place of a, which holds at 20% of the users" in state.reason
+
+
+async def test_an_adapter_that_waits_takes_the_place_of_a_canary_when_that_begins_to_hold(room: Room):
+    await room.deliver(validated("a"))
+    await room.deliver(validated("b"))
+    assert (room.current().challenger, room.current().waiting) == ("a", "b")
+    room.now += timedelta(seconds=3600)
+    await room.evaluate()
+    assert (room.current().challenger, room.current().waiting, room.current().sequence) == ("b", None, 2)
+
+
+async def test_one_person_counts_once_however_often_they_rate(room: Room):
+    await room.deliver(validated("a"))
+    room.answer("champion", "approved", 30)
+    await room.deliver(room.answer("challenger", "approved", 60, user="a friend"))
+    assert room.current().share == 0.2
+    await room.deliver(room.answer("challenger", "disapproved", 60, user="an enemy"))
+    assert (room.current().stage, room.current().challenger) == ("canary", "a")
 
 
 async def test_an_adapter_validated_during_a_canary_waits_for_its_end_and_the_newest_one_wins(room: Room):
@@ -117,7 +150,7 @@ async def test_a_new_champion_that_turns_out_worse_in_front_of_everybody_is_take
     await room.deliver(room.answer("champion", "disapproved", 9))
     back = room.current()
     assert (back.sequence, back.champion, back.previous, back.stage) == (4, None, None, "steady")
-    assert back.reason.startswith("since it was promoted 9 of 9 (100%) rated answers were bad, 0 of 24 (0%)")
+    assert back.reason.startswith("since it was promoted 9 of 9 (100%) users' ratings were bad, 0 of 60 (0%)")
     assert room.names()[-1] == "AdapterRolledBack"
 
 
@@ -266,8 +299,8 @@ async def test_an_experiment_replaces_a_canary_and_ends_after_one_stage(room: Ro
 async def test_tasks_are_judged_apart_and_once_a_batch(room: Room):
     await room.deliver(validated("a"), validated("b", task="support"))
     for task in ("routing", "support"):
-        room.answer("champion", "approved", 12, task=task)
-    last = [room.answer("challenger", "approved", 12, task=task) for task in ("routing", "support")]
+        room.answer("champion", "approved", 30, task=task)
+    last = [room.answer("challenger", "approved", 30, task=task) for task in ("routing", "support")]
     await room.deliver(*last, *last)
     assert [room.current(task).share for task in ("routing", "support")] == [0.5, 0.5]
     assert sorted(room.names()) == ["CanaryAdvanced"] * 2 + ["CanaryStarted"] * 2

@@ -25,8 +25,8 @@ def story(room: Room) -> list[list[Message]]:
         return [room.message(event) for event in events]
 
     def good(sequence: int) -> Event:
-        room.answer("champion", "approved", 12, sequence=sequence)
-        return room.answer("challenger", "approved", 12, sequence=sequence)
+        room.answer("champion", "approved", 30, sequence=sequence)
+        return room.answer("challenger", "approved", 30, sequence=sequence)
 
     room.register("a", "b", "c")
     return [
@@ -109,8 +109,8 @@ async def test_two_promoters_that_see_the_same_ratings_decide_once(stores: Store
     other = Room(stores, registry=room.registry, kafka=room.kafka)
     await room.deliver(validated("a"))
     for _ in range(2):
-        room.answer("champion", "approved", 12)
-        recorded = [room.message(room.answer("challenger", "approved", 12)) for _ in range(4)]
+        room.answer("champion", "approved", 30)
+        recorded = [room.message(room.answer("challenger", "approved", 30)) for _ in range(4)]
         await asyncio.to_thread(at_once, [room, other], [recorded[:2], recorded[2:]])
     assert room.names() == ["CanaryStarted", "CanaryAdvanced", "AdapterPromoted"]
 

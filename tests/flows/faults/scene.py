@@ -82,19 +82,27 @@ class Scene:
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def publish(self, count: int, *, malformed_every: int = 0, poison_at: int = -1) -> None:
-        """Publishes feedback events, five for each answer, with a malformed record after every so many of them."""
+    def publish(self, count: int, *, malformed_every: int = 0, poison_at: int = -1, characters: int = 0) -> None:
+        """Publishes feedback events, five for each answer, with a malformed record after every so many of them.
+
+        ``characters``: the length of a correction in each event.
+        """
         with RecordPublisher(self.config) as publisher:
             for number in range(self._events, self._events + count):
-                publisher.send(self._record(number, poison=number == poison_at))
+                publisher.send(self._record(number, poison=number == poison_at, characters=characters))
                 if malformed_every and number % malformed_every == 0:
                     record = self._record(number, poison=False)
                     publisher.send(replace(record, value=b"\xff not JSON", headers=record.headers[:3]))
             publisher.flush()
         self._events += count
 
-    def _record(self, number: int, *, poison: bool) -> Record:
-        event = FeedbackGiven(answer_id=self._answer(number), rating="up", reason=POISON if poison else None)
+    def _record(self, number: int, *, poison: bool, characters: int = 0) -> Record:
+        event = FeedbackGiven(
+            answer_id=self._answer(number),
+            rating="up",
+            reason=POISON if poison else None,
+            correction="x" * characters or None,
+        )
         return encode(event, new_context("/tests", now=datetime.now(UTC), event_id=f"{self._tag}-{number}"))
 
     def _answer(self, number: int) -> str:
@@ -142,6 +150,11 @@ class Scene:
 
     def kill(self, name: str) -> None:
         self._workers[name].kill()
+
+    def memory_mb(self, name: str) -> float:
+        """Returns the resident memory of a worker that runs."""
+        status = Path(f"/proc/{self._workers[name].pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
     def run_until(self, done: Callable[[], bool], seconds: float) -> None:
         """Restarts dead workers until ``done``. Fails with the workers' logs when that takes too long."""

@@ -79,7 +79,6 @@ RARE = {
     (SqlDocuments, "adopt_counts"): "once, when a rebuilt index begins to serve; it changes every document",
     (SqlDocuments, "totals"): "counts all documents for 'index status', and once when a rebuild begins",
     (SqlRetiredVersions, "count"): "counts for 'index status' what the sweep has not deleted yet",
-    (SqlReleases, "user_counts"): "reads the users of one release",
     (SqlReleases, "lock"): "reads no table",
     (SqlIndexes, "hold"): "reads no table",
     (SqlFeatureTable, "transaction"): "reads no table",

@@ -126,6 +126,7 @@ def test_answers_are_counted_by_release_and_arm(stores: Stores, releases: Releas
     ]
     for number, (outcome, arm, sequence, task) in enumerate(rows):
         row = Interaction(answer_id=f"a{number}", outcome=outcome, task=task, arm=arm, release_sequence=sequence)
+        row = replace(row, user=f"u{number}")
         stores.features.put_interaction(replace(row, answered_at=NOW, last_event_at=NOW))
     stores.features.put_interaction(Interaction(answer_id="only rated", outcome="pending", last_event_at=NOW))
 
