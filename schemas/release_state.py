@@ -18,8 +18,8 @@ class Release:
     ``since_sequence`` and ``since_at``: where the current canary or experiment started, or the one that led to the
     champion; answers from earlier releases do not count for it. ``waiting``: the newest validated adapter, whose canary
     starts when the current one has ended. ``earlier``: the champions before ``previous``, newest first, which further
-    rollbacks return to; None where an earlier version of Everlearn wrote the state, and the history tells. ``held``: why a
-    canary or an experiment waits for more ratings than came in time, or empty while it does not.
+    rollbacks return to; None where an earlier version of Everlearn wrote the state, and the history tells.
+    ``held``: why a canary or an experiment waits for more ratings than came in time, or empty while it does not.
     """
 
     task: str
