@@ -53,6 +53,22 @@ def place(part: Path, target: Path) -> bool:
     return True
 
 
+def remove_folder(path: Path) -> bool:
+    """Removes a folder: nobody sees half of it, and what a crash leaves of it is swept later.
+
+    Returns False where there is none. Raises Unavailable when the disk refuses.
+    """
+    with refusals_as_unavailable(path.parent):
+        gone = path.with_name(f"{_PART}{path.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            return False
+        shutil.rmtree(gone)
+    return True
+
+
 def replace_file(path: Path, content: Iterable[bytes]) -> None:
     """Replaces a file in one step: readers see the old content or the new. Raises Unavailable when the disk refuses."""
     with refusals_as_unavailable(path.parent):

@@ -35,6 +35,7 @@ from schemas.policies import (
     PromoterPolicy,
     QuantizerPolicy,
     RegistrySettings,
+    RetentionPolicy,
     RetrievalSettings,
     SqlSettings,
     Table,
@@ -82,6 +83,7 @@ class Settings(Table):
     promoter: PromoterPolicy = PromoterPolicy()
     quantizer: QuantizerPolicy = QuantizerPolicy()
     worker: WorkerSettings = WorkerSettings()
+    retention: RetentionPolicy = RetentionPolicy()
     tasks: dict[str, Task] = Field(default_factory=dict)
 
     @property

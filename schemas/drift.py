@@ -92,5 +92,15 @@ class DriftReport:
     of: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredReport:
+    """A report on disk: its task, the id of its check or adapter as ``name``, and when it was written."""
+
+    task: str
+    name: str
+    written_at: datetime
+    size_bytes: int
+
+
 DRIFT_CHECK: TypeAdapter[DriftCheck] = TypeAdapter(DriftCheck)
 """Converts a check to JSON and back: ``dump_python(check, mode="json")``, ``validate_python(values)``."""

@@ -68,6 +68,15 @@ class Interaction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskWindow:
+    """The answers of a task between two times, both included."""
+
+    task: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """A labelled example, one row per event."""
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from schemas.event import Name
 from schemas.models import unknown_schemes
+from schemas.topics import LONGEST_KEPT_DAYS
 
 EMBEDDED = "embedded"
 
@@ -271,6 +272,77 @@ class QuantizerPolicy(Table):
         if reason := unknown_schemes(self.schemes):
             raise ValueError(f"schemes: {reason}")
         return self
+
+
+class RetentionPolicy(Table):
+    """How long is kept what would otherwise grow for ever. Each agent deletes what it owns; docs/storage.md has a table
+    of everything that is kept, and says what must outlive what."""
+
+    feature_days: float = Field(default=365.0, ge=1)
+    """Rows of the feature table, after their last event. A drift check's reference window stays longer."""
+    pending_days: float = Field(default=30.0, ge=1)
+    """Feedback on answers that never came, after the last feedback."""
+    journal_days: float = Field(default=20.0, ge=1)
+    """The notes of which events were handled. A topic must not deliver an event again after its note is gone."""
+    run_days: float = Field(default=30.0, ge=1)
+    """The rows of runs that ended: drift checks, trainings, validations, quantizations, rebuilds."""
+    run_folder_days: float = Field(default=1.0, ge=0)
+    """The working folders of runs that succeeded; their results are elsewhere."""
+    failed_run_folder_days: float = Field(default=14.0, ge=0)
+    """The working folders of runs that failed, with their logs."""
+    report_days: float = Field(default=14.0, ge=0)
+    """The reports of drift checks that found no drift."""
+    alarm_report_days: float = Field(default=180.0, ge=1)
+    """The reports of drift checks that found drift, and the reports on validations of adapters that are gone."""
+    check_days: float = Field(default=365.0, ge=1)
+    """The results of drift checks. The newest of each task stays."""
+    rejected_adapter_days: float = Field(default=14.0, ge=1)
+    """Adapters that the validator rejected."""
+    adapter_days: float = Field(default=60.0, ge=1)
+    """Other adapters that are not in service and that no rollback returns to."""
+    rollbacks: int = Field(default=5, ge=1)
+    """How many champions before the current one are kept with their adapters, so that a rollback can return to them."""
+    release_days: float = Field(default=30.0, ge=1)
+    """The history of releases, and the champions in it. What rollbacks need of it stays."""
+    dataset_days: float = Field(default=60.0, ge=1)
+    """Datasets. Those of adapters that are kept stay, and that of each task's newest validated adapter."""
+    registry_days: float = Field(default=365.0, ge=1)
+    """Entries of the registry for adapters whose files were deleted."""
+    fleet_days: float = Field(default=1.0, ge=1)
+    """The last report of a worker that reports no more."""
+
+    @model_validator(mode="after")
+    def deletes_nothing_that_is_needed(self) -> Self:
+        if faults := retention_faults(self):
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def retention_faults(policy: RetentionPolicy) -> list[str]:
+    """Returns each setting by which something would be deleted that is still needed, with the reason and the remedy."""
+    events = LONGEST_KEPT_DAYS
+    least: tuple[tuple[str, float, str], ...] = (
+        ("journal_days", events, f"the {events} days for which a topic may deliver an event again, which would then be "
+         "handled twice"),
+        ("pending_days", events, f"the {events} days for which an answer may still arrive at the recorder"),
+        ("feature_days", policy.pending_days, f"pending_days = {policy.pending_days:g}: answers would go before "
+         "feedback that waits for an answer"),
+        ("alarm_report_days", max(events, policy.report_days), f"report_days = {policy.report_days:g}, or than the "
+         f"{events} days for which events on drift.v1 name the report"),
+        ("check_days", policy.alarm_report_days, f"alarm_report_days = {policy.alarm_report_days:g}: nothing "
+         "would list the reports that remain"),
+        ("release_days", events, f"the {events} days for which a validation may still reach the promoter, which must "
+         "know that an adapter was released before"),
+        ("adapter_days", 2 * events, f"the {2 * events} days that a trained adapter may wait for its validation and "
+         "its release"),
+        ("registry_days", policy.adapter_days, f"adapter_days = {policy.adapter_days:g}: adapters would lose their "
+         "entries before their files"),
+    )  # fmt: skip
+    return [
+        f"{name} = {getattr(policy, name):g} is shorter than {reason}: set it to {shortest:g} or more"
+        for name, shortest, reason in least
+        if getattr(policy, name) < shortest
+    ]
 
 
 class WorkerSettings(Table):

@@ -30,7 +30,8 @@ class AdapterRecord:
     """A version of a task's adapter. ``adapter_id`` is the hash of its content; ``version`` counts from 1 in its task.
 
     ``cause``: id of the drift or request event that started the training run. ``scores`` and ``reasons``: from the
-    validator. ``aliases``: ``champion`` or ``challenger``, while the adapter is one.
+    validator. ``aliases``: ``champion`` or ``challenger``, while the adapter is one. ``removed_at``: since when its
+    files may be deleted; None while they are kept.
     """
 
     adapter_id: str
@@ -49,6 +50,7 @@ class AdapterRecord:
     aliases: tuple[str, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     """Metrics of the training: loss, seconds, tokens."""
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

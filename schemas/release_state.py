@@ -17,8 +17,9 @@ class Release:
 
     ``since_sequence`` and ``since_at``: where the current canary or experiment started, or the one that led to the
     champion; answers from earlier releases do not count for it. ``waiting``: the newest validated adapter, whose canary
-    starts when the current one has ended. ``held``: why a canary or an experiment waits for more ratings than came in
-    time, or empty while it does not.
+    starts when the current one has ended. ``earlier``: the champions before ``previous``, newest first, which further
+    rollbacks return to; None where an earlier version of Everlearn wrote the state, and the history tells.
+    ``held``: why a canary or an experiment waits for more ratings than came in time, or empty while it does not.
     """
 
     task: str
@@ -35,6 +36,13 @@ class Release:
     waiting: str | None = None
     held: str = ""
     changed_at: datetime | None = None
+    earlier: tuple[str | None, ...] | None = None
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        """The adapters that serve, that wait for it, and that a rollback may return to."""
+        known = {self.champion, self.previous, self.challenger, self.waiting, *(self.earlier or ())}
+        return frozenset(each for each in known if each is not None)
 
 
 RELEASE = TypeAdapter(Release)

@@ -212,6 +212,14 @@ def origin_topic(name: str) -> str:
     raise KeyError(name)
 
 
+SEGMENT_DAYS = 1
+"""Kafka deletes whole segments of a topic. A segment takes records for this long, so the first of them stay longer."""
+
+LONGEST_KEPT_DAYS = max(topic.retention_days for topic in TOPICS if topic.readers) + 2 * SEGMENT_DAYS
+"""For how long an agent may be given an event again, with a day to spare. What makes a second delivery harmless must
+outlive it."""
+
+
 def all_topics() -> Iterator[TopicSettings]:
     """Yields every topic to create: the topics of the table, and a dead-letter and a retry topic for each reader."""
     for topic in TOPICS:

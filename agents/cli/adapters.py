@@ -130,6 +130,8 @@ def by_prefix(records: Sequence[AdapterRecord], wanted: str, task: str | None = 
 def _files(settings: Settings, record: AdapterRecord) -> str:
     from infra.adapters.files import verify
 
+    if record.removed_at is not None:
+        return f"deleted, or about to be (since {record.removed_at:%Y-%m-%d}): it is not in service"
     try:
         verify(record.adapter_id, settings.adapters_folder / record.adapter_id)
     except AdapterMissing as error:

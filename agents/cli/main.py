@@ -21,6 +21,8 @@ from schemas.errors import EverlearnError, Misuse
 
 PROGRAM = "everlearn"
 INTERRUPTED = 130
+MOST_LOGGED_BYTES = 1_000_000
+"""The file of tracebacks begins anew when it is larger."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "up": CommandEntry("agents.cli.stack:up", "Start the embedded stack and all agents."),
     "down": CommandEntry("agents.cli.stack:down", "Stop what 'up' started."),
     "status": CommandEntry("agents.cli.status:status", "Show the workers, their lag and the endpoints."),
+    "storage": CommandEntry("agents.cli.storage:storage", "Show what takes how much, and what goes next."),
     "run": CommandEntry("agents.cli.stack:run", "Run agents against the configured stack."),
     "demo": CommandEntry("agents.demo.command:demo", "The whole loop, on sample data.", optional=True),
     "publish": CommandEntry("agents.cli.publish:publish", "Publish documents, examples or feedback."),
@@ -180,7 +183,8 @@ def _keep(context: CommandContext) -> Path:
     text = f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{traceback.format_exc()}\n"
     try:
         path = context.settings.run_folder / "errors.log"
-        with path.open("a", encoding="utf-8") as file:
+        full = path.is_file() and path.stat().st_size > MOST_LOGGED_BYTES
+        with path.open("w" if full else "a", encoding="utf-8") as file:
             file.write(text)
     except (OSError, EverlearnError):
         with tempfile.NamedTemporaryFile("w", prefix="everlearn-", suffix=".log", delete=False) as other:

@@ -104,7 +104,8 @@ def rollback(
         leaves = changes.leaves(release)
         if leaves is None:
             raise EverlearnError(f"there is nothing to roll back: {task} is served by the base model alone")
-        change = changes.roll_back(release, history, reason=reason or "", at=datetime.now(UTC))
+        known = changes.with_earlier(release, history)
+        change = changes.roll_back(known, reason=reason or "", at=datetime.now(UTC))
         plan = (
             f"takes {leaves} of {task} back; {change.release.champion or 'the base model alone'} answers all users then"
         )
@@ -120,7 +121,11 @@ def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: s
     """The adapter to promote. ``records``: all of the task, newest first. Raises EverlearnError with the reason."""
     task = release.task
     if wanted is None:
-        usable = (each for each in records if each.state == "validated" and each.adapter_id != release.champion)
+        usable = (
+            each
+            for each in records
+            if each.state == "validated" and each.adapter_id != release.champion and each.removed_at is None
+        )
         record = next(usable, None)
         if record is None:
             raise EverlearnError(
@@ -131,6 +136,8 @@ def choose_adapter(records: Sequence[AdapterRecord], release: Release, wanted: s
     record = by_prefix(records, wanted, task)
     if record.adapter_id == release.champion:
         raise EverlearnError(f"{record.adapter_id} is the champion of {task} already")
+    if record.removed_at is not None:
+        raise EverlearnError(f"the files of {record.adapter_id} were deleted: train again, or name another adapter")
     if record.state == "rejected":
         raise EverlearnError(f"{record.adapter_id} was rejected: {'; '.join(record.reasons)}; name another adapter")
     if record.state != "validated":

@@ -20,6 +20,7 @@ from agents.delivery.faust_app import StreamSettings
 from agents.delivery.follow import follow
 from agents.delivery.heartbeat import Heartbeat, Hung, Watched
 from agents.delivery.in_flight import InFlightTracker
+from agents.delivery.janitor import Janitor
 from agents.delivery.outbox import OnStep, Outbox, no_hook
 from agents.delivery.ports import (
     Database,
@@ -37,7 +38,7 @@ from agents.delivery.runs import Runner, runs_source
 from agents.delivery.stream import Stream
 from agents.delivery.ticks import Ticker, ticks_source
 from agents.delivery.topic_ids import TopicIds
-from agents.delivery.worker import Build, Chore, Worker
+from agents.delivery.worker import Build, Chore, Cleaner, Worker
 from schemas.delivery import Message
 from schemas.errors import Unavailable, unavailable
 from schemas.topics import retry_topic
@@ -71,10 +72,10 @@ class WorkerParts:
     heartbeat_seconds: float = 2.0
     stalled_after_seconds: float = 900.0
     shutdown_seconds: float = 10.0
+    cleaners: Callable[[str], Sequence[Cleaner]] = lambda agent: ()
+    """Returns what deletes the old rows and files that every agent has, for one agent."""
     check_topics_seconds: float = 30.0
     """How often a worker asks Kafka whether a topic was deleted and made anew."""
-    journal_days: float = 30.0
-    """Journal entries are kept longer than any topic keeps its messages, so that no replay finds them gone."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_step: OnStep = no_hook
@@ -225,13 +226,18 @@ class _Life:
             self._begin(ticker.run(tick))
         for chore in worker.chores:
             self._begin(keep_doing(chore))
+        janitor = Janitor(
+            self._agent, [*parts.cleaners(self._agent), *worker.cleaners], parts.leases, clock=self._steady.earliest
+        )
+        self._begin(ticker.run(janitor.tick))
+        self._begin(keep_doing(janitor.chore))
         if worker.runs:
             kinds = {kind.name: kind for kind in worker.runs}
             folder = parts.scratch / "runs"
             runner = Runner(self._outbox, parts.runs, kinds, worker=self._name, folder=folder, clock=parts.clock)
             self._runner = runner
             self._begin(runner.run())
-        self._begin(keep_house(self._outbox, parts.journal_days, self._steady.earliest))
+        self._begin(keep_house(self._outbox))
         self._begin(self._check_topics())
 
     async def _check_topics(self) -> None:
@@ -311,17 +317,11 @@ class _Life:
                 await asyncio.sleep(self._parts.retry.pause(attempt))
 
 
-async def keep_house(
-    outbox: Outbox,
-    journal_days: float,
-    now: Callable[[], datetime],
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Publishes what a crash left of ticks and runs, and prunes the journal, until cancelled."""
+async def keep_house(outbox: Outbox, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Publishes what a crash left of ticks and runs, until cancelled."""
     while True:
         try:
             await outbox.relay((ticks_source(outbox.agent), runs_source(outbox.agent)))
-            await outbox.prune(journal_days, now())
         except Unavailable as error:
             log.info("house keeping waits", agent=outbox.agent, reason=str(error))
         except Exception as error:  # noqa: BLE001  # the next time is the retry; it must not end the worker

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -39,6 +39,8 @@ class Cause:
     identity: str
     context: EventContext
     digest: bytes | None = None
+    comes_again: bool = True
+    """Whether it may be delivered again. If not, it is journaled only where it has outputs to publish."""
 
 
 class Outbox:
@@ -115,11 +117,6 @@ class Outbox:
         """Never publishes the outputs of an entry again, because Kafka will not take them."""
         await asyncio.to_thread(self._journal.mark_published, self.agent, [identity])
 
-    async def prune(self, days: float, now: datetime) -> int:
-        """Deletes entries published so long ago that no topic delivers their events again. Returns how many."""
-        before = now - timedelta(days=days)
-        return await asyncio.to_thread(self._journal.prune, self.agent, before)
-
     def _add(self, identity: str, records: Sequence[Record]) -> None:
         with self._database.transaction():
             self._journal.add(self.agent, identity, records, self._clock())
@@ -136,8 +133,10 @@ class Outbox:
                 for ordinal, run in enumerate(runs):
                     run_id = derived_id(cause.context.source, cause.context.id, self.agent, "run", ordinal)
                     self._runs.add(self.agent, run_id, run.kind, run.arguments, context=_as_json(cause.context), at=now)
+            kept = {cause.identity for cause in causes if cause.comes_again or committed[cause.identity]}
+            entries = [(identity, outputs) for identity, outputs in committed.items() if identity in kept]
             digests = {cause.identity: cause.digest for cause in causes if cause.digest is not None}
-            self._journal.add_many(self.agent, list(committed.items()), now, digests)
+            self._journal.add_many(self.agent, entries, now, digests)
         return committed
 
     def encoded(self, context: EventContext, outputs: Sequence[Output], about: str) -> list[Record]:
@@ -161,7 +160,7 @@ class Outbox:
         await asyncio.to_thread(self._journal.mark_published, self.agent, left)
         self._on_step("marked", left)
 
-    async def _run_after(self, after: Callable[[], None]) -> None:
+    async def _run_after(self, after: Callable[[], object]) -> None:
         try:
             await asyncio.to_thread(after)
         except Exception as error:  # noqa: BLE001  # a tick does the same later

@@ -38,7 +38,7 @@ class Outcome:
     outputs: Sequence[Output] = ()
     effect: Callable[[], Sequence[Output | RunRequest]] | None = None
     runs: Sequence[RunRequest] = ()
-    after: Callable[[], None] | None = None
+    after: Callable[[], object] | None = None
 
 
 NOTHING = Outcome()

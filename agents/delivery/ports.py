@@ -50,10 +50,12 @@ class Journal(Protocol):
         """Returns when the agent's newest entry was added, or None without entries."""
         ...
 
-    def mark_published(self, agent: str, identities: Sequence[str]) -> None: ...
+    def mark_published(self, agent: str, identities: Sequence[str]) -> None:
+        """Notes that all outputs of these entries are confirmed, and drops the outputs: nothing reads them again."""
+        ...
 
     def prune(self, agent: str, before: datetime) -> int:
-        """Deletes published entries older than ``before``; returns how many."""
+        """Deletes published entries older than ``before``, a bounded number; returns how many."""
         ...
 
 
@@ -218,6 +220,10 @@ class RunStore(Runs, Protocol):
 
     def show(self, run_id: str) -> Run | None: ...
 
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes runs that ended before then, a bounded number; returns how many."""
+        ...
+
     def report(self, run_id: str, attempt: int, progress: JsonObject) -> None:
         """Stores the progress of a run. Does nothing when this attempt does not hold the run any more."""
         ...
@@ -237,14 +243,17 @@ class Leases(Protocol):
         """Returns the last scheduled time that was done."""
         ...
 
-    def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
+    def set_last(self, name: str, at: datetime) -> bool:
+        """Inside a transaction: stores a scheduled time that was done. Returns False where a later one is stored."""
         ...
 
     def generation(self, name: str) -> int:
         """Returns how often the scheduled times have started over."""
         ...
 
-    def start_over(self, name: str, at: datetime, generation: int) -> None:
-        """Inside a transaction: stores a scheduled time that was done, also one before the stored time."""
+    def start_over(self, name: str, at: datetime, generation: int) -> bool:
+        """Inside a transaction: stores a scheduled time that was done, also one before the stored time.
+
+        Returns False, and changes nothing, where another worker has started this generation.
+        """
         ...

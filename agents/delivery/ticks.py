@@ -77,16 +77,20 @@ class Ticker:
         outcome = await tick.handle(scheduled)
 
         def effect() -> Sequence[Output | RunRequest]:
+            # Inside the transaction, so that a worker whose lease ran out does nothing twice. A tick without outputs
+            # therefore needs no row in the journal.
             if ahead:
-                self._leases.start_over(name, scheduled, generation)
+                first = self._leases.start_over(name, scheduled, generation)
             else:
-                self._leases.set_last(name, scheduled)
+                first = self._leases.set_last(name, scheduled)
+            if not first:
+                raise AlreadyJournaled(f"another worker has done the tick {tick.name} of {scheduled.isoformat()}")
             return outcome.effect() if outcome.effect is not None else ()
 
         in_generation = (generation,) if generation else ()
         event_id = derived_id(self._outbox.agent, tick.name, scheduled.isoformat(), *in_generation)
         context = EventContext(id=event_id, source=ticks_source(self._outbox.agent), time=scheduled)
-        cause = Cause(identity=identity(context), context=context)
+        cause = Cause(identity=identity(context), context=context, comes_again=False)
         await self._outbox.settle([cause], [replace(outcome, effect=effect)], {})
         return True
 

@@ -89,6 +89,20 @@ class Chore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cleaner:
+    """Deletes what one store keeps for a time only. The agent's janitor calls it."""
+
+    name: str
+    clean: Callable[[datetime], int]
+    """Gets the time. Deletes at most a bounded amount of what is too old by then, in short transactions, and returns
+    how many. It is called in a thread, again and again, and by two workers at once where a lease runs out."""
+    every_seconds: float = 60.0
+    everywhere: bool = False
+    """True for files in the home folder: each worker deletes them on its own machine. Otherwise one worker of the fleet
+    does it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunKind:
     """A kind of long work that is done in a child process.
 
@@ -132,6 +146,8 @@ class Worker:
     chores: tuple[Chore, ...] = ()
     runs: tuple[RunKind, ...] = ()
     followers: tuple[Follower, ...] = ()
+    cleaners: tuple[Cleaner, ...] = ()
+    """Delete the old rows and files that belong to this agent alone."""
     close: Callable[[], None] | None = None
     moved_at: Callable[[], float] = lambda: 0.0
     """Returns when a long batch last made progress, on ``time.monotonic``'s clock; the watchdog counts it as a step."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 
 import structlog
 
-from agents.delivery.outcome import NOTHING, Outcome
 from agents.indexer.ports import CollectionStores, KeptVectors, KnownIndexes, RetiredVersions, StrayCollections
 
 log = structlog.get_logger()
 
 VERSIONS_AT_ONCE = 512
+MOST_VERSIONS = 10 * VERSIONS_AT_ONCE
+"""Versions of one call. The next call goes on."""
 LOOK_FOR_STRAYS = timedelta(minutes=10)
 STRAY_AFTER = timedelta(days=1)
 """How long no index may name a collection of this version before it is dropped. Until then somebody notices that the
@@ -42,36 +42,44 @@ class Sweeper:
         self._seen_stray: dict[str, datetime] = {}
         self._looked: datetime | None = None
 
-    async def sweep(self, scheduled: datetime) -> Outcome:
-        """A tick: deletes everything that is no longer needed."""
-        await asyncio.to_thread(self.delete_versions)
-        await asyncio.to_thread(self._vectors.prune, scheduled - self._keep_vectors)
-        await asyncio.to_thread(self._drop_indexes, scheduled)
-        await asyncio.to_thread(self._drop_strays, scheduled)
-        return NOTHING
+    def delete_versions(self, _now: datetime | None = None) -> int:
+        """Deletes the chunks of retired versions from every index that is in use; returns how many versions.
 
-    def delete_versions(self) -> None:
-        """Deletes the chunks of retired versions from every index that is in use. Raises Unavailable."""
-        while versions := self._retired.list(VERSIONS_AT_ONCE):
+        Raises Unavailable.
+        """
+        deleted = 0
+        while deleted < MOST_VERSIONS and (versions := self._retired.list(VERSIONS_AT_ONCE)):
             for index in self._indexes.active():
                 self._stores.of(index).delete(versions)
             self._retired.remove(versions)
+            deleted += len(versions)
+        return deleted
 
-    def _drop_indexes(self, now: datetime) -> None:
-        """Drops the collections of indexes that were retired some time ago."""
+    def delete_vectors(self, now: datetime) -> int:
+        """Deletes embeddings that were not used for long; returns how many."""
+        return self._vectors.prune(now - self._keep_vectors)
+
+    def drop_indexes(self, now: datetime) -> int:
+        """Drops the collections of indexes that were retired some time ago; returns how many."""
+        dropped = 0
         for index in self._indexes.all():
             if index.state == "retired" and self._seen_retired.setdefault(index.index_id, now) + DROP_AFTER < now:
                 self._stores.drop(index)
                 self._indexes.remove(index.index_id)
+                dropped += 1
+        return dropped
 
-    def _drop_strays(self, now: datetime) -> None:
+    def drop_strays(self, now: datetime) -> int:
         """Drops collections that no index names: of earlier versions at once, others when they stay unnamed."""
         if self._strays is None or (self._looked is not None and now < self._looked + LOOK_FOR_STRAYS):
-            return
+            return 0
         found = self._strays.strays(self._indexes.all())
         self._seen_stray = {name: self._seen_stray.get(name, now) for name in found}
         self._looked = now
+        dropped = 0
         for name, earlier in found.items():
             if earlier or self._seen_stray[name] + STRAY_AFTER < now:
                 log.info("dropping a collection that belongs to no index", collection=name)
                 self._strays.drop_stray(name)
+                dropped += 1
+        return dropped

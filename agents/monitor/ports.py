@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from agents.monitor.differences import Floats
-from schemas.drift import Baseline, DriftCheck, DriftReport
+from schemas.drift import Baseline, DriftCheck, DriftReport, StoredReport
 from schemas.features import Interaction
 
 
@@ -60,4 +60,36 @@ class DriftReports(Protocol):
 
     def write(self, report: DriftReport) -> tuple[str, str | None]:
         """Returns the page's URI and, where Evidently's part of the page failed, why it did."""
+        ...
+
+
+class KeptChecks(Protocol):
+    """The drift checks, of which old ones may go."""
+
+    def recent(self, task: str | None, limit: int) -> Sequence[DriftCheck]:
+        """Returns the newest checks first."""
+        ...
+
+    def of(self, check_ids: Sequence[str]) -> dict[str, DriftCheck]:
+        """Returns the checks that exist, by id."""
+        ...
+
+    def forget_report(self, check_id: str) -> None:
+        """Notes that the report of a check was deleted."""
+        ...
+
+    def prune(self, before: datetime) -> int:
+        """Deletes checks that were made before then, except each task's newest; returns how many."""
+        ...
+
+
+class ReportFiles(Protocol):
+    """The reports on this machine."""
+
+    def older(self, before: datetime) -> list[StoredReport]:
+        """Returns the reports that were written before then."""
+        ...
+
+    def remove(self, report: StoredReport) -> bool:
+        """Deletes a report. Returns False, and logs the reason, where that fails."""
         ...

@@ -140,6 +140,11 @@ class Promoter:
         record = self._adapters.find(adapter_id)
         if record is None or record.task != task:
             raise InvalidEvent(f"the registry knows no adapter {adapter_id} of {task}: see 'everlearn adapters list'")
+        if record.removed_at is not None:
+            raise InvalidEvent(
+                f"{adapter_id} was deleted ({record.removed_at:%Y-%m-%d}), since it had not served for "
+                "[retention] adapter_days: train again, or promote another adapter"
+            )
         if record.state == "rejected":
             raise InvalidEvent(f"{adapter_id} was rejected ({'; '.join(record.reasons)}): promote another adapter")
         if record.state != "validated":

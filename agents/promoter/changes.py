@@ -60,9 +60,14 @@ def advance(release: Release, *, share: float, reason: str, at: datetime) -> Cha
     return Change(release=_next(release, reason, at, share=share), kind=CanaryAdvanced, at=at)
 
 
-def promote(release: Release, adapter_id: str, *, reason: str, at: datetime) -> Change:
-    """Lets the adapter answer all users, and keeps the old champion as the previous one."""
+def promote(release: Release, adapter_id: str, *, reason: str, at: datetime, rollbacks: int = 5) -> Change:
+    """Lets the adapter answer all users, and keeps the old champion as the previous one.
+
+    ``rollbacks``: how many earlier champions stay known. A rollback behind them returns to the base model.
+    """
+    earlier = (release.previous, *(release.earlier or ())) if release.champion is not None else ()
     promoted = _steady(release, reason, at, champion=adapter_id, previous=release.champion)
+    promoted = replace(promoted, earlier=earlier[: rollbacks - 1])
     if adapter_id == release.challenger:
         # The promoted adapter is still compared with what its canary measured.
         promoted = replace(promoted, since_sequence=release.since_sequence, since_at=release.since_at)
@@ -76,18 +81,25 @@ def take_back(release: Release, *, reason: str, at: datetime) -> Change:
     return Change(release=_steady(release, reason, at), kind=AdapterRolledBack, at=at)
 
 
-def return_to_previous(release: Release, *, before: str | None, reason: str, at: datetime) -> Change:
-    """Brings back the previous champion. ``before``: the champion before that one, for a second rollback."""
+def return_to_previous(release: Release, *, reason: str, at: datetime) -> Change:
+    """Brings back the previous champion; the next rollback brings back the one before."""
+    before, *earlier = release.earlier or (None,)
     returned = _steady(release, reason, at, champion=release.previous, previous=before)
-    return Change(release=returned, kind=AdapterRolledBack, at=at)
+    return Change(release=replace(returned, earlier=tuple(earlier)), kind=AdapterRolledBack, at=at)
 
 
-def roll_back(release: Release, history: Sequence[ReleaseChange], *, reason: str, at: datetime) -> Change:
-    """Takes back the challenger, or else brings back the previous champion. ``history`` is newest first."""
+def with_earlier(release: Release, history: Sequence[ReleaseChange]) -> Release:
+    """Returns the release with its earlier champions, from the history where the state does not name them."""
+    if release.earlier is not None:
+        return release
+    return replace(release, earlier=tuple(reversed(champions(history)[:-2])))
+
+
+def roll_back(release: Release, *, reason: str, at: datetime) -> Change:
+    """Takes back the challenger, or else brings back the previous champion."""
     if release.stage != "steady":
         return take_back(release, reason=reason, at=at)
-    before = champions(history)[:-2]
-    return return_to_previous(release, before=before[-1] if before else None, reason=reason, at=at)
+    return return_to_previous(release, reason=reason, at=at)
 
 
 def leaves(release: Release) -> str | None:

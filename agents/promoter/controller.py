@@ -30,9 +30,11 @@ class ReleaseController:
         *,
         now: Callable[[], datetime],
         log: Log,
+        rollbacks: int = 5,
     ) -> None:
-        """``policy_of`` gives the policy of a task."""
+        """``policy_of`` gives the policy of a task. ``rollbacks``: how many earlier champions stay known."""
         self._releases, self._policy_of, self._now, self._log = releases, policy_of, now, log
+        self._rollbacks = rollbacks
 
     def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
         """Starts the canary of a validated adapter, or lets it wait for the end of another canary.
@@ -59,7 +61,7 @@ class ReleaseController:
             self._log("adapter is the champion already", task=task, adapter=adapter_id)
             return ()
         self._refuse_stale(release, seen)
-        return self._apply([changes.promote(release, adapter_id, reason=reason, at=self._time(release))], cause)
+        return self._apply([self._promotion(release, adapter_id, reason)], cause)
 
     def experiment(
         self, task: str, adapter_id: str, share: float, cause: str, *, seen: int | None = None
@@ -137,7 +139,7 @@ class ReleaseController:
         if verdict.step == "advance":
             return [changes.advance(release, share=verdict.share, reason=reason, at=at)]
         if verdict.step == "promote" and release.challenger is not None:
-            return [changes.promote(release, release.challenger, reason=reason, at=at)]
+            return [self._promotion(release, release.challenger, reason)]
         if verdict.step == "roll back":
             return [self._return(release, reason)]
         if verdict.step == "hold" and release.stage == "canary" and release.waiting is not None:
@@ -151,7 +153,17 @@ class ReleaseController:
         return []
 
     def _return(self, release: Release, reason: str) -> Change:
-        return changes.roll_back(release, self._releases.history(release.task), reason=reason, at=self._time(release))
+        return changes.roll_back(self._with_earlier(release), reason=reason, at=self._time(release))
+
+    def _promotion(self, release: Release, adapter_id: str, reason: str) -> Change:
+        return changes.promote(
+            self._with_earlier(release), adapter_id, reason=reason, at=self._time(release), rollbacks=self._rollbacks
+        )
+
+    def _with_earlier(self, release: Release) -> Release:
+        if release.earlier is not None:
+            return release  # the usual case, which reads no history
+        return changes.with_earlier(release, self._releases.history(release.task))
 
     def _canary(self, release: Release, adapter_id: str) -> Change:
         share = self._policy_of(release.task).shares[0]

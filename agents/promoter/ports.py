@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from schemas.datasets import DatasetManifest
 from schemas.registry import AdapterRecord
 from schemas.release_state import ArmCounts, Release, ReleaseChange
 
@@ -70,6 +71,60 @@ class Aliases(Protocol):
 
         Raises Unavailable, or AdapterMissing for an unknown adapter.
         """
+        ...
+
+
+class KeptTallies(Protocol):
+    """How the answers of releases turned out."""
+
+    def prune_tallies(self, task: str, *, below: int) -> int:
+        """Deletes the tallies of releases below a sequence of which no answer is left; returns how many."""
+        ...
+
+
+class KeptReleases(Releases, History, KeptTallies, Protocol):
+    """The release states and their history, of which old lines may go."""
+
+    def prune_history(self, task: str, *, below: int, before: datetime) -> int:
+        """Deletes the changes below a sequence that were made before a time; returns how many."""
+        ...
+
+
+class KeptAdapters(Protocol):
+    """The registry, of which old entries may go. Each method raises Unavailable."""
+
+    def adapters(self, task: str | None = None) -> list[AdapterRecord]:
+        """Returns the adapters of a task or of all, newest first."""
+        ...
+
+    def mark_removed(self, adapter_id: str, at: datetime | None) -> None:
+        """Notes that the files of an adapter may go, or with None that they are kept."""
+        ...
+
+    def forget(self, adapter_id: str) -> None:
+        """Deletes the entry of an adapter, unless an alias points to it."""
+        ...
+
+
+class AdapterFolders(Protocol):
+    """The folder of adapters."""
+
+    def ids(self) -> list[str]: ...
+
+    def remove(self, adapter_id: str) -> bool:
+        """Deletes an adapter's files. Returns False where there are none. Raises Unavailable."""
+        ...
+
+
+class KeptDatasets(Protocol):
+    """The datasets."""
+
+    def older(self, before: datetime) -> list[DatasetManifest]:
+        """Returns those that were made before then, oldest first."""
+        ...
+
+    def remove(self, dataset_id: str) -> None:
+        """Inside a transaction: deletes a dataset. Raises Unavailable."""
         ...
 
 

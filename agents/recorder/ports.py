@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
-from schemas.features import Example, Interaction
+from schemas.features import Example, Interaction, TaskWindow
 
 
 class FeatureTable(Protocol):
@@ -23,4 +24,16 @@ class FeatureTable(Protocol):
 
     def put_example(self, row: Example) -> None:
         """Writes an example. Writing it twice has no further effect."""
+        ...
+
+
+class KeptRows(Protocol):
+    """The feature table, of which old rows may go. Each method deletes a bounded number and returns how many."""
+
+    def prune(self, before: datetime, keep: Sequence[TaskWindow] = ()) -> int:
+        """Deletes rows to which nothing happened since then, except those in these windows."""
+        ...
+
+    def prune_pending(self, before: datetime) -> int:
+        """Deletes feedback whose answer has not come, where the last one is older."""
         ...

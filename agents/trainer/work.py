@@ -107,7 +107,7 @@ class Training:
             self.task.name, selection.rows, created_at=self.parts.now(), window_start=start, window_end=end
         )
         known_adapters = self.parts.registry.adapters(self.task.name)
-        if any(record.dataset_id == manifest.dataset_id for record in known_adapters):
+        if any(each.dataset_id == manifest.dataset_id and not _may_be_made_again(each) for each in known_adapters):
             return (
                 f"nothing new since {manifest.created_at:%Y-%m-%d %H:%M} UTC, when dataset {manifest.dataset_id} was "
                 "trained on: collect corrections or publish examples"
@@ -175,3 +175,8 @@ class Training:
 
     def _retry(self, action: Callable[[], T]) -> T:
         return retry_while_unavailable(action, self.folder, self.parts.sleep)
+
+
+def _may_be_made_again(record: AdapterRecord) -> bool:
+    """Whether the adapter's files were deleted, and it was not rejected: the same rows would be rejected again."""
+    return record.removed_at is not None and record.state != "rejected"

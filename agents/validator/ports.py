@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.drift import StoredReport
 from schemas.generation import ChatMessage, Generation, GenerationRequest
 from schemas.registry import AdapterRecord, AdapterState, Probe
 
@@ -118,4 +119,16 @@ class Datasets(Protocol):
 
     def rows(self, dataset_id: str) -> list[DatasetRow]:
         """Raises AdapterMissing when the rows are gone or were changed."""
+        ...
+
+
+class ReportFiles(Protocol):
+    """The reports on this machine."""
+
+    def older(self, before: datetime) -> list[StoredReport]:
+        """Returns the reports that were written before then."""
+        ...
+
+    def remove(self, report: StoredReport) -> bool:
+        """Deletes a report. Returns False, and logs the reason, where that fails."""
         ...

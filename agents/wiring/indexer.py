@@ -10,7 +10,7 @@ import structlog
 
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
-from agents.delivery.worker import RunKind, Tick, Worker
+from agents.delivery.worker import Cleaner, RunKind, Worker
 from agents.indexer import AGENT
 from agents.indexer.agent import Indexer
 from agents.indexer.indexes import ConfiguredIndexes, ensure_indexes, new_index
@@ -74,8 +74,13 @@ def build(settings: Settings) -> Worker:
         handlers={**parts.indexer.handlers(), **rebuilds.handlers()},
         given_up={IndexRebuildRequested: rebuilds.given_up},
         batch_size=settings.indexer.batch,
-        ticks=(Tick(name="sweep", every_seconds=SWEEP_SECONDS, handle=parts.sweeper.sweep),),
         runs=(run,),
+        cleaners=(
+            Cleaner(name="replaced versions", clean=parts.sweeper.delete_versions, every_seconds=SWEEP_SECONDS),
+            Cleaner(name="replaced indexes", clean=parts.sweeper.drop_indexes, every_seconds=SWEEP_SECONDS),
+            Cleaner(name="stray collections", clean=parts.sweeper.drop_strays, every_seconds=600.0),
+            Cleaner(name="vectors", clean=parts.sweeper.delete_vectors),
+        ),
         close=parts.stores.close,
         moved_at=lambda: parts.writer.embedded_at,
     )

@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from agents.delivery.progress import write_progress
-from agents.delivery.worker import Follower, RunKind, Tick, Worker
+from agents.delivery.worker import Cleaner, Follower, RunKind, Tick, Worker
 from agents.monitor import AGENT
 from agents.monitor.agent import Monitor
 from agents.monitor.controller import CHECK, CheckController
+from agents.monitor.keeping import Keeper
 from agents.wiring.database import database_of
 from agents.wiring.runs import settings_location, settings_of, task_of
+from infra.reports.files import ReportFolder
 from infra.settings import Settings
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
@@ -35,6 +37,7 @@ def build(settings: Settings) -> Worker:
         settings_location=settings_location(settings),
     )
     monitor = Monitor(tasks=settings.tasks, controller=controller, now=_now)
+    keeper = Keeper(SqlDriftChecks(database), ReportFolder(settings.reports_folder / "drift"), settings.retention)
     run = RunKind(
         name=CHECK,
         entry="agents.wiring.monitor:check",
@@ -49,6 +52,10 @@ def build(settings: Settings) -> Worker:
         followers=tuple(Follower(topic=topic, apply=monitor.follow) for topic in followed_by(AGENT)),
         ticks=(Tick(name="checks", every_seconds=settings.monitor.tick_seconds, handle=monitor.tick),),
         runs=(run,),
+        cleaners=(
+            Cleaner(name="drift checks", clean=keeper.prune, every_seconds=600.0),
+            Cleaner(name="drift reports", clean=keeper.remove_reports, every_seconds=600.0, everywhere=True),
+        ),
     )
 
 

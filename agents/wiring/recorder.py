@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from agents.delivery.worker import Worker
+from agents.delivery.worker import Cleaner, Worker
+from agents.monitor.keeping import reference_windows
 from agents.recorder import AGENT
 from agents.recorder.agent import Recorder
+from agents.recorder.keeping import Keeper
 from agents.wiring.database import database_of
 from infra.settings import Settings
+from infra.sql.drift import SqlDriftChecks
 from infra.sql.features import SqlFeatureTable
 from schemas.topics import read_by
 
 
 def build(settings: Settings) -> Worker:
     """Builds a worker over the configured database."""
-    recorder = Recorder(SqlFeatureTable(database_of(settings)))
-    return Worker(agent=AGENT, topics=read_by(AGENT), handlers=recorder.handlers())
+    database = database_of(settings)
+    rows, checks = SqlFeatureTable(database), SqlDriftChecks(database)
+    keeper = Keeper(rows, settings.retention, lambda: reference_windows(settings.tasks, checks))
+    return Worker(
+        agent=AGENT,
+        topics=read_by(AGENT),
+        handlers=Recorder(rows).handlers(),
+        cleaners=(
+            Cleaner(name="feature rows", clean=keeper.prune),
+            Cleaner(name="pending feedback", clean=keeper.prune_pending),
+        ),
+    )

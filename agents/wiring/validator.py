@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from agents.delivery.worker import Follower, RunKind, Worker
+from agents.delivery.worker import Cleaner, Follower, RunKind, Worker
 from agents.validator import AGENT
 from agents.validator.agent import KIND, Validator
 from agents.validator.evaluation import general_texts
+from agents.validator.keeping import Keeper
 from agents.validator.ports import LoadedModel
 from agents.validator.work import Validation, ValidationParts
 from agents.wiring.database import database_of
@@ -19,6 +20,7 @@ from infra.adapters.files import read_card, write_probes
 from infra.adapters.integrity import check_integrity, identity_of
 from infra.adapters.store import FolderAdapters
 from infra.models.scoring import cached_loss
+from infra.reports.files import ReportFolder
 from infra.settings import Settings
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
@@ -40,6 +42,8 @@ def build(settings: Settings) -> Worker:
         registry = MlflowRegistry(settings.registry_url(), settings.registry_folder)
         registry.judge(adapter_id, state="rejected", scores={}, reasons=reasons, report_uri=None)
 
+    reports = ReportFolder(settings.reports_folder / "validation")
+    keeper = Keeper(reports, FolderAdapters(settings.adapters_folder).ids, settings.retention)
     validator = Validator(
         tasks=settings.tasks,
         runs=SqlRunStore(database),
@@ -56,6 +60,9 @@ def build(settings: Settings) -> Worker:
             RunKind(name=KIND, entry="agents.wiring.validator:validate", done=validator.done, failed=validator.failed),
         ),
         followers=tuple(Follower(topic=topic, apply=validator.follow) for topic in followed_by(AGENT)),
+        cleaners=(
+            Cleaner(name="validation reports", clean=keeper.remove_reports, every_seconds=3600.0, everywhere=True),
+        ),
     )
 
 

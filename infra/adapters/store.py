@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from infra.adapters.files import read_probes, verify
+from infra.adapters.files import ADAPTER_ID, read_probes, verify
 from infra.adapters.integrity import check_size
+from infra.durable_files import remove_folder
 from schemas.errors import AdapterMissing
 from schemas.registry import Probe
 
@@ -29,6 +30,16 @@ class FolderAdapters:
         if not path.is_dir():
             raise AdapterMissing(f"{adapter_id} is not in {self._folder}: train it again, or roll back")
         return path
+
+    def ids(self) -> list[str]:
+        """Returns the ids of the adapters that are installed, without those that were put there under other names."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(each.name for each in self._folder.iterdir() if ADAPTER_ID.fullmatch(each.name))
+
+    def remove(self, adapter_id: str) -> bool:
+        """Deletes an adapter and its probes. Returns False where it is gone already. Raises Unavailable."""
+        return bool(ADAPTER_ID.fullmatch(adapter_id)) and remove_folder(self._folder / adapter_id)
 
     def verify(self, adapter_id: str) -> None:
         """Raises AdapterMissing unless the folder holds exactly what the id was made from, byte for byte."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
-from infra.kafka import RecordReader, StoredRecord
-from schemas.envelope import MalformedRecord, decode
+from infra.kafka import RecordPublisher, RecordReader, StoredRecord
+from schemas.envelope import MalformedRecord, Record, decode
 from schemas.fleet import WorkerReported
 from schemas.kafka import KafkaConnection
 
@@ -32,9 +32,15 @@ def silence_bound(heartbeat_seconds: float) -> timedelta:
 def latest(
     known: dict[str, WorkerReport], records: Iterable[StoredRecord], *, now: datetime
 ) -> dict[str, WorkerReport]:
-    """Returns the latest report of each worker after reading these records. Ignores what is not a heartbeat."""
+    """Returns the latest report of each worker after reading these records. Ignores what is not a heartbeat.
+
+    A record without a value is the tombstone of a worker that is gone.
+    """
     seen = dict(known)
     for record in records:
+        if record.value is None and record.key is not None:
+            seen.pop(record.key.decode(errors="replace"), None)
+            continue
         try:
             event, context = decode(TOPIC, record.value, record.headers, now=now)
         except MalformedRecord:
@@ -81,3 +87,25 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class DeadWorkers:
+    """The last reports of one agent's workers that report no more. Compaction would keep them for ever."""
+
+    def __init__(self, config: KafkaConnection, agent: str, *, keep: timedelta) -> None:
+        self._config, self._agent, self._keep = config, agent, keep
+
+    def bury(self, now: datetime) -> int:
+        """Publishes a tombstone for each worker that has been silent for longer; returns how many."""
+        with Fleet(self._config) as fleet:
+            reports = fleet.reports()
+        dead = dead_workers(reports, self._agent, before=now - self._keep)
+        if dead:
+            with RecordPublisher(self._config) as publisher:
+                publisher.publish(Record(topic=TOPIC, key=name.encode(), value=None, headers=()) for name in dead)
+        return len(dead)
+
+
+def dead_workers(reports: dict[str, WorkerReport], agent: str, *, before: datetime) -> list[str]:
+    """Returns the names of an agent's workers that have not reported since then."""
+    return sorted(name for name, each in reports.items() if each.worker.agent == agent and each.time < before)

@@ -10,7 +10,7 @@ from infra.kafka.client import MAX_BATCH_BYTES, REQUEST_SECONDS, connect, speaki
 from schemas.delivery import KafkaTopic
 from schemas.errors import ConfigurationError, Unavailable
 from schemas.kafka import KafkaConnection
-from schemas.topics import TopicSettings, all_topics
+from schemas.topics import SEGMENT_DAYS, TopicSettings, all_topics
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient
@@ -117,7 +117,11 @@ def _request(topic: TopicSettings, config: KafkaConnection) -> dict[str, object]
         # Kafka never compacts the segment that it writes to, so start a new one every ten minutes and clean soon after.
         cleaning = {"cleanup.policy": "compact", "segment.ms": 10 * 60 * 1000, "min.cleanable.dirty.ratio": 0.1}
         return _with_replicas(topic, config, {**settings, **cleaning})
-    keeping = {"cleanup.policy": "delete", "retention.ms": topic.retention_days * DAY_MS, "segment.ms": DAY_MS}
+    keeping = {
+        "cleanup.policy": "delete",
+        "retention.ms": topic.retention_days * DAY_MS,
+        "segment.ms": SEGMENT_DAYS * DAY_MS,
+    }
     return _with_replicas(topic, config, {**settings, **keeping})
 
 

@@ -140,6 +140,8 @@ def _properties(broker: Broker) -> str:
         # One node keeps the only copy of everything.
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 1,
+        # Kafka compacts no segment that it still writes to; by default one of this topic grows to 100 MB.
+        "offsets.topic.segment.bytes": 8 * 1024 * 1024,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
         "transaction.state.log.num.partitions": 1,

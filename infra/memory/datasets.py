@@ -47,6 +47,17 @@ class MemoryDatasets:
         found.sort(key=lambda each: each.dataset_id)
         return max(found, key=lambda each: each.created_at, default=None)
 
+    def older(self, before: datetime) -> list[DatasetManifest]:
+        """Returns the datasets that were made before then, oldest first."""
+        with self._database.table("datasets") as datasets:
+            found = [manifest for manifest, _ in datasets.values() if manifest.created_at < before]
+        return sorted(found, key=lambda each: each.created_at)
+
+    def remove(self, dataset_id: str) -> None:
+        """Inside a transaction: deletes a dataset, its rows and its manifest."""
+        with self._database.table("datasets") as datasets:
+            datasets.pop(dataset_id, None)
+
     def rows(self, dataset_id: str) -> list[DatasetRow]:
         """Returns its rows in the order in which they were put. Raises DatasetMissing."""
         with self._database.table("datasets") as datasets:

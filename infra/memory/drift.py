@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from infra.memory.database import MemoryDatabase
@@ -27,6 +29,32 @@ class MemoryDriftChecks:
             found = [check for check in checks.values() if task in (None, check.task)]
         found.sort(key=lambda check: check.check_id)
         return sorted(found, key=lambda check: check.checked_at, reverse=True)[:limit]
+
+    def of(self, check_ids: Sequence[str]) -> dict[str, DriftCheck]:
+        """Returns the checks that exist, by id."""
+        with self._database.table("drift_checks") as checks:
+            return {each: checks[each] for each in check_ids if each in checks}
+
+    def forget_report(self, check_id: str) -> None:
+        """Notes that the report of a check was deleted."""
+        with self._database.table("drift_checks") as checks:
+            if check_id in checks:
+                checks[check_id] = replace(checks[check_id], report_uri=None)
+
+    def prune(self, before: datetime) -> int:
+        """Deletes checks that were made before then, except each task's newest; returns how many."""
+        with self._database.table("drift_checks") as checks:
+            newest: dict[str, datetime] = {}
+            for check in checks.values():
+                newest[check.task] = max(check.checked_at, newest.get(check.task, check.checked_at))
+            old = [
+                check.check_id
+                for check in checks.values()
+                if check.checked_at < before and check.checked_at < newest[check.task]
+            ]
+            for check_id in old:
+                del checks[check_id]
+        return len(old)
 
 
 class MemoryAnswers:

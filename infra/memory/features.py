@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from infra.memory.database import MemoryDatabase, in_utc
-from schemas.features import Example, Interaction, Stamp
+from schemas.features import Example, Interaction, Stamp, TaskWindow
 
 
 class MemoryFeatureTable:
@@ -60,6 +60,27 @@ class MemoryFeatureTable:
             rows = [row for row in rows if row.last_event_at is not None and row.last_event_at <= until]
         return [row for row in rows if row.outcome in ("approved", "corrected")][:limit]
 
+    def prune(self, before: datetime, keep: Sequence[TaskWindow] = ()) -> int:
+        """Deletes rows to which nothing happened since then; those in the windows ``keep`` stay. Returns how many."""
+        windows = [(each.task, in_utc(each.start), in_utc(each.end)) for each in keep]
+
+        def is_kept(row: Interaction) -> bool:
+            at = row.answered_at
+            return at is not None and any(row.task == task and start <= at <= end for task, start, end in windows)
+
+        return self._delete(lambda row: _is_before(row.last_event_at, before) and not is_kept(row))
+
+    def prune_pending(self, before: datetime) -> int:
+        """Deletes feedback whose answer has not come, where the last one is older; returns how many rows."""
+        return self._delete(lambda row: row.answer_stamp is None and _is_before(row.last_event_at, before))
+
+    def _delete(self, chosen: Callable[[Interaction], bool]) -> int:
+        with self._database.table("interactions") as rows:
+            gone = [row.answer_id for row in rows.values() if chosen(row)]
+            for answer_id in gone:
+                del rows[answer_id]
+        return len(gone)
+
     def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
         """Returns the examples of a task, newest first, submitted at ``until`` or before."""
         with self._database.table("examples") as rows:
@@ -67,6 +88,10 @@ class MemoryFeatureTable:
         found = [row for row in found if until is None or row.submitted_at <= until]
         found.sort(key=lambda row: row.example_id)
         return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]
+
+
+def _is_before(at: datetime | None, before: datetime) -> bool:
+    return at is not None and at < before
 
 
 def _kept(value: Any) -> Any:  # a value of any field

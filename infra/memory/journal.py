@@ -52,12 +52,12 @@ class MemoryJournal:
                 journal[agent, identity] = _Kept(entry, in_utc(at))
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
-        """Notes that Kafka has confirmed all outputs of these entries."""
+        """Notes that Kafka has confirmed all outputs of these entries, and drops the outputs."""
         with self._database.table("journal") as journal:
             for identity in identities:
                 kept = journal.get((agent, identity))
                 if kept is not None:
-                    journal[agent, identity] = replace(kept, entry=replace(kept.entry, published=True))
+                    journal[agent, identity] = replace(kept, entry=replace(kept.entry, outputs=(), published=True))
 
     def unpublished(self, agent: str, prefix: str) -> dict[str, JournalEntry]:
         """Returns the entries whose identity has this prefix and whose outputs are not confirmed, oldest first."""

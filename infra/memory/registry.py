@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -27,6 +28,7 @@ class MemoryRegistry:
         self.away = False
         self.trainings: dict[str, LoggedTraining] = {}
         self._adapters: dict[str, AdapterRecord] = {}
+        self._versions: dict[str, int] = {}
         self._models: list[ModelRecord] = []
         self._lock = Lock()
 
@@ -38,9 +40,30 @@ class MemoryRegistry:
         """The record with its version, counted from 1 in its task; the one that is there already, if there is one."""
         self._reach()
         with self._lock:
-            versions = [each.version for each in self._adapters.values() if each.task == record.task]
-            numbered = replace(record, version=max(versions, default=0) + 1, aliases=())
-            return self._adapters.setdefault(record.adapter_id, numbered)
+            known = self._adapters.get(record.adapter_id)
+            if known is None:
+                self._versions[record.task] = self._versions.get(record.task, 0) + 1
+                known = replace(record, version=self._versions[record.task], aliases=())
+                self._adapters[record.adapter_id] = known
+            if known.removed_at is not None:
+                known = replace(known, removed_at=None, created_at=record.created_at)
+                self._adapters[record.adapter_id] = known
+            return known
+
+    def mark_removed(self, adapter_id: str, at: datetime | None) -> None:
+        """Notes that the files of an adapter may go, or with None that they are kept. Raises AdapterMissing."""
+        self._reach()
+        with self._lock:
+            self._adapters[adapter_id] = replace(self._required(adapter_id), removed_at=at)
+
+    def forget(self, adapter_id: str) -> None:
+        """Deletes the entry of an adapter and what was logged of its training, unless an alias points to it."""
+        self._reach()
+        with self._lock:
+            record = self._adapters.get(adapter_id)
+            if record is not None and not record.aliases:
+                del self._adapters[adapter_id]
+                self.trainings.pop(record.run_id, None)
 
     def find(self, adapter_id: str) -> AdapterRecord | None:
         """The record of an adapter."""

@@ -55,6 +55,19 @@ class MemoryReleases:
             lines = [line for (owner, _), line in history.items() if owner == task]
         return sorted(lines, key=lambda line: line.release.sequence, reverse=True)[:limit]
 
+    def prune_history(self, task: str, *, below: int, before: datetime) -> int:
+        """Deletes the changes below a sequence that were made before a time; returns how many."""
+        before = in_utc(before)
+        with self._database.table("release_history") as history:
+            old = [key for key, line in history.items() if key[0] == task and key[1] < below and line.at < before]
+            for key in old:
+                del history[key]
+        return len(old)
+
+    def prune_tallies(self, task: str, *, below: int) -> int:
+        """Does nothing: this twin counts the rows."""
+        return 0
+
     def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
         """Counts the users of each release and arm from a sequence on, each user once."""
         found: dict[tuple[int, Arm], dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))

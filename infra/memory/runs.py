@@ -142,6 +142,19 @@ class MemoryRunStore:
         """Returns the agent's runs whose arguments name the task, newest first."""
         return [run for run in reversed(self._by_age(agent)) if run.arguments.get("task") == task][:limit]
 
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes runs that ended before then; returns how many."""
+        before = in_utc(before)
+        with self._database.table("runs") as runs:
+            old = [
+                run_id
+                for run_id, row in runs.items()
+                if row.run.agent == agent and row.run.finished_at is not None and row.run.finished_at < before
+            ]
+            for run_id in old:
+                del runs[run_id]
+        return len(old)
+
     def report(self, run_id: str, attempt: int, progress: dict[str, Any]) -> None:
         """Stores the progress of a run. Does nothing when this attempt does not hold the run any more."""
         with self._database.table("runs") as runs:
@@ -183,13 +196,16 @@ class MemoryLeases:
             lease: _Lease = leases.get(name, _Lease())
         return lease.last
 
-    def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
+    def set_last(self, name: str, at: datetime) -> bool:
+        """Inside a transaction: stores a scheduled time that was done. Returns False, and changes nothing, where it
+        is not after the stored time."""
         at = in_utc(at)
         with self._database.table("leases") as leases:
             lease = leases.get(name, _Lease())
-            if lease.last is None or lease.last < at:
-                leases[name] = replace(lease, last=at)
+            if lease.last is not None and lease.last >= at:
+                return False
+            leases[name] = replace(lease, last=at)
+        return True
 
     def generation(self, name: str) -> int:
         """Returns how often the scheduled times have started over."""
@@ -197,10 +213,17 @@ class MemoryLeases:
             lease: _Lease = leases.get(name, _Lease())
         return lease.generation
 
-    def start_over(self, name: str, at: datetime, generation: int) -> None:
-        """Inside a transaction: stores a scheduled time that was done, also one before the stored time."""
+    def start_over(self, name: str, at: datetime, generation: int) -> bool:
+        """Inside a transaction: stores a scheduled time that was done, also one before the stored time.
+
+        Returns False, and changes nothing, where another worker has started this generation.
+        """
         with self._database.table("leases") as leases:
-            leases[name] = replace(leases.get(name, _Lease()), last=in_utc(at), generation=generation)
+            lease: _Lease = leases.get(name, _Lease())
+            if lease.generation >= generation:
+                return False
+            leases[name] = replace(lease, last=in_utc(at), generation=generation)
+        return True
 
 
 def _kept(value: dict[str, Any]) -> dict[str, Any]:

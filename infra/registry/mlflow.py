@@ -12,6 +12,7 @@ from infra.registry.connection import MlflowConnection
 from infra.registry.tags import (
     ADAPTERS,
     MODELS,
+    REMOVED,
     adapter_of,
     adapter_tags,
     judgement_tags,
@@ -57,7 +58,7 @@ class MlflowRegistry:
     def register(self, record: AdapterRecord) -> AdapterRecord:
         """Registers an adapter; returns the record with its version, counted from 1 in its task.
 
-        Returns the record that exists already, if there is one.
+        Returns the record that exists already, if there is one. If its files were removed, they are there again.
         """
         source = (self._adapters_folder / record.adapter_id).as_uri()
 
@@ -69,9 +70,39 @@ class MlflowRegistry:
             first = _first_adapter(client, record.adapter_id) or version
             if first.version != version.version:
                 client.delete_model_version(version.name, version.version)
+            if first.tags.get(REMOVED):
+                for name, value in ((REMOVED, ""), ("created_at", record.created_at.isoformat())):
+                    client.set_model_version_tag(first.name, first.version, name, value)
+                first = _required(client, record.adapter_id)
             return _with_aliases(client, [first])[0]
 
         return self._mlflow.write(register)
+
+    def mark_removed(self, adapter_id: str, at: datetime | None) -> None:
+        """Notes that the files of an adapter may go, or with None that they are kept. Raises AdapterMissing."""
+
+        def mark(client: MlflowClient) -> None:
+            version = _required(client, adapter_id)
+            value = "" if at is None else at.isoformat()
+            client.set_model_version_tag(version.name, version.version, REMOVED, value)
+
+        self._mlflow.write(mark)
+
+    def forget(self, adapter_id: str) -> None:
+        """Deletes the entry of an adapter and what was logged of its training, unless an alias points to it.
+
+        MLflow keeps a hidden row of the version, so that its number is not given again.
+        """
+
+        def forget(client: MlflowClient) -> None:
+            version = _first_adapter(client, adapter_id)
+            if version is None or str(version.version) in map(str, _aliases(client, version.name).values()):
+                return
+            if (experiment := client.get_experiment_by_name(version.name)) is not None:
+                _delete_runs(client, str(experiment.experiment_id), version.tags["run_id"])
+            client.delete_model_version(version.name, version.version)
+
+        self._mlflow.write(forget)
 
     def find(self, adapter_id: str) -> AdapterRecord | None:
         """Returns the record of an adapter, or None."""
@@ -186,6 +217,16 @@ class MlflowRegistry:
     def _models(self, client: MlflowClient, name: str | None) -> Iterator[ModelRecord]:
         wanted = f"name LIKE '{MODELS}%'" if name is None else f"name = '{MODELS}{_filterable(name)}'"
         return map(model_of, _search(client, wanted))
+
+
+def _delete_runs(client: MlflowClient, experiment: str, run_id: str) -> None:
+    """Deletes the rows of a training's runs."""
+    from mlflow.entities import ViewType
+
+    wanted = f"tags.`{_RUN_TAG}` = '{_filterable(run_id)}'"
+    for run in client.search_runs([experiment], filter_string=wanted, run_view_type=ViewType.ALL):
+        # Private: the public method only hides a run, and ``mlflow gc`` deletes its rows by this one.
+        client._tracking_client.store._hard_delete_run(run.info.run_id)
 
 
 def _search(client: MlflowClient, filter_string: str) -> Iterator[ModelVersion]:

@@ -12,6 +12,7 @@ from schemas.registry import AdapterRecord, ModelRecord
 
 ADAPTERS, MODELS = "everlearn.", "everlearn-model."
 """Prefixes of MLflow's registered models; the name of a task or a model follows."""
+REMOVED = "removed_at"
 JUDGEMENT = "judgement"
 """One tag for state, scores, reasons and report, so that a judgement is written whole."""
 
@@ -69,6 +70,7 @@ def adapter_of(version: MlflowVersion, aliases: tuple[str, ...]) -> AdapterRecor
         report_uri=judgement["report_uri"],
         aliases=aliases,
         metrics=finite(json.loads(tags["metrics"])),
+        removed_at=datetime.fromisoformat(tags[REMOVED]) if tags.get(REMOVED) else None,
     )
 
 

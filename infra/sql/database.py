@@ -19,6 +19,8 @@ from schemas.errors import ConfigurationError
 
 BUSY_SECONDS = 30.0
 """How long a statement waits for SQLite's write lock."""
+WAL_BYTES = 64 * 1024 * 1024
+"""SQLite's log is cut to this size when its content is in the database."""
 
 _EXAMPLE = "sqlite:////path/to/everlearn.db or postgresql+psycopg://user@host/database"
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
@@ -193,7 +195,9 @@ def open_sqlite(path: str, busy_seconds: float = BUSY_SECONDS, *, mode: str = "r
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    # Without the limit, the WAL file stays as large as it ever was, such as while a long read held up its checkpoint.
+    limit = f"journal_size_limit = {WAL_BYTES}"
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", limit):
         connection.execute(f"PRAGMA {pragma}")
 
 

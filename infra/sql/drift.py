@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select, true, update
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.features import interaction_of
-from infra.sql.statements import insert_once
+from infra.sql.statements import insert_once, prune, slices
 from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
 from schemas.features import Interaction
 
@@ -45,6 +47,31 @@ class SqlDriftChecks:
             newest = newest.where(_checks.task == task)
         with self._database.connection() as connection:
             return [DRIFT_CHECK.validate_python(each) for each in connection.execute(newest.limit(limit)).scalars()]
+
+    def of(self, check_ids: Sequence[str]) -> dict[str, DriftCheck]:
+        """Returns the checks that exist, by id."""
+        found: dict[str, DriftCheck] = {}
+        with self._database.connection() as connection:
+            for some in slices(check_ids):
+                wanted = select(_checks.check_id, _checks.details).where(_checks.check_id.in_(some))
+                for check_id, details in connection.execute(wanted):
+                    found[check_id] = DRIFT_CHECK.validate_python(details)
+        return found
+
+    def forget_report(self, check_id: str) -> None:
+        """Notes that the report of a check was deleted."""
+        with self._database.transaction(), self._database.connection(write=True) as connection:
+            known = self.of([check_id]).get(check_id)
+            if known is not None:
+                details = DRIFT_CHECK.dump_python(replace(known, report_uri=None), mode="json")
+                changed = update(tables.drift_checks).where(_checks.check_id == check_id)
+                connection.execute(changed.values(report_uri=None, details=details))
+
+    def prune(self, before: datetime) -> int:
+        """Deletes checks that were made before then, except each task's newest, a bounded number; returns how many."""
+        newer = tables.drift_checks.alias("newer")
+        followed = exists().where(newer.c.task == _checks.task, newer.c.checked_at > _checks.checked_at)
+        return prune(self._database, tables.drift_checks, _checks.checked_at < before, followed)
 
 
 class SqlAnswers:

@@ -8,13 +8,13 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, and_, false, func, or_, select
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert_once, slices, upsert
+from infra.sql.statements import insert_once, prune, slices, upsert
 from infra.sql.tallies import TallyChanges
-from schemas.features import Example, Interaction, Stamp
+from schemas.features import Example, Interaction, Stamp, TaskWindow
 
 _interactions = tables.interactions.c
 _examples = tables.examples.c
@@ -83,6 +83,25 @@ class SqlFeatureTable:
         wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
         with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
+
+    def prune(self, before: datetime, keep: Sequence[TaskWindow] = ()) -> int:
+        """Deletes rows to which nothing happened since then, a bounded number; returns how many.
+
+        ``keep``: rows of these tasks that were answered in these times stay.
+        """
+        kept = [
+            and_(_interactions.task == each.task, _interactions.answered_at.between(each.start, each.end))
+            for each in keep
+        ]
+        old = _interactions.last_event_at < before
+        # A row without a task or an answer is in no window: its comparison gives NULL, which is not false.
+        others = [func.coalesce(or_(*kept), false()).is_(false())] if kept else []
+        return prune(self._database, tables.interactions, old, *others)
+
+    def prune_pending(self, before: datetime) -> int:
+        """Deletes feedback whose answer has not come, where the last one is older; returns how many rows."""
+        pending = _interactions.answer_at.is_(None)
+        return prune(self._database, tables.interactions, pending, _interactions.last_event_at < before)
 
     def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
         """Returns the examples of a task, newest first, submitted at ``until`` or before."""

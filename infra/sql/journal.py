@@ -76,7 +76,10 @@ class SqlJournal:
                 raise AlreadyJournaled(f"{agent} has done one of these already: {names}; read the journal") from error
 
     def mark_published(self, agent: str, identities: Sequence[str]) -> None:
-        """Notes that Kafka has confirmed all outputs of these entries."""
+        """Notes that Kafka has confirmed all outputs of these entries, and drops the outputs.
+
+        Nothing reads them again, and they would take most of the database.
+        """
         if not identities:
             return
         with self._database.connection(write=True) as connection:
@@ -84,7 +87,7 @@ class SqlJournal:
                 connection.execute(
                     update(tables.journal)
                     .where(_journal.agent == agent, _journal.identity.in_(some))
-                    .values(published=True)
+                    .values(published=True, outputs=pack(()))
                 )
 
     def unpublished(self, agent: str, prefix: str) -> dict[str, JournalEntry]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Double, case, cast, func, select, update
+from sqlalchemy import Double, and_, case, cast, delete, exists, func, select, update
 
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert_once
+from infra.sql.statements import insert_once, prune
 from schemas.errors import Unavailable
 from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
@@ -89,6 +89,26 @@ class SqlReleases:
             )
             for row in rows
         ]
+
+    def prune_history(self, task: str, *, below: int, before: datetime) -> int:
+        """Deletes the changes below a sequence that were made before a time; returns how many."""
+        old = delete(tables.release_history).where(
+            _history.task == task, _history.sequence < below, _history.at < before
+        )
+        with self._database.connection(write=True) as connection:
+            return connection.execute(old).rowcount
+
+    def prune_tallies(self, task: str, *, below: int) -> int:
+        """Deletes the tallies of releases below a sequence of which no answer is left; returns how many."""
+        rows, deleted = tables.interactions.c, 0
+        for table in (tables.arm_tallies, tables.user_tallies):
+            same = and_(
+                rows.task == table.c.task, rows.arm == table.c.arm, rows.release_sequence == table.c.release_sequence
+            )
+            left = exists().where(same, tables.HAS_ANSWER)
+            old = (table.c.task == task, table.c.release_sequence < below, ~left)
+            deleted += prune(self._database, table, *old)
+        return deleted
 
     def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
         """Returns by release and arm how a task's users were answered, from a sequence on; each user counts once."""

@@ -13,7 +13,7 @@ from sqlalchemy import Row, RowMapping, Update, and_, bindparam, func, or_, sele
 from infra.leases import AT_ONCE, SeenLeases, is_due
 from infra.sql import tables
 from infra.sql.database import Database
-from infra.sql.statements import insert, insert_once
+from infra.sql.statements import insert, insert_once, prune
 from schemas.delivery import Claim, Run
 
 _runs = tables.runs.c
@@ -171,6 +171,11 @@ class SqlRunStore:
         with self._database.connection() as connection:
             return [_run(row) for row in connection.execute(newest).mappings()]
 
+    def prune(self, agent: str, before: datetime) -> int:
+        """Deletes runs that ended before then, a bounded number; returns how many."""
+        ended = _runs.state.in_(("done", "failed"))
+        return prune(self._database, tables.runs, _runs.agent == agent, _runs.finished_at < before, ended)
+
     def report(self, run_id: str, attempt: int, progress: dict[str, Any]) -> None:
         """Stores the progress of a run. Does nothing when this attempt does not hold the run any more."""
         self._changed(_held(run_id, attempt).values(progress=progress))
@@ -214,24 +219,31 @@ class SqlLeases:
         with self._database.connection() as connection:
             return connection.execute(select(_leases.last).where(_leases.name == name)).scalar()
 
-    def set_last(self, name: str, at: datetime) -> None:
-        """Inside a transaction: stores a scheduled time that was done; ignores one before the stored time."""
+    def set_last(self, name: str, at: datetime) -> bool:
+        """Inside a transaction: stores a scheduled time that was done. Returns False, and changes nothing, where it
+        is not after the stored time."""
         later = or_(_leases.last.is_(None), _leases.last < at)
         statement = insert(self._database.dialect, tables.leases).values(name=name, last=at)
         with self._database.connection(write=True) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later))
+            changed = statement.on_conflict_do_update(index_elements=["name"], set_={"last": at}, where=later)
+            return connection.execute(changed.returning(_leases.name)).first() is not None
 
     def generation(self, name: str) -> int:
         """Returns how often the scheduled times have started over."""
         with self._database.connection() as connection:
             return connection.execute(select(_leases.generation).where(_leases.name == name)).scalar() or 0
 
-    def start_over(self, name: str, at: datetime, generation: int) -> None:
-        """Inside a transaction: stores a scheduled time that was done, also one before the stored time."""
+    def start_over(self, name: str, at: datetime, generation: int) -> bool:
+        """Inside a transaction: stores a scheduled time that was done, also one before the stored time.
+
+        Returns False, and changes nothing, where another worker has started this generation.
+        """
         statement = insert(self._database.dialect, tables.leases).values(name=name, last=at, generation=generation)
         changed = {"last": at, "generation": generation}
         with self._database.connection(write=True) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+            first = func.coalesce(_leases.generation, 0) < generation
+            started = statement.on_conflict_do_update(index_elements=["name"], set_=changed, where=first)
+            return connection.execute(started.returning(_leases.name)).first() is not None
 
 
 def _run(row: RowMapping) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -19,6 +20,10 @@ MOST_PARAMETERS = 500
 """Most values in one IN clause, far below the limit of either database."""
 ROWS_PER_DELETE = 2000
 """Rows of one portion: few enough that other writers do not wait long for SQLite's write lock."""
+ROWS_PER_PRUNE = 10_000
+"""Rows that one call of ``prune`` deletes. The next call goes on."""
+PAUSE_SECONDS = 0.05
+"""Between two portions, so that writers that wait for SQLite's lock get it: it is not given in the order of asking."""
 
 
 def insert(dialect: str, table: Table) -> Insert:
@@ -63,14 +68,22 @@ def slices(values: Sequence[T], size: int = MOST_PARAMETERS) -> Iterator[Sequenc
         yield values[start : start + size]
 
 
-def prune(database: Database, table: Table, *old: ColumnElement[bool]) -> int:
-    """Deletes the rows that meet all conditions, a portion in each transaction. Returns how many."""
+def prune(database: Database, table: Table, *old: ColumnElement[bool], most: int = ROWS_PER_PRUNE) -> int:
+    """Deletes rows that meet all conditions, about ``most``, a portion in each transaction. Returns how many."""
     key = tuple(table.primary_key.columns)
     some = select(*key).where(*old).limit(ROWS_PER_DELETE)
+    # Looks without a lock first, because there is seldom anything to delete.
+    with database.connection() as connection:
+        if connection.execute(some.limit(1)).first() is None:
+            return 0
+    gone = delete(table).where(tuple_(*key).in_(some))
+    if database.dialect == "postgresql":
+        gone = gone.where(*old)  # it checks only these again for a row that was changed in the meantime
     pruned = 0
     while True:
         with database.connection(write=True) as connection:
-            count = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+            count = connection.execute(gone).rowcount
         pruned += count
-        if count < ROWS_PER_DELETE:
+        if count < ROWS_PER_DELETE or pruned >= most:
             return pruned
+        time.sleep(PAUSE_SECONDS)

@@ -199,6 +199,7 @@ runs = Table(
     # the argument of this name, for the runs that have it
     Column("task", Text),
     Index("runs_by_state", "agent", "state", "due_at"),
+    Index("runs_by_end", "agent", "finished_at"),
     Index("runs_by_task", "agent", "task", "created_at"),
 )
 
@@ -319,6 +320,8 @@ user_tallies = Table(
     Column("user_id", Text, primary_key=True),
     *_counts(),
 )
+# Feedback whose answer has not come: few rows, which are deleted sooner than others.
+Index("interactions_pending", interactions.c.last_event_at, **_where(interactions.c.answer_at.is_(None)))
 
 examples = Table(
     "examples",
@@ -340,6 +343,7 @@ datasets = Table(
     Column("created_at", UtcMoment, nullable=False),
     Column("manifest", Json, nullable=False),
     Index("datasets_by_task", "task", "created_at"),
+    Index("datasets_by_age", "created_at"),
 )
 
 retention_rows = Table(

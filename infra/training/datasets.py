@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from infra.durable_files import new_folder, place, replace_file
+from infra.durable_files import new_folder, place, remove_folder, replace_file
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once
@@ -81,6 +81,18 @@ class FolderDatasets:
         with self._database.connection() as connection:
             found = connection.execute(newest).scalar()
         return None if found is None else _manifest.validate_python(found)
+
+    def older(self, before: datetime) -> list[DatasetManifest]:
+        """Returns the datasets that were made before then, oldest first."""
+        old = select(_datasets.manifest).where(_datasets.created_at < before).order_by(_datasets.created_at)
+        with self._database.connection() as connection:
+            return [_manifest.validate_python(each) for each in connection.execute(old).scalars()]
+
+    def remove(self, dataset_id: str) -> None:
+        """Inside a transaction: deletes a dataset, its rows and its manifest. Raises Unavailable."""
+        with self._database.connection(write=True) as connection:
+            connection.execute(delete(tables.datasets).where(_datasets.dataset_id == dataset_id))
+        remove_folder(self._folder / dataset_id)
 
     def rows(self, dataset_id: str) -> list[DatasetRow]:
         """Reads a dataset's rows in the order they were stored. Raises DatasetMissing when they are gone or changed."""

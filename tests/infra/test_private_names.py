@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 
 def test_kafka_pythons_producer_has_a_thread_that_can_be_ended() -> None:
@@ -28,9 +29,17 @@ def test_mlflows_client_has_two_stores_with_connections() -> None:
     assert callable(MlflowClient._get_registry_client)
 
 
-def test_evidentlys_page_has_its_data_in_two_variables_and_takes_the_graphs_from_the_second() -> None:
-    import warnings
+def test_mlflows_store_deletes_the_rows_of_a_run() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about MLflow's own code
+        from mlflow import cli
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    assert callable(SqlAlchemyStore._hard_delete_run)
+    assert "backend_store._hard_delete_run(run_id)" in inspect.getsource(cli)
+
+
+def test_evidentlys_page_has_its_data_in_two_variables_and_takes_the_graphs_from_the_second() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from evidently.legacy.utils import dashboard

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from infra.memory.journal import MemoryInFlightMarks, MemoryJournal
 from infra.memory.kafka import MemoryKafka
 from infra.memory.kafka_topics import MemoryKnownTopics
 from infra.memory.runs import MemoryLeases, MemoryRunStore
-from schemas.delivery import Message
+from schemas.delivery import JournalEntry, Message
 from schemas.envelope import Received
 from schemas.errors import ConfigurationError, Unavailable
 from schemas.event import Event
@@ -103,10 +102,10 @@ async def test_house_keeping_that_fails_in_any_way_is_logged_and_done_again() ->
     sleeps = 0
 
     class Faulty(MemoryJournal):
-        def prune(self, agent: str, before: datetime) -> int:
+        def unpublished(self, agent: str, prefix: str) -> dict[str, JournalEntry]:
             if faults:
                 raise faults.pop(0)
-            return super().prune(agent, before)
+            return super().unpublished(agent, prefix)
 
     async def sleep(seconds: float) -> None:
         nonlocal sleeps
@@ -120,7 +119,7 @@ async def test_house_keeping_that_fails_in_any_way_is_logged_and_done_again() ->
         clock=rig.clock,
     )  # fmt: skip
     with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
-        await keep_house(outbox, 30.0, rig.clock, sleep)
+        await keep_house(outbox, sleep)
     assert [(line["event"], line.get("error") or line["reason"]) for line in logs] == [
         ("house keeping failed", "TypeError: a defect"),
         ("house keeping waits", "SQL is away"),

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.ticks import Ticker, scheduled_time, ticks_source
 from agents.delivery.worker import Tick
+from schemas.envelope import derived_id
 from schemas.errors import AlreadyJournaled, Unavailable
 from schemas.interactions import InteractionRecorded
 from tests.agents.delivery.rig import Rig
@@ -144,3 +145,62 @@ async def test_a_worker_whose_clock_is_behind_does_not_repeat_ticks_while_anothe
         rig.clock.now += timedelta(seconds=60)
         rig.seconds += 60
     assert len(seen) == 5
+
+
+def _quiet(effects: list[datetime], *, outputs: int = 0) -> Tick:
+    async def handle(scheduled: datetime) -> Outcome:
+        def effect() -> list[Output]:
+            effects.append(scheduled)
+            fact = InteractionRecorded(answer_id="tick", outcome="pending", revision=1)
+            return [Output(event=fact)] * outputs
+
+        return Outcome(effect=effect)
+
+    return Tick(name="test", every_seconds=60, handle=handle)
+
+
+def _journaled(rig: Rig, scheduled: datetime) -> bool:
+    context_id = derived_id("recorder", "test", scheduled.isoformat())
+    name = f"{ticks_source('recorder')} {context_id}"
+    return name in rig.journal.find("recorder", [name])
+
+
+@pytest.mark.parametrize("outputs", [0, 1])
+async def test_only_a_tick_with_outputs_is_journaled(rig: Rig, outputs: int) -> None:
+    effects: list[datetime] = []
+    ticker = Ticker(rig.outbox(), rig.leases, holder="one", clock=rig.clock)
+    assert await ticker.beat(_quiet(effects, outputs=outputs))
+    assert _journaled(rig, effects[0]) is bool(outputs)
+    assert not await ticker.beat(_quiet(effects, outputs=outputs))
+    assert len(effects) == 1
+
+
+@pytest.mark.parametrize("outputs", [0, 1])
+async def test_a_worker_whose_lease_ran_out_while_it_worked_commits_nothing(rig: Rig, outputs: int) -> None:
+    """The other worker took the tick over and did it: the slow worker's change must not happen a second time."""
+
+    def tick(name: str, meanwhile: Tick | None) -> Tick:
+        async def handle(scheduled: datetime) -> Outcome:
+            if meanwhile is not None:
+                other = Ticker(rig.outbox(), leases, holder="quick", clock=lambda: scheduled + timedelta(seconds=1))
+                assert not await other.beat(meanwhile)
+                rig.clock.now += timedelta(seconds=200)
+                rig.seconds += 200
+                assert await other.beat(meanwhile)
+
+            def effect() -> list[Output]:
+                with rig.database.table("effects") as table:
+                    table[name] = 1
+                fact = InteractionRecorded(answer_id=name, outcome="pending", revision=1)
+                return [Output(event=fact)] * outputs
+
+            return Outcome(effect=effect)
+
+        return Tick(name="test", every_seconds=60, handle=handle)
+
+    leases = rig.leases
+    slow = Ticker(rig.outbox(), rig.leases, holder="slow", clock=rig.clock)
+    with pytest.raises(AlreadyJournaled):
+        await slow.beat(tick("slow", tick("quick", None)))
+    assert list(rig.counts()) == ["quick"]
+    assert len(rig.outputs()) == outputs

@@ -118,7 +118,7 @@ class RebuildRoom:
 
     def picture(self) -> tuple[object, ...]:
         """Returns everything that must not depend on what happened during the rebuild."""
-        LOOP.run(self.room.sweeper.sweep(START))
+        self.room.sweep(START)
         with self.room.database.table("documents") as documents, self.room.database.table("retired_versions") as gone:
             return dict(documents), dict(gone), self.room.stores["new"].chunks, self.states()
 

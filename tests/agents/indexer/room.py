@@ -104,6 +104,12 @@ class Room:
     def drop(self, index: Index) -> None:
         del self.stores[index.index_id]
 
+    def sweep(self, now: datetime) -> None:
+        """Does everything that the janitor does for the indexer."""
+        sweeper = self.sweeper
+        for clean in (sweeper.delete_versions, sweeper.delete_vectors, sweeper.drop_indexes, sweeper.drop_strays):
+            clean(now)
+
     async def deliver(self, *events: Received[Event], crash: str | None = None) -> None:
         """Delivers one batch. ``crash``: ``before commit``, ``in commit`` (at the last effect) or ``after commit``."""
         known = self.journal.find("indexer", [each.identity for each in events])

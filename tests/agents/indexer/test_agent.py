@@ -127,7 +127,7 @@ async def test_a_text_that_comes_back_is_searchable_while_its_first_version_wait
         await room.deliver(submitted("b", 2, "other"), crash="after commit")
     with pytest.raises(Crash):
         await room.deliver(submitted("c", 3, "text"), crash="after commit")
-    await room.sweeper.sweep(START)
+    room.sweep(START)
     state = room.state()
     assert state is not None
     assert room.chunks.versions("default", "d") == {state.version: 1}

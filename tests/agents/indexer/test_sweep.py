@@ -18,10 +18,10 @@ async def test_a_replaced_index_is_dropped_when_no_batch_can_be_using_it_any_mor
     room.indexes.add(index("new"))
     await room.deliver(submitted("a", 1, "text"))
     room.indexes.retire("index0")
-    await room.sweeper.sweep(START)
-    await room.sweeper.sweep(START + DROP_AFTER)
+    room.sweep(START)
+    room.sweep(START + DROP_AFTER)
     assert {each.index_id for each in room.indexes.all()} == room.stores.keys() == {"index0", "new"}
-    await room.sweeper.sweep(START + DROP_AFTER + timedelta(seconds=1))
+    room.sweep(START + DROP_AFTER + timedelta(seconds=1))
     assert {each.index_id for each in room.indexes.all()} == room.stores.keys() == {"new"}
     assert len(room.stores["new"].chunks) == 1
 
@@ -29,9 +29,9 @@ async def test_a_replaced_index_is_dropped_when_no_batch_can_be_using_it_any_mor
 async def test_vectors_that_were_not_used_for_long_are_deleted() -> None:
     room = Room()
     room.vectors.put("memory", {"h": np.zeros(64, dtype=np.float32)}, START)
-    await room.sweeper.sweep(START + timedelta(days=30))
+    room.sweep(START + timedelta(days=30))
     assert room.vectors.find("memory", ["h"], START).keys() == {"h"}
-    await room.sweeper.sweep(START + timedelta(days=30, seconds=1))
+    room.sweep(START + timedelta(days=30, seconds=1))
     assert room.vectors.find("memory", ["h"], START) == {}
 
 
@@ -55,13 +55,13 @@ async def test_what_an_earlier_version_wrote_is_dropped_and_what_this_one_wrote_
         indexes=room.indexes, stores=room, retired=room.retired, vectors=room.vectors, keep_vectors=timedelta(days=30),
         strays=strays,
     )  # fmt: skip
-    await sweeper.sweep(START)
+    sweeper.drop_strays(START)
     assert strays.found == {"lost": False}
-    await sweeper.sweep(START + LOOK_FOR_STRAYS - timedelta(seconds=1))
+    sweeper.drop_strays(START + LOOK_FOR_STRAYS - timedelta(seconds=1))
     assert strays.looked == 1
-    await sweeper.sweep(START + STRAY_AFTER)
+    sweeper.drop_strays(START + STRAY_AFTER)
     assert strays.found == {"lost": False}
-    await sweeper.sweep(START + STRAY_AFTER + LOOK_FOR_STRAYS)
+    sweeper.drop_strays(START + STRAY_AFTER + LOOK_FOR_STRAYS)
     assert strays.found == {}
 
 
@@ -71,10 +71,10 @@ async def test_a_collection_that_an_index_named_in_between_begins_its_day_again(
         indexes=room.indexes, stores=room, retired=room.retired, vectors=room.vectors, keep_vectors=timedelta(days=30),
         strays=strays,
     )  # fmt: skip
-    await sweeper.sweep(START)
+    sweeper.drop_strays(START)
     del strays.found["lost"]
-    await sweeper.sweep(START + LOOK_FOR_STRAYS)
+    sweeper.drop_strays(START + LOOK_FOR_STRAYS)
     strays.found["lost"] = False
-    await sweeper.sweep(START + STRAY_AFTER)
-    await sweeper.sweep(START + STRAY_AFTER + LOOK_FOR_STRAYS)
+    sweeper.drop_strays(START + STRAY_AFTER)
+    sweeper.drop_strays(START + STRAY_AFTER + LOOK_FOR_STRAYS)
     assert strays.found == {"lost": False}

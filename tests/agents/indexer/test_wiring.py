@@ -36,8 +36,13 @@ async def test_a_worker_indexes_into_the_database_that_its_journal_uses(
     with database.transaction():
         outcome.effect()
     assert ("default", "wired") in SqlDocuments(database).current([("default", "wired")])
-    assert [tick.name for tick in worker.ticks] == ["sweep"]
-    await worker.ticks[0].handle(event.context.time)
+    assert [each.name for each in worker.cleaners] == [
+        "replaced versions",
+        "replaced indexes",
+        "stray collections",
+        "vectors",
+    ]
+    assert [each.clean(event.context.time) for each in worker.cleaners] == [0, 0, 0, 0]
     worker.close()
     database.close()
 

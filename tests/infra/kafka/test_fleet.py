@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from infra.kafka import RecordPublisher, StoredRecord
-from infra.kafka.fleet import Fleet, WorkerReport, alive, latest, silence_bound
+from infra.kafka.fleet import DeadWorkers, Fleet, WorkerReport, alive, latest, silence_bound
 from schemas.envelope import EventContext, Position, Record, encode
 from schemas.fleet import WorkerReported
 from schemas.kafka import KafkaConnection
@@ -64,3 +64,27 @@ def test_the_fleet_is_followed_from_its_beginning(kafka_config: KafkaConnection)
             publisher.publish([record(report("follow-2"), now)])
             while "follow-2" not in fleet.reports(wait_seconds=1.0):
                 pass
+
+
+def test_a_tombstone_ends_a_worker_until_it_reports_again():
+    tombstone = stored(Record(topic="fleet.v1", key=b"a", value=None, headers=()))
+    known = latest({}, [stored(record(report("a"))), stored(record(report("b"))), tombstone], now=NOW)
+    assert known.keys() == {"b"}
+    assert latest(known, [stored(record(report("a")))], now=NOW).keys() == {"a", "b"}
+
+
+def test_the_last_reports_of_dead_workers_go_each_agents_own_and_once(kafka_config: KafkaConnection):
+    now = datetime.now(UTC)
+    old, day = [report("buried-1", age=90_000), report("buried-2", age=90_000)], timedelta(days=1)
+    others = [
+        report("kept-1", age=80_000),
+        WorkerReport(worker=report("kept-2").worker.model_copy(update={"agent": "trainer"}), time=old[0].time),
+    ]
+    with RecordPublisher(kafka_config) as publisher:
+        publisher.publish([record(each, now) for each in [*old, *others]])
+    dead = DeadWorkers(kafka_config, "indexer", keep=day)
+    assert dead.bury(now) == 2
+    with Fleet(kafka_config) as fleet:
+        known = fleet.reports()
+    assert {name for name in known if name.startswith(("buried", "kept"))} == {"kept-1", "kept-2"}
+    assert dead.bury(now) == 0

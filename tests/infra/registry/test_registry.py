@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -204,3 +206,46 @@ def test_a_logging_that_was_cut_off_is_made_good(registry, task):
 
 
 # ---- MLflow alone ----
+
+
+def test_a_removed_adapter_keeps_its_entry_and_training_it_again_brings_it_back(registry, task):
+    registry.register(adapter(task))
+    registry.judge(f"{task}-a", state="validated", scores={"f1": 0.5}, reasons=(), report_uri=None)
+    registry.mark_removed(f"{task}-a", NOW + timedelta(days=60))
+    removed = registry.find(f"{task}-a")
+    assert (removed.removed_at, removed.state, removed.scores) == (NOW + timedelta(days=60), "validated", {"f1": 0.5})
+    registry.mark_removed(f"{task}-a", None)
+    assert registry.find(f"{task}-a").removed_at is None
+    registry.mark_removed(f"{task}-a", NOW + timedelta(days=61))
+    again = registry.register(adapter(task, created_at=NOW + timedelta(days=70)))
+    assert (again.version, again.removed_at, again.created_at) == (1, None, NOW + timedelta(days=70))
+    assert registry.find(f"{task}-a") == again
+    with pytest.raises(AdapterMissing):
+        registry.mark_removed("zz", NOW)
+
+
+def test_an_entry_is_forgotten_with_its_training_but_not_one_that_an_alias_points_to(registry, task):
+    for letter in "abc":
+        registry.log_training(adapter(task, letter), {"epochs": 3}, {"loss": 0.5})
+        registry.register(adapter(task, letter))
+    registry.set_aliases(task, champion=f"{task}-a", challenger=f"{task}-b")
+    for letter in "abcz":
+        registry.forget(f"{task}-{letter}")
+    assert {each.adapter_id for each in registry.adapters(task)} == {f"{task}-a", f"{task}-b"}
+    assert [registry.find(f"{task}-{letter}").aliases for letter in "ab"] == [("champion",), ("challenger",)]
+    assert registry.register(adapter(task, "d")).version == 4  # no number is given twice
+
+
+def test_what_mlflow_logged_of_a_forgotten_training_is_gone_from_its_tables(tmp_path, registry_in):
+    registry = registry_in(tmp_path)
+    for letter in "ab":
+        registry.log_training(adapter("task", letter), {"epochs": 3}, {"loss": 0.5})
+        registry.register(adapter("task", letter))
+    registry.forget("task-a")
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as tables:
+        for table in ("params", "metrics", "runs"):
+            assert tables.execute(f"SELECT count(DISTINCT run_uuid) FROM {table}").fetchone() == (1,)
+        # A version's row stays, so that its number is not given again.
+        stages = tables.execute("SELECT version, current_stage FROM model_versions ORDER BY version").fetchall()
+    assert stages == [(1, "Deleted_Internal"), (2, "None")]
+    assert [each.adapter_id for each in registry.adapters()] == ["task-b"]

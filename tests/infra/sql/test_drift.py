@@ -163,3 +163,28 @@ def test_the_last_release_of_another_champion_is_known_from_its_answers(stores: 
     assert answers.last_of_others("routing", "new", 9) == 2
     assert answers.last_of_others("routing", "new", 1) == 0
     assert answers.last_of_others("routing", None, 9) == 3
+
+
+def test_checks_are_found_by_their_ids(checks):
+    checks.add(CHECK)
+    checks.add(replace(CHECK, check_id="c2", verdict=None))
+    assert checks.of(["c2", "c1", "unknown"]) == {"c1": CHECK, "c2": replace(CHECK, check_id="c2", verdict=None)}
+    assert checks.of([]) == {}
+
+
+def test_a_check_whose_report_was_deleted_names_none(checks):
+    checks.add(CHECK)
+    for _ in range(2):
+        checks.forget_report("c1")
+    checks.forget_report("unknown")
+    assert checks.recent(None, 10) == [replace(CHECK, report_uri=None)]
+
+
+def test_old_checks_go_but_never_the_newest_of_a_task(checks):
+    for number in range(3):
+        checks.add(replace(CHECK, check_id=f"r{number}", checked_at=at(number)))
+    checks.add(replace(CHECK, check_id="other", task="support", checked_at=at(-1000)))
+    assert checks.prune(at(1)) == 1
+    assert {each.check_id for each in checks.recent(None, 10)} == {"r1", "r2", "other"}
+    assert checks.prune(at(5000)) == 1
+    assert {each.check_id for each in checks.recent(None, 10)} == {"r2", "other"}

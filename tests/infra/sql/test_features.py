@@ -8,7 +8,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from schemas.features import Example, Interaction, Stamp
+from schemas.features import Example, Interaction, Stamp, TaskWindow
 from schemas.interactions import InteractionOutcome
 from tests.fixtures.sql import Stores
 
@@ -172,3 +172,41 @@ def test_two_workers_that_merge_into_a_row_that_does_not_exist_yet_lose_no_fact(
     rows = stores.features.interactions([f"a{number}" for number in range(20)])
     assert {row.revision for row in rows.values()} == {2}
     assert len(rows) == 20
+
+
+def old_rows(stores: Stores) -> None:
+    """Five rows, a minute apart; the answer of ``a4`` has not come."""
+    for number in range(4):
+        at = NOW + timedelta(minutes=number)
+        stamp = Stamp(time=at, event="e")
+        stores.features.put_interaction(
+            Interaction(answer_id=f"a{number}", task="routing", last_event_at=at, answered_at=at, answer_stamp=stamp)
+        )
+    stores.features.put_interaction(Interaction(answer_id="a4", last_event_at=NOW + timedelta(minutes=4)))
+
+
+def left(stores: Stores) -> set[str]:
+    return {row.answer_id for row in stores.features.recent(None, 10)}
+
+
+def test_rows_go_by_the_time_of_their_last_event(stores: Stores):
+    old_rows(stores)
+    stores.features.put_interaction(Interaction(answer_id="rated late", last_event_at=NOW + timedelta(days=9)))
+    assert stores.features.prune(NOW) == 0
+    assert stores.features.prune(NOW + timedelta(minutes=2)) == 2
+    assert left(stores) == {"a2", "a3", "a4", "rated late"}
+
+
+def test_the_answers_of_a_window_stay_with_both_its_ends(stores: Stores):
+    old_rows(stores)
+    window = TaskWindow(task="routing", start=NOW + timedelta(minutes=1), end=NOW + timedelta(minutes=2))
+    others = [replace(window, task="support", start=NOW, end=NOW + timedelta(days=1))]
+    assert stores.features.prune(NOW + timedelta(days=1), [*others, window]) == 3
+    assert left(stores) == {"a1", "a2"}
+
+
+def test_only_feedback_without_an_answer_is_pending(stores: Stores):
+    old_rows(stores)
+    assert stores.features.prune_pending(NOW + timedelta(minutes=4)) == 0
+    assert stores.features.prune_pending(NOW + timedelta(minutes=5)) == 1
+    assert left(stores) == {"a0", "a1", "a2", "a3"}

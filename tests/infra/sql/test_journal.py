@@ -104,6 +104,17 @@ def test_an_entry_without_outputs_counts_as_published(stores: Stores):
     assert stores.journal.unpublished("recorder", "") == {}
 
 
+def test_confirmed_outputs_are_dropped_and_the_entry_stays(stores: Stores):
+    stores.journal.add_many("recorder", [("a", AWKWARD), ("b", AWKWARD)], NOW)
+    stores.journal.mark_published("recorder", ["a"])
+    stores.journal.mark_published("recorder", ["a"])
+
+    assert stores.journal.find("recorder", ["a", "b"]) == {
+        "a": JournalEntry(outputs=(), published=True),
+        "b": JournalEntry(outputs=AWKWARD, published=False),
+    }
+
+
 def test_marking_nothing_and_unknown_events_is_harmless(stores: Stores):
     stores.journal.mark_published("recorder", [])
     stores.journal.mark_published("recorder", ["unknown"])

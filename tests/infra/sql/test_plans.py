@@ -38,10 +38,11 @@ from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlLeases, SqlRunStore
+from infra.sql.sizes import SqlSizes
 from infra.training.datasets import FolderDatasets
 from schemas.datasets import DATASET_ROW
 from schemas.drift import DRIFT_CHECK, Baseline
-from schemas.features import Interaction
+from schemas.features import Interaction, TaskWindow
 from schemas.release_state import RELEASE as AS_JSON
 from schemas.release_state import Release
 from tests.fixtures.indexes import index
@@ -59,6 +60,8 @@ WINDOW = 50
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = [(tenant, f"document {number:06}") for tenant in ("default", "museum") for number in range(40)]
 OLD = START + timedelta(seconds=600)
+SOME_OLD = START + timedelta(seconds=WINDOW)
+"""Before this time are as many rows of each table, however long its history is."""
 LEASE = {"now": START, "lease_seconds": 9}
 ANSWER = Interaction(
     answer_id="new", task="routing", arm="champion", release_sequence=1, user="u", answered_at=START, outcome="unrated"
@@ -80,6 +83,9 @@ RARE = {
     (SqlIndexes, "hold"): "reads no table",
     (SqlFeatureTable, "transaction"): "reads no table",
     (SqlKnownTopics, "meet"): "reads a small table; once for each topic it goes through an agent's journal",
+    (SqlSizes, "tables"): "measures the whole database for 'storage'",
+    (SqlSizes, "older"): "counts for 'storage' what the janitors have not deleted yet",
+    (SqlSizes, "old_interactions"): "counts for 'storage' what the janitors have not deleted yet",
     (FolderDatasets, "put"): "writes files, and one row",
     (FolderDatasets, "rows"): "reads a file",
 }
@@ -209,6 +215,21 @@ CALLS: list[tuple[type, str, Call]] = [
     ),
     (SqlRetention, "add", lambda suite, _: suite.add("routing", [dataset_row(10**6)], "d", START)),
     (SqlRetention, "rows", lambda suite, _: suite.rows("routing", WINDOW)),
+    (SqlRunStore, "prune", lambda runs, _: runs.prune("a", SOME_OLD)),
+    (SqlFeatureTable, "prune", lambda features, _: features.prune(SOME_OLD)),
+    (
+        SqlFeatureTable,
+        "prune",
+        lambda features, _: features.prune(SOME_OLD, [TaskWindow(task="t", start=START, end=OLD)]),
+    ),
+    (SqlFeatureTable, "prune_pending", lambda features, _: features.prune_pending(SOME_OLD)),
+    (SqlDriftChecks, "of", lambda checks, _: checks.of([f"c{number}" for number in range(200)])),
+    (SqlDriftChecks, "forget_report", lambda checks, _: checks.forget_report("c1")),
+    (SqlDriftChecks, "prune", lambda checks, _: checks.prune(SOME_OLD)),
+    (SqlReleases, "prune_history", lambda releases, _: releases.prune_history("routing", below=WINDOW, before=OLD)),
+    (SqlReleases, "prune_tallies", lambda releases, _: releases.prune_tallies("routing", below=3)),
+    (FolderDatasets, "older", lambda datasets, _: datasets.older(START)),
+    (FolderDatasets, "remove", lambda datasets, _: datasets.remove("d1")),
     (FolderDatasets, "manifest", lambda datasets, _: datasets.manifest("unknown")),
     (FolderDatasets, "latest", lambda datasets, _: datasets.latest("unknown")),
 ]
@@ -232,6 +253,7 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "due_at": at,
         "result": {},
         "created_at": at,
+        "finished_at": None if n in (1, 2, 3) else at,
     },
     "documents": lambda n, at: {
         **vars(STATE),

@@ -136,3 +136,21 @@ def test_answers_are_counted_by_release_and_arm(stores: Stores, releases: Releas
         ArmCounts(sequence=4, arm="champion", asked=1, failed=0, judged=1, bad=0),
     ]
     assert releases.counts("unknown", sequence=0) == []
+
+
+def test_old_lines_of_a_history_go_below_a_sequence_and_before_a_time(releases):
+    for sequence in range(1, 5):
+        at = NOW + timedelta(days=sequence)
+        releases.change(replace(CANARY, sequence=sequence, changed_at=at), event_type="e", cause=None, at=at)
+    change(releases, replace(CANARY, task="support"))
+    assert releases.prune_history("routing", below=3, before=NOW + timedelta(days=9)) == 2
+    assert releases.prune_history("routing", below=9, before=NOW + timedelta(days=4)) == 1
+    assert [each.release.sequence for each in releases.history("routing")] == [4]
+    assert len(releases.history("support")) == 1
+
+
+def test_the_earlier_champions_are_stored_and_a_state_without_them_is_read(releases):
+    change(releases, replace(CANARY, earlier=("a", None)))
+    assert releases.current("routing").earlier == ("a", None)
+    change(releases, replace(CANARY, task="support"))
+    assert releases.current("support").earlier is None

@@ -285,13 +285,14 @@ def test_a_clock_that_jumps_frees_no_lease_and_keeps_none_of_a_dead_holder(store
 
 def test_the_last_scheduled_time_is_kept_and_never_goes_back(stores: Stores):
     assert stores.leases.last("tick") is None
-    stores.leases.set_last("tick", later(60))
-    stores.leases.set_last("tick", NOW)
+    assert stores.leases.set_last("tick", later(60))
+    assert not stores.leases.set_last("tick", NOW)
+    assert not stores.leases.set_last("tick", later(60))
 
     assert stores.leases.last("tick") == later(60)
     assert stores.leases.acquire("tick", "w1", now=NOW, seconds=10)
     assert stores.leases.last("tick") == later(60)
-    stores.leases.set_last("tick", later(61))
+    assert stores.leases.set_last("tick", later(61))
     assert not stores.leases.acquire("tick", "w2", now=later(1), seconds=10)
 
 
@@ -300,10 +301,29 @@ def test_scheduled_times_start_over_in_another_generation(stores: Stores):
     stores.leases.set_last("tick", later(86_400))
     assert stores.leases.generation("tick") == 0
 
-    stores.leases.start_over("tick", NOW, 1)
+    assert stores.leases.start_over("tick", NOW, 1)
+    assert not stores.leases.start_over("tick", later(1), 1)
 
     assert (stores.leases.last("tick"), stores.leases.generation("tick")) == (NOW, 1)
     stores.leases.set_last("tick", later(60))
     assert (stores.leases.last("tick"), stores.leases.generation("tick")) == (later(60), 1)
     stores.leases.start_over("another", NOW, 2)
     assert (stores.leases.last("another"), stores.leases.generation("another")) == (NOW, 2)
+
+
+def test_only_runs_that_ended_long_ago_are_pruned(stores: Stores):
+    for name in ("done", "failed", "lately", "running", "queued"):
+        stores.runs.add("trainer", name, "train", {}, {}, NOW)
+    stores.runs.add("monitor", "another agent's", "check", {}, {}, NOW)
+    for name, state in (("done", "done"), ("failed", "failed"), ("lately", "done")):
+        claim = stores.runs.claim("trainer", f"worker {name}", now=NOW, lease_seconds=60)
+        assert claim is not None
+        ended = later(60) if name == "lately" else NOW
+        assert stores.runs.finish(claim.run_id, claim.attempt, state=state, result={}, now=ended)
+    stores.runs.claim("trainer", "worker", now=NOW, lease_seconds=60)
+    stores.runs.claim("monitor", "worker", now=NOW, lease_seconds=60)
+    assert stores.runs.prune("trainer", NOW) == 0
+    assert stores.runs.prune("trainer", later(30)) == 2
+    assert stores.runs.prune("trainer", later(10_000)) == 1
+    assert sorted(run.state for run in stores.runs.unfinished("trainer")) == ["queued", "running"]
+    assert stores.runs.show("another agent's") is not None

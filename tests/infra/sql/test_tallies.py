@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -284,4 +284,20 @@ def _at_version_3(url: str, content: dict[str, list[dict[str, Any]]]) -> None:
             known = {column["name"] for column in inspect(connection).get_columns(name)}
             for row in rows:
                 connection.execute(insert(table).values({key: row[key] for key in row.keys() & known}))
+    database.close()
+
+
+def test_the_tallies_of_old_releases_go_once_no_answer_of_theirs_is_left(migrated_url: str):
+    database = Database(migrated_url)
+    features, releases = SqlFeatureTable(database), SqlReleases(database)
+    for sequence in (1, 2, 3):
+        at = NOW + timedelta(days=sequence)
+        row = Interaction(answer_id=f"a{sequence}", task="routing", arm="champion", release_sequence=sequence)
+        features.put_interaction(replace(row, user="u", answered_at=at, last_event_at=at, outcome="approved"))
+    assert releases.prune_tallies("routing", below=3) == 0
+    assert features.prune(NOW + timedelta(days=4)) == 3
+    assert len(releases.counts("routing", sequence=0)) == 3  # they say what happened, not what is stored
+    assert releases.prune_tallies("support", below=9) == 0
+    assert releases.prune_tallies("routing", below=3) == 4
+    assert [each.sequence for each in releases.counts("routing", sequence=0)] == [3]
     database.close()

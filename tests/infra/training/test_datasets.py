@@ -97,3 +97,20 @@ def test_a_snapshot_that_was_changed_or_damaged_is_not_used(migrated_sqlite_url:
 
 def test_its_name_does_not_depend_on_the_order():
     assert dataset_id_of("routing", ROWS) == dataset_id_of("routing", ROWS[::-1])
+
+
+def test_old_datasets_are_listed_and_removed_whole(datasets: Datasets, tmp_path: Path):
+    old = datasets.put("routing", ROWS, created_at=NOW)
+    new = datasets.put("routing", ROWS[:2], created_at=NOW + timedelta(days=1))
+    assert datasets.older(NOW) == []
+    assert [each.dataset_id for each in datasets.older(NOW + timedelta(days=2))] == [old.dataset_id, new.dataset_id]
+    for _ in range(2):
+        datasets.remove(old.dataset_id)
+    assert datasets.manifest(old.dataset_id) is None
+    with pytest.raises(DatasetMissing):
+        datasets.rows(old.dataset_id)
+    assert datasets.rows(new.dataset_id) == ROWS[:2]
+    if isinstance(datasets, FolderDatasets):
+        assert {each.name for each in (tmp_path / "datasets").iterdir()} == {new.dataset_id}
+    assert datasets.put("routing", ROWS, created_at=NOW + timedelta(days=3)).created_at == NOW + timedelta(days=3)
+    assert datasets.rows(old.dataset_id) == ROWS
