@@ -75,8 +75,8 @@ def _kill(home: CampaignHome, load: Load, chance: random.Random, kills: int) -> 
         time.sleep(max(0.0, at - time.monotonic()))
         heapq.heapreplace(due, (max(at, time.monotonic()) + chance.expovariate(1 / MEAN_SECONDS[name]), name))
         pid = home.pids().get(name)
-        if pid is None or pid == last.get(name) or _is_retried(home, name) or not home.kill(pid):
-            continue  # it is still down after its last death, or has died enough
+        if pid is None or pid == last.get(name) or not home.kill(pid):
+            continue  # it is still down after its last death
         killed[name] += 1
         last[name] = pid
         if name == SUPERVISOR:
@@ -85,22 +85,6 @@ def _kill(home: CampaignHome, load: Load, chance: random.Random, kills: int) -> 
             load.adapters = _validated(home)
             print(f"{sum(killed.values())} kills, {load.sent} events", flush=True)
     return killed
-
-
-def _is_retried(home: CampaignHome, agent: str) -> bool:
-    """Returns whether a run of the agent is in its second attempt or a later one.
-
-    A run whose worker dies in each of three attempts is given up, as a run that kills its worker must be. So that no
-    other run is given up, the campaign does not kill a worker in every attempt.
-    """
-    runs = tables.runs.c
-    retried = select(runs.run_id).where(runs.agent == agent, runs.state == "running", runs.attempt > 1)
-    database = Database(home.settings.sql_url())
-    try:
-        with database.connection() as connection:
-            return connection.execute(retried.limit(1)).first() is not None
-    finally:
-        database.close()
 
 
 def _validated(home: CampaignHome) -> tuple[str, ...]:
