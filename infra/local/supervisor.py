@@ -93,6 +93,8 @@ class Supervisor:
             with contextlib.suppress(Unavailable):
                 self._call("supervisor.getState")
                 return
+            if self._process is not None and self._process.poll() == 0:
+                raise Unavailable("supervisord was stopped while it started, as by 'everlearn down'")
             if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 last_lines = " ".join(_tail(self.folder / "logs" / "supervisord-output.log", 2))
                 raise Unavailable(f"supervisord does not start: {last_lines or 'its log is empty'}")

@@ -120,6 +120,9 @@ class MilvusConnection:
         reason = " ".join(hide(str(getattr(error, "message", error)), hidden).split())[:500]
         if self._is_input(error, code):
             return EverlearnError(f"Milvus at {self._shown} refused: {reason}"), True
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:  # the embedded Milvus' disk is nearly full
+            details = str(getattr(error.__cause__, "details", lambda: reason)() or reason)
+            return Unavailable(f"Milvus at {self._shown} takes no writes: {' '.join(details.split())}"), False
         if (
             isinstance(code, grpc.StatusCode)
             or code in (_CONNECT_FAILED, ErrorCode.RATE_LIMIT, ErrorCode.FORCE_DENY)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, true, update
 
 from infra.sql import tables
 from infra.sql.database import Database
@@ -69,9 +69,9 @@ class SqlDriftChecks:
 
     def prune(self, before: datetime) -> int:
         """Deletes checks that were made before then, except each task's newest, a bounded number; returns how many."""
-        newer = tables.drift_checks.alias("newer")
-        followed = exists().where(newer.c.task == _checks.task, newer.c.checked_at > _checks.checked_at)
-        return prune(self._database, tables.drift_checks, _checks.checked_at < before, followed)
+        same_task = tables.drift_checks.alias("same_task")
+        newest = select(func.max(same_task.c.checked_at)).where(same_task.c.task == _checks.task).scalar_subquery()
+        return prune(self._database, tables.drift_checks, _checks.checked_at < before, _checks.checked_at < newest)
 
 
 class SqlAnswers:

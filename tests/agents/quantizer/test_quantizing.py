@@ -14,7 +14,7 @@ from agents.validator.evaluation import general_texts
 from agents.wiring.quantizer import BitsandbytesQuantization, build
 from infra.memory.registry import MemoryRegistry
 from infra.settings import Settings, load
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, Unavailable
 from schemas.registry import ModelRecord
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -139,6 +139,6 @@ def test_a_disk_that_is_full_is_told(settings, registry, tiny_model):
     add(registry, tiny_model)
     settings.home.mkdir(exist_ok=True)
     settings.registry_folder.write_text("in the way")
-    result = quantization(settings, registry).run()
-    assert "cannot be written" in result["reason"]
+    with pytest.raises(Unavailable, match="cannot be written"):  # the run waits
+        quantization(settings, registry).run()
     assert len(registry.models("tiny")) == 1

@@ -138,7 +138,7 @@ async def test_a_full_disk_at_milvus_dead_letters_nothing_and_work_goes_on_when_
     small_disk.fill()
     await delivery.deliver([feedback(n) for n in range(4)])
     assert len(waits) == 12
-    assert all("No space left on device; make room on its disk" in str(reason) for reason in waits)
+    assert all("takes no writes: the disk of" in str(reason) for reason in waits), waits[0]
     assert rig.dead_letters() == []
     assert delivery.waiting is None
     assert store.count() == 401

@@ -176,6 +176,7 @@ def test_a_row_that_changes_while_it_is_deleted_is_judged_as_it_is_then(migrated
     deleted: list[int] = []
     with database.transaction():
         SqlFeatureTable(database).put_interaction(replace(FULL, last_event_at=LATER))
+        SqlFeatureTable(database).get(FULL.answer_id)  # reading writes what was put before
         thread = Thread(target=lambda: deleted.append(SqlFeatureTable(other).prune(NOW + timedelta(hours=1))))
         thread.start()
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE%'"
@@ -188,5 +189,16 @@ def test_a_row_that_changes_while_it_is_deleted_is_judged_as_it_is_then(migrated
     thread.join()
     assert deleted == [0]
     assert SqlFeatureTable(database).get(FULL.answer_id) is not None
+    database.close()
+    other.close()
+
+
+def test_a_row_that_is_deleted_while_a_feedback_is_being_recorded_comes_back_whole(migrated_postgres_url: str):
+    database, other = Database(migrated_postgres_url), Database(migrated_postgres_url)
+    SqlFeatureTable(database).put_interaction(replace(FULL, last_event_at=NOW))
+    with database.transaction():
+        SqlFeatureTable(database).put_interaction(replace(FULL, last_event_at=LATER))
+        assert SqlFeatureTable(other).prune(NOW + timedelta(hours=1)) == 1
+    assert SqlFeatureTable(database).get(FULL.answer_id) == replace(FULL, last_event_at=LATER)
     database.close()
     other.close()
