@@ -33,8 +33,9 @@ demo: setup ## Runs the whole loop on sample data, on the embedded stack
 test: setup ## Runs the whole suite: pure tests, then contracts, then flows
 	$(PYTHON) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not long"
 
-test-long: setup ## Runs the demo with its agents killed, shuffled corrections, and a short campaign: half an hour
-	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py tests/flows/test_campaign.py
+test-long: setup ## Runs the demo with its agents killed, shuffled corrections, a short campaign, the loop on PostgreSQL: forty minutes
+	$(PYTHON) -m pytest tests/flows/test_demo.py tests/flows/test_shuffled_corrections.py tests/flows/test_campaign.py \
+		tests/flows/test_loop_on_postgresql.py
 
 test-fast: setup ## Runs pure modules and memory twins alone, in under a minute
 	$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m fast

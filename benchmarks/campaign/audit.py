@@ -173,7 +173,7 @@ def _runs(database: Database) -> list[tuple[str, str, str, object]]:
 def _revisions(database: Database) -> dict[str, int]:
     columns = tables.interactions.c
     with database.connection() as connection:
-        return dict(connection.execute(select(columns.answer_id, columns.revision)).tuples().all())
+        return dict(connection.execute(select(columns.answer_id, columns.revision)).all())
 
 
 def _examples(database: Database) -> int:
