@@ -12,8 +12,8 @@ from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvance
 from schemas.release_state import Release, ReleaseChange
 
 _STATE = tuple(ReleaseEvent.model_fields)
-_SHOWN = 3
-"""How many changes a message tells."""
+SHOWN = 3
+"""How many changes a message tells, the newest ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +110,11 @@ def leaves(release: Release) -> str | None:
 def since(history: Sequence[ReleaseChange], sequence: int) -> str:
     """Returns in words what has happened after a sequence, oldest first. ``history`` is newest first."""
     later = [each for each in reversed(history) if each.release.sequence > sequence]
-    return "; ".join(_words(each) for each in later[-_SHOWN:])
+    return "; ".join(_words(each) for each in later)
 
 
 def last_of(history: Sequence[ReleaseChange], adapter_id: str) -> str | None:
-    """Returns in words what last happened to an adapter, or None if it was never released."""
+    """Returns in words what last happened to an adapter, or None if the history does not name it."""
     roles = [_role(change.release, adapter_id) for change in history]
     changed = (
         change for change, role, before in zip(history, roles, [*roles[1:], None], strict=True) if role != before

@@ -92,7 +92,7 @@ class ReleaseController:
             since = changes.last_of(self._releases.history(task), adapter_id)
             raise InvalidEvent(
                 f"{adapter_id} of {task} is not what a rollback would take back, {leaves or 'the base model'} is; "
-                + (f"last of it: {since}" if since else "it was never released")
+                + (f"last of it: {since}" if since else "the history names no release of it")
             )
         if leaves is None:
             raise InvalidEvent(f"there is nothing to roll back: {task} is served by the base model alone")
@@ -120,7 +120,7 @@ class ReleaseController:
                 f"the request names release {seen} of {release.task}, and {release.sequence} is the newest: "
                 "see 'everlearn status'"
             )
-        since = changes.since(self._releases.history(release.task, limit=release.sequence - seen), seen)
+        since = changes.since(self._releases.history(release.task, limit=changes.SHOWN), seen)
         raise InvalidEvent(
             f"the release of {release.task} has changed since sequence {seen}, which the request names: {since}; "
             "look at it and ask again"
