@@ -70,6 +70,11 @@ def is_bad(row: Interaction) -> bool:
     return row.outcome in BAD
 
 
+def is_declined(row: Interaction) -> bool:
+    """Whether no document was relevant enough to answer from."""
+    return bool(row.declined)
+
+
 def label_of(row: Interaction, task: Task) -> str:
     """Returns the label that the answer equals, ignoring case, or ``(other)``."""
     given = (row.answer or "").strip().casefold()
@@ -91,10 +96,10 @@ def figures(rows: Sequence[Interaction]) -> dict[str, float]:
     }
 
 
-def columns(
+def described(
     reference: Sequence[Interaction], current: Sequence[Interaction], task: Task
 ) -> tuple[dict[str, list[float | None]], dict[str, list[str]]]:
-    """Returns what a report shows of each row, reference rows first: columns of numbers, and columns of names."""
+    """Returns what a report describes of each row, reference rows first: columns of numbers, and columns of names."""
     rows = [*reference, *current]
     measured: dict[str, list[float | None]] = {
         "question, characters": [float(len(row.question or "")) for row in rows],
