@@ -1,68 +1,179 @@
-"""Tests whether two windows differ, with exact error rates for windows of any size.
+"""Tests whether two windows differ, when a few people ask most of the questions, in sessions and more than once.
 
-The usual drift scores with fixed thresholds raise false alarms when windows are small. These are permutation tests and
-Fisher's exact test: without drift, P(p <= a) <= a for every a, provided that a window's rows are independent of each
-other. The permutations are drawn from a fixed seed, so that the same rows always give the same p-values.
+**The unit** of every test is whoever asks: a user, or else a session. Without drift, what one unit adds to a difference
+may as well have the opposite sign: had the unit's questions of the two windows come the other way round, or had the
+unit come in the other window, nothing else would have changed. Rows of one unit are not independent of each other, and
+nothing is assumed about them. So a difference is divided by the root of the sum of the units' squares, and not by the
+error of that many independent rows. For symmetric units, the tail of such a self-normalized sum z is at most
+3.18 (1 - Phi(z)), whatever their number and their sizes (Pinelis, Annals of Statistics 22, 1994; the constant is that
+of Bentkus and Dzindzalieta, Bernoulli 21, 2015). Few units cannot differ significantly at all: z is at most the root of
+their number.
+
+**Repeats** of a question by one unit within a window count once. A row of a unit with n rows weighs 1 / (1 + 0.1 (n - 1)),
+so no unit weighs more than ten rows.
+
+**Hours.** Rows are compared within strata of the week (``strata``): the reference is weighted so that each stratum has
+the same share in both windows. Rows of hours that the reference has not seen are not compared.
+
+**Looking back.** A change is seen best in a window that begins with it, so each test looks at the newest rows, at twice
+as many, and so on, with Bonferroni's correction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
-MOST_ROWS = 1000
-"""The most rows of a window that a test with quadratic cost uses; rows of a larger window are sampled evenly."""
-_SEED = 20_240_229
-_FEWEST_SPLITS = 1999
-_MOST_SPLITS = 19_999
-_BANDWIDTH = 0.25
+MOST_ROWS = 2000
+"""The most reference rows that questions are compared with, evenly sampled: their cost is quadratic."""
+UNSEEN = -1
+"""The stratum of hours that the reference has not seen."""
+_ALIKE = 0.1
+"""How much the rows of one unit resemble each other: the intraclass correlation that the weights assume."""
+_NOVEL = 0.05
+"""The share of the reference questions that are novel to the other people of the reference, by definition."""
+_TAIL = 3.18
+_FEWEST_SEEN = 10
+_DAY = 86_400.0
+_BLOCK = 4 * 3600.0
+_BLOCKS = 6
+_GRACE = 3600.0
 _PORTION_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """``p_value``: the probability of such a difference without drift. ``effect``: its size, in the test's unit."""
+    """``p_value``: an upper bound of the probability of such a difference without drift. ``effect``: its size, in the
+    test's unit. ``rows``: how many of the newest rows it was found in."""
 
     p_value: float
     effect: float
+    rows: int = 0
 
 
-def splits_for(alpha: float) -> int:
-    """Returns how many random splits resolve p-values well below ``alpha``, even when five tests share it."""
-    return min(_MOST_SPLITS, max(_FEWEST_SPLITS, ceil(20 / alpha) - 1))
+NOTHING = Difference(p_value=1.0, effect=0.0)
 
 
-def questions_differ(reference: Floats, current: Floats, splits: int) -> Difference:
-    """Tests whether embeddings, shape (rows, dimension), come from different distributions.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Who asked what and when, a row each, in the order of time; the reference rows come first.
 
-    Maximum mean discrepancy with a Gaussian kernel of a quarter of the median squared distance (Gretton et al., A
-    Kernel Two-Sample Test, JMLR 13, 2012), calibrated by permutation. Effect: the share of current questions that
-    are further from every reference question than 95 % of the reference questions are from their nearest neighbour.
+    ``units``: who asked. ``texts``: which question. ``strata``: from ``strata``. ``shortest``: the fewest of the newest
+    rows that are looked at.
     """
-    before, now = _thinned(reference), _thinned(current)
-    both = np.vstack([before, now])
-    similarity = both @ both.T
-    lengths = np.diag(similarity)
-    squared = np.maximum(lengths[:, None] + lengths[None, :] - 2 * similarity, 0)
-    scale = _BANDWIDTH * float(np.median(squared[~np.tri(len(both), dtype=np.bool_)])) or 1.0
-    kernel = np.exp(-squared / scale)
-    m, n = len(before), len(now)
 
-    def discrepancy(in_reference: Floats) -> Floats:
-        weights = in_reference / m - (1 - in_reference) / n
-        found: Floats = np.einsum("si,si->s", weights @ kernel, weights)
-        return found
+    units: Integers
+    texts: Integers
+    strata: Integers
+    reference_rows: int
+    shortest: int
 
-    return Difference(p_value=_permutation_p(discrepancy, m, n, splits), effect=float(_is_new(squared, m).mean()))
+    @property
+    def looks(self) -> list[int]:
+        """How many of the newest rows are looked at: the fewest, twice as many, and so on."""
+        current = len(self.units) - self.reference_rows
+        doublings = int(np.log2(current / self.shortest)) if current >= self.shortest else -1
+        return [self.shortest * 2**each for each in range(doublings + 1)]
+
+    def weights(self, counts: Flags, rows: int) -> tuple[Integers, Doubles]:
+        """Returns the rows that are compared and their weights, for the newest so many rows.
+
+        ``counts``: which rows say anything. The weights of the current rows sum to 1, and those of the reference rows to
+        -1. Both are empty if nothing can be compared.
+        """
+        begins = len(self.units) - rows
+        before = np.flatnonzero(counts[: self.reference_rows])
+        now = begins + np.flatnonzero(counts[begins:])
+        seen = np.unique(self.strata[before][self.strata[before] != UNSEEN])
+        both = np.intersect1d(seen, self.strata[now])
+        chosen, weights = [], []
+        for side in (before, now):
+            side = side[np.isin(self.strata[side], both)]
+            pairs = self.units[side] * (int(self.texts.max(initial=0)) + 1) + self.texts[side]
+            side = side[np.sort(np.unique(pairs, return_index=True)[1])]
+            of_unit = np.bincount(self.units[side], minlength=1)[self.units[side]]
+            chosen.append(side)
+            weights.append(1 / (1 + _ALIKE * (of_unit - 1)))
+        if not len(chosen[0]) or not len(chosen[1]):
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        shares = [np.bincount(self.strata[side], weight) for side, weight in zip(chosen, weights, strict=True)]
+        scale = np.divide(shares[1], shares[0], out=np.zeros(len(shares[1])), where=shares[0] > 0)
+        weights[0] = weights[0] * scale[self.strata[chosen[0]]]
+        return np.concatenate(chosen), np.concatenate([-weights[0] / weights[0].sum(), weights[1] / weights[1].sum()])
+
+
+def rose(values: Doubles, asked: Asked, *, least: float = 0.0) -> Difference:
+    """Tests whether the mean of values rose, one-sided. Effect: the rise.
+
+    ``values``: one a row, NaN for rows that say nothing. ``least``: a smaller rise is no difference, however certain.
+    """
+    counts = ~np.isnan(values)
+    looks = asked.looks
+    found = [replace(_rise(values, asked, counts, rows), rows=rows) for rows in looks]
+    found = [each if each.effect >= least else replace(each, p_value=1.0) for each in found]
+    if not found:
+        return NOTHING
+    best = min(found, key=lambda each: each.p_value)
+    return replace(best, p_value=min(1.0, len(looks) * best.p_value))
+
+
+def mix_changed(kinds: Integers, asked: Asked, *, least: float = 0.0) -> Difference:
+    """Tests whether the share of any kind rose or fell. Effect: the largest change of a share.
+
+    ``kinds``: one a row, negative for rows that say nothing.
+    """
+    names = np.unique(kinds[kinds >= 0])
+    if len(names) < 2:
+        return NOTHING
+    found = []
+    for name in names:
+        share = np.where(kinds < 0, np.nan, kinds == name)
+        found += [rose(share, asked, least=least), rose(-share, asked, least=least)]
+    best = min(found, key=lambda each: each.p_value)
+    return replace(best, p_value=min(1.0, len(found) * best.p_value))
+
+
+def novel(vectors: Floats, units: Integers, reference_rows: int) -> Doubles:
+    """Returns 1 for each row whose question nobody else has asked before, in any words, and 0 for others.
+
+    ``vectors``: unit vectors, shape (rows, dimension), the reference rows first. A question is compared with what
+    *other* people asked in the reference, so that somebody's own topics are as novel before as after. It is novel when
+    it is less similar to all of it than 95 % of the reference's questions are.
+    """
+    known = used_rows(reference_rows)
+    nearest = np.empty(len(vectors), dtype=np.float32)
+    size = max(1, _PORTION_CELLS // max(1, len(known)))  # all pairs at once would not fit into the memory
+    for start in range(0, len(vectors), size):
+        portion = slice(start, start + size)
+        similarity = vectors[portion] @ vectors[known].T
+        similarity[units[portion][:, None] == units[known]] = -2.0
+        nearest[portion] = similarity.max(axis=1)
+    found: Doubles = (nearest < np.quantile(nearest[:reference_rows], _NOVEL)).astype(np.float64)
+    return found
+
+
+def strata(seconds: Doubles, reference_rows: int) -> Integers:
+    """Returns each row's part of the week: one of six parts of the day, on a working day or at a weekend.
+
+    ``seconds``: of each row, since a Monday at midnight, the reference rows first. Parts with fewer than ten reference
+    rows are ``UNSEEN``; but what comes within an hour after the reference belongs to the same part as its end.
+    """
+    weekend = (seconds // _DAY % 7 >= 5).astype(np.int64)
+    parts = weekend * _BLOCKS + (seconds % _DAY // _BLOCK).astype(np.int64)
+    if not 0 < reference_rows < len(seconds):
+        return parts
+    seen = np.bincount(parts[:reference_rows], minlength=2 * _BLOCKS) >= _FEWEST_SEEN
+    last = parts[reference_rows - 1]
+    soon = (seconds > seconds[reference_rows - 1]) & (seconds <= seconds[reference_rows - 1] + _GRACE)
+    return np.where(seen[parts], parts, np.where(soon & seen[last], last, UNSEEN))
 
 
 def greatest_similarity(reference: Floats, current: Floats) -> Floats:
@@ -71,63 +182,6 @@ def greatest_similarity(reference: Floats, current: Floats) -> Floats:
     portions = [(current[start : start + size] @ reference.T).max(axis=1) for start in range(0, len(current), size)]
     found: Floats = np.concatenate(portions)
     return found
-
-
-def rate_rose(before: tuple[int, int], now: tuple[int, int]) -> Difference:
-    """Tests whether a rate rose, from (cases, all) before and now. Fisher's exact test, one-sided. Effect: the rise."""
-    (cases_before, all_before), (cases_now, all_now) = before, now
-    if not all_before or not all_now:
-        return Difference(p_value=1.0, effect=0.0)
-    table = [[cases_now, all_now - cases_now], [cases_before, all_before - cases_before]]
-    from scipy.stats import fisher_exact  # takes seconds to load
-
-    p_value = float(fisher_exact(table, alternative="greater").pvalue)
-    return Difference(p_value=min(1.0, p_value), effect=cases_now / all_now - cases_before / all_before)
-
-
-def kinds_differ(before: Sequence[str], now: Sequence[str], splits: int) -> Difference:
-    """Tests whether the mix of kinds changed. Effect: total variation distance, 0 to 1.
-
-    The chi-squared statistic is calibrated by permutation, because the expected counts of rare kinds are too small for
-    the chi-squared distribution.
-    """
-    if not before or not now:
-        return Difference(p_value=1.0, effect=0.0)
-    _, codes = np.unique(np.array([*before, *now]), return_inverse=True)
-    totals = np.bincount(codes)
-    counts = np.bincount(codes[: len(before)], minlength=len(totals))
-    expected = totals * (len(before) / len(codes))
-
-    def chi_squared(reference_counts: Integers) -> NDArray[np.float64]:
-        # With fixed margins one window's deviations determine the other's, so one row of the table is enough.
-        found: NDArray[np.float64] = ((reference_counts - expected) ** 2 / totals).sum(axis=-1)
-        return found
-
-    # How often each kind falls into the reference when rows are split at random.
-    split = np.random.default_rng(_SEED).multivariate_hypergeometric(totals, len(before), size=splits)
-    p_value = _share_as_large(float(chi_squared(counts)), [chi_squared(split)], splits)
-    shares = counts / len(before) - (totals - counts) / len(now)
-    return Difference(p_value=p_value, effect=float(np.abs(shares).sum() / 2))
-
-
-def values_fell(before: Sequence[float], now: Sequence[float], splits: int) -> Difference:
-    """Tests whether values became lower: the rank sum, calibrated by permutation, one-sided.
-
-    Effect: how far the median fell.
-    """
-    if not before or not now:
-        return Difference(p_value=1.0, effect=0.0)
-    thin = _thinned(np.asarray(before)), _thinned(np.asarray(now))
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate(thin)).astype(np.float32)
-
-    def rank_sum(in_reference: Floats) -> Floats:
-        found: Floats = in_reference @ ranks
-        return found
-
-    effect = float(np.median(before) - np.median(now))
-    return Difference(p_value=_permutation_p(rank_sum, len(thin[0]), len(thin[1]), splits), effect=effect)
 
 
 def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
@@ -142,48 +196,6 @@ def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
     return flags
 
 
-def _permutation_p(statistic: Callable[[Floats], Floats], m: int, n: int, splits: int) -> float:
-    """Returns the p-value of a statistic that is large when windows differ.
-
-    ``statistic`` gets splits, shape (splits, m + n), with ones where a row is in the reference.
-    """
-    real = np.zeros((1, m + n), dtype=np.float32)
-    real[0, :m] = 1
-    drawn = (statistic(some) for some in _random_splits(m, n, splits))
-    return _share_as_large(float(statistic(real)[0]), drawn, splits)
-
-
-def _share_as_large(observed: float, drawn: Iterable[NDArray[Any]], splits: int) -> float:
-    """Returns an exact p-value: the share of the splits, the real one included, with a statistic at least as large."""
-    # Equal splits must count as equal, in whatever order their terms were added.
-    slack = 1e-5 * abs(observed) + 1e-7
-    return (1 + sum(int((some >= observed - slack).sum()) for some in drawn)) / (1 + splits)
-
-
-@lru_cache(maxsize=1)
-def _random_splits(m: int, n: int, splits: int) -> tuple[Floats, ...]:
-    """Draws splits in portions, so that only one portion at a time is held in double precision."""
-    random = np.random.default_rng(_SEED)
-    size = max(1, _PORTION_CELLS // (m + n))
-    portions = []
-    for start in range(0, splits, size):
-        shape = (min(size, splits - start), m + n)
-        chosen = np.argpartition(random.random(shape), m - 1, axis=1)[:, :m]
-        portion = np.zeros(shape, dtype=np.float32)
-        np.put_along_axis(portion, chosen, 1, axis=1)
-        portions.append(portion)
-    return tuple(portions)
-
-
-def _is_new(squared: Floats, m: int) -> NDArray[np.bool_]:
-    """Returns which rows after the first m are novel: further from the first m rows than 95 % of those are from each
-    other's nearest."""
-    among = squared[:m, :m].copy()
-    np.fill_diagonal(among, np.inf)
-    found: NDArray[np.bool_] = squared[m:, :m].min(axis=1) > np.quantile(among.min(axis=1), 0.95)
-    return found
-
-
 def used_rows(count: int, most: int = MOST_ROWS) -> list[int]:
     """Returns which of so many rows are used where the cost is quadratic: at most so many, evenly spaced."""
     if count <= most:
@@ -192,5 +204,17 @@ def used_rows(count: int, most: int = MOST_ROWS) -> list[int]:
     return indices
 
 
-def _thinned(rows: NDArray[Any]) -> NDArray[Any]:
-    return rows if len(rows) <= MOST_ROWS else np.take(rows, used_rows(len(rows)), axis=0)
+def _rise(values: Doubles, asked: Asked, counts: Flags, rows: int) -> Difference:
+    from scipy.special import ndtr
+
+    chosen, weights = asked.weights(counts, rows)
+    if not len(chosen):
+        return NOTHING
+    # Under the null hypothesis both windows have one mean; the units' parts are taken around it.
+    around = values[chosen] - np.abs(weights) @ values[chosen] / 2
+    parts = np.bincount(asked.units[chosen], weights * around)
+    spread = float(np.sqrt((parts**2).sum()))
+    effect = float(weights @ values[chosen])
+    if not spread:
+        return replace(NOTHING, effect=effect)
+    return Difference(p_value=min(1.0, _TAIL * float(ndtr(-parts.sum() / spread))), effect=effect)
