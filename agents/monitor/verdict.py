@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from math import ceil
 
 from agents.monitor import windows
 from agents.monitor.columns import Examination
 from agents.monitor.corrections import CorrectionsFound
-from agents.monitor.cycles import is_seen, short_reference
-from agents.monitor.differences import rate_rose
 from schemas.drift import ColumnResult, Detection, Finding
 from schemas.features import Interaction
 from schemas.learning import Remedy
@@ -27,6 +26,9 @@ TO_LABEL = 10
 """How many answers a verdict names whose ratings or corrections would tell most."""
 _ALIKE = 0.9
 """Of questions with a greater cosine similarity, one is enough to label."""
+
+_HOUR = timedelta(hours=1)
+_DAY_HOURS, _WEEK_HOURS = 24, 168
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,56 +47,47 @@ class DriftVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Rated:
-    """How some answers were rated."""
+    """How some answers were rated. ``p_worse``: how likely it is by chance that they are so much worse than before."""
 
+    rows: int = 0
     rated: int = 0
-    bad: int = 0
     corrected: int = 0
-
-    @classmethod
-    def of(cls, rows: Sequence[Interaction]) -> Rated:
-        return cls(
-            rated=sum(map(windows.is_rated, rows)),
-            bad=sum(map(windows.is_bad, rows)),
-            corrected=sum(row.outcome == "corrected" for row in rows),
-        )
-
-    def p_worse_than(self, before: Rated) -> float:
-        """Returns how likely so many more bad ratings are by chance."""
-        return rate_rose((before.bad, before.rated), (self.bad, self.rated)).p_value
+    p_worse: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a remedy is chosen by.
+    """What a remedy is chosen by. Answers at hours that the reference has not seen count nowhere but in ``unseen``.
 
-    ``before``: ratings of the reference. ``now``: of the newest window. ``novel``: of the answers to novel questions
-    in all current windows, ``novel_rows`` in all. ``seen``: of the answers of all current windows at hours that the
-    reference has seen; ``unseen_rows`` are at others. ``corrections``: where the current ones are found in documents.
+    ``now``: the answers of the newest window. ``novel``: those to novel questions, in all current windows. ``unseen``:
+    how many answers of all current windows are not compared. ``corrections``: where current ones are in the documents.
     """
 
-    before: Rated
     now: Rated
     novel: Rated = field(default_factory=Rated)
-    novel_rows: int = 0
-    seen: Rated = field(default_factory=Rated)
-    unseen_rows: int = 0
+    unseen: int = 0
     corrections: CorrectionsFound = field(default_factory=CorrectionsFound)
 
 
-def evidence(examined: Examination, newest: Sequence[Interaction], corrections: CorrectionsFound) -> Evidence:
-    """Collects what a remedy is chosen by. ``newest``: the newest current window."""
-    reference = examined.rows[: examined.reference_rows]
-    novel = [examined.rows[number] for number in examined.novel()]
-    seen = is_seen(reference, examined.current)
+def evidence(examined: Examination, newest_rows: int, corrections: CorrectionsFound) -> Evidence:
+    """Collects what a remedy is chosen by. ``newest_rows``: the size of the newest current window."""
+    count = len(examined.rows)
+    seen = [number for number in range(examined.reference_rows, count) if examined.seen[number]]
     return Evidence(
-        before=Rated.of(reference),
-        now=Rated.of(newest),
-        novel=Rated.of(novel),
-        novel_rows=len(novel),
-        seen=Rated.of([row for row, known in zip(examined.current, seen, strict=True) if known]),
-        unseen_rows=len(seen) - sum(seen),
+        now=_rated(examined, [number for number in seen if number >= count - newest_rows]),
+        novel=_rated(examined, [number for number in seen if examined.novel[number]]),
+        unseen=len(examined.current) - len(seen),
         corrections=corrections,
+    )
+
+
+def _rated(examined: Examination, numbers: Sequence[int]) -> Rated:
+    rows = [examined.rows[number] for number in numbers]
+    return Rated(
+        rows=len(rows),
+        rated=sum(map(windows.is_rated, rows)),
+        corrected=sum(row.outcome == "corrected" for row in rows),
+        p_worse=examined.p_worse(numbers),
     )
 
 
@@ -102,12 +95,11 @@ def judge(
     examined: Examination, detection: Detection, given: Evidence, task: Task, policy: MonitorPolicy
 ) -> DriftVerdict:
     """Decides. A detector must have tested the columns of ``examined``."""
-    reference = examined.rows[: examined.reference_rows]
     verdict = decide(detection.results, examined.findings(), given, task, policy)
-    note = short_reference(reference)
+    notes = filter(None, (_not_compared(given.unseen, len(examined.current)), short_reference(examined.reference)))
     return replace(
         verdict,
-        reasons=(*verdict.reasons, note) if note else verdict.reasons,
+        reasons=(*verdict.reasons, *notes),
         to_label=tuple(most_telling(examined)) if verdict.remedy == "label" else (),
     )
 
@@ -147,7 +139,7 @@ def _remedy(drifted: Sequence[str], given: Evidence, task: Task, policy: Monitor
     missing = _missing_facts(drifted, given.corrections, policy) if task.retrieval else None
     if missing is not None:
         return "index", missing
-    if "outcomes" in drifted or _got_worse(given.now, given) or _got_worse(given.novel, given):
+    if "outcomes" in drifted or min(given.now.p_worse, given.novel.p_worse) <= _WORSE_P_VALUE:
         return _for_worse_answers(given, policy)
     if drifted == ["failures"]:
         return "none", "failed answers are not mended by training; see 'everlearn interactions list' for why"
@@ -157,7 +149,7 @@ def _remedy(drifted: Sequence[str], given: Evidence, task: Task, policy: Monitor
             f"something changed, but only {rated} answers were rated, too few to say whether they are good; "
             f"rate {needed}"
         )
-    asked, needed = given.novel_rows, min(given.novel_rows, ceil(policy.min_rated / 2))
+    asked, needed = given.novel.rows, min(given.novel.rows, ceil(policy.min_rated / 2))
     if "questions" in drifted and given.novel.rated < needed:
         return "label", (
             f"{asked} of the latest questions are new, but only {given.novel.rated} of their answers were rated, too "
@@ -190,21 +182,12 @@ def _missing_facts(drifted: Sequence[str], found: CorrectionsFound, policy: Moni
     return None
 
 
-def _got_worse(now: Rated, given: Evidence) -> bool:
-    return now.p_worse_than(given.before) <= _WORSE_P_VALUE
-
-
 def _for_worse_answers(given: Evidence, policy: MonitorPolicy) -> tuple[Remedy, str]:
     corrected, needed = given.now.corrected, policy.min_corrected
     if corrected < needed:
         return "label", (
             f"answers got worse, but only {corrected} corrections say what they should have been; {needed} are needed "
             "to train"
-        )
-    if given.unseen_rows and not (_got_worse(given.seen, given) and given.seen.corrected >= needed):
-        return "none", (
-            f"answers look worse, but {given.unseen_rows} of them are from hours that the reference has not seen; a "
-            "training waits until it shows at other hours, too"
         )
     return "retrain", f"answers got worse, and {corrected} of them were corrected by users"
 
@@ -218,12 +201,32 @@ def most_telling(examined: Examination, most: int = TO_LABEL) -> list[Interactio
     numbers = range(examined.reference_rows, len(examined.rows))
     bad = [number for number in reversed(numbers) if examined.rows[number].outcome == "disapproved"]
     unrated = [number for number in numbers if examined.rows[number].outcome == "unrated"]
-    unrated.sort(key=lambda number: examined.familiarity[number])
+    unrated.sort(key=lambda number: examined.nearest[number])
     chosen: list[int] = []
     for number in [*bad, *unrated]:
         if len(chosen) < most and all(examined.likeness(number, other) < _ALIKE for other in chosen):
             chosen.append(number)
     return [examined.rows[number] for number in chosen]
+
+
+def short_reference(reference: Sequence[Interaction]) -> str | None:
+    """Returns a sentence where the reference is shorter than a day or a week, and None where it is not."""
+    times = [row.answered_at for row in reference if row.answered_at is not None]
+    hours = (max(times) - min(times)) / _HOUR if times else 0.0
+    if hours >= _WEEK_HOURS - 1:
+        return None
+    length = (
+        f"{hours * 60:.0f} minutes" if hours < 1 else f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+    )
+    cycle = "a day" if hours < _DAY_HOURS - 1 else "a week"
+    return (
+        f"the reference covers {length}, less than {cycle}: answers at hours that it has not seen are not compared and "
+        "start no training"
+    )
+
+
+def _not_compared(unseen: int, current: int) -> str | None:
+    return f"{unseen} of {current} current answers are from hours that the reference has not seen" if unseen else None
 
 
 def _no_drift_reasons(flags: Mapping[str, int], policy: MonitorPolicy) -> tuple[str, ...]:

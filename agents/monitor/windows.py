@@ -53,6 +53,14 @@ def span(rows: Sequence[Interaction], at: datetime) -> Window:
     return Window(start=min(times), end=max(times), rows=len(rows))
 
 
+def unit_of(row: Interaction) -> str:
+    """Returns whoever asked and may rate: rows of one unit are not independent of each other.
+
+    What names neither a user nor a session stands for itself.
+    """
+    return row.rater or f"answer:{row.answer_id}"
+
+
 def is_failed(row: Interaction) -> bool:
     return row.outcome == "failed"
 

@@ -64,7 +64,9 @@ class DriftChecker:
         detection = self._detector.detect(examined.columns, _described(found, vectors, task))
         self._progress(0.9, "deciding")
         corrections = self._look_for_corrections(task, examined, detection)
-        verdict = judge(examined, detection, evidence(examined, found.currents[0], corrections), task, self._policy)
+        verdict = judge(
+            examined, detection, evidence(examined, len(found.currents[0]), corrections), task, self._policy
+        )
         check = self._judged(check, found, examined, verdict)
         problems = [each for each in (corrections.problem, detection.problem) if each]
         check = replace(check, reasons=(*check.reasons, *problems))
@@ -164,7 +166,7 @@ def _described(found: Windows, vectors: Embeddings, task: Task) -> DescribedColu
 def _novel(examined: Examination, current: Sequence[Interaction]) -> list[tuple[str, float]]:
     """The current questions that are least like any of the reference, with their greatest similarity."""
     numbers = range(len(examined.rows) - len(current), len(examined.rows))
-    unlike = {examined.rows[number].question or "": float(examined.familiarity[number]) for number in numbers}
+    unlike = {examined.rows[number].question or "": float(examined.nearest[number]) for number in numbers}
     return sorted(unlike.items(), key=lambda each: each[1])[:SHOWN_NOVEL]
 
 

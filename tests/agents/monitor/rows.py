@@ -7,6 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from agents.monitor.columns import Embeddings, Examination
+from agents.monitor.corrections import CorrectionsFound
+from agents.monitor.verdict import DriftVerdict, evidence, judge
+from agents.monitor.windows import make_windows
+from infra.memory.drift import MemoryDetector
+from schemas.drift import DescribedColumns
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome, Rating
 from schemas.policies import MonitorPolicy
@@ -60,6 +66,23 @@ def row(
         first_event_at=at,
         last_event_at=at,
     )
+
+
+def judged(
+    rows: Sequence[Interaction],
+    embeddings: Embeddings,
+    task: Task = ROUTING,
+    *,
+    policy: MonitorPolicy = POLICY,
+    corrections: CorrectionsFound | None = None,
+) -> tuple[DriftVerdict, Examination]:
+    """Makes a check's decision about answers, the oldest first, with the columns tested by themselves."""
+    found = make_windows(rows[: policy.reference_rows], rows[-policy.newest_rows :], policy)
+    examined = Examination(found, embeddings, task, policy)
+    described = DescribedColumns(reference_rows=examined.reference_rows, measured={}, named={})
+    detection = MemoryDetector().detect(examined.columns, described)
+    given = evidence(examined, len(found.currents[0]), corrections or CorrectionsFound())
+    return judge(examined, detection, given, task, policy), examined
 
 
 def vectors(rows: Sequence[Interaction], seed: int = 0, *, shift: float = 0.0, shifted: Sequence[int] = ()):
