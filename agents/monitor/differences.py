@@ -147,22 +147,30 @@ def mix_changed(kinds: Integers, asked: Asked, end: int, *, least: float = 0.0) 
     return replace(best, p_value=min(1.0, len(found) * best.p_value))
 
 
-def novel(vectors: Floats, units: Integers, reference_rows: int) -> Doubles:
-    """Returns 1 for each row whose question nobody else has asked before, in any words, and 0 for others.
+def nearest(vectors: Floats, units: Integers, reference_rows: int) -> Floats:
+    """Returns each row's cosine similarity to the most similar question that *somebody else* asked in the reference.
 
-    ``vectors``: unit vectors, shape (rows, dimension), the reference rows first. A question is compared with what
-    *other* people asked in the reference, so that somebody's own topics are as novel before as after. It is novel when
-    it is less similar to all of it than 95 % of the reference's questions are.
+    So somebody's own topics are as far from the others' before as after. ``vectors``: unit vectors, shape (rows,
+    dimension), the reference rows first. -2 where nobody else asked anything.
     """
     known = used_rows(reference_rows)
-    nearest = np.empty(len(vectors), dtype=np.float32)
+    found = np.empty(len(vectors), dtype=np.float32)
     size = max(1, _PORTION_CELLS // max(1, len(known)))  # all pairs at once would not fit into the memory
     for start in range(0, len(vectors), size):
         portion = slice(start, start + size)
         similarity = vectors[portion] @ vectors[known].T
         similarity[units[portion][:, None] == units[known]] = -2.0
-        nearest[portion] = similarity.max(axis=1)
-    found: Doubles = (nearest < np.quantile(nearest[:reference_rows], _NOVEL)).astype(np.float64)
+        found[portion] = similarity.max(axis=1, initial=-2.0)
+    return found
+
+
+def novel(similarity: Floats, reference_rows: int) -> Flags:
+    """Returns whether each row's question is novel: less similar to all that others asked in the reference than 95 %
+    of the reference's questions are.
+
+    ``similarity``: from ``nearest``.
+    """
+    found: Flags = similarity < np.quantile(similarity[:reference_rows], _NOVEL)
     return found
 
 
