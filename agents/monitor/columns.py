@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 
 from agents.monitor import windows
 from agents.monitor.differences import (
+    UNSEEN,
     Asked,
     Difference,
     Doubles,
@@ -31,15 +31,14 @@ from schemas.policies import MonitorPolicy
 from schemas.tasks import Task
 
 METHOD = "Everlearn: self-normalized sum over users"
-_A_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 Embeddings = Mapping[str, Floats]
 """Each answer's question as a vector of length 1, by answer id."""
 Numbers = Sequence[int]
 Values = Sequence[float | None] | Sequence[str | None]
-Compare = Callable[[Doubles, Asked], tuple[Difference, str]]
-"""Compares the reference with one current window: a difference, and a sentence about it. It gets a value for each row
-of both, NaN where a row does not count."""
+Compare = Callable[[Doubles, Asked, int], tuple[Difference, str]]
+"""Compares the reference with the windows that end before a row: a difference, and a sentence about it. It gets a value
+for each row, NaN where a row does not count."""
 
 
 class Examination:
@@ -61,19 +60,19 @@ class Examination:
         self.rows: Sequence[Interaction] = [*found.reference, *rest]
         self.reference_rows = len(found.reference)
         numbers = {row.answer_id: number for number, row in enumerate(self.rows)}
-        self._windows = [range(numbers[each[0].answer_id], numbers[each[-1].answer_id] + 1) for each in found.currents]
+        self._ends = [numbers[window[-1].answer_id] + 1 for window in found.currents]
         self._vectors = np.vstack([embeddings[row.answer_id] for row in self.rows])
         self._task, self._policy = task, policy
         self._found: dict[str, list[tuple[Difference, str]]] = {}
-        seconds = [((row.answered_at or _A_MONDAY) - _A_MONDAY).total_seconds() for row in self.rows]
         self._asked = Asked(
-            units=_codes([windows.unit_of(row) for row in self.rows]),
+            units=_codes([windows.unit_of(row, number) for number, row in enumerate(self.rows)]),
             texts=_codes([row.question or "" for row in self.rows]),
-            strata=strata(np.array(seconds), self.reference_rows),
+            strata=strata(np.array([windows.seconds_of(row) for row in self.rows]), self.reference_rows),
             reference_rows=self.reference_rows,
             shortest=policy.current_rows,
+            longest=policy.longest_current_rows,
         )
-        self.seen = self._asked.strata >= 0
+        self.seen = self._asked.strata != UNSEEN
         self.nearest = nearest(self._vectors, self._asked.units, self.reference_rows)
         self.novel = novel(self.nearest, self.reference_rows)
         tested = self._tested()
@@ -109,13 +108,14 @@ class Examination:
         chosen = [number for number in [*range(self.reference_rows), *numbers] if rated[number]]
         values = np.full(len(self.rows), np.nan)
         values[chosen] = [windows.is_bad(self.rows[number]) for number in chosen]
-        return rose(values, replace(self._asked, shortest=max(1, len(self.current)))).p_value
+        everything = replace(self._asked, shortest=len(self.current), longest=len(self.current))
+        return rose(values, everything, len(self.rows)).p_value
 
     def findings(self) -> tuple[tuple[Finding, ...], ...]:
         """Returns what the tests found in each current window, the newest first. A detector must have run them."""
         return tuple(
             tuple(_finding(column, *self._found[column.kind][place]) for column in self.columns)
-            for place in range(len(self._windows))
+            for place in range(len(self._ends))
         )
 
     def _test(self, kind: str, values: Doubles, compare: Compare) -> ColumnTest:
@@ -131,17 +131,11 @@ class Examination:
             if kind not in self._found:  # a detector may ask several times
                 counted = np.full(len(values), np.nan)
                 counted[[*before, *now]] = values[[*before, *now]]
-                self._found[kind] = [self._compared(counted, window, compare) for window in self._windows]
+                self._found[kind] = [compare(counted, self._asked, end) for end in self._ends]
             reached = sorted(difference.p_value for difference, _ in self._found[kind])
             return reached[flags - 1] if flags <= len(reached) else 1.0
 
         return score
-
-    def _compared(self, values: Doubles, window: range, compare: Compare) -> tuple[Difference, str]:
-        """Compares the reference with one current window."""
-        rows = np.concatenate([np.arange(self.reference_rows), window])
-        parts = {name: getattr(self._asked, name)[rows] for name in ("units", "texts", "strata")}
-        return compare(values[rows], replace(self._asked, **parts))
 
     def _tested(self) -> dict[str, tuple[Values, Doubles, Compare]]:
         """Returns by kind the columns that make sense for the task: what is shown, what is compared, and how."""
@@ -174,29 +168,29 @@ def _finding(column: CheckedColumn, difference: Difference, detail: str) -> Find
     )
 
 
-def _novelty(values: Doubles, asked: Asked) -> tuple[Difference, str]:
-    difference = rose(values, asked)
-    now, before = _sides(values, asked, difference.rows)
+def _novelty(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
+    difference = rose(values, asked, end)
+    now, before = _sides(values, asked, end, difference.rows)
     shares = [float(side.mean()) if len(side) else 0.0 for side in (now, before)]
     return difference, f"{shares[0]:.0%} of the questions are new to the other users, after {shares[1]:.0%}"
 
 
-def _labels(values: Doubles, asked: Asked) -> tuple[Difference, str]:
-    difference = mix_changed(np.nan_to_num(values, nan=-1.0).astype(np.int64), asked)
+def _labels(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
+    difference = mix_changed(np.nan_to_num(values, nan=-1.0).astype(np.int64), asked, end)
     return difference, f"the share of a label among the answers changed by {abs(difference.effect):.0%}"
 
 
-def _scores(values: Doubles, asked: Asked) -> tuple[Difference, str]:
-    difference = rose(-values, asked)
+def _scores(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
+    difference = rose(-values, asked, end)
     return difference, f"the best source is {difference.effect:+.2f} less similar in the mean (cosine)"
 
 
 def _cases(are: Sequence[bool | None], case: str, other: str, name: str) -> tuple[Values, Doubles, Compare]:
     """Returns a column of cases, whose rate may rise."""
 
-    def compare(values: Doubles, asked: Asked) -> tuple[Difference, str]:
-        difference = rose(values, asked)
-        now, before = _sides(values, asked, difference.rows)
+    def compare(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
+        difference = rose(values, asked, end)
+        now, before = _sides(values, asked, end, difference.rows)
         if not len(before) or not len(now):
             return difference, f"{name}: none to compare"
         words = f"{name} went from {before.mean():.0%} ({before.sum():.0f} of {len(before)}) to {now.mean():.0%}"
@@ -206,11 +200,13 @@ def _cases(are: Sequence[bool | None], case: str, other: str, name: str) -> tupl
     return shown, _numbers([None if each is None else float(each) for each in are]), compare
 
 
-def _sides(values: Doubles, asked: Asked, rows: int) -> tuple[Doubles, Doubles]:
-    """Returns the values of the newest so many rows, or of all current ones, and those of the reference."""
-    current = values[asked.reference_rows :][-rows:] if rows else values[asked.reference_rows :]
-    before = values[: asked.reference_rows]
-    return current[~np.isnan(current)], before[~np.isnan(before)]
+def _sides(values: Doubles, asked: Asked, end: int, rows: int) -> tuple[Doubles, Doubles]:
+    """Returns the values of so many rows before ``end``, or of the fewest, and those of the reference."""
+    now, before = (
+        values[max(asked.reference_rows, end - (rows or asked.shortest)) : end],
+        values[: asked.reference_rows],
+    )
+    return now[~np.isnan(now)], before[~np.isnan(before)]
 
 
 def _numbers(values: Sequence[float | None]) -> Doubles:

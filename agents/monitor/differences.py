@@ -66,8 +66,8 @@ NOTHING = Difference(p_value=1.0, effect=0.0)
 class Asked:
     """Who asked what and when, a row each, in the order of time; the reference rows come first.
 
-    ``units``: who asked. ``texts``: which question. ``strata``: from ``strata``. ``shortest``: the fewest of the newest
-    rows that are looked at.
+    ``units``: who asked. ``texts``: which question. ``strata``: from ``strata``. ``shortest`` and ``longest``: the fewest
+    and the most of the newest rows that a test looks at.
     """
 
     units: Integers
@@ -75,77 +75,85 @@ class Asked:
     strata: Integers
     reference_rows: int
     shortest: int
+    longest: int
 
-    @property
-    def looks(self) -> list[int]:
-        """How many of the newest rows are looked at: the fewest, twice as many, and so on."""
-        current = len(self.units) - self.reference_rows
-        doublings = int(np.log2(current / self.shortest)) if current >= self.shortest else -1
-        return [self.shortest * 2**each for each in range(doublings + 1)]
+    def looks(self, end: int) -> list[int]:
+        """Returns where the windows that end before row ``end`` begin: with the fewest rows, twice as many, and so on."""
+        sizes = [self.shortest]
+        while 2 * sizes[-1] <= min(self.longest, end - self.reference_rows):
+            sizes.append(2 * sizes[-1])
+        return [end - size for size in sizes if end - size >= self.reference_rows]
 
-    def weights(self, counts: Flags, rows: int) -> tuple[Integers, Doubles]:
-        """Returns the rows that are compared and their weights, for the newest so many rows.
+    def weights(self, counts: Flags, begin: int, end: int) -> tuple[Integers, Doubles]:
+        """Returns the rows that are compared and their weights, for the window of rows from ``begin`` to before ``end``.
 
-        ``counts``: which rows say anything. The weights of the current rows sum to 1, and those of the reference rows to
-        -1. Both are empty if nothing can be compared.
+        ``counts``: which rows say anything. The weights of the window's rows sum to 1, and those of the reference rows
+        to -1. Both are empty if nothing can be compared.
         """
-        begins = len(self.units) - rows
         before = np.flatnonzero(counts[: self.reference_rows])
-        now = begins + np.flatnonzero(counts[begins:])
-        seen = np.unique(self.strata[before][self.strata[before] != UNSEEN])
-        both = np.intersect1d(seen, self.strata[now])
-        chosen, weights = [], []
-        for side in (before, now):
-            side = side[np.isin(self.strata[side], both)]
-            pairs = self.units[side] * (int(self.texts.max(initial=0)) + 1) + self.texts[side]
-            side = side[np.sort(np.unique(pairs, return_index=True)[1])]
-            of_unit = np.bincount(self.units[side], minlength=1)[self.units[side]]
-            chosen.append(side)
-            weights.append(1 / (1 + _ALIKE * (of_unit - 1)))
-        if not len(chosen[0]) or not len(chosen[1]):
+        now = begin + np.flatnonzero(counts[begin:end])
+        both = np.intersect1d(self.strata[before], self.strata[now])
+        both = both[both != UNSEEN]
+        if not len(both):
             return np.zeros(0, dtype=np.int64), np.zeros(0)
-        shares = [np.bincount(self.strata[side], weight) for side, weight in zip(chosen, weights, strict=True)]
-        scale = np.divide(shares[1], shares[0], out=np.zeros(len(shares[1])), where=shares[0] > 0)
-        weights[0] = weights[0] * scale[self.strata[chosen[0]]]
-        return np.concatenate(chosen), np.concatenate([-weights[0] / weights[0].sum(), weights[1] / weights[1].sum()])
+        before, now = (self._once(side[np.isin(self.strata[side], both)]) for side in (before, now))
+        weights, weights_now = self._by_unit(before), self._by_unit(now)
+        strata = int(both[-1]) + 1
+        shares, shares_now = (
+            np.bincount(self.strata[side], weight, minlength=strata)
+            for side, weight in ((before, weights), (now, weights_now))
+        )
+        weights = weights * (shares_now / np.where(shares > 0, shares, 1.0))[self.strata[before]]
+        return np.concatenate([before, now]), np.concatenate(
+            [-weights / weights.sum(), weights_now / weights_now.sum()]
+        )
+
+    def _once(self, rows: Integers) -> Integers:
+        """Leaves out what a unit asks again."""
+        pairs = self.units[rows] * (int(self.texts.max()) + 1) + self.texts[rows]
+        return rows[np.sort(np.unique(pairs, return_index=True)[1])]
+
+    def _by_unit(self, rows: Integers) -> Doubles:
+        of_unit = np.bincount(self.units[rows])[self.units[rows]]
+        return np.asarray(1 / (1 + _ALIKE * (of_unit - 1)))
 
 
-def rose(values: Doubles, asked: Asked, *, least: float = 0.0) -> Difference:
-    """Tests whether the mean of values rose, one-sided. Effect: the rise.
+def rose(values: Doubles, asked: Asked, end: int, *, least: float = 0.0) -> Difference:
+    """Tests whether the mean of values rose in the window that ends before row ``end``, one-sided. Effect: the rise.
 
     ``values``: one a row, NaN for rows that say nothing. ``least``: a smaller rise is no difference, however certain.
     """
     counts = ~np.isnan(values)
-    looks = asked.looks
-    found = [replace(_rise(values, asked, counts, rows), rows=rows) for rows in looks]
+    begins = asked.looks(end)
+    found = [replace(_rise(values, asked, counts, begin, end), rows=end - begin) for begin in begins]
     found = [each if each.effect >= least else replace(each, p_value=1.0) for each in found]
     if not found:
         return NOTHING
     best = min(found, key=lambda each: each.p_value)
-    return replace(best, p_value=min(1.0, len(looks) * best.p_value))
+    return replace(best, p_value=min(1.0, len(begins) * best.p_value))
 
 
-def mix_changed(kinds: Integers, asked: Asked, *, least: float = 0.0) -> Difference:
-    """Tests whether the share of any kind rose or fell. Effect: the largest change of a share.
+def mix_changed(kinds: Integers, asked: Asked, end: int, *, least: float = 0.0) -> Difference:
+    """Tests whether the share of any kind rose or fell. Effect: the largest certain change of a share, as a rise.
 
-    ``kinds``: one a row, negative for rows that say nothing.
+    ``kinds``: one a row, negative for rows that say nothing. See ``rose`` for the others.
     """
     names = np.unique(kinds[kinds >= 0])
-    if len(names) < 2:
-        return NOTHING
     found = []
-    for name in names:
+    for name in names if len(names) > 1 else []:
         share = np.where(kinds < 0, np.nan, kinds == name)
-        found += [rose(share, asked, least=least), rose(-share, asked, least=least)]
+        found += [rose(share, asked, end, least=least), rose(-share, asked, end, least=least)]
+    if not found:
+        return NOTHING
     best = min(found, key=lambda each: each.p_value)
     return replace(best, p_value=min(1.0, len(found) * best.p_value))
 
 
 def nearest(vectors: Floats, units: Integers, reference_rows: int) -> Floats:
-    """Returns each question's cosine similarity to the most similar one that somebody else asked in the reference.
+    """Returns each row's cosine similarity to the most similar question that *somebody else* asked in the reference.
 
-    ``vectors``: unit vectors, shape (rows, dimension), the reference rows first. Only what *other* people asked is
-    compared, so that somebody's own topics are as unfamiliar before as after. Without other people it is -1.
+    So somebody's own topics are as far from the others' before as after. ``vectors``: unit vectors, shape (rows,
+    dimension), the reference rows first. -2 where nobody else asked anything.
     """
     known = used_rows(reference_rows)
     found = np.empty(len(vectors), dtype=np.float32)
@@ -153,15 +161,16 @@ def nearest(vectors: Floats, units: Integers, reference_rows: int) -> Floats:
     for start in range(0, len(vectors), size):
         portion = slice(start, start + size)
         similarity = vectors[portion] @ vectors[known].T
-        similarity[units[portion][:, None] == units[known]] = -1.0
-        found[portion] = similarity.max(axis=1)
+        similarity[units[portion][:, None] == units[known]] = -2.0
+        found[portion] = similarity.max(axis=1, initial=-2.0)
     return found
 
 
 def novel(similarity: Floats, reference_rows: int) -> Flags:
-    """Returns which questions nobody else has asked before, in any words. ``similarity``: from ``nearest``.
+    """Returns whether each row's question is novel: less similar to all that others asked in the reference than 95 %
+    of the reference's questions are.
 
-    A question is novel when it is less similar to the reference than 95 % of the reference's questions are.
+    ``similarity``: from ``nearest``.
     """
     found: Flags = similarity < np.quantile(similarity[:reference_rows], _NOVEL)
     return found
@@ -211,13 +220,13 @@ def used_rows(count: int, most: int = MOST_ROWS) -> list[int]:
     return indices
 
 
-def _rise(values: Doubles, asked: Asked, counts: Flags, rows: int) -> Difference:
-    from scipy.special import ndtr
+def _rise(values: Doubles, asked: Asked, counts: Flags, begin: int, end: int) -> Difference:
+    from scipy.special import ndtr  # takes long to load
 
-    chosen, weights = asked.weights(counts, rows)
+    chosen, weights = asked.weights(counts, begin, end)
     if not len(chosen):
         return NOTHING
-    # Under the null hypothesis both windows have one mean; the units' parts are taken around it.
+    # Without drift both windows have one mean. The units' parts of the difference are taken around it.
     around = values[chosen] - np.abs(weights) @ values[chosen] / 2
     parts = np.bincount(asked.units[chosen], weights * around)
     spread = float(np.sqrt((parts**2).sum()))

@@ -74,10 +74,10 @@ class DriftChecker:
         return self._reported(check, found, examined, detection, verdict)
 
     def _read(self, task: Task, baseline: Baseline) -> Windows:
-        policy = self._policy
-        first = self._answers.rows(task.name, baseline, limit=policy.reference_rows)
-        newest = self._answers.rows(task.name, baseline, newest=True, limit=policy.newest_rows)
-        return windows.make_windows(first, newest, policy)
+        limit = self._policy.read_rows
+        first = self._answers.rows(task.name, baseline, limit=limit)
+        newest = self._answers.rows(task.name, baseline, newest=True, limit=limit)
+        return windows.make_windows(first, newest, self._policy)
 
     def _too_few(self, check_id: str, task: Task, baseline: Baseline, found: Windows) -> DriftCheck:
         """Returns the check of windows that are not full yet. Its current window is empty, so the next check is due
