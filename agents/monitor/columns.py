@@ -101,6 +101,11 @@ class Examination:
         """Returns the cosine similarity of two rows' questions."""
         return float(self._vectors[one] @ self._vectors[other])
 
+    def rows_of(self, kinds: Sequence[str]) -> range:
+        """Returns the numbers of the newest rows in which these kinds differ most, at least a shortest window's."""
+        count = max([self._policy.current_rows, *(self._found[kind][0][0].rows for kind in kinds)])
+        return range(max(self.reference_rows, len(self.rows) - count), len(self.rows))
+
     def p_worse(self, numbers: Numbers) -> float:
         """Returns how likely it is by chance that current rows with these numbers are rated so much worse than the
         reference."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from agents.monitor.ports import DocumentSearch, DocumentVersions
+from schemas.documents import DEFAULT_TENANT
 from schemas.features import DocumentState, Interaction
 from schemas.retrieval import Hit, Search
 from schemas.words import FUNCTION_WORDS, words
@@ -42,9 +43,14 @@ class CorrectionsFound:
 
 def look_for(rows: Sequence[Interaction], search: DocumentSearch, versions: DocumentVersions) -> CorrectionsFound:
     """Looks for the latest corrections of these answers, the oldest first in ``rows``. Raises Unavailable."""
-    corrected = [row for row in rows if row.correction and row.tenant and row.answered_at][-MOST:]
+    corrected = [row for row in rows if row.correction and row.answered_at][-MOST:]
     searches = [
-        Search(text=f"{row.question or ''} {row.correction}", tenant=row.tenant or "", k=TOP_K, scope=row.task or "")
+        Search(
+            text=f"{row.question or ''} {row.correction}",
+            tenant=row.tenant or DEFAULT_TENANT,
+            k=TOP_K,
+            scope=row.task or "",
+        )
         for row in corrected
     ]
     found = search.search(searches) if searches else []

@@ -59,8 +59,8 @@ class Rated:
 class Evidence:
     """What a remedy is chosen by. Answers at hours that the reference has not seen count nowhere but in ``unseen``.
 
-    ``now``: the answers of the newest window. ``novel``: those to novel questions, in all current windows. ``unseen``:
-    how many answers of all current windows are not compared. ``corrections``: where current ones are in the documents.
+    ``now``: the newest answers in which the drift shows most. ``novel``: those of them to novel questions. ``unseen``:
+    how many answers of all current windows are not compared. ``corrections``: where corrections are in the documents.
     """
 
     now: Rated
@@ -69,14 +69,13 @@ class Evidence:
     corrections: CorrectionsFound = field(default_factory=CorrectionsFound)
 
 
-def evidence(examined: Examination, newest_rows: int, corrections: CorrectionsFound) -> Evidence:
-    """Collects what a remedy is chosen by. ``newest_rows``: the size of the newest current window."""
-    count = len(examined.rows)
-    seen = [number for number in range(examined.reference_rows, count) if examined.seen[number]]
+def evidence(examined: Examination, detection: Detection, corrections: CorrectionsFound) -> Evidence:
+    """Collects what a remedy is chosen by."""
+    now = [number for number in examined.rows_of(detection.drifted) if examined.seen[number]]
     return Evidence(
-        now=_rated(examined, [number for number in seen if number >= count - newest_rows]),
-        novel=_rated(examined, [number for number in seen if examined.novel[number]]),
-        unseen=len(examined.current) - len(seen),
+        now=_rated(examined, now),
+        novel=_rated(examined, [number for number in now if examined.novel[number]]),
+        unseen=len(examined.current) - int(examined.seen[examined.reference_rows :].sum()),
         corrections=corrections,
     )
 

@@ -65,7 +65,7 @@ class DriftChecker:
         self._progress(0.9, "deciding")
         corrections = self._look_for_corrections(task, examined, detection)
         verdict = judge(
-            examined, detection, evidence(examined, len(found.currents[0]), corrections), task, self._policy
+            examined, detection, evidence(examined, detection, corrections), task, self._policy
         )
         check = self._judged(check, found, examined, verdict)
         problems = [each for each in (corrections.problem, detection.problem) if each]

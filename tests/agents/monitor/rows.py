@@ -23,7 +23,15 @@ START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ROUTING = Task(name="routing", instruction="Route.", metric="exact_match", labels=("orders", "returns"))
 SUPPORT = Task(name="support", instruction="Answer.", retrieval=True)
 POLICY = MonitorPolicy(
-    reference_rows=100, current_rows=60, every_rows=20, alpha=0.01, flags=2, of=3, min_rated=20, min_corrected=10
+    reference_rows=100,
+    longest_reference_rows=100,
+    current_rows=60,
+    every_rows=20,
+    alpha=0.01,
+    flags=2,
+    of=3,
+    min_rated=20,
+    min_corrected=10,
 )
 SCHEDULE = MonitorPolicy.model_construct(reference_rows=6, current_rows=4, every_rows=2, cool_down_seconds=3600)
 """Smaller windows than the settings allow, so that a few answers fill them."""
@@ -41,14 +49,17 @@ def row(
     arm: Arm = "champion",
     score: float | None = None,
     task: str = "routing",
+    user: str | None = None,
+    correction: str = "returns",
 ) -> Interaction:
-    """The answer that was given ``number`` seconds after the start."""
+    """The answer that was given ``number`` seconds after the start, to a user who asks nothing else."""
     at = START + timedelta(seconds=number)
     return Interaction(
         answer_id=f"a{number:05}",
         revision=1,
         outcome=outcome,
         task=task,
+        user=user or f"u{number}",
         question=question,
         answer=None if outcome == "failed" else answer,
         failure="the engine is tired" if outcome == "failed" else None,
@@ -62,7 +73,7 @@ def row(
         finish_reason=None if outcome == "failed" else "stop",
         answered_at=at,
         rating=_RATINGS.get(outcome),
-        correction="returns" if outcome == "corrected" else None,
+        correction=correction if outcome == "corrected" else None,
         first_event_at=at,
         last_event_at=at,
     )
@@ -77,11 +88,11 @@ def judged(
     corrections: CorrectionsFound | None = None,
 ) -> tuple[DriftVerdict, Examination]:
     """Makes a check's decision about answers, the oldest first, with the columns tested by themselves."""
-    found = make_windows(rows[: policy.reference_rows], rows[-policy.newest_rows :], policy)
+    found = make_windows(rows[: policy.read_rows], rows[-policy.read_rows :], policy)
     examined = Examination(found, embeddings, task, policy)
     described = DescribedColumns(reference_rows=examined.reference_rows, measured={}, named={})
     detection = MemoryDetector().detect(examined.columns, described)
-    given = evidence(examined, len(found.currents[0]), corrections or CorrectionsFound())
+    given = evidence(examined, detection, corrections or CorrectionsFound())
     return judge(examined, detection, given, task, policy), examined
 
 
