@@ -97,8 +97,10 @@ def judged(
 
 
 def vectors(rows: Sequence[Interaction], seed: int = 0, *, shift: float = 0.0, shifted: Sequence[int] = ()):
-    """Makes random unit vectors for the rows' questions; those at the indices in ``shifted`` are moved to one side."""
+    """Makes random unit vectors for the rows' questions; those at the indices in ``shifted`` are moved to where there
+    are no others."""
     drawn = np.random.default_rng(seed).normal(size=(len(rows), 16))
-    drawn[list(shifted), 0] += shift
+    drawn[:, 8:] /= 10
+    drawn[list(shifted), 15] += shift
     units = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
     return {each.answer_id: unit for each, unit in zip(rows, units, strict=True)}
