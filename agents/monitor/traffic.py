@@ -51,7 +51,7 @@ class Drift:
 class Traffic:
     """Who asks, what about, and how the answers are received."""
 
-    users: int = 300
+    users: int = 2000
     zipf: float = 1.0
     """The n-th user asks n ** -zipf times as often as the first."""
     a_day: float = 250.0
