@@ -12,6 +12,8 @@ from benchmarks.retrieval_data import DATA
 
 NEW_DOMAIN = "auto_and_commute"
 """The domain that nobody asks about before the drift."""
+COMPONENTS = 96
+"""The principal components that are kept, of 384 dimensions, so that thousands of checks take minutes."""
 
 
 def questions(cache: Path) -> Questions:
@@ -26,10 +28,16 @@ def questions(cache: Path) -> Questions:
         stored.parent.mkdir(parents=True, exist_ok=True)
         np.save(stored, _embedded([row["text"] for row in rows]))
     return Questions(
-        vectors=np.load(stored)[order],
+        vectors=_short(np.load(stored)[order]),
         topic=np.array([number[rows[place]["intent"]] for place in order]),
         new_topics=sum(is_new for is_new, _ in intents),
     )
+
+
+def _short(vectors: np.ndarray) -> np.ndarray:
+    _, axes = np.linalg.eigh(np.cov(vectors.T))
+    scores = vectors @ axes[:, -COMPONENTS:]
+    return (scores / np.linalg.norm(scores, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _embedded(texts: list[str]) -> np.ndarray:

@@ -139,12 +139,12 @@ class MonitorPolicy(Table):
 
     It grows with the answers: it is the first half of them.
     """
-    longest_reference_rows: int = Field(default=2000, ge=20)
+    longest_reference_rows: int = Field(default=4000, ge=20)
     """The reference window grows to so many rows. ``reference_rows`` counts if it is more."""
     current_rows: int = Field(default=200, ge=20)
     """The current window: the latest answers, which are compared with the reference window.
 
-    Twice, four and eight times as many are looked at, too, because a slight change takes many rows to be certain of.
+    Up to sixteen times as many are looked at, too, because it takes many rows to be certain of a slight change.
     """
     every_rows: int = Field(default=50, ge=1)
     """How many new answers or new ratings start a check."""
@@ -171,7 +171,7 @@ class MonitorPolicy(Table):
     @property
     def longest_current_rows(self) -> int:
         """The most of the latest answers that one window has."""
-        return 8 * self.current_rows
+        return 16 * self.current_rows
 
     @property
     def newest_rows(self) -> int:

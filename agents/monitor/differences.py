@@ -4,13 +4,13 @@
 may as well have the opposite sign: had the unit's questions of the two windows come the other way round, or had the
 unit come in the other window, nothing else would have changed. Rows of one unit are not independent of each other, and
 nothing is assumed about them. So a difference is divided by the root of the sum of the units' squares, and not by the
-error of that many independent rows. For symmetric units, the tail of such a self-normalized sum z is at most
-3.18 (1 - Phi(z)), whatever their number and their sizes (Pinelis, Annals of Statistics 22, 1994; the constant is that
-of Bentkus and Dzindzalieta, Bernoulli 21, 2015). Few units cannot differ significantly at all: z is at most the root of
-their number.
+error of that many independent rows. The tail of such a self-normalized sum of symmetric parts is about normal, whatever
+their sizes: at most 3.18 times as heavy (Bentkus and Dzindzalieta, Bernoulli 21, 2015), and lighter in the simulations
+of ``benchmarks/drift_rates.py``, which say how often the tests are wrong. A few units are never enough: the sum is at
+most the root of their number.
 
-**Repeats** of a question by one unit within a window count once. A row of a unit with n rows weighs 1 / (1 + 0.1 (n - 1)),
-so no unit weighs more than ten rows.
+**Repeats** of a question by one unit within a window count once. Of a unit with n rows, each weighs
+1 / (1 + 0.05 (n - 1)), so no unit weighs more than twenty rows.
 
 **Hours.** Rows are compared within strata of the week (``strata``): the reference is weighted so that each stratum has
 the same share in both windows. Rows of hours that the reference has not seen are not compared.
@@ -22,7 +22,7 @@ as many, and so on, with Bonferroni's correction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,23 +36,25 @@ MOST_ROWS = 2000
 """The most reference rows that questions are compared with, evenly sampled: their cost is quadratic."""
 UNSEEN = -1
 """The stratum of hours that the reference has not seen."""
-_ALIKE = 0.1
+LEAST = 0.02
+"""A smaller change of a share is no difference, however certain it is."""
+_ALIKE = 0.05
 """How much the rows of one unit resemble each other: the intraclass correlation that the weights assume."""
 _NOVEL = 0.05
 """The share of the reference questions that are novel to the other people of the reference, by definition."""
-_TAIL = 3.18
-_FEWEST_SEEN = 10
-_DAY = 86_400.0
-_BLOCK = 4 * 3600.0
-_BLOCKS = 6
-_GRACE = 3600.0
+_FEWEST_SEEN = 3
+_DAY, _HOUR = 86_400.0, 3600.0
+_PART_HOURS = 4
 _PORTION_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """``p_value``: an upper bound of the probability of such a difference without drift. ``effect``: its size, in the
-    test's unit. ``rows``: how many of the newest rows it was found in."""
+    """What a test found.
+
+    ``p_value``: the probability of such a difference without drift, or of a greater one. ``effect``: its size, in the
+    unit of the values. ``rows``: how many of the newest rows it was found in.
+    """
 
     p_value: float
     effect: float
@@ -66,8 +68,8 @@ NOTHING = Difference(p_value=1.0, effect=0.0)
 class Asked:
     """Who asked what and when, a row each, in the order of time; the reference rows come first.
 
-    ``units``: who asked. ``texts``: which question. ``strata``: from ``strata``. ``shortest`` and ``longest``: the fewest
-    and the most of the newest rows that a test looks at.
+    ``units``: who asked. ``texts``: which question. ``strata``: from ``strata``. ``shortest`` and ``longest``: the
+    fewest and the most of the newest rows that a test looks at.
     """
 
     units: Integers
@@ -76,20 +78,27 @@ class Asked:
     reference_rows: int
     shortest: int
     longest: int
+    _known: dict[tuple[bytes, int, int], tuple[Integers, Doubles]] = field(default_factory=dict, repr=False)
 
     def looks(self, end: int) -> list[int]:
-        """Returns where the windows that end before row ``end`` begin: with the fewest rows, twice as many, and so on."""
+        """Returns where the windows that end before row ``end`` begin: the shortest one, twice as long, and so on."""
         sizes = [self.shortest]
         while 2 * sizes[-1] <= min(self.longest, end - self.reference_rows):
             sizes.append(2 * sizes[-1])
         return [end - size for size in sizes if end - size >= self.reference_rows]
 
     def weights(self, counts: Flags, begin: int, end: int) -> tuple[Integers, Doubles]:
-        """Returns the rows that are compared and their weights, for the window of rows from ``begin`` to before ``end``.
+        """Returns the rows that are compared and their weights, for the window from row ``begin`` to before ``end``.
 
         ``counts``: which rows say anything. The weights of the window's rows sum to 1, and those of the reference rows
         to -1. Both are empty if nothing can be compared.
         """
+        key = (np.packbits(counts).tobytes(), begin, end)
+        if key not in self._known:  # several tests compare the same rows
+            self._known[key] = self._weights(counts, begin, end)
+        return self._known[key]
+
+    def _weights(self, counts: Flags, begin: int, end: int) -> tuple[Integers, Doubles]:
         before = np.flatnonzero(counts[: self.reference_rows])
         now = begin + np.flatnonzero(counts[begin:end])
         both = np.intersect1d(self.strata[before], self.strata[now])
@@ -118,7 +127,7 @@ class Asked:
         return np.asarray(1 / (1 + _ALIKE * (of_unit - 1)))
 
 
-def rose(values: Doubles, asked: Asked, end: int, *, least: float = 0.0) -> Difference:
+def rose(values: Doubles, asked: Asked, end: int, *, least: float = LEAST) -> Difference:
     """Tests whether the mean of values rose in the window that ends before row ``end``, one-sided. Effect: the rise.
 
     ``values``: one a row, NaN for rows that say nothing. ``least``: a smaller rise is no difference, however certain.
@@ -133,7 +142,7 @@ def rose(values: Doubles, asked: Asked, end: int, *, least: float = 0.0) -> Diff
     return replace(best, p_value=min(1.0, len(begins) * best.p_value))
 
 
-def mix_changed(kinds: Integers, asked: Asked, end: int, *, least: float = 0.0) -> Difference:
+def mix_changed(kinds: Integers, asked: Asked, end: int, *, least: float = LEAST) -> Difference:
     """Tests whether the share of any kind rose or fell. Effect: the largest certain change of a share, as a rise.
 
     ``kinds``: one a row, negative for rows that say nothing. See ``rose`` for the others.
@@ -179,17 +188,21 @@ def novel(similarity: Floats, reference_rows: int) -> Flags:
 def strata(seconds: Doubles, reference_rows: int) -> Integers:
     """Returns each row's part of the week: one of six parts of the day, on a working day or at a weekend.
 
-    ``seconds``: of each row, since a Monday at midnight, the reference rows first. Parts with fewer than ten reference
-    rows are ``UNSEEN``; but what comes within an hour after the reference belongs to the same part as its end.
+    ``seconds``: of each row, since a Monday at midnight, the reference rows first. Rows of an hour of the day, on such a
+    day, of which the reference has fewer than three rows are ``UNSEEN``. But where the whole reference is shorter than
+    an hour, what comes within an hour after it belongs to the same part as its end.
     """
     weekend = (seconds // _DAY % 7 >= 5).astype(np.int64)
-    parts = weekend * _BLOCKS + (seconds % _DAY // _BLOCK).astype(np.int64)
-    if not 0 < reference_rows < len(seconds):
+    hours = weekend * 24 + (seconds % _DAY // _HOUR).astype(np.int64)
+    parts = hours // _PART_HOURS
+    before = seconds[:reference_rows]
+    if not len(before):
         return parts
-    seen = np.bincount(parts[:reference_rows], minlength=2 * _BLOCKS) >= _FEWEST_SEEN
-    last = parts[reference_rows - 1]
-    soon = (seconds > seconds[reference_rows - 1]) & (seconds <= seconds[reference_rows - 1] + _GRACE)
-    return np.where(seen[parts], parts, np.where(soon & seen[last], last, UNSEEN))
+    seen = np.bincount(hours[:reference_rows], minlength=48) >= _FEWEST_SEEN
+    found = np.where(seen[hours], parts, UNSEEN)
+    if before[-1] - before[0] < _HOUR:
+        found[(seconds >= before[0]) & (seconds <= before[-1] + _HOUR)] = parts[reference_rows - 1]
+    return found
 
 
 def greatest_similarity(reference: Floats, current: Floats) -> Floats:
@@ -233,4 +246,4 @@ def _rise(values: Doubles, asked: Asked, counts: Flags, begin: int, end: int) ->
     effect = float(weights @ values[chosen])
     if not spread:
         return replace(NOTHING, effect=effect)
-    return Difference(p_value=min(1.0, _TAIL * float(ndtr(-parts.sum() / spread))), effect=effect)
+    return Difference(p_value=float(ndtr(-parts.sum() / spread)), effect=effect)

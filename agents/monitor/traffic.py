@@ -51,7 +51,7 @@ class Drift:
 class Traffic:
     """Who asks, what about, and how the answers are received."""
 
-    users: int = 300
+    users: int = 2000
     zipf: float = 1.0
     """The n-th user asks n ** -zipf times as often as the first."""
     a_day: float = 250.0
@@ -183,7 +183,7 @@ def _of_topics(topic: Integers, questions: Questions, random: np.random.Generato
 
 
 def _shifted(rate: Floats, by: Floats, spread: float) -> Floats:
-    """Returns the rates with their log-odds shifted. The mean over normal shifts of that spread stays about the same."""
+    """Returns the rates with their log-odds shifted, so that the mean over normal shifts stays about the same."""
     # The logistic function of a normal variable has about the mean logistic(m / sqrt(1 + pi s² / 8)).
     odds = np.log(rate / (1 - rate)) * np.sqrt(1 + np.pi * spread**2 / 8) + by
     return np.asarray(1 / (1 + np.exp(-odds)))
