@@ -18,8 +18,9 @@ from schemas.tasks import Task
 
 KINDS = ("sources", "declined", "outcomes", "failures", "questions", "answers")
 """What is tested. Where several kinds drift, a verdict names the first of these."""
-_WORSE_P_VALUE = 0.05
-"""If something else drifted, answers count as worse when the p-value of their outcomes is at most this."""
+_WORSE_P_VALUE = 0.02
+"""If something else drifted, answers count as worse when the p-value of their ratings is at most this. Both all answers
+and those to novel questions are looked at."""
 FEWEST_FACTS = 3
 """At least so many corrections must be found in documents that the model was not given."""
 TO_LABEL = 10
@@ -59,22 +60,28 @@ class Rated:
 class Evidence:
     """What a remedy is chosen by. Answers at hours that the reference has not seen count nowhere but in ``unseen``.
 
-    ``now``: the newest answers in which the drift shows most. ``novel``: those of them to novel questions. ``unseen``:
-    how many answers of all current windows are not compared. ``corrections``: where corrections are in the documents.
+    ``now``: the newest answers in which the drift shows most. ``latest``: those of the shortest window. ``novel`` and
+    ``latest_novel``: those of them to novel questions. ``unseen``: how many answers of all current windows are not
+    compared. ``corrections``: where the corrections of ``now`` are in the documents.
     """
 
     now: Rated
+    latest: Rated
     novel: Rated = field(default_factory=Rated)
+    latest_novel: Rated = field(default_factory=Rated)
     unseen: int = 0
     corrections: CorrectionsFound = field(default_factory=CorrectionsFound)
 
 
 def evidence(examined: Examination, detection: Detection, corrections: CorrectionsFound) -> Evidence:
     """Collects what a remedy is chosen by."""
-    now = [number for number in examined.rows_of(detection.drifted) if examined.seen[number]]
+    now = [number for number in examined.newest(detection.drifted) if examined.seen[number]]
+    latest = [number for number in examined.newest() if examined.seen[number]]
     return Evidence(
         now=_rated(examined, now),
+        latest=_rated(examined, latest),
         novel=_rated(examined, [number for number in now if examined.novel[number]]),
+        latest_novel=_rated(examined, [number for number in latest if examined.novel[number]]),
         unseen=len(examined.current) - int(examined.seen[examined.reference_rows :].sum()),
         corrections=corrections,
     )
@@ -138,23 +145,26 @@ def _remedy(drifted: Sequence[str], given: Evidence, task: Task, policy: Monitor
     missing = _missing_facts(drifted, given.corrections, policy) if task.retrieval else None
     if missing is not None:
         return "index", missing
-    if "outcomes" in drifted or min(given.now.p_worse, given.novel.p_worse) <= _WORSE_P_VALUE:
+    if "outcomes" in drifted or (
+        drifted != ["failures"] and min(given.now.p_worse, given.novel.p_worse) <= _WORSE_P_VALUE
+    ):
         return _for_worse_answers(given, policy)
     if drifted == ["failures"]:
         return "none", "failed answers are not mended by training; see 'everlearn interactions list' for why"
-    rated, needed = given.now.rated, policy.min_rated
+    rated, needed = given.latest.rated, policy.min_rated
     if rated < needed:
         return "label", (
-            f"something changed, but only {rated} answers were rated, too few to say whether they are good; "
-            f"rate {needed}"
+            f"something changed, but only {rated} of the latest {given.latest.rows} answers were rated, too few to say "
+            f"whether they are good; rate {needed}"
         )
-    asked, needed = given.novel.rows, min(given.novel.rows, ceil(policy.min_rated / 2))
-    if "questions" in drifted and given.novel.rated < needed:
+    asked, rated = given.latest_novel.rows, given.latest_novel.rated
+    needed = min(asked, ceil(policy.min_rated / 2))
+    if "questions" in drifted and rated < needed:
         return "label", (
-            f"{asked} of the latest questions are new, but only {given.novel.rated} of their answers were rated, too "
-            f"few to say whether they are good; rate {needed}"
+            f"{asked} of the latest {given.latest.rows} questions are new, but only {rated} of their answers were rated, "
+            f"too few to say whether they are good; rate {needed}"
         )
-    return "none", f"something changed, but {rated} rated answers do not look worse than before"
+    return "none", f"something changed, but {given.now.rated} rated answers do not look worse than before"
 
 
 def _missing_facts(drifted: Sequence[str], found: CorrectionsFound, policy: MonitorPolicy) -> str | None:

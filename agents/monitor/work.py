@@ -64,9 +64,7 @@ class DriftChecker:
         detection = self._detector.detect(examined.columns, _described(found, vectors, task))
         self._progress(0.9, "deciding")
         corrections = self._look_for_corrections(task, examined, detection)
-        verdict = judge(
-            examined, detection, evidence(examined, detection, corrections), task, self._policy
-        )
+        verdict = judge(examined, detection, evidence(examined, detection, corrections), task, self._policy)
         check = self._judged(check, found, examined, verdict)
         problems = [each for each in (corrections.problem, detection.problem) if each]
         check = replace(check, reasons=(*check.reasons, *problems))
@@ -115,7 +113,8 @@ class DriftChecker:
         if not detection.drifted or not task.retrieval:
             return CorrectionsFound()
         try:
-            return look_for(examined.current, self._search, self._versions)
+            rows = [examined.rows[number] for number in examined.newest(detection.drifted)]
+            return look_for(rows, self._search, self._versions)
         except Unavailable as error:
             return CorrectionsFound(problem=f"the corrections were not looked for in the documents: {error}")
 
