@@ -145,7 +145,7 @@ def delays(cell: Cell, traffic: Traffic, questions: Questions, streams: range, m
     found = np.full(len(streams), np.inf)
     for place, seed in enumerate(streams):
         stream = simulate(replace(traffic, drift=cell.drift), questions, rows=at + most, seed=seed)
-        for answers in range(at + 2 * policy.every_rows, at + most + 1, 2 * policy.every_rows):
+        for answers in range(at + policy.every_rows, at + most + 1, policy.every_rows):
             if cell.kind in check(stream, questions, answers, policy).drifted:
                 since = stream.rated[at:answers] if cell.unit == "rated answers" else np.ones(answers - at)
                 found[place] = since.sum()

@@ -188,9 +188,9 @@ def novel(similarity: Floats, reference_rows: int) -> Flags:
 def strata(seconds: Doubles, reference_rows: int) -> Integers:
     """Returns each row's part of the week: one of six parts of the day, on a working day or at a weekend.
 
-    ``seconds``: of each row, since a Monday at midnight, the reference rows first. Rows of an hour of the day, on such a
-    day, of which the reference has fewer than three rows are ``UNSEEN``. But where the whole reference is shorter than
-    an hour, what comes within an hour after it belongs to the same part as its end.
+    ``seconds``: of each row, since a Monday at midnight, the reference rows first. Rows of an hour of such a day of
+    which the reference has fewer than three rows are ``UNSEEN``. But where the whole reference is shorter than an hour,
+    what comes within an hour after it belongs to the same part as its end.
     """
     weekend = (seconds // _DAY % 7 >= 5).astype(np.int64)
     hours = weekend * 24 + (seconds % _DAY // _HOUR).astype(np.int64)
