@@ -64,9 +64,7 @@ class DriftChecker:
         detection = self._detector.detect(examined.columns, _described(found, vectors, task))
         self._progress(0.9, "deciding")
         corrections = self._look_for_corrections(task, examined, detection)
-        verdict = judge(
-            examined, detection, evidence(examined, detection, corrections), task, self._policy
-        )
+        verdict = judge(examined, detection, evidence(examined, detection, corrections), task, self._policy)
         check = self._judged(check, found, examined, verdict)
         problems = [each for each in (corrections.problem, detection.problem) if each]
         check = replace(check, reasons=(*check.reasons, *problems))
