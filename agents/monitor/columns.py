@@ -101,8 +101,8 @@ class Examination:
         """Returns the cosine similarity of two rows' questions."""
         return float(self._vectors[one] @ self._vectors[other])
 
-    def rows_of(self, kinds: Sequence[str]) -> range:
-        """Returns the numbers of the newest rows in which these kinds differ most, at least a shortest window's."""
+    def newest(self, kinds: Sequence[str] = ()) -> range:
+        """Returns the numbers of the newest rows in which these kinds differ most, or of the shortest window's."""
         count = max([self._policy.current_rows, *(self._found[kind][0][0].rows for kind in kinds)])
         return range(max(self.reference_rows, len(self.rows) - count), len(self.rows))
 

@@ -18,10 +18,13 @@ from schemas.tasks import Task
 
 KINDS = ("sources", "declined", "outcomes", "failures", "questions", "answers")
 """What is tested. Where several kinds drift, a verdict names the first of these."""
-_WORSE_P_VALUE = 0.05
-"""If something else drifted, answers count as worse when the p-value of their outcomes is at most this."""
+_WORSE_P_VALUE = 0.02
+"""If something else drifted, answers count as worse when the p-value of their ratings is at most this. Both all answers
+and those to novel questions are looked at."""
 FEWEST_FACTS = 3
-"""At least so many corrections must be found in documents that the model was not given."""
+FACTS_SHARE = 0.3
+"""At least so many corrections, and this share of them, must be found in documents that the model was not given. Others
+may say nothing that a document could say."""
 TO_LABEL = 10
 """How many answers a verdict names whose ratings or corrections would tell most."""
 _ALIKE = 0.9
@@ -59,22 +62,28 @@ class Rated:
 class Evidence:
     """What a remedy is chosen by. Answers at hours that the reference has not seen count nowhere but in ``unseen``.
 
-    ``now``: the newest answers in which the drift shows most. ``novel``: those of them to novel questions. ``unseen``:
-    how many answers of all current windows are not compared. ``corrections``: where corrections are in the documents.
+    ``now``: the newest answers in which the drift shows most. ``latest``: those of the shortest window. ``novel`` and
+    ``latest_novel``: those of them to novel questions. ``unseen``: how many answers of all current windows are not
+    compared. ``corrections``: where the corrections of ``now`` are in the documents.
     """
 
     now: Rated
+    latest: Rated
     novel: Rated = field(default_factory=Rated)
+    latest_novel: Rated = field(default_factory=Rated)
     unseen: int = 0
     corrections: CorrectionsFound = field(default_factory=CorrectionsFound)
 
 
 def evidence(examined: Examination, detection: Detection, corrections: CorrectionsFound) -> Evidence:
     """Collects what a remedy is chosen by."""
-    now = [number for number in examined.rows_of(detection.drifted) if examined.seen[number]]
+    now = [number for number in examined.newest(detection.drifted) if examined.seen[number]]
+    latest = [number for number in examined.newest() if examined.seen[number]]
     return Evidence(
         now=_rated(examined, now),
+        latest=_rated(examined, latest),
         novel=_rated(examined, [number for number in now if examined.novel[number]]),
+        latest_novel=_rated(examined, [number for number in latest if examined.novel[number]]),
         unseen=len(examined.current) - int(examined.seen[examined.reference_rows :].sum()),
         corrections=corrections,
     )
@@ -96,11 +105,12 @@ def judge(
     """Decides. A detector must have tested the columns of ``examined``."""
     verdict = decide(detection.results, examined.findings(), given, task, policy)
     notes = filter(None, (_not_compared(given.unseen, len(examined.current)), short_reference(examined.reference)))
-    return replace(
-        verdict,
-        reasons=(*verdict.reasons, *notes),
-        to_label=tuple(most_telling(examined)) if verdict.remedy == "label" else (),
-    )
+    verdict = replace(verdict, reasons=(*verdict.reasons, *notes))
+    if verdict.remedy != "label":
+        return verdict
+    worse = _got_worse(detection.drifted, given)
+    chosen = most_telling(examined, detection.drifted, bad_first=worse is not None)
+    return replace(verdict, to_label=tuple(examined.rows[number] for number in chosen))
 
 
 def decide(
@@ -138,29 +148,31 @@ def _remedy(drifted: Sequence[str], given: Evidence, task: Task, policy: Monitor
     missing = _missing_facts(drifted, given.corrections, policy) if task.retrieval else None
     if missing is not None:
         return "index", missing
-    if "outcomes" in drifted or min(given.now.p_worse, given.novel.p_worse) <= _WORSE_P_VALUE:
-        return _for_worse_answers(given, policy)
+    worse = _got_worse(drifted, given)
+    if worse is not None:
+        return _for_worse_answers(worse, policy)
     if drifted == ["failures"]:
         return "none", "failed answers are not mended by training; see 'everlearn interactions list' for why"
-    rated, needed = given.now.rated, policy.min_rated
+    rated, needed = given.latest.rated, policy.min_rated
     if rated < needed:
         return "label", (
-            f"something changed, but only {rated} answers were rated, too few to say whether they are good; "
-            f"rate {needed}"
+            f"something changed, but only {rated} of the latest {given.latest.rows} answers were rated, too few to say "
+            f"whether they are good; rate {needed}"
         )
-    asked, needed = given.novel.rows, min(given.novel.rows, ceil(policy.min_rated / 2))
-    if "questions" in drifted and given.novel.rated < needed:
+    asked, rated = given.latest_novel.rows, given.latest_novel.rated
+    needed = min(asked, ceil(policy.min_rated / 2))
+    if "questions" in drifted and rated < needed:
         return "label", (
-            f"{asked} of the latest questions are new, but only {given.novel.rated} of their answers were rated, too "
-            f"few to say whether they are good; rate {needed}"
+            f"{asked} of the latest {given.latest.rows} questions are new, but only {rated} of their answers were "
+            f"rated, too few to say whether they are good; rate {needed}"
         )
-    return "none", f"something changed, but {rated} rated answers do not look worse than before"
+    return "none", f"something changed, but {given.now.rated} rated answers do not look worse than before"
 
 
 def _missing_facts(drifted: Sequence[str], found: CorrectionsFound, policy: MonitorPolicy) -> str | None:
     """Says which facts the model was not given; None if it had them, as far as is known."""
     elsewhere = found.newer + found.missed
-    if elsewhere >= FEWEST_FACTS and 2 * elsewhere >= found.checked:
+    if elsewhere >= max(FEWEST_FACTS, found.served + 1, FACTS_SHARE * found.checked):
         those = ", ".join(found.documents[:3])
         if found.newer >= found.missed:
             return (
@@ -181,8 +193,17 @@ def _missing_facts(drifted: Sequence[str], found: CorrectionsFound, policy: Moni
     return None
 
 
-def _for_worse_answers(given: Evidence, policy: MonitorPolicy) -> tuple[Remedy, str]:
-    corrected, needed = given.now.corrected, policy.min_corrected
+def _got_worse(drifted: Sequence[str], given: Evidence) -> Rated | None:
+    """Returns the answers that got worse, as far as is known."""
+    if "outcomes" in drifted:
+        return given.now
+    if list(drifted) == ["failures"]:  # they are not rated, and say nothing about the answers that are
+        return None
+    return next((each for each in (given.now, given.novel) if each.p_worse <= _WORSE_P_VALUE), None)
+
+
+def _for_worse_answers(worse: Rated, policy: MonitorPolicy) -> tuple[Remedy, str]:
+    corrected, needed = worse.corrected, policy.min_corrected
     if corrected < needed:
         return "label", (
             f"answers got worse, but only {corrected} corrections say what they should have been; {needed} are needed "
@@ -191,21 +212,21 @@ def _for_worse_answers(given: Evidence, policy: MonitorPolicy) -> tuple[Remedy, 
     return "retrain", f"answers got worse, and {corrected} of them were corrected by users"
 
 
-def most_telling(examined: Examination, most: int = TO_LABEL) -> list[Interaction]:
-    """Chooses the answers of the current windows whose ratings or corrections would tell most, the best first.
+def most_telling(examined: Examination, drifted: Sequence[str], *, bad_first: bool, most: int = TO_LABEL) -> list[int]:
+    """Chooses the answers whose ratings or corrections would tell most; returns their numbers, the best first.
 
-    These are the answers that users found bad without saying what is right, the latest first, and then those to the
-    most unfamiliar questions that nobody rated. Of questions that are alike, one is chosen.
+    These are the latest ones that users found bad without saying what is right, and the unrated ones to the most
+    unfamiliar questions, from the rows in which the drift shows most. Of questions that are alike, one is chosen.
     """
-    numbers = range(examined.reference_rows, len(examined.rows))
+    numbers = examined.newest(drifted)
     bad = [number for number in reversed(numbers) if examined.rows[number].outcome == "disapproved"]
     unrated = [number for number in numbers if examined.rows[number].outcome == "unrated"]
     unrated.sort(key=lambda number: examined.nearest[number])
     chosen: list[int] = []
-    for number in [*bad, *unrated]:
+    for number in [*bad, *unrated] if bad_first else [*unrated, *bad]:
         if len(chosen) < most and all(examined.likeness(number, other) < _ALIKE for other in chosen):
             chosen.append(number)
-    return [examined.rows[number] for number in chosen]
+    return chosen
 
 
 def short_reference(reference: Sequence[Interaction]) -> str | None:

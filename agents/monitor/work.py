@@ -113,7 +113,8 @@ class DriftChecker:
         if not detection.drifted or not task.retrieval:
             return CorrectionsFound()
         try:
-            return look_for(examined.current, self._search, self._versions)
+            rows = [examined.rows[number] for number in examined.newest(detection.drifted)]
+            return look_for(rows, self._search, self._versions)
         except Unavailable as error:
             return CorrectionsFound(problem=f"the corrections were not looked for in the documents: {error}")
 

@@ -20,7 +20,12 @@ WORSE = Rated(rows=60, rated=40, corrected=20, p_worse=0.001)
 AS_BEFORE = replace(WORSE, p_worse=0.7)
 
 
-def decided(drifted: str, given: Evidence, task=ROUTING):
+def given(now: Rated, novel: Rated | None = None, corrections: CorrectionsFound | None = None) -> Evidence:
+    novel = novel or Rated()
+    return Evidence(now=now, latest=now, novel=novel, latest_novel=novel, corrections=corrections or CorrectionsFound())
+
+
+def decided(drifted: str, evidence: Evidence, task=ROUTING):
     """Decides after a detector found that these kinds drifted."""
     results = {
         kind: ColumnResult(score=0.0001 if kind in drifted.split() else 0.5, threshold=0.002, drifted=kind in drifted)
@@ -30,7 +35,7 @@ def decided(drifted: str, given: Evidence, task=ROUTING):
         Finding(kind=kind, p_value=each.score, effect=0.1, flagged=each.drifted, detail=f"{kind} changed")
         for kind, each in results.items()
     ]
-    return decide(results, [window, window, []], given, task, POLICY)
+    return decide(results, [window, window, []], evidence, task, POLICY)
 
 
 @pytest.mark.parametrize(
@@ -38,50 +43,50 @@ def decided(drifted: str, given: Evidence, task=ROUTING):
     [("", None), ("outcomes", "outcomes"), ("questions outcomes", "outcomes"), ("outcomes declined", "declined")],
 )
 def test_the_detector_says_what_drifted_and_the_verdict_names_the_most_telling_kind(drifted, kind):
-    assert decided(drifted, Evidence(now=WORSE)).kind == kind
+    assert decided(drifted, given(WORSE)).kind == kind
 
 
 @pytest.mark.parametrize(
-    ("drifted", "given", "task", "remedy"),
+    ("drifted", "evidence", "task", "remedy"),
     [
-        ("outcomes", Evidence(now=WORSE), ROUTING, "retrain"),
-        ("outcomes questions", Evidence(now=replace(WORSE, corrected=10)), ROUTING, "retrain"),
-        ("outcomes", Evidence(now=replace(WORSE, corrected=9)), ROUTING, "label"),
-        ("questions", Evidence(now=replace(AS_BEFORE, rated=19)), ROUTING, "label"),
-        ("questions", Evidence(now=AS_BEFORE), ROUTING, "none"),
-        ("questions", Evidence(now=AS_BEFORE, novel=Rated(rows=30, rated=9)), ROUTING, "label"),
-        ("questions", Evidence(now=AS_BEFORE, novel=Rated(rows=30, rated=10)), ROUTING, "none"),
-        ("questions", Evidence(now=AS_BEFORE, novel=Rated(rows=3, rated=3)), ROUTING, "none"),
-        ("questions", Evidence(now=AS_BEFORE, novel=Rated(rows=30, rated=10, p_worse=0.01)), ROUTING, "retrain"),
-        ("answers", Evidence(now=Rated(rows=60)), ROUTING, "label"),
-        ("failures", Evidence(now=AS_BEFORE), ROUTING, "none"),
-        ("sources", Evidence(now=AS_BEFORE), SUPPORT, "index"),
-        ("declined", Evidence(now=AS_BEFORE), SUPPORT, "index"),
-        ("sources outcomes", Evidence(now=WORSE), SUPPORT, "index"),
-        ("outcomes", Evidence(now=WORSE, corrections=CorrectionsFound(checked=20, served=20)), SUPPORT, "retrain"),
-        ("sources", Evidence(now=WORSE, corrections=CorrectionsFound(checked=20, served=15)), SUPPORT, "retrain"),
-        ("outcomes", Evidence(now=WORSE, corrections=CorrectionsFound(checked=20, newer=10)), SUPPORT, "index"),
-        ("outcomes", Evidence(now=WORSE, corrections=CorrectionsFound(checked=20, missed=12)), SUPPORT, "index"),
-        ("outcomes", Evidence(now=WORSE, corrections=CorrectionsFound(checked=20, newer=9)), SUPPORT, "retrain"),
-        ("outcomes", Evidence(now=WORSE, corrections=CorrectionsFound(checked=4, newer=2)), SUPPORT, "retrain"),
+        ("outcomes", given(WORSE), ROUTING, "retrain"),
+        ("outcomes questions", given(replace(WORSE, corrected=10)), ROUTING, "retrain"),
+        ("outcomes", given(replace(WORSE, corrected=9)), ROUTING, "label"),
+        ("questions", given(replace(AS_BEFORE, rated=19)), ROUTING, "label"),
+        ("questions", given(AS_BEFORE), ROUTING, "none"),
+        ("questions", given(AS_BEFORE, Rated(rows=30, rated=9)), ROUTING, "label"),
+        ("questions", given(AS_BEFORE, Rated(rows=30, rated=10)), ROUTING, "none"),
+        ("questions", given(AS_BEFORE, Rated(rows=3, rated=3)), ROUTING, "none"),
+        ("questions", given(AS_BEFORE, Rated(rows=30, rated=15, corrected=10, p_worse=0.01)), ROUTING, "retrain"),
+        ("answers", given(Rated(rows=60)), ROUTING, "label"),
+        ("failures", given(AS_BEFORE), ROUTING, "none"),
+        ("sources", given(AS_BEFORE), SUPPORT, "index"),
+        ("declined", given(AS_BEFORE), SUPPORT, "index"),
+        ("sources outcomes", given(WORSE), SUPPORT, "index"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, served=20)), SUPPORT, "retrain"),
+        ("sources", given(WORSE, corrections=CorrectionsFound(checked=20, served=15)), SUPPORT, "retrain"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, newer=6)), SUPPORT, "index"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, missed=12)), SUPPORT, "index"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, newer=5)), SUPPORT, "retrain"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=4, newer=2)), SUPPORT, "retrain"),
     ],
 )  # fmt: skip
-def test_the_remedy_is_what_would_help(drifted, given, task, remedy):
-    verdict = decided(drifted, given, task)
+def test_the_remedy_is_what_would_help(drifted, evidence, task, remedy):
+    verdict = decided(drifted, evidence, task)
     assert verdict.remedy == remedy
     assert verdict.reasons[-1].startswith(f"{remedy}: ")
 
 
 def test_when_other_questions_are_certain_a_weaker_sign_of_worse_answers_is_enough_to_call_for_training():
-    verdict = decided("questions", Evidence(now=replace(WORSE, p_worse=0.04)))
+    verdict = decided("questions", given(replace(WORSE, p_worse=0.02)))
     assert (verdict.kind, verdict.remedy) == ("questions", "retrain")
 
 
 def test_the_reasons_say_what_was_seen_and_how_often():
-    verdict = decided("outcomes", Evidence(now=WORSE))
+    verdict = decided("outcomes", given(WORSE))
     assert verdict.reasons[0] == "outcomes: outcomes changed (flagged in 2 of the last 3 windows)"
     assert verdict.flags["outcomes"] == 2
-    assert decided("", Evidence(now=WORSE)).reasons == ("no test tells the current windows from the reference",)
+    assert decided("", given(WORSE)).reasons == ("no test tells the current windows from the reference",)
 
 
 def answers(count: int, outcomes: tuple[InteractionOutcome, ...], start: int = 0, **fields) -> list[Interaction]:
