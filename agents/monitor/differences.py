@@ -175,14 +175,23 @@ def nearest(vectors: Floats, units: Integers, reference_rows: int) -> Floats:
     return found
 
 
-def novel(similarity: Floats, reference_rows: int) -> Flags:
-    """Returns whether each row's question is novel: less similar to all that others asked in the reference than 95 %
-    of the reference's questions are.
+def novelty(similarity: Floats, reference_rows: int) -> Doubles:
+    """Returns how novel each row's question is, from 0 to 1: the square of the share of the reference's questions that
+    are more similar to what others asked.
 
-    ``similarity``: from ``nearest``.
+    The mean of the reference is a third. The square tells more of new topics than the share of novel questions does,
+    of which there are few. ``similarity``: from ``nearest``.
     """
-    found: Flags = similarity < np.quantile(similarity[:reference_rows], _NOVEL)
-    return found
+    known = np.sort(similarity[:reference_rows])
+    return np.asarray((1 - np.searchsorted(known, similarity, side="right") / reference_rows) ** 2)
+
+
+def novel(values: Doubles) -> Flags:
+    """Returns which questions are novel: all but 5 % of the reference's are more similar to what others asked.
+
+    ``values``: from ``novelty``.
+    """
+    return np.asarray(values >= (1 - _NOVEL) ** 2 - 1e-9)
 
 
 def strata(seconds: Doubles, reference_rows: int) -> Integers:

@@ -16,6 +16,7 @@ from agents.monitor.differences import (
     mix_changed,
     nearest,
     novel,
+    novelty,
     rose,
     strata,
     used_rows,
@@ -68,7 +69,7 @@ def questions(random: np.random.Generator, drift: float) -> Difference:
     rows[REFERENCE:][random.random(CURRENT) < drift] = random.normal(size=8) * 0.1 + np.eye(8)[0] * 9
     vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     similarity = nearest(vectors, units, REFERENCE)
-    return rose(novel(similarity, REFERENCE).astype(np.float64), asked(units), ROWS)
+    return rose(novelty(similarity, REFERENCE), asked(units), ROWS)
 
 
 @pytest.mark.parametrize("trial", [rates, kinds, questions])
@@ -79,7 +80,7 @@ def test_without_drift_p_is_at_most_a_in_no_more_than_a_part_a_of_trials(trial: 
         assert (p_values <= a).mean() <= a + 2.6 * np.sqrt(a * (1 - a) / TRIALS)
 
 
-@pytest.mark.parametrize("trial", [rates, kinds])
+@pytest.mark.parametrize("trial", [rates, kinds, questions])
 def test_drift_of_half_of_the_rows_is_nearly_always_found(trial: Trial):
     random = np.random.default_rng(6)
     assert np.mean([trial(random, 0.5).p_value <= 0.01 for _ in range(40)]) >= 0.9
@@ -145,7 +146,14 @@ def test_somebodys_own_topic_is_as_novel_before_as_after():
     assert nearest(vectors, units, 4).tolist() == [0, 1, 1, 0, 0, 1, 0]
     alone = nearest(vectors, np.zeros(7, dtype=np.int64), 4)
     assert alone.tolist() == [-2.0] * 7
-    assert not novel(alone, 4).any()
+    assert not novel(novelty(alone, 4)).any()
+
+
+def test_novelty_is_the_squared_share_of_the_reference_that_is_nearer():
+    similarity = np.concatenate([np.linspace(0.1, 1.0, 100), [0.05, 0.55, 2.0]]).astype(np.float32)
+    assert novelty(similarity, 100)[100:] == pytest.approx([1.0, 0.25, 0.0], abs=0.02)
+    assert novelty(similarity, 100)[:100].mean() == pytest.approx(1 / 3, abs=0.01)
+    assert novel(novelty(similarity, 100)).nonzero()[0].tolist() == [0, 1, 2, 3, 4, 100]
 
 
 def test_similarities_are_those_of_all_pairs_however_many_there_are():
