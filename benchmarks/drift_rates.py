@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.monitor.differences import Asked, Difference, mix_changed, nearest, novel, rose, strata
+from agents.monitor.differences import Asked, Difference, mix_changed, nearest, novelty, rose, strata
 from agents.monitor.traffic import Drift, Questions, Stream, Traffic, simulate
 from schemas.policies import MonitorPolicy
 
@@ -105,7 +105,7 @@ def check(stream: Stream, questions: Questions, answers: int, policy: MonitorPol
     )
     similarity = nearest(questions.vectors[stream.question[rows]], asked.units, size)
     values = {
-        "questions": novel(similarity, size).astype(np.float64),
+        "questions": novelty(similarity, size),
         "outcomes": np.where(stream.rated[rows], stream.bad[rows].astype(np.float64), np.nan),
         "declined": stream.declined[rows].astype(np.float64),
     }

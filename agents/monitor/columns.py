@@ -22,6 +22,7 @@ from agents.monitor.differences import (
     mix_changed,
     nearest,
     novel,
+    novelty,
     rose,
     strata,
 )
@@ -74,7 +75,8 @@ class Examination:
         )
         self.seen = self._asked.strata != UNSEEN
         self.nearest = nearest(self._vectors, self._asked.units, self.reference_rows)
-        self.novel = novel(self.nearest, self.reference_rows)
+        self._novelty = novelty(self.nearest, self.reference_rows)
+        self.novel = novel(self._novelty)
         tested = self._tested()
         self.columns = [
             CheckedColumn(
@@ -148,7 +150,7 @@ class Examination:
         failed = [windows.is_failed(row) for row in rows]
         rated = [windows.is_bad(row) if windows.is_rated(row) else None for row in rows]
         tested: dict[str, tuple[Values, Doubles, Compare]] = {
-            "questions": (self.nearest.tolist(), self.novel.astype(np.float64), _novelty),
+            "questions": (self.nearest.tolist(), self._novelty, _novelty),
             "outcomes": _cases(rated, "bad", "good", "bad answers among rated ones"),
             "failures": _cases(failed, "failed", "answered", "failed answers"),
         }
@@ -176,7 +178,7 @@ def _finding(column: CheckedColumn, difference: Difference, detail: str) -> Find
 def _novelty(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
     difference = rose(values, asked, end)
     now, before = _sides(values, asked, end, difference.rows)
-    shares = [float(side.mean()) if len(side) else 0.0 for side in (now, before)]
+    shares = [float(novel(side).mean()) if len(side) else 0.0 for side in (now, before)]
     return difference, f"{shares[0]:.0%} of the questions are new to the other users, after {shares[1]:.0%}"
 
 

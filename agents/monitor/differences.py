@@ -6,8 +6,8 @@ unit come in the other window, nothing else would have changed. Rows of one unit
 nothing is assumed about them. So a difference is divided by the root of the sum of the units' squares, and not by the
 error of that many independent rows. The tail of such a self-normalized sum of symmetric parts is about normal, whatever
 their sizes: at most 3.18 times as heavy (Bentkus and Dzindzalieta, Bernoulli 21, 2015), and lighter in the simulations
-of ``benchmarks/drift_rates.py``, which say how often the tests are wrong. A few units are never enough: the sum is at
-most the root of their number.
+of ``benchmarks/drift_rates.py``, which say how often the tests are wrong. A few units are never enough: a difference
+counts only if it was raised by six of the current units equally, or by more of them unequally.
 
 **Repeats** of a question by one unit within a window count once. Of a unit with n rows, each weighs
 1 / (1 + 0.05 (n - 1)), so no unit weighs more than twenty rows.
@@ -21,7 +21,6 @@ as many, and so on, with Bonferroni's correction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,6 +41,7 @@ _ALIKE = 0.05
 """How much the rows of one unit resemble each other: the intraclass correlation that the weights assume."""
 _NOVEL = 0.05
 """The share of the reference questions that are novel to the other people of the reference, by definition."""
+_FEWEST_UNITS = 6
 _FEWEST_SEEN = 3
 _DAY, _HOUR = 86_400.0, 3600.0
 _PART_HOURS = 4
@@ -175,14 +175,23 @@ def nearest(vectors: Floats, units: Integers, reference_rows: int) -> Floats:
     return found
 
 
-def novel(similarity: Floats, reference_rows: int) -> Flags:
-    """Returns whether each row's question is novel: less similar to all that others asked in the reference than 95 %
-    of the reference's questions are.
+def novelty(similarity: Floats, reference_rows: int) -> Doubles:
+    """Returns how novel each row's question is, from 0 to 1: the square of the share of the reference's questions that
+    are more similar to what others asked.
 
-    ``similarity``: from ``nearest``.
+    The mean of the reference is a third. The square tells more of new topics than the share of novel questions does,
+    of which there are few. ``similarity``: from ``nearest``.
     """
-    found: Flags = similarity < np.quantile(similarity[:reference_rows], _NOVEL)
-    return found
+    known = np.sort(similarity[:reference_rows])
+    return np.asarray((1 - np.searchsorted(known, similarity, side="right") / reference_rows) ** 2)
+
+
+def novel(values: Doubles) -> Flags:
+    """Returns which questions are novel: all but 5 % of the reference's are more similar to what others asked.
+
+    ``values``: from ``novelty``.
+    """
+    return np.asarray(values >= (1 - _NOVEL) ** 2 - 1e-9)
 
 
 def strata(seconds: Doubles, reference_rows: int) -> Integers:
@@ -205,26 +214,6 @@ def strata(seconds: Doubles, reference_rows: int) -> Integers:
     return found
 
 
-def greatest_similarity(reference: Floats, current: Floats) -> Floats:
-    """Returns each current question's cosine similarity to the most similar reference question; for unit vectors."""
-    size = max(1, _PORTION_CELLS // max(1, len(reference)))  # all pairs at once would not fit into the memory
-    portions = [(current[start : start + size] @ reference.T).max(axis=1) for start in range(0, len(current), size)]
-    found: Floats = np.concatenate(portions)
-    return found
-
-
-def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Returns which null hypotheses Holm's method rejects; any true one with probability at most ``alpha`` (Holm
-    1979)."""
-    flags = [False] * len(p_values)
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    for number, index in enumerate(order):
-        if p_values[index] > alpha / (len(p_values) - number):
-            break
-        flags[index] = True
-    return flags
-
-
 def used_rows(count: int, most: int = MOST_ROWS) -> list[int]:
     """Returns which of so many rows are used where the cost is quadratic: at most so many, evenly spaced."""
     if count <= most:
@@ -244,6 +233,8 @@ def _rise(values: Doubles, asked: Asked, counts: Flags, begin: int, end: int) ->
     parts = np.bincount(asked.units[chosen], weights * around)
     spread = float(np.sqrt((parts**2).sum()))
     effect = float(weights @ values[chosen])
-    if not spread:
+    now = weights > 0
+    raised = np.maximum(np.bincount(asked.units[chosen[now]], weights[now] * around[now]), 0.0)
+    if raised.sum() ** 2 < _FEWEST_UNITS * (raised**2).sum() or not spread:
         return replace(NOTHING, effect=effect)
     return Difference(p_value=float(ndtr(-parts.sum() / spread)), effect=effect)
