@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, literal, select, text
 from sqlalchemy.engine import Engine
 
 import infra.sql
@@ -42,7 +42,7 @@ from infra.sql.sizes import SqlSizes
 from infra.training.datasets import FolderDatasets
 from schemas.datasets import DATASET_ROW
 from schemas.drift import DRIFT_CHECK, Baseline
-from schemas.features import Feedback, Interaction, Stamp, TaskWindow
+from schemas.features import Feedback, Interaction, TaskWindow
 from schemas.release_state import RELEASE as AS_JSON
 from schemas.release_state import Release
 from tests.fixtures.indexes import index
@@ -62,7 +62,6 @@ KEYS = [(tenant, f"document {number:06}") for tenant in ("default", "museum") fo
 OLD = START + timedelta(seconds=600)
 SOME_OLD = START + timedelta(seconds=WINDOW)
 """Before this time are as many rows of each table, however long its history is."""
-STAMP = Stamp(time=START, event="e")
 LEASE = {"now": START, "lease_seconds": 9}
 ANSWER = Interaction(
     answer_id="new", task="routing", arm="champion", release_sequence=1, user="u", answered_at=START, outcome="unrated"
@@ -124,6 +123,12 @@ def correct(features: SqlFeatureTable, world: World) -> None:
         features.put_interaction(replace(row, outcome="corrected"))
 
 
+def rate(features: SqlFeatureTable, world: World) -> None:
+    for answer_id in world.answer_ids():
+        features.put_feedback(Feedback(answer_id=answer_id, source="user", rater="u", rating="up"))
+    features.get("unknown")  # which writes what was put before
+
+
 def change(releases: SqlReleases, world: World) -> None:
     releases.change(replace(RELEASE, sequence=2), event_type="e", cause=None, at=world.now)
 
@@ -180,8 +185,8 @@ CALLS: list[tuple[type, str, Call]] = [
     (SqlFeatureTable, "interactions", lambda features, world: features.interactions(world.answer_ids())),
     (SqlFeatureTable, "put_interaction", correct),
     (SqlFeatureTable, "put_interaction", lambda features, _: features.put_interaction(ANSWER)),
-    (SqlFeatureTable, "feedback", lambda features, world: features.feedback([f"rated {n}" for n in range(20)])),
-    (SqlFeatureTable, "put_feedback", lambda features, _: features.put_feedback(word(3))),
+    (SqlFeatureTable, "feedback", lambda features, world: features.feedback(world.answer_ids())),
+    (SqlFeatureTable, "put_feedback", rate),
     (SqlFeatureTable, "put_example", lambda features, _: features.put_example(example(10**6))),
     (SqlFeatureTable, "get", lambda features, _: features.get("unknown")),
     (SqlFeatureTable, "recent", lambda features, _: features.recent(None, WINDOW)),
@@ -241,10 +246,6 @@ _check = {"details": DRIFT_CHECK.dump_python(CHECK, mode="json"), "baseline": 1}
 _row = DATASET_ROW.dump_python(dataset_row(1), mode="json")
 
 
-def word(number: int) -> Feedback:
-    return Feedback(answer_id=f"rated {number}", source="user", rater="u", rating="up", rating_stamp=STAMP)
-
-
 FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
     "journal": lambda n, at: {"agent": "a", "identity": f"e{n}", "outputs": b"\1\0\0\0\0", "published": True, "at": at},
     "runs": lambda n, at: {
@@ -278,7 +279,6 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "retired_at": at,
     },
     "vectors": lambda n, at: {"embedding_model": "m", "text_hash": f"h{n}", "vector": bytes(8), "used_at": at},
-    "feedback": lambda n, at: {"answer_id": f"rated {n}", "source": "user", "rater": "u", "rating_at": at},
     "examples": lambda n, at: {**vars(example(n)), "submitted_at": at},
     "datasets": lambda n, at: {"dataset_id": f"d{n}", "task": "routing", "created_at": at, "manifest": {}},
     "retention_rows": lambda n, at: {
@@ -298,7 +298,9 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "state": AS_JSON.dump_python(RELEASE, mode="json"),
     },
 }
-"""A row of each table by its number and its time; ``benchmarks.history`` fills the feature table and its tallies."""
+"""A row of each table by its number and its time; ``benchmarks.history`` fills the feature table and its tallies.
+
+One rater has rated each of its answers."""
 
 
 @dataclass
@@ -379,8 +381,10 @@ def filled(url: str, rows: int) -> World:
     database = Database(url)
     fill(database, 0, rows - 1, release_rows=RELEASE_ROWS)
     with database.connection(write=True) as connection:
-        rated = [{"answer_id": f"rated {n}", "revision": 1, "outcome": "pending", "sources": []} for n in range(rows)]
-        connection.execute(tables.interactions.insert(), rated)
+        names = tables.interactions.c.answer_id
+        words = select(names, literal("user"), literal("u"), literal("up"))
+        columns = ["answer_id", "source", "rater", "rating"]
+        connection.execute(tables.feedback.insert().from_select(columns, words))
         for name, make in FILLED.items():
             some = [make(number, START + timedelta(seconds=number)) for number in range(rows)]
             connection.execute(tables.METADATA.tables[name].insert(), some)
@@ -449,7 +453,7 @@ def test_every_method_of_every_store_is_called_or_its_exception_has_a_reason():
 def test_every_table_has_rows_here_or_is_small():
     assert (
         set(tables.METADATA.tables)
-        == {"interactions", "arm_tallies", "user_tallies"} | FILLED.keys() | SMALL_TABLES.keys()
+        == {"interactions", "feedback", "arm_tallies", "user_tallies"} | FILLED.keys() | SMALL_TABLES.keys()
     )
 
 
