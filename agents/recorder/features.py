@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents.recorder.voices import Rules, decided, heard, key_of
-from schemas.documents import DEFAULT_TENANT
 from schemas.envelope import Received
-from schemas.features import Feedback, Interaction, Stamp, rater_name
+from schemas.features import Feedback, Interaction, Stamp, rater_name, what_differs
 from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerFailed, AnswerProduced
-from schemas.words import spaced
 
 Fact = AnswerProduced | AnswerFailed | FeedbackGiven
 Words = Mapping[tuple[str, str], Feedback]
@@ -57,20 +55,9 @@ def merge(known: Question | None, received: Received[Fact], rules: Rules) -> Que
 
 
 def differences(row: Interaction, answer: AnswerProduced | AnswerFailed) -> list[str]:
-    """Names what of an answer's question is not the question of the row; none where the same person asks it again.
-
-    Whoever names no user is the same person only in the same session, or where neither question names one.
-    """
-    if row.answer_stamp is None:
-        return []
-    asker, before = rater_name(answer.user, answer.session), rater_name(row.user, row.session)
-    differ = {
-        "tenant": answer.tenant != (row.tenant or DEFAULT_TENANT),
-        "user": asker != before,
-        "task": answer.task != row.task,
-        "text": spaced(answer.question) != spaced(row.question or ""),
-    }
-    return [name for name, differs in differ.items() if differs]
+    """Names what of an answer's question is not the question of the row; none where the same person asks it again."""
+    asker = rater_name(answer.user, answer.session)
+    return what_differs(row, tenant=answer.tenant, asker=asker, task=answer.task, text=answer.question)
 
 
 def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp: Stamp) -> Interaction:
