@@ -217,7 +217,7 @@ def _inconsistent(task: Task, table: Mapping[str, object], *, chunk_tokens: int,
     if repeated:
         found.append(f"labels: {', '.join(map(repr, repeated))} stand there more than once (case is ignored)")
     # The prompt lists the labels with commas between them, on one line.
-    unlisted = [label for label in task.labels if "," in label or len(label.splitlines()) > 1]
+    unlisted = [label for label in task.labels if "," in label or label.splitlines() not in ([], [label])]
     if unlisted:
         found.append(f"labels: {', '.join(map(repr, unlisted))} must not hold a comma or a line break: rename")
     if any(not label.strip() for label in task.labels):
