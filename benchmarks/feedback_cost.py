@@ -1,9 +1,9 @@
 """Compares the cost of recording a feedback event with that of an earlier version, by processor time.
 
-``python -m benchmarks.feedback_cost --before FOLDER [--rounds N] [--events N] [--batch N]``: ``FOLDER`` is a checkout of
-the earlier version, such as ``git worktree add /tmp/before 2a27c86`` makes. Both versions record the same events in turn,
-each in a process of its own, on an empty SQLite file: they decode the records, merge them, and write rows, tallies and
-journal in one transaction a batch, as the recorder does. Kafka has no part in it.
+``python -m benchmarks.feedback_cost --before FOLDER [--rounds N] [--events N] [--batch N]``: ``FOLDER`` is a checkout
+of the earlier version, such as ``git worktree add /tmp/before 2a27c86`` makes. Both versions record the same events in
+turn, each in a process of its own, on an empty SQLite file: they decode the records, merge them, and write rows,
+tallies and journal in one transaction a batch, as the recorder does. Kafka has no part in it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents.recorder.voices import Rules, decided, heard, key_of
+from agents.recorder.voices import Rules, decided, heard, key_of, outcome_of
 from schemas.envelope import Received
 from schemas.features import Feedback, Interaction, Stamp, rater_name, what_differs
 from schemas.interactions import FeedbackGiven
@@ -45,13 +45,16 @@ def merge(known: Question | None, received: Received[Fact], rules: Rules) -> Que
         words = {**words, key: heard(words.get(key), fact, stamp)}
     else:
         row = _with_answer(row, fact, stamp)
+    given = decided(row, words.values(), rules) if words else {}
     row = replace(
         row,
+        **given,
+        outcome=outcome_of(row, given, rules.labels_of(row)),
         revision=row.revision + 1,
         first_event_at=time if row.first_event_at is None else min(row.first_event_at, time),
         last_event_at=time if row.last_event_at is None else max(row.last_event_at, time),
     )
-    return Question(row=decided(row, words.values(), rules), words=words)
+    return Question(row=row, words=words)
 
 
 def differences(row: Interaction, answer: AnswerProduced | AnswerFailed) -> list[str]:

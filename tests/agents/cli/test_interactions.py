@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.cli.feedback import FEEDBACK_FIELDS
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
 from schemas.features import Feedback, Interaction
@@ -103,7 +104,7 @@ def test_a_correction_that_is_no_label_is_refused_with_the_labels(
     assert published.out == "published 3 feedback lines\n"
     assert published.err.splitlines()[:3] == [
         f"{path}:1: correction: 'biling' is no label of routing: give one of billing, café",
-        f"{path}:5: unknown field 'rater'; it takes answer_id, rating, correction, reason, user, session, source, retract",
+        f"{path}:5: unknown field 'rater'; it takes {', '.join(FEEDBACK_FIELDS)}",
         f"{path}:6: source: Input should be 'user', 'reviewer' or 'application'",
     ]
     examples = write_lines(tmp_path / "e.jsonl", {"task": "routing", "input": "a", "output": "biling"})

@@ -27,6 +27,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+LABELS = ["Yes", "yes ", "café, tea", "a\nb", "café", "cafe\u0301"]
+
+
 def faults(**tables):
     return find_faults(tables, {}, chunk_tokens=220, context_tokens=1400)
 
