@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.feedback_cost --before FOLDER [--rounds N] [--events N] [--batch N]``: ``FOLDER`` is a checkout
 of the earlier version, such as ``git worktree add /tmp/before 2a27c86`` makes. Both versions record the same events in
-turn, each in a process of its own, on an empty SQLite file: they decode the records, merge them, and write rows,
-tallies and journal in one transaction a batch, as the recorder does. Kafka has no part in it.
+turn, each in a process of its own, on an empty SQLite file, by the whole recipe of delivery: decode, journal, marks,
+merge, rows, tallies, outputs. Kafka is in memory.
 """
 
 from __future__ import annotations
@@ -20,17 +20,29 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from agents.delivery.deliver import Delivery
+from agents.delivery.in_flight import InFlightTracker
+from agents.delivery.outbox import Outbox
+from agents.delivery.topic_ids import TopicIds
+from agents.delivery.worker import dispatcher
+from agents.recorder import AGENT
 from agents.recorder.agent import Recorder
+from infra.memory.kafka import MemoryKafka
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
-from infra.sql.journal import SqlJournal
+from infra.sql.journal import SqlInFlightMarks, SqlJournal
+from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.migrate import migrate
-from schemas.envelope import EventContext, Position, Received, Record, decode, encode, output_context
+from infra.sql.runs import SqlRunStore
+from schemas.delivery import Message
+from schemas.envelope import EventContext, Position, encode
 from schemas.event import Event
 from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerProduced
+from schemas.topics import read_by
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(days=1)
 USERS = 500
 
 
@@ -40,39 +52,38 @@ def record(events: int, batch: int) -> float:
         url = f"sqlite:///{folder}/everlearn.db"
         migrate(url)
         database = Database(url)
-        table = SqlFeatureTable(database)
-        recorder, journal = Recorder(table), SqlJournal(database)
-
-        def commit(records: Sequence[Record]) -> None:
-            received = []
-            for number, each in enumerate(records):
-                event, context = decode(each.topic, each.value, each.headers, now=START + timedelta(days=1))
-                received.append(Received(event=event, context=context, position=Position(each.topic, 0, number)))
-            outcomes = asyncio.run(recorder.record(received))  # type: ignore[arg-type]  # answers and feedback
-            entries = []
-            with database.transaction():
-                for one, outcome in zip(received, outcomes, strict=True):
-                    assert outcome.effect is not None
-                    outputs = outcome.effect()
-                    context = one.context
-                    entries.append(
-                        (
-                            one.identity,
-                            [encode(o.event, output_context(context, "recorder", 0, context.time)) for o in outputs],  # type: ignore[union-attr]  # the recorder starts no runs
-                        )
-                    )
-                journal.add_many("recorder", entries, START)
-
-        answers = [_record(_answer(number), number) for number in range(events)]
-        feedback = [_record(_feedback(number), events + number) for number in range(events)]
-        for start in range(0, events, 200):
-            commit(answers[start : start + 200])
-        began = time.process_time()
-        for start in range(0, events, batch):
-            commit(feedback[start : start + batch])
-        took = time.process_time() - began
+        delivery = _delivery(database)
+        answers = [_message(_answer(number), number) for number in range(events)]
+        feedback = [_message(_feedback(number), events + number) for number in range(events)]
+        took = asyncio.run(_deliver(delivery, answers, feedback, batch))
         database.close()
     return took / events * 1e6
+
+
+async def _deliver(delivery: Delivery, answers: list[Message], feedback: list[Message], batch: int) -> float:
+    for start in range(0, len(answers), 200):
+        await delivery.deliver(answers[start : start + 200])
+    began = time.process_time()
+    for start in range(0, len(feedback), batch):
+        await delivery.deliver(feedback[start : start + batch])
+    return time.process_time() - began
+
+
+def _delivery(database: Database) -> Delivery:
+    kafka = MemoryKafka()
+    outbox = Outbox(
+        AGENT,
+        database=database,
+        journal=SqlJournal(database),
+        runs=SqlRunStore(database),
+        publisher=kafka,
+        clock=lambda: NOW,
+    )
+    topics = TopicIds(read_by(AGENT), kafka, SqlKnownTopics(database), clock=lambda: NOW)
+    marks = SqlInFlightMarks(database)
+    in_flight = InFlightTracker(AGENT, marks, life="one", clock=lambda: NOW, crashes=3, topic_id=topics.__getitem__)
+    handle = dispatcher(AGENT, Recorder(SqlFeatureTable(database)).handlers())
+    return Delivery(handle, outbox, in_flight, topics, clock=lambda: NOW)
 
 
 def _answer(number: int) -> AnswerProduced:
@@ -96,8 +107,12 @@ def _feedback(number: int) -> FeedbackGiven:
     )
 
 
-def _record(event: Event, number: int) -> Record:
-    return encode(event, EventContext(id=f"e{number}", source="/benchmark", time=START + timedelta(seconds=number)))
+def _message(event: Event, number: int) -> Message:
+    context = EventContext(id=f"e{number}", source="/benchmark", time=START + timedelta(seconds=number))
+    record = encode(event, context)
+    return Message(
+        position=Position(record.topic, 0, number), key=record.key, value=record.value, headers=record.headers
+    )
 
 
 def main(words: Sequence[str]) -> None:

@@ -185,7 +185,10 @@ def random_fact(dice: random.Random, number: int) -> Received[Event]:
     if dice.random() < 0.2:
         return feedback(retract=True, at=at, event_id=event_id, **speaker)
     ratings: tuple[Rating | None, ...] = ("up", "down", None)
-    given = {"correction": dice.choice((None, None, "x", "c", "d")), "reason": dice.choice((None, "r", "s"))}
+    given: dict[str, Any] = {
+        "correction": dice.choice((None, None, "x", "c", "d")),
+        "reason": dice.choice((None, "r", "s")),
+    }
     rating = dice.choice(ratings) if any(given.values()) else dice.choice(ratings[:2])
     return feedback(rating, at=at, event_id=event_id, **given, **speaker)
 
