@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from schemas.event import JsonObject
 
 RowOrigin = Literal["correction", "approved", "example"]
-Split = Literal["train", "holdout"]
+Split = Literal["train", "holdout", "golden"]
+"""``golden``: an example of the golden set, which is never trained on and judges every candidate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class DatasetRow:
     """An input and its right output. ``origin_id``: id of the answer or example that the row comes from.
 
     ``sources``: the chunks in the answer's prompt, for a task with retrieval. ``fresh``: whether the row is from the
-    window that this training is about; the other rows replay what was learned before.
+    window that this training is about; the other rows replay what was learned before. ``user``: whose feedback it is;
+    None for an example. ``trust``: how far that word is trusted. ``why``: why the row is in the dataset, in one line.
     """
 
     row_id: str
@@ -32,6 +34,10 @@ class DatasetRow:
     split: Split
     fresh: bool = True
     sources: tuple[JsonObject, ...] = ()
+    user: str | None = None
+    tenant: str | None = None
+    trust: str | None = None
+    why: str = ""
 
     @property
     def sampling_key(self) -> str:

@@ -78,7 +78,7 @@ class TaskWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A labelled example, one row per event."""
+    """A labelled example, one row per event. ``golden``: it judges adapters, and none is trained on it."""
 
     example_id: str
     task: str
@@ -86,6 +86,7 @@ class Example:
     output: str
     origin: str | None
     submitted_at: datetime
+    golden: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

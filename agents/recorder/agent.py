@@ -49,6 +49,7 @@ class Recorder:
                 output=event.output,
                 origin=event.origin,
                 submitted_at=context.time,
+                golden=event.golden,
             )
         )
         return ()
