@@ -221,9 +221,9 @@ class ValidatorPolicy(Table):
     max_general_loss: float = Field(default=0.25, ge=0)
     """The loss on general text may rise by this over the base model's, in nats per token."""
     max_flips: float = Field(default=0.1, ge=0, lt=1)
-    """This share of all judged rows may turn from right to wrong. A larger share must be more than chance to count."""
+    """This share of the judged rows may turn from right to wrong. A larger share counts if it is more than chance."""
     max_slice_drop: float = Field(default=0.1, ge=0, lt=1)
-    """The metric may fall by this on the rows of one label, tenant or length; a larger fall must be more than chance."""
+    """The metric may fall by this on rows of one label, tenant or length. A larger fall counts if it is not chance."""
     chance: float = Field(default=0.05, gt=0, lt=1)
     """The probability that any of the adapters judged on the same rows passes as better though it is not. Each further
     one must be better beyond doubt: number k gets 6 / (pi k)^2 of it."""

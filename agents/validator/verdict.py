@@ -63,7 +63,7 @@ class PairedScores:
 
     @property
     def flips(self) -> int:
-        """How many rows the reference answers right and the candidate wrong. Those that turned right do not offset it."""
+        """How many rows turned from right to wrong. Those that turned from wrong to right do not offset them."""
         return sum(map(is_flip, self.candidate, self.reference))
 
     def at(self, places: Sequence[int]) -> PairedScores:
@@ -191,18 +191,13 @@ def _gain(evidence: Evidence, policy: ValidatorPolicy, level: float) -> GateFind
         f"{evidence.metric} is {mean(current.candidate):.3f} on {_rows(current.rows)} held out, against "
         f"{mean(current.reference):.3f} of {evidence.reference}: {current.gain:+.3f}, where {policy.min_gain:+.3f} is "
         f"needed; better on {current.better} and worse on {current.worse}, which chance alone does in "
-        f"{_often(by_chance)} of cases, where {_often(level)} are allowed{_share_of(evidence.tries, policy)}"
+        f"{_often(by_chance)} of cases, where {_often(level)} are allowed (try {evidence.tries} on these rows, and "
+        f"{policy.chance:.0%} for all tries together)"
     )
     fewest = math.ceil(-math.log2(level))
     if current.rows < fewest:
         sentence += f"; no adapter can be better on so few rows: at least {fewest} must be held out"
     return GateFinding(passed=large and by_chance <= level, sentence=sentence)
-
-
-def _share_of(tries: int, policy: ValidatorPolicy) -> str:
-    if tries == 1:
-        return f" to the first candidate on these rows, of {policy.chance:.0%} for all"
-    return f" to candidate {tries} on these rows, of {policy.chance:.0%} for all"
 
 
 def _fit(evidence: Evidence, level: float) -> Iterator[GateFinding]:
@@ -290,9 +285,9 @@ def _slices(evidence: Evidence, policy: ValidatorPolicy) -> Iterator[GateFinding
             failed = True
             yield GateFinding(
                 passed=False,
-                sentence=f"{evidence.metric} is {mean(scores.candidate):.3f} on {_rows(scores.rows)} of the {each.kind} "
-                f"{each.name!r}, against {mean(scores.reference):.3f} of {evidence.reference}: {scores.gain:+.3f}, "
-                f"where {-policy.max_slice_drop:+.3f} is allowed to each of {len(judged)} slices",
+                sentence=f"{evidence.metric} is {mean(scores.candidate):.3f} on {_rows(scores.rows)} of the "
+                f"{each.kind} {each.name!r}, against {mean(scores.reference):.3f} of {evidence.reference}: "
+                f"{scores.gain:+.3f}, where {-policy.max_slice_drop:+.3f} is allowed to each of {len(judged)} slices",
             )
     if not failed:
         yield GateFinding(

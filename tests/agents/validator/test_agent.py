@@ -99,7 +99,7 @@ async def test_a_trained_adapter_is_validated_against_the_champion_of_its_task(r
     await room.validator.follow(received(AdapterPromoted(task="support", sequence=9, champion="other")))
     await room.send(trained())
     assert room.requested() == [
-        {"config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0"}
+        {"config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0", "earlier": []}
     ]
     assert room.said() == []
 

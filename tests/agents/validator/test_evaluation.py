@@ -55,10 +55,15 @@ def test_without_a_champion_the_base_model_is_the_reference(folder):
     engine = ScriptedEngine(knows("new"), {"new": 3.2})
     found = evaluated(folder, engine, champion=None)
     assert {request.adapter_id for call in engine.calls for request in call} == {"new", None}
+    divergence = found.evidence.divergence
+    assert divergence is not None
     assert scores(found, champion=False) == {
         "current.candidate": 1.0,
         "current.base": 0.0,
         "current.rows": 30.0,
+        "flips.rows": 0.0,
+        "flips.of": 30.0,
+        "divergence.candidate": divergence,
         "general_loss.candidate": 3.2,
         "general_loss.base": 3.0,
     }

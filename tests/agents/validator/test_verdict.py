@@ -39,10 +39,12 @@ def test_a_clear_gain_is_accepted_with_its_figures():
     verdict = judged(compared(both=20, better=30, worse=2, neither=8), compared(both=40, worse=1))
     assert verdict.accepted
     assert verdict.reasons == ()
-    gain, retention, general = (finding.sentence for finding in verdict.findings)
+    gain, retention, flips, general = (finding.sentence for finding in verdict.findings)
     assert "exact_match is 0.833 on 60 rows held out, against 0.367 of the champion: +0.467" in gain
     assert "better on 30 and worse on 2" in gain
+    assert "where 3.04% are allowed (try 1 on these rows, and 5% for all tries together)" in gain
     assert "on 41 rows of the retention suite" in retention
+    assert "3 of 101 rows turned from right to wrong against the champion (3.0%), where 10.0% are allowed" in flips
     assert "3.100 nats per token, against 3.000 of the base model: +0.100" in general
 
 
@@ -52,7 +54,8 @@ def test_a_clear_gain_is_accepted_with_its_figures():
         (compared(neither=60), False),
         (compared(both=60), False),
         (compared(both=30, better=3, neither=27), False),  # 3 of 3: 12.5 %
-        (compared(both=30, better=5, neither=25), True),  # 5 of 5: 3.1 %
+        (compared(both=30, better=5, neither=25), False),  # 5 of 5: 3.1 %, and the first try has 3.04 %
+        (compared(both=30, better=6, neither=24), True),  # 6 of 6: 1.6 %
         (compared(both=30, better=12, worse=8, neither=10), False),  # 12 of 20: 25 %
         (compared(both=900, better=15, worse=1, neither=84), False),  # certain, but too small a gain
         (compared(worse=30, neither=30), False),
@@ -126,7 +129,7 @@ def test_an_adapter_that_always_says_the_most_frequent_label_is_refused():
     verdict = judged(compared(better=20, neither=20), labelled=labelled(["paddles"] * 40, right))
     assert verdict.reasons == (
         "on 40 rows that come from corrections, right answers dealt out at random would fit as well in 100.00% of "
-        "cases, where 5% are allowed",
+        "cases, where 3.04% are allowed",
     )
 
 
@@ -148,7 +151,7 @@ def test_answers_that_follow_from_their_rows_pass_the_shuffle_test():
 def test_rows_on_which_a_shuffle_would_hardly_show_are_not_asked(right):
     verdict = judged(compared(better=30), labelled=labelled(["paddles"] * len(right), right))
     assert verdict.accepted
-    assert len(verdict.findings) == 3
+    assert len(verdict.findings) == 4
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (5, 0), (9, 3), (3, 9), (60, 40)])

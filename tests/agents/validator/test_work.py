@@ -60,7 +60,8 @@ class Room:
         return Validation(
             **{
                 "task": ROUTING, "adapter_id": "new", "dataset_id": self.dataset_id, "champion": "old",
-                "folder": self.folder, "parts": parts, "policy": ValidatorPolicy(), "context_tokens": 500, **changes,
+                "earlier": (), "folder": self.folder, "parts": parts, "policy": ValidatorPolicy(),
+                "context_tokens": 500, **changes,
             }
         ).run()  # fmt: skip
 
