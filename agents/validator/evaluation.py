@@ -19,7 +19,9 @@ from schemas.tasks import Task, unknown_task
 BATCH_REQUESTS = 32
 """How many requests are generated between two reports of progress."""
 BASE_ROWS = 40
-"""How many rows the base model also answers when the champion is the reference, for the report and the divergence."""
+"""How many rows the base model also answers when the champion is the reference. They are for the report only."""
+DIVERGENCE_ROWS = 16
+"""On how many of these rows KL(base || adapter) is measured: each is read twice, as long as it is."""
 CUT = " …"
 """Stands behind an answer that was cut because a longer one would be wrong anyway."""
 SLACK_TOKENS = 8
@@ -198,7 +200,7 @@ def evaluate(
 def _divergence(plan: EvaluationPlan, current: Sequence[EvaluatedRow], engine: EvaluationEngine) -> float | None:
     """Measures KL(base || candidate) on the first held-out rows, along the base model's own answers."""
     base = "reference" if plan.champion is None else "base"
-    exchanges = [(each.request.messages, each.answers[base].removesuffix(CUT)) for each in current[:BASE_ROWS]]
+    exchanges = [(each.request.messages, each.answers[base].removesuffix(CUT)) for each in current[:DIVERGENCE_ROWS]]
     return engine.divergence(exchanges, plan.adapter_id) if exchanges else None
 
 

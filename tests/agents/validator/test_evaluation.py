@@ -7,6 +7,7 @@ import pytest
 from agents.prompt import build_prompt, hit_of
 from agents.validator.evaluation import (
     BASE_ROWS,
+    DIVERGENCE_ROWS,
     EvaluationPlan,
     evaluate,
     golden_rows,
@@ -185,7 +186,7 @@ class Walker(ScriptedEngine):
 def test_the_divergence_is_measured_along_the_base_models_own_answers(folder, champion):
     engine = Walker(lambda adapter, text: adapter or "the base says")
     found = evaluated(folder, engine, champion=champion, rows=tuple(rows(50)))
-    assert len(engine.walked) == BASE_ROWS
+    assert len(engine.walked) == DIVERGENCE_ROWS
     assert {answer for _, answer in engine.walked} == {"the base says"}
     assert scores(found, champion=champion is not None)["divergence.candidate"] == found.evidence.divergence
 
