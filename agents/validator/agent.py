@@ -31,7 +31,7 @@ def is_try(run: Run, champion: str | None) -> bool:
 
     Tries count from the champion's promotion: before it they were judged against another one.
     """
-    judges = run.state != "failed" and (run.state != "done" or "current.rows" in run.result["scores"])
+    judges = run.state != "failed" and (run.state != "done" or "current.rows" in run.result.get("scores", ()))
     return judges and run.arguments.get("champion") == champion
 
 
