@@ -7,7 +7,7 @@ from datetime import datetime
 
 from schemas.event import JsonObject
 from schemas.interactions import InteractionOutcome, Rating
-from schemas.questions import Arm
+from schemas.questions import Arm, Turn
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -26,7 +26,8 @@ class Interaction:
     """The row of one question. Fields of the answer are None until it arrives, fields of feedback until there is some.
 
     ``revision`` counts the events merged into the row. The ``*_stamp`` fields decide by event time between several
-    feedback events, and between several answers to a question that was asked twice under one id.
+    feedback events, and between several answers to a question that was asked twice under one id. ``history``: the
+    turns before the question as the answer was given to them, see ``AnswerProduced.history``.
     """
 
     answer_id: str
@@ -37,6 +38,7 @@ class Interaction:
     user: str | None = None
     session: str | None = None
     question: str | None = None
+    history: tuple[Turn, ...] = ()
     answer: str | None = None
     failure: str | None = None
     sources: tuple[JsonObject, ...] = ()
@@ -65,6 +67,16 @@ class Interaction:
     def rater(self) -> str:
         """Who asked and may rate: the user, or else the session. All who name neither are one, the empty string."""
         return self.user or (f"session:{self.session}" if self.session else "")
+
+    @property
+    def asked(self) -> str:
+        """What was asked: the question, below the user's last turn where it follows up on one.
+
+        "And for my wife?" alone does not say what it is about. Drift checks compare this text.
+        """
+        before = next((turn.text for turn in reversed(self.history) if turn.role == "user"), None)
+        question = self.question or ""
+        return question if before is None else f"{before}\n{question}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,13 +65,16 @@ def _outcome(row: Interaction) -> str:
 
 def describe_row(row: Interaction) -> JsonObject:
     """A row for programs, without the stamps, which only decide between several feedbacks."""
-    return iso_times(_without_stamps(asdict(row)))
+    history = [turn.model_dump() for turn in row.history]
+    return iso_times({**_without_stamps(asdict(row)), "history": history})
 
 
 def row_facts(row: Interaction) -> JsonObject:
     """A row for people; its sources as places and scores."""
     sources = [f"{each.get('document_id')} ({float(each.get('score') or 0):.3f})" for each in row.sources]
-    return {name.replace("_", " "): value for name, value in {**_without_stamps(vars(row)), "sources": sources}.items()}
+    history = [f"{turn.role}: {turn.text}" for turn in row.history]
+    shown = {**_without_stamps(vars(row)), "sources": sources, "history": history}
+    return {name.replace("_", " "): value for name, value in shown.items()}
 
 
 def _without_stamps(fields: JsonObject) -> JsonObject:

@@ -64,6 +64,11 @@ class EvaluatedRow:
     answers: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def characters(self) -> int:
+        """The length of the prompt."""
+        return sum(len(message.content) for message in self.request.messages)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -130,8 +135,8 @@ def retention_rows(
 
     The adapter would score too well on a row that it was trained on, and a held-out row is asked anyway.
     """
-    known = {row.row_id for row in rows} | {row.input.strip().casefold() for row in rows}
-    others = [row for row in suite if row.row_id not in known and row.input.strip().casefold() not in known]
+    known = {row.row_id for row in rows} | {row.input_key for row in rows}
+    others = [row for row in suite if row.row_id not in known and row.input_key not in known]
     return _drawn(others, most, draw)
 
 
@@ -169,7 +174,7 @@ def evaluate(
     if plan.champion is not None:
         arms["base"] = None
         wanted += [(each, "base") for each in current[:BASE_ROWS]]
-    wanted.sort(key=lambda each: len(each[0].request.messages[-1].content))  # similar lengths need little padding
+    wanted.sort(key=lambda each: each[0].characters)  # similar lengths need little padding
     for start in range(0, len(wanted), BATCH_REQUESTS):
         batch = wanted[start : start + BATCH_REQUESTS]
         generations = engine.generate([replace(each.request, adapter_id=arms[arm]) for each, arm in batch])

@@ -15,12 +15,16 @@ from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune, slices, upsert
 from infra.sql.tallies import TallyChanges
 from schemas.features import Example, Interaction, Stamp, TaskWindow
+from schemas.questions import Turn
 
 _interactions = tables.interactions.c
 _examples = tables.examples.c
 _STAMPS = ("answer", "rating", "correction", "reason")
 _RENAMED = {"user": "user_id", "session": "session_id"}
-_PLAIN = tuple(each.name for each in fields(Interaction) if each.name != "sources" and not each.name.endswith("_stamp"))
+_LISTS = ("sources", "history")
+_PLAIN = tuple(
+    each.name for each in fields(Interaction) if each.name not in _LISTS and not each.name.endswith("_stamp")
+)
 """Fields that are one column each."""
 
 
@@ -184,7 +188,9 @@ def _values(row: Interaction) -> dict[str, Any]:
         stamp: Stamp | None = getattr(row, f"{name}_stamp")
         values[f"{name}_at"] = stamp.time if stamp else None
         values[f"{name}_event"] = stamp.event if stamp else None
-    return {**values, "sources": list(row.sources)}
+    # Most questions follow up on none, and rows from before the column have none either.
+    history = [turn.model_dump() for turn in row.history] or None
+    return {**values, "sources": list(row.sources), "history": history}
 
 
 def interaction_of(row: RowMapping) -> Interaction:
@@ -193,4 +199,5 @@ def interaction_of(row: RowMapping) -> Interaction:
     for name in _STAMPS:
         time: datetime | None = row[f"{name}_at"]
         values[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
-    return Interaction(**values, sources=tuple(row["sources"]))
+    history = tuple(Turn(**turn) for turn in row["history"] or ())
+    return Interaction(**values, sources=tuple(row["sources"]), history=history)
