@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -88,7 +89,7 @@ def test_an_adapter_names_the_task_that_it_was_trained_on_and_the_one_that_it_wa
     validated = trained.model_copy(update={"labels": ("a", "c")})
     record = registry.register(adapter(task, trained_as=trained))
     assert (record.fingerprint, registry.find(record.adapter_id).trained_as) == (trained, trained)
-    judgement = {"scores": {}, "reasons": (), "report_uri": None}
+    judgement: dict[str, Any] = {"scores": {}, "reasons": (), "report_uri": None}
     registry.judge(record.adapter_id, state="validated", validated_as=validated, **judgement)
     found = registry.find(record.adapter_id)
     assert (found.trained_as, found.validated_as, found.fingerprint) == (trained, validated, validated)
