@@ -115,7 +115,7 @@ def verdict_event(arguments: Mapping[str, Any], result: Mapping[str, Any]) -> Ou
     }
     if not result["accepted"]:
         return Output(event=AdapterRejected(reasons=tuple(result["reasons"]), **told))
-    return Output(event=AdapterValidated(**told))
+    return Output(event=AdapterValidated(fingerprint=result.get("fingerprint"), **told))
 
 
 def rejection(task: str, adapter_id: str, reasons: tuple[str, ...]) -> Output:
