@@ -145,13 +145,12 @@ def without_stale(task: Task, rows: Iterable[DatasetRow]) -> tuple[list[DatasetR
 
     No adapter may be blamed for not giving an answer that the task has no more.
     """
-    labels = {label.strip().casefold() for label in task.labels}
     kept, stale = [], Counter[str]()
     for row in rows:
-        if labels and row.output.strip().casefold() not in labels:
-            stale[row.output] += 1
-        else:
+        if task.accepts(row.output):
             kept.append(row)
+        else:
+            stale[row.output] += 1
     return kept, dict(stale.most_common())
 
 
