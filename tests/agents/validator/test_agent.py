@@ -186,7 +186,8 @@ async def test_the_candidates_that_were_judged_against_this_champion_are_named_t
     await room.fail("exit code -9")
     await room.send(tried("n4"))
     await room.send(tried("n5"))
-    assert [run["earlier"] for run in room.requested() if run["adapter_id"] == "n5"] == [["d-n4", "d-n1"]]
+    (earlier,) = [run["earlier"] for run in room.requested() if run["adapter_id"] == "n5"]
+    assert sorted(earlier) == ["d-n1", "d-n4"]
     assert (room.said()[0].tries, room.said()[0].level) == (1, 0.03)
     assert room.said()[1].tries is None
     await room.validator.follow(received(AdapterPromoted(task="routing", sequence=4, champion="n4")))
