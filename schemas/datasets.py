@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter
 
 from schemas.event import JsonObject
 from schemas.questions import ServedHistory, Turn
+from schemas.words import comparable
 
 RowOrigin = Literal["correction", "approved", "example"]
 Split = Literal["train", "holdout", "golden"]
@@ -57,16 +57,12 @@ class DatasetRow:
 
 
 def input_key(text: str, history: Sequence[Turn] = ()) -> str:
-    """Returns the form in which inputs are compared: without differences in case, white space and composed signs.
+    """Returns the form in which inputs are compared: without differences in case, white space and Unicode form.
 
     A question after other turns is another input than the same question alone.
     """
-    turns = "".join(f"{turn.role}\x1f{_folded(turn.text)}\x1e" for turn in history)
-    return turns + _folded(text)
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", " ".join(text.split()).casefold())
+    turns = "".join(f"{turn.role}\x1f{comparable(turn.text)}\x1e" for turn in history)
+    return turns + comparable(text)
 
 
 def sampling_key_of(row_id: str) -> str:

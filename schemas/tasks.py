@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import operator
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from schemas.event import Name, Value
 from schemas.questions import SearchMode
+from schemas.words import comparable, composed, label_of, spaced
 
 Overrides = dict[str, object]
 """Settings of a policy by name, as they stand in the file. ``infra/settings.py`` checks them together with the rest."""
@@ -60,10 +60,14 @@ class Task(Value):
     promoter: Overrides = Field(default={}, exclude_if=operator.not_)
     """Likewise settings of [promoter]: [tasks.NAME.promoter]."""
 
+    @field_validator("labels")
+    @classmethod
+    def are_composed(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(composed, labels))
+
     def accepts(self, output: str) -> bool:
         """Whether an answer is one of the task's labels, ignoring case; any answer where it has none."""
-        given = _folded(output)
-        return not self.labels or any(_folded(label) == given for label in self.labels)
+        return not self.labels or label_of(output, self.labels) is not None
 
 
 class TaskFingerprint(Value):
@@ -110,8 +114,8 @@ def fingerprint_of(task: Task, *, prompt_format: int, engine: str) -> TaskFinger
     searched = ("top_k", "min_score", "mode", "chunk_tokens", "overlap_tokens")
     values = [(name, getattr(task, name)) for name in searched]
     return TaskFingerprint(
-        instruction=_excerpt(_spaced(task.instruction)),
-        labels=tuple(map(_spaced, task.labels)),
+        instruction=_excerpt(spaced(task.instruction)),
+        labels=tuple(map(spaced, task.labels)),
         retrieval=", ".join(f"{name} {value}" for name, value in values if value is not None)
         if task.retrieval
         else "off",
@@ -180,21 +184,13 @@ def _different_labels(before: tuple[str, ...], after: tuple[str, ...]) -> TaskDi
 
 def _missing(labels: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the labels that are not among the others, ignoring case."""
-    known = {_folded(label) for label in others}
-    return tuple(label for label in labels if _folded(label) not in known)
+    known = {comparable(label) for label in others}
+    return tuple(label for label in labels if comparable(label) not in known)
 
 
 def _named(labels: tuple[str, ...]) -> str:
     more = len(labels) - _SHOWN_LABELS
     return ", ".join(map(repr, labels[:_SHOWN_LABELS])) + (f" and {more} more" if more > 0 else "")
-
-
-def _spaced(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _folded(text: str) -> str:
-    return _spaced(text).casefold()
 
 
 def unknown_task(name: str, tasks: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ class CheckController:
             "task": task,
             "baseline": baseline.sequence,
             "champion": baseline.champion,
-            "renewed": baseline.renewed,
+            **({"renewed": True} if baseline.renewed else {}),
         }
         return (RunRequest(kind=CHECK, arguments={**self._settings_location, **own}),)
 

@@ -18,6 +18,7 @@ from schemas.features import Example, Interaction
 from schemas.policies import TrainerPolicy
 from schemas.questions import Turn
 from schemas.tasks import Task
+from schemas.words import label_of
 
 _ONE_SIDED = 0.95
 """If a larger share of the rows has the same output, a model that always gives this output still scores well."""
@@ -165,11 +166,11 @@ def _row(task: Task, text: str, fact: _Fact, policy: TrainerPolicy, left_out: Co
         left_out["empty"] += 1
         return None
     if task.labels:
-        known = {label.casefold(): label for label in task.labels}
-        if output.casefold() not in known:
+        label = label_of(output, task.labels)
+        if label is None:
             left_out["with an answer that is none of the task's labels"] += 1
             return None
-        output = known[output.casefold()]
+        output = label
     history = fact.served.history if fact.served is not None else ()
     return DatasetRow(
         row_id=sha256(f"{task.name}\x1f{input_key(text, history)}\x1f{output}".encode()).hexdigest()[:32],

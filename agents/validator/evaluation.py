@@ -15,6 +15,7 @@ from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores, is
 from schemas.datasets import DatasetRow, sampling_key_of
 from schemas.generation import ChatMessage, GenerationRequest
 from schemas.tasks import Task, unknown_task
+from schemas.words import comparable
 
 BATCH_REQUESTS = 32
 """How many requests are generated between two reports of progress."""
@@ -191,7 +192,7 @@ def evaluate(
         golden=_paired_scores(golden),
         tries=plan.tries,
         labelled=tuple(_labelled_answers(current)),
-        right=frozenset(each.row.output.strip().casefold() for each in asked),
+        right=frozenset(comparable(each.row.output) for each in asked),
         slices=make_slices(plan.task, [each.row for each in asked]),
         general_candidate=engine.loss(plan.general, plan.adapter_id),
         general_base=base_loss(),

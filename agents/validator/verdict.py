@@ -24,6 +24,7 @@ from agents.validator.significance import (
 )
 from agents.validator.slices import Slice
 from schemas.policies import ValidatorPolicy
+from schemas.words import comparable
 
 HARM_CHANCE = 0.2
 """Harm counts if its p-value is at most this: a fall on the retention suite, on the golden set or in any slice, and
@@ -107,7 +108,7 @@ class Evidence:
     tries: int = 1
     """The number of the candidate among those that were judged on the same held-out rows, counted from 1."""
     right: frozenset[str] = frozenset()
-    """The different right answers of all judged rows, in lower case."""
+    """The different right answers of all judged rows, in the form in which answers are compared."""
     slices: tuple[Slice, ...] = ()
     """Their places are those of ``together``."""
     divergence: float | None = None
@@ -204,7 +205,7 @@ def _fit(evidence: Evidence, level: float) -> Iterator[GateFinding]:
     """Checks that the answers follow from the inputs. Shuffled labels teach only how frequent each label is."""
     permutations = max(PERMUTATIONS, math.ceil(4 / level))
     for labelled in evidence.labelled:
-        counts = Counter(text.strip().casefold() for text in labelled.right)
+        counts = Counter(map(comparable, labelled.right))
         kept = sum((count / len(labelled.right)) ** 2 for count in counts.values())
         if kept > MOSTLY_KEPT:
             continue
