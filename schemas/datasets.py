@@ -15,7 +15,8 @@ from schemas.questions import ServedHistory, Turn
 from schemas.words import comparable
 
 RowOrigin = Literal["correction", "approved", "example"]
-Split = Literal["train", "holdout"]
+Split = Literal["train", "holdout", "golden"]
+"""``golden``: an example of the golden set, which is never trained on and judges every candidate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +24,10 @@ class DatasetRow:
     """An input and its right output. ``origin_id``: id of the answer or example that the row comes from.
 
     ``sources`` and ``history``: the chunks, for a task with retrieval, and the turns of the conversation that were in
-    the answer's prompt. A row without turns is written as before rows had any, so that its dataset keeps its id.
-    ``fresh``: whether the row is from the window that this training is about; the other rows replay what was learned
-    before.
+    the answer's prompt. A row that uses no field of a later version is written as before there was one, so that its
+    dataset keeps its id. ``fresh``: whether the row came after those that the champion was trained on; the other rows
+    replay what was learned before. ``user``: whose feedback it is; None for an example. ``trust``: how far that word is
+    trusted. ``why``: why the row is in the dataset, in one line.
     """
 
     row_id: str
@@ -38,6 +40,10 @@ class DatasetRow:
     fresh: bool = True
     sources: tuple[JsonObject, ...] = ()
     history: ServedHistory = ()
+    user: str | None = None
+    tenant: str | None = None
+    trust: str | None = None
+    why: str = ""
 
     @property
     def input_key(self) -> str:

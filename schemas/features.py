@@ -164,7 +164,7 @@ class TaskWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A labelled example, one row per event."""
+    """A labelled example, one row per event. ``golden``: it judges adapters, and none is trained on it."""
 
     example_id: str
     task: str
@@ -172,6 +172,7 @@ class Example:
     output: str
     origin: str | None
     submitted_at: datetime
+    golden: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,9 +132,12 @@ class SqlFeatureTable:
         pending = _interactions.answer_at.is_(None)
         return prune(self._database, tables.interactions, pending, _interactions.last_event_at < before)
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns the examples of a task, newest first, submitted at ``until`` or before."""
-        newest = select(tables.examples).where(_examples.task == task)
+    def examples(self, task: str, limit: int, *, until: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns the examples of a task, newest first, submitted at ``until`` or before.
+
+        ``golden``: whether those of the golden set, or all others.
+        """
+        newest = select(tables.examples).where(_examples.task == task, _examples.golden.is_(golden))
         newest = newest.order_by(_examples.submitted_at.desc(), _examples.example_id)
         if until is not None:
             newest = newest.where(_examples.submitted_at <= until)

@@ -360,7 +360,8 @@ examples = Table(
     Column("output", Text, nullable=False),
     Column("origin", Text),
     Column("submitted_at", UtcMoment, nullable=False),
-    Index("examples_by_task", "task", "submitted_at"),
+    Column("golden", Boolean, nullable=False, server_default=false()),
+    Index("examples_by_task", "task", "golden", "submitted_at"),
 )
 
 datasets = Table(

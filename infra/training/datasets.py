@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,8 @@ from schemas.errors import AdapterMissing, unavailable
 ROWS, MANIFEST = "rows.parquet", "manifest.json"
 _manifest = TypeAdapter(DatasetManifest)
 _row = TypeAdapter(DatasetRow)
+_LATER = frozenset({"user", "tenant", "trust", "why"})
+"""Fields of a row that datasets of earlier versions lack."""
 _datasets = tables.datasets.c
 
 
@@ -117,9 +119,14 @@ class FolderDatasets:
 def dataset_id_of(task: str, rows: Sequence[DatasetRow]) -> str:
     """Computes a dataset's id: 32 hexadecimal digits of SHA-256 over the task and the rows, in any order."""
     digest = sha256(task.encode())
-    for line in sorted(_row.dump_json(row) for row in rows):
+    for line in sorted(_row.dump_json(row, exclude=_absent(row)) for row in rows):
         digest.update(b"\n" + line)
     return digest.hexdigest()[:32]
+
+
+def _absent(row: DatasetRow) -> set[str]:
+    """The later fields that a row does not use. Without them the ids of older datasets stay what they are."""
+    return {each.name for each in fields(DatasetRow) if each.name in _LATER and getattr(row, each.name) == each.default}
 
 
 def make_manifest(

@@ -199,6 +199,15 @@ def test_an_example_written_twice_is_written_once(stores: Stores):
     assert stores.features.examples("routing", 10, until=example(1).submitted_at) == [example(1)]
 
 
+def test_the_golden_set_is_read_apart_from_other_examples(stores: Stores):
+    golden = replace(example(3), golden=True)
+    for each in (example(1), golden):
+        stores.features.put_example(each)
+
+    assert stores.features.examples("routing", 10) == [example(1)]
+    assert stores.features.examples("routing", 10, golden=True) == [golden]
+
+
 def test_the_transaction_is_the_same_object_until_it_ends(stores: Stores):
     with stores.database.transaction():
         first = stores.features.transaction()
