@@ -1,7 +1,7 @@
 """Measures a drift check without its embedding model: ``python -m benchmarks.drift_check``.
 
-A check of synthetic answers of a task with retrieval: half are in the reference window, the rest in current windows that
-overlap. It measures our tests, and then Evidently's part: our report, in which Evidently is given the results of the
+A check of synthetic answers of a task with retrieval: half are in the reference window, the rest in current windows
+that overlap. It measures our tests, and then Evidently's part: our report, in which Evidently is given the results of the
 tests, beside Evidently's bare report of the described columns with two tests of its own; both in one warm process, in
 turns.
 """
@@ -161,7 +161,7 @@ class NoDocuments:
 
 def check(rows: list[Interaction]) -> tuple[KeptReport, dict[str, Taken]]:
     """Makes a check of all rows but its report. Returns what the report would hold, and how long each step took."""
-    current = len(rows) // 32
+    current = max(20, len(rows) // 32)
     policy = MonitorPolicy(
         reference_rows=len(rows) // 2,
         longest_reference_rows=len(rows) // 2,

@@ -29,6 +29,7 @@ from infra.settings_file import append_task, read_tables
 from schemas.errors import ConfigurationError, Misuse
 from schemas.policies import AnswererSettings, IndexerSettings
 from schemas.tasks import Task
+from schemas.words import comparable
 
 METRICS = tuple(metrics.METRICS)
 """How answers can be scored."""
@@ -212,9 +213,13 @@ def _inconsistent(task: Task, table: Mapping[str, object], *, chunk_tokens: int,
         near = difflib.get_close_matches(task.metric, METRICS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(METRICS)}"
         found.append(f"metric: {task.metric!r} is unknown; {hint}")
-    repeated = [label for label, count in Counter(label.strip().lower() for label in task.labels).items() if count > 1]
+    repeated = [label for label, count in Counter(map(comparable, task.labels)).items() if count > 1]
     if repeated:
         found.append(f"labels: {', '.join(map(repr, repeated))} stand there more than once (case is ignored)")
+    # The prompt lists the labels with commas between them, on one line.
+    unlisted = [label for label in task.labels if "," in label or label.splitlines() not in ([], [label])]
+    if unlisted:
+        found.append(f"labels: {', '.join(map(repr, unlisted))} must not hold a comma or a line break: rename")
     if any(not label.strip() for label in task.labels):
         found.append("labels: one is empty")
     if len(task.labels) == 1:

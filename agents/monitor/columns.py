@@ -189,7 +189,8 @@ def _labels(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
 
 def _scores(values: Doubles, asked: Asked, end: int) -> tuple[Difference, str]:
     difference = rose(-values, asked, end)
-    return difference, f"the best source is {difference.effect:+.2f} less similar in the mean (cosine)"
+    now, before = (float(side.mean()) if len(side) else 0.0 for side in _sides(values, asked, end, difference.rows))
+    return difference, f"the best source's similarity (cosine) went from {before:.2f} to {now:.2f} in the mean"
 
 
 def _cases(are: Sequence[bool | None], case: str, other: str, name: str) -> tuple[Values, Doubles, Compare]:

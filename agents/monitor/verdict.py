@@ -150,7 +150,10 @@ def _remedy(drifted: Sequence[str], given: Evidence, task: Task, policy: Monitor
         return "index", missing
     worse = _got_worse(drifted, given)
     if worse is not None:
-        return _for_worse_answers(worse, policy)
+        remedy, why = _for_worse_answers(worse, policy)
+        if remedy == "retrain" and given.corrections.problem is not None:
+            return "none", f"{why}; a training waits until they can be looked for in the documents"
+        return remedy, why
     if drifted == ["failures"]:
         return "none", "failed answers are not mended by training; see 'everlearn interactions list' for why"
     rated, needed = given.latest.rated, policy.min_rated
@@ -166,7 +169,7 @@ def _remedy(drifted: Sequence[str], given: Evidence, task: Task, policy: Monitor
             f"{asked} of the latest {given.latest.rows} questions are new, but only {rated} of their answers were "
             f"rated, too few to say whether they are good; rate {needed}"
         )
-    return "none", f"something changed, but {given.now.rated} rated answers do not look worse than before"
+    return "none", f"something changed, but {given.now.rated} rated answers are not certainly worse than before"
 
 
 def _missing_facts(drifted: Sequence[str], found: CorrectionsFound, policy: MonitorPolicy) -> str | None:

@@ -17,6 +17,7 @@ from schemas.datasets import DatasetRow, RowOrigin, Split
 from schemas.features import Example, Interaction
 from schemas.policies import TrainerPolicy
 from schemas.tasks import Task
+from schemas.words import comparable, label_of
 
 _ONE_SIDED = 0.95
 """If a larger share of the rows has the same output, a model that always gives this output still scores well."""
@@ -116,8 +117,8 @@ def counted_reasons(left_out: Mapping[str, int]) -> str:
 
 
 def normalised(text: str) -> str:
-    """Returns the form in which inputs are compared: without differences in case and white space."""
-    return " ".join(text.split()).casefold()
+    """Returns the form in which inputs are compared: without differences in case, white space and Unicode form."""
+    return comparable(text)
 
 
 def split_of(task: str, text: str, holdout_share: float) -> Split:
@@ -169,11 +170,11 @@ def _row(task: Task, text: str, fact: _Fact, policy: TrainerPolicy, left_out: Co
         left_out["empty"] += 1
         return None
     if task.labels:
-        known = {label.casefold(): label for label in task.labels}
-        if output.casefold() not in known:
+        label = label_of(output, task.labels)
+        if label is None:
             left_out["with an answer that is none of the task's labels"] += 1
             return None
-        output = known[output.casefold()]
+        output = label
     return DatasetRow(
         row_id=sha256(f"{task.name}\x1f{normalised(text)}\x1f{output}".encode()).hexdigest()[:32],
         input=text,

@@ -13,6 +13,7 @@ from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores
 from schemas.datasets import DatasetRow
 from schemas.generation import ChatMessage, GenerationRequest
 from schemas.tasks import Task, unknown_task
+from schemas.words import comparable
 
 BATCH_REQUESTS = 32
 """How many requests are generated between two reports of progress."""
@@ -92,8 +93,8 @@ def retention_rows(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most
 
     The adapter would score too well on a row that it was trained on, and a held-out row is asked anyway.
     """
-    known = {row.row_id for row in rows} | {row.input.strip().casefold() for row in rows}
-    others = [row for row in suite if row.row_id not in known and row.input.strip().casefold() not in known]
+    known = {row.row_id for row in rows} | {comparable(row.input) for row in rows}
+    others = [row for row in suite if row.row_id not in known and comparable(row.input) not in known]
     return tuple(sorted(others, key=lambda row: row.sampling_key)[:most])
 
 

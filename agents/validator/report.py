@@ -13,6 +13,7 @@ from schemas.event import JsonObject
 from schemas.figures import finite
 from schemas.learning import AdapterRejected, AdapterValidated
 from schemas.policies import ValidatorPolicy
+from schemas.words import comparable
 
 EXAMPLES = 12
 """The most rows that a report shows of those that got better, and of those that got worse."""
@@ -102,9 +103,9 @@ def rejection(
 
 def _confusion(rows: Sequence[EvaluatedRow], labels: Sequence[str], arm: str) -> list[JsonObject]:
     """Counts each pair of a right answer and a given answer, most frequent first."""
-    known = {label.strip().casefold(): label for label in labels}
+    known = {comparable(label): label for label in labels}
     counts = Counter(
-        (known.get(each.row.output.strip().casefold(), OTHER), known.get(each.answers[arm].strip().casefold(), OTHER))
+        (known.get(comparable(each.row.output), OTHER), known.get(comparable(each.answers[arm]), OTHER))
         for each in rows
     )
     return [{"right": right, "said": said, "rows": count} for (right, said), count in counts.most_common()]

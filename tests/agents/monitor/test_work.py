@@ -166,13 +166,14 @@ def test_corrections_are_looked_for_in_the_documents_when_something_drifted():
     assert "40 of 40 corrections agree with documents that are newer than the answers (new)" in check.reasons[-2]
 
 
-def test_without_the_search_a_check_decides_as_well_as_it_can_and_says_so():
+def test_without_the_search_a_training_waits_and_the_check_says_so():
     work = Work()
     work.search.down = True
     work.answer(REFERENCE, task="support", score=0.8)
     work.answer(NEWEST, REFERENCE, task="support", score=0.8, outcome="corrected")
     check = work.check(task=SUPPORT)
-    assert (check.verdict, check.remedy) == ("outcomes", "retrain")
+    assert (check.verdict, check.remedy) == ("outcomes", "none")
+    assert "a training waits until they can be looked for in the documents" in check.reasons[-3]
     assert check.reasons[-1].startswith("the corrections were not looked for in the documents: the search cannot")
 
 

@@ -11,12 +11,13 @@ import pytest
 from agents.delivery.outcome import Output
 from agents.delivery.worker import BatchHandler, dispatcher
 from agents.recorder.agent import Recorder
-from agents.recorder.features import merge
+from agents.recorder.features import Question, merge
 from agents.recorder.ports import FeatureTable
+from agents.recorder.voices import Rules
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
 from schemas.event import Event
-from schemas.features import Example, Interaction
+from schemas.features import Example, Feedback, Interaction
 from schemas.interactions import ExampleSubmitted, InteractionRecorded
 from schemas.topics import TOPICS
 from tests.agents.recorder.delivery import Delivery
@@ -41,11 +42,11 @@ def delivery(stores: Stores) -> Delivery:
 
 
 def undisturbed() -> dict[str, Interaction]:
-    rows: dict[str, Interaction] = {}
+    questions: dict[str, Question] = {}
     for fact in FACTS:
         answer_id = fact.event.answer_id  # type: ignore[attr-defined]  # every one of FACTS has it
-        rows[answer_id] = merge(rows.get(answer_id), fact)  # type: ignore[arg-type]  # as above
-    return rows
+        questions[answer_id] = merge(questions.get(answer_id), fact, Rules())  # type: ignore[arg-type]  # as above
+    return {answer_id: question.row for answer_id, question in questions.items()}
 
 
 def table(stores: Stores) -> dict[str, Interaction]:
@@ -71,7 +72,7 @@ async def test_an_answer_becomes_a_row_and_a_fact_with_the_answers_own_time(stor
             time=answer(at=1).context.time,
         )
     ]
-    assert stores.features.get("q-1") == merge(None, answer(at=1))  # type: ignore[arg-type]
+    assert stores.features.get("q-1") == merge(None, answer(at=1), Rules()).row  # type: ignore[arg-type]
 
 
 async def test_an_event_that_comes_twice_counts_once(stores):
@@ -187,6 +188,7 @@ class CountedReads:
     def __init__(self, stores: Stores) -> None:
         self.table = stores.features
         self.reads: list[list[str]] = []
+        self.reads_of_words: list[list[str]] = []
 
     def transaction(self) -> object:
         return self.table.transaction()
@@ -198,6 +200,13 @@ class CountedReads:
     def put_interaction(self, row: Interaction) -> None:
         self.table.put_interaction(row)
 
+    def feedback(self, answer_ids: Sequence[str]) -> dict[str, list[Feedback]]:
+        self.reads_of_words.append(list(answer_ids))
+        return self.table.feedback(answer_ids)
+
+    def put_feedback(self, word: Feedback) -> None:
+        self.table.put_feedback(word)
+
     def put_example(self, row: Example) -> None:
         self.table.put_example(row)
 
@@ -208,6 +217,72 @@ async def test_a_batch_reads_its_rows_once(stores):
     await recorder.deliver(*reversed(FACTS))
     assert counted.reads == [["q-1", "q-2"]]
     assert table(stores) == undisturbed()
+
+
+def asked_by(fact: Received[Event], *, at: float, event_id: str, **differs: str | None) -> Received[Event]:
+    """The fact about another question under the same id."""
+    return received(fact.event.model_copy(update=differs), at=at, event_id=event_id)
+
+
+@pytest.mark.parametrize(
+    ("differs", "named"),
+    [
+        ({"tenant": "acme"}, "tenant"),
+        ({"user": "eve"}, "user"),
+        ({"user": None}, "user"),
+        ({"task": "routing"}, "task"),
+        ({"question": "How do I send these shoes back?"}, "text"),
+        ({"tenant": "acme", "user": "eve"}, "tenant and user"),
+    ],
+)
+async def test_an_answer_id_is_not_taken_over_by_another_question(stores, differs, named):
+    recorder = delivery(stores)
+    await recorder.deliver(answer(at=1), feedback("down", correction="60 days.", at=2))
+    before = table(stores)
+    with pytest.raises(InvalidEvent, match=f"the id 'q-1' belongs to another question, of another {named}: give"):
+        await recorder.deliver(asked_by(answer(), at=3, event_id="a2", **differs))
+    assert table(stores) == before
+    # A failure says itself why there is no answer, so that it is no dead letter too.
+    await recorder.deliver(asked_by(failure(), at=4, event_id="a3", **differs))
+    assert table(stores) == before
+    assert len(recorder.published) == 2
+
+
+async def test_the_same_question_of_the_same_person_may_be_asked_again_under_its_id(stores):
+    recorder = delivery(stores)
+    await recorder.deliver(answer("30 days.", at=1))
+    again = asked_by(
+        answer("60 days."), at=3, event_id="a2", session="tomorrow", question=" How long may I return shoes? "
+    )
+    await recorder.deliver(again)
+    await recorder.deliver(again)
+    await recorder.deliver(failure(at=2, event_id="a3"))
+    row = stores.features.get("q-1")
+    assert row is not None
+    assert (row.answer, row.revision) == ("60 days.", 3)
+
+
+async def test_whoever_names_no_user_is_the_same_person_in_the_same_session(stores):
+    recorder = delivery(stores)
+    nobody = asked_by(answer(), at=1, event_id="a1", user=None, session="s1")
+    await recorder.deliver(nobody, asked_by(nobody, at=2, event_id="a2"))
+    with pytest.raises(InvalidEvent, match="another user"):
+        await recorder.deliver(asked_by(nobody, at=3, event_id="a3", session="s2"))
+
+
+async def test_words_are_read_only_where_there_may_be_some(stores):
+    counted = CountedReads(stores)
+    recorder = Delivery(handler(counted), stores.database, stores.journal)
+    await recorder.deliver(answer(at=1))
+    await recorder.deliver(feedback("up", at=2, event_id="b1"))
+    await recorder.deliver(feedback("down", at=3, event_id="b2", user="eve"))
+    await recorder.deliver(feedback("up", answer_id="q-2", event_id="b3"))
+    await recorder.deliver(answer(answer_id="q-2", event_id="a2"))
+    assert counted.reads_of_words == [[], [], ["q-1"], [], ["q-2"]]
+    assert {each: len(words) for each, words in stores.features.feedback(["q-1", "q-2"]).items()} == {
+        "q-1": 2,
+        "q-2": 1,
+    }
 
 
 async def test_the_recorder_knows_every_event_of_the_topics_that_it_reads():
