@@ -13,7 +13,6 @@ from agents.validator.verdict import Evidence, LabelledAnswers, PairedScores
 from schemas.datasets import DatasetRow
 from schemas.generation import ChatMessage, GenerationRequest
 from schemas.tasks import Task, unknown_task
-from schemas.words import comparable
 
 BATCH_REQUESTS = 32
 """How many requests are generated between two reports of progress."""
@@ -52,6 +51,11 @@ class EvaluatedRow:
     request: GenerationRequest
     answers: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def characters(self) -> int:
+        """The length of the prompt."""
+        return sum(len(message.content) for message in self.request.messages)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +97,8 @@ def retention_rows(suite: Sequence[DatasetRow], rows: Sequence[DatasetRow], most
 
     The adapter would score too well on a row that it was trained on, and a held-out row is asked anyway.
     """
-    known = {row.row_id for row in rows} | {comparable(row.input) for row in rows}
-    others = [row for row in suite if row.row_id not in known and comparable(row.input) not in known]
+    known = {row.row_id for row in rows} | {row.input_key for row in rows}
+    others = [row for row in suite if row.row_id not in known and row.input_key not in known]
     return tuple(sorted(others, key=lambda row: row.sampling_key)[:most])
 
 
@@ -112,7 +116,7 @@ def evaluate(
     if plan.champion is not None:
         arms["base"] = None
         wanted += [(each, "base") for each in current[:BASE_ROWS]]
-    wanted.sort(key=lambda each: len(each[0].request.messages[-1].content))  # similar lengths need little padding
+    wanted.sort(key=lambda each: each[0].characters)  # similar lengths need little padding
     for start in range(0, len(wanted), BATCH_REQUESTS):
         batch = wanted[start : start + BATCH_REQUESTS]
         generations = engine.generate([replace(each.request, adapter_id=arms[arm]) for each, arm in batch])

@@ -90,7 +90,10 @@ def verdict_event(arguments: Mapping[str, Any], result: Mapping[str, Any]) -> Ou
     task, adapter_id, scores, uri = arguments["task"], arguments["adapter_id"], result["scores"], result["report_uri"]
     if not result["accepted"]:
         return rejection(task, adapter_id, tuple(result["reasons"]), scores, uri)
-    return Output(event=AdapterValidated(task=task, adapter_id=adapter_id, scores=scores, report_uri=uri))
+    event = AdapterValidated(
+        task=task, adapter_id=adapter_id, scores=scores, report_uri=uri, fingerprint=result.get("fingerprint")
+    )
+    return Output(event=event)
 
 
 def rejection(

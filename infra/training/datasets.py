@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import delete, select
@@ -102,7 +103,7 @@ class FolderDatasets:
         path = self._folder / dataset_id / ROWS
         try:
             values = pq.read_table(path).to_pylist()
-            rows = [_row.validate_python({**each, "sources": json.loads(each["sources"])}) for each in values]
+            rows = [_row.validate_python({**each, **_lists(each)}) for each in values]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise unavailable(error) or DatasetMissing(
                 f"the dataset {dataset_id} cannot be read from {path}: train again"
@@ -150,7 +151,19 @@ def _parquet(rows: Sequence[DatasetRow]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    values: list[dict[str, object]] = [{**asdict(row), "sources": json.dumps(row.sources)} for row in rows]
+    values: list[dict[str, object]] = [
+        {
+            **asdict(row),
+            "sources": json.dumps(row.sources),
+            "history": json.dumps([turn.model_dump() for turn in row.history]),
+        }
+        for row in rows
+    ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(values), sink)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Reads the columns that are lists in JSON. A file from before there was a column ``history`` has no turns."""
+    return {"sources": json.loads(values["sources"]), "history": json.loads(values.get("history", "[]"))}

@@ -11,7 +11,10 @@ from agents.validator.report import build_report, scores
 from agents.validator.verdict import decide
 from infra.memory.engine import MemoryEngine
 from schemas.policies import ValidatorPolicy
+from schemas.questions import Turn
 from tests.agents.validator.room import ROUTING, SUPPORT, ScriptedEngine, knows, row, rows
+
+TURNS = (Turn(role="user", text="message 0"), Turn(role="assistant", text="0"))
 
 
 @pytest.fixture
@@ -74,6 +77,14 @@ def test_the_prompt_is_the_answerers_with_the_sources_that_the_row_kept(folder):
     assert "Refunds\nFive days." in prompt.messages[-1].content
 
 
+def test_a_follow_up_is_asked_after_the_turns_that_were_served(folder):
+    engine = ScriptedEngine(knows("new"))
+    evaluated(folder, engine, rows=(row(1, history=TURNS),))
+    assert [(each.role, each.content) for each in engine.calls[0][0].messages[1:]] == [
+        ("user", "message 0"), ("assistant", "0"), ("user", "message 1"),
+    ]  # fmt: skip
+
+
 def test_a_row_that_the_answerer_would_refuse_as_too_long_is_left_out(folder):
     found = evaluated(folder, ScriptedEngine(knows("new")), rows=(row(1), row(2, input="word " * 3000)))
     assert (len(found.current), found.left_out) == (1, 1)
@@ -117,6 +128,8 @@ def test_the_retention_suite_leaves_out_what_the_dataset_holds():
     dataset = [row(1, split="train"), row(2)]
     suite = [row(1), row(2), row(3), row(50, input=" Message 1")]
     assert retention_rows(suite, dataset, 10) == (row(3),)
+    follow_up = row(60, input="message 1", history=TURNS)
+    assert retention_rows([follow_up], dataset, 10) == (follow_up,), "another input than the same words alone"
     assert retention_rows(rows(9), [], 4) == held_out_rows(rows(9), 4)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
 from schemas.interactions import InteractionOutcome
+from schemas.questions import Turn
 from tests.fixtures.sql import Stores
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 999999, tzinfo=UTC)
@@ -22,6 +23,7 @@ FULL = Interaction(
     user="u'1",
     session="s1",
     question="Wie geht's? \x1b ☃ 𝛼",
+    history=(Turn(role="user", text="ä\n"), Turn(role="assistant", text="☃")),
     answer="line\nline",
     failure="none",
     sources=({"document_id": "d1", "score": 0.1, "rank": 1}, {"document_id": "d2", "score": -1e-9, "rank": 2}),
