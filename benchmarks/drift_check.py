@@ -1,9 +1,8 @@
 """Measures a drift check without its embedding model: ``python -m benchmarks.drift_check``.
 
 A check of synthetic answers of a task with retrieval: half are in the reference window, the rest in current windows
-that overlap. It measures our tests, and then Evidently's part: our report, in which Evidently is given the results of
-the tests, beside Evidently's bare report of the described columns with two tests of its own; both in one warm process,
-in turns.
+that overlap. It measures our tests, and then Evidently's part in one warm process: our report, in which Evidently is
+given the results of the tests, and in turns Evidently's bare report of the described columns with tests of its own.
 """
 
 from __future__ import annotations
