@@ -20,6 +20,10 @@ from schemas.questions import Turn
 from schemas.retrieval import HEADING_SEPARATOR, Chunk, Hit, headings_above
 from schemas.tasks import Task
 
+PROMPT_FORMAT = 1
+"""The version of the prompts that this file builds. Whoever changes a prompt raises it: adapters were trained on the
+earlier one, so they are validated again, and drift checks begin a new reference."""
+
 Count = Callable[[Sequence[ChatMessage]], int]
 """Returns how many tokens a chat prompt has."""
 
@@ -31,6 +35,8 @@ class Prompt:
     messages: tuple[ChatMessage, ...]
     sources: tuple[Hit, ...]
     """The sources that fit, in the order of their numbers in the prompt."""
+    history: tuple[Turn, ...]
+    """The turns of the conversation that fit, as they were given."""
     tokens: int
     """The length. It may exceed the budget: instruction and question are never left out."""
     fits: bool
@@ -66,9 +72,15 @@ def build_prompt(
 
     # Each step makes a shorter prompt than the step before, so a binary search finds the first that fits.
     step = min(bisect_left(range(len(steps)), True, key=lambda each: not too_long(each)), len(steps) - 1)
-    sources, _ = steps[step]
+    sources, forgotten = steps[step]
     tokens = lengths[step]
-    return Prompt(messages=messages(step), sources=tuple(ranked[:sources]), tokens=tokens, fits=tokens <= budget)
+    return Prompt(
+        messages=messages(step),
+        sources=tuple(ranked[:sources]),
+        history=tuple(history[forgotten:]),
+        tokens=tokens,
+        fits=tokens <= budget,
+    )
 
 
 def too_long(task: Task, tokens: int, budget: int, context_tokens: int, count: Count) -> str:
@@ -91,8 +103,12 @@ def instruction_tokens(task: Task, count: Count) -> int:
 
 
 def build_row_prompt(task: Task, row: DatasetRow, *, budget: int, count: Count) -> Prompt:
-    """Builds the prompt that the answerer would build for a dataset row, with the sources that the row keeps."""
-    return build_prompt(task, row.input, [hit_of(source) for source in row.sources], (), budget=budget, count=count)
+    """Builds the prompt that the answerer would build for a dataset row, with the sources and turns that the row keeps.
+
+    A row that keeps what was served, after the cuts, gives the served prompt: nothing has to be left out again.
+    """
+    hits = [hit_of(source) for source in row.sources]
+    return build_prompt(task, row.input, hits, row.history, budget=budget, count=count)
 
 
 def hit_of(source: JsonObject) -> Hit:

@@ -37,7 +37,7 @@ def questions(cache: Path) -> Questions:
 def _short(vectors: np.ndarray) -> np.ndarray:
     _, axes = np.linalg.eigh(np.cov(vectors.T))
     scores = vectors @ axes[:, -COMPONENTS:]
-    return (scores / np.linalg.norm(scores, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(scores / np.linalg.norm(scores, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _embedded(texts: list[str]) -> np.ndarray:

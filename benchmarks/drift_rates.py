@@ -71,14 +71,28 @@ def cells() -> list[Cell]:
                     bar=None if early else bar,
                 )
             )
-    for at in (800, 4000):
-        name = f"bad ratings 20 → 30 % after {at // 2:,} rated answers"
-        drift, bar = Drift(at=at, bad=0.3), 1100 if at >= 2000 else None
-        found.append(Cell(name=name, drift=drift, kind="outcomes", unit="rated answers", quantile=0.9, bar=bar))
-    for at in (600, 2000, 4000):
-        name, drift = f"declined 2 → 10 % after {at:,} answers", Drift(at=at, declined=0.1)
-        bar = 500 if at >= 1000 else None
-        found.append(Cell(name=name, drift=drift, kind="declined", unit="questions", quantile=0.9, bar=bar))
+    found += [
+        Cell(
+            name=f"bad ratings 20 → 30 % after {at // 2:,} rated answers",
+            drift=Drift(at=at, bad=0.3),
+            kind="outcomes",
+            unit="rated answers",
+            quantile=0.9,
+            bar=1100 if at >= 2000 else None,
+        )
+        for at in (800, 4000)
+    ]
+    found += [
+        Cell(
+            name=f"declined 2 → 10 % after {at:,} answers",
+            drift=Drift(at=at, declined=0.1),
+            kind="declined",
+            unit="questions",
+            quantile=0.9,
+            bar=500 if at >= 1000 else None,
+        )
+        for at in (600, 2000, 4000)
+    ]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -10,17 +11,23 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from schemas.event import JsonObject
+from schemas.questions import ServedHistory, Turn
+from schemas.words import comparable
 
 RowOrigin = Literal["correction", "approved", "example"]
-Split = Literal["train", "holdout"]
+Split = Literal["train", "holdout", "golden"]
+"""``golden``: an example of the golden set, which is never trained on and judges every candidate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow:
     """An input and its right output. ``origin_id``: id of the answer or example that the row comes from.
 
-    ``sources``: the chunks in the answer's prompt, for a task with retrieval. ``fresh``: whether the row is from the
-    window that this training is about; the other rows replay what was learned before.
+    ``sources`` and ``history``: the chunks, for a task with retrieval, and the turns of the conversation that were in
+    the answer's prompt. A row that uses no field of a later version is written as before there was one, so that its
+    dataset keeps its id. ``fresh``: whether the row came after those that the champion was trained on; the other rows
+    replay what was learned before. ``user``: whose feedback it is; None for an example. ``trust``: how far that word is
+    trusted. ``why``: why the row is in the dataset, in one line.
     """
 
     row_id: str
@@ -32,11 +39,30 @@ class DatasetRow:
     split: Split
     fresh: bool = True
     sources: tuple[JsonObject, ...] = ()
+    history: ServedHistory = ()
+    user: str | None = None
+    tenant: str | None = None
+    trust: str | None = None
+    why: str = ""
+
+    @property
+    def input_key(self) -> str:
+        """The form in which rows are compared by what was asked."""
+        return input_key(self.input, self.history)
 
     @property
     def sampling_key(self) -> str:
         """A hash of the id. The rows with the smallest keys are a random sample, the same one every time."""
         return sampling_key_of(self.row_id)
+
+
+def input_key(text: str, history: Sequence[Turn] = ()) -> str:
+    """Returns the form in which inputs are compared: without differences in case, white space and Unicode form.
+
+    A question after other turns is another input than the same question alone.
+    """
+    turns = "".join(f"{turn.role}\x1f{comparable(turn.text)}\x1e" for turn in history)
+    return turns + comparable(text)
 
 
 def sampling_key_of(row_id: str) -> str:

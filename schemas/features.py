@@ -9,7 +9,7 @@ from typing import Literal
 from schemas.documents import DEFAULT_TENANT
 from schemas.event import JsonObject
 from schemas.interactions import FeedbackSource, InteractionOutcome, Rating
-from schemas.questions import Arm
+from schemas.questions import Arm, Turn
 from schemas.words import spaced
 
 Trust = Literal["reviewer", "owner", "application", "anonymous", "other", "unknown"]
@@ -59,7 +59,8 @@ class Interaction:
     """The row of one question. Fields of the answer are None until it arrives, fields of feedback until there is some.
 
     ``revision`` counts the events merged into the row. The ``*_stamp`` fields decide by event time between several
-    feedback events, and between several answers to a question that was asked twice under one id.
+    feedback events, and between several answers to a question that was asked twice under one id. ``history``: the
+    turns before the question as the answer was given to them, see ``AnswerProduced.history``.
 
     Rating, correction and reason are what counts of all raters' feedback (``agents/recorder/voices.py``). ``rated_by``
     and ``corrected_by`` are ``Feedback.rater`` of whose word that is; None where he named nobody.
@@ -73,6 +74,7 @@ class Interaction:
     user: str | None = None
     session: str | None = None
     question: str | None = None
+    history: tuple[Turn, ...] = ()
     answer: str | None = None
     failure: str | None = None
     sources: tuple[JsonObject, ...] = ()
@@ -114,6 +116,16 @@ class Interaction:
         return rater_name(self.user, self.session)
 
     @property
+    def asked(self) -> str:
+        """What was asked: the question, below the user's last turn where it follows up on one.
+
+        "And for my wife?" alone does not say what it is about. Drift checks compare this text.
+        """
+        before = next((turn.text for turn in reversed(self.history) if turn.role == "user"), None)
+        question = self.question or ""
+        return question if before is None else f"{before}\n{question}"
+
+    @property
     def has_unusable_correction(self) -> bool:
         """Whether the correction is no label of the task: it says that the answer was bad, and teaches nothing."""
         return self.correction is not None and self.outcome == "disapproved"
@@ -152,7 +164,7 @@ class TaskWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A labelled example, one row per event."""
+    """A labelled example, one row per event. ``golden``: it judges adapters, and none is trained on it."""
 
     example_id: str
     task: str
@@ -160,6 +172,7 @@ class Example:
     output: str
     origin: str | None
     submitted_at: datetime
+    golden: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,13 +50,17 @@ class FeedbackGiven(Event):
 
 
 class ExampleSubmitted(Event):
-    """Someone submitted a labelled example: an input and its right output."""
+    """Someone submitted a labelled example: an input and its right output.
+
+    ``golden``: it belongs to the golden set, on which every adapter is judged and none is trained.
+    """
 
     type: ClassVar[str] = "everlearn.example.submitted.v1"
     task: Name
     input: MessageText
     output: MessageText
     origin: Annotated[str, StringConstraints(max_length=200)] | None = None
+    golden: bool = False
 
     @property
     def key(self) -> str:

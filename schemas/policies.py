@@ -245,8 +245,13 @@ class ValidatorPolicy(Table):
     """The metric may fall by this on the rows that earlier adapters were judged on."""
     max_general_loss: float = Field(default=0.25, ge=0)
     """The loss on general text may rise by this over the base model's, in nats per token."""
+    max_flips: float = Field(default=0.1, ge=0, lt=1)
+    """This share of the judged rows may turn from right to wrong. A larger share counts if it is more than chance."""
+    max_slice_drop: float = Field(default=0.1, ge=0, lt=1)
+    """The metric may fall by this on rows of one label, tenant or length. A larger fall counts if it is not chance."""
     chance: float = Field(default=0.05, gt=0, lt=1)
-    """The probability that an adapter that is no better than the one in service passes as better."""
+    """The probability that any of the adapters judged on the same rows passes as better though it is not. Each further
+    one must be better beyond doubt: number k gets 6 / (pi k)^2 of it."""
     max_adapter_bytes: int = Field(default=500_000_000, ge=1)
     """A larger adapter is rejected, and no answerer loads it."""
     current_rows: int = Field(default=200, ge=1)
@@ -273,8 +278,12 @@ class PromoterPolicy(Table):
     watch_seconds: float = Field(default=86_400.0, gt=0)
     """After this long at one share, a canary holds: it says which ratings are missing, keeps its share, and a newer
     validated adapter takes its place."""
+    task_changed: Literal["fall_back", "keep"] = "fall_back"
+    """What happens to an adapter whose task got another instruction, or lost a label. ``fall_back``: the base model
+    answers until an adapter is validated on the new task, for the adapter would give answers that are none any more.
+    ``keep``: the adapter goes on. Either way it is validated on the new task."""
     tick_seconds: float = Field(default=5.0, gt=0)
-    """How often the promoter judges canaries that get no traffic."""
+    """How often the promoter judges canaries that get no traffic, and compares adapters with their tasks."""
 
     @model_validator(mode="after")
     def shares_rise(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -23,6 +24,12 @@ class Turn(Value):
     text: MessageText
 
 
+History = Annotated[tuple[Turn, ...], Field(max_length=50)]
+"""The turns of a conversation before a question, oldest first."""
+ServedHistory = Annotated[History, Field(exclude_if=operator.not_)]
+"""The same of an answer. Most have none; their events are what they were before answers kept it."""
+
+
 class QuestionAsked(Event):
     """A user asked a task a question. The answer's ``answer_id`` equals ``question_id``."""
 
@@ -30,7 +37,7 @@ class QuestionAsked(Event):
     question_id: Identifier
     task: Name
     text: MessageText
-    history: tuple[Turn, ...] = Field(default=(), max_length=50)
+    history: History = ()
     user: Identifier | None = None
     session: Identifier | None = None
     tenant: Name = DEFAULT_TENANT
@@ -72,6 +79,8 @@ class AnswerProduced(Event):
     question: str
     text: str
     sources: tuple[Source, ...] = ()
+    history: ServedHistory = ()
+    """The turns of the conversation that were in the prompt. Where no model was asked, the newest of the question's."""
     user: Identifier | None = None
     session: Identifier | None = None
     tenant: Name = DEFAULT_TENANT
@@ -101,6 +110,8 @@ class AnswerFailed(Event):
     task: Name
     question: str
     reason: str
+    history: ServedHistory = ()
+    """The newest turns of the conversation that the question came with."""
     user: Identifier | None = None
     session: Identifier | None = None
     tenant: Name = DEFAULT_TENANT

@@ -11,11 +11,10 @@ from agents.answerer.ports import Engine
 from agents.answerer.replies import failed, produced
 from agents.answerer.retrieval import Job
 from agents.answerer.routing import Choice, choose
-from agents.prompt import build_prompt, too_long
+from agents.prompt import Prompt, build_prompt, too_long
 from schemas.event import Event
 from schemas.generation import GenerationRequest
 from schemas.promotions import ReleaseEvent
-from schemas.retrieval import Hit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class _Prepared:
     """A question with its prompt, ready for the engine."""
 
     request: GenerationRequest
-    sources: tuple[Hit, ...]
+    prompt: Prompt
     choice: Choice
 
 
@@ -48,7 +47,7 @@ def generate(
     generations = engine.generate([each.request for each in prepared.values()]) if prepared else []
     for (index, each), generation in zip(prepared.items(), generations, strict=True):
         by = {"engine": engine.name, "base_model": engine.base_model}
-        replies[index] = produced(jobs[index].asked, generation, each.sources, each.choice, now(), **by)
+        replies[index] = produced(jobs[index].asked, generation, each.prompt, each.choice, now(), **by)
     return replies
 
 
@@ -67,7 +66,7 @@ def _prepare(job: Job, choice: Choice, engine: Engine, context_tokens: int) -> _
         temperature=question.temperature,
         seed=_seed(question.question_id),
     )
-    return _Prepared(request=request, sources=prompt.sources, choice=choice)
+    return _Prepared(request=request, prompt=prompt, choice=choice)
 
 
 def _seed(question_id: str) -> int:

@@ -7,12 +7,13 @@ from datetime import datetime
 
 from agents.answerer.retrieval import Job, is_unknown
 from agents.answerer.routing import Choice, choose
+from agents.prompt import Prompt
 from schemas.envelope import Received
-from schemas.event import Event, JsonObject
+from schemas.event import MAX_MESSAGE_CHARACTERS, Event, JsonObject
 from schemas.filters import FilterError, parse_filter
 from schemas.generation import Generation
 from schemas.promotions import ReleaseEvent
-from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
+from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source, Turn
 from schemas.retrieval import Hit
 from schemas.tasks import Task, unknown_task
 
@@ -70,7 +71,7 @@ def declined(job: Job, choice: Choice, now: datetime) -> AnswerProduced:
 def produced(
     asked: Received[QuestionAsked],
     generation: Generation,
-    hits: Sequence[Hit],
+    prompt: Prompt,
     choice: Choice,
     now: datetime,
     *,
@@ -80,13 +81,13 @@ def produced(
     return AnswerProduced(
         # A model that generates bytes can generate the one character that no event may hold.
         text=generation.text.replace("\0", ""),
-        sources=_sources(hits),
+        sources=_sources(prompt.sources),
         finish_reason=generation.finish_reason,
         prompt_tokens=generation.prompt_tokens,
         completion_tokens=generation.completion_tokens,
         engine=engine,
         base_model=base_model,
-        **_shared(asked, choice, now),
+        **{**_shared(asked, choice, now), "history": prompt.history},
     )
 
 
@@ -96,6 +97,7 @@ def _shared(asked: Received[QuestionAsked], choice: Choice, now: datetime) -> Js
         "answer_id": question.question_id,
         "task": question.task,
         "question": question.text,
+        "history": _newest(question.history),
         "user": question.user,
         "session": question.session,
         "tenant": question.tenant,
@@ -105,6 +107,18 @@ def _shared(asked: Received[QuestionAsked], choice: Choice, now: datetime) -> Js
         # A sender's clock may be ahead of this one.
         "latency_ms": max(0.0, (now - asked.context.time).total_seconds() * 1000),
     }
+
+
+def _newest(history: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Returns the last turns, at most as many characters as one message may have.
+
+    They are kept where no prompt says which turns fit. No model reads more of a conversation anyway, and an event must
+    not get larger than the question was.
+    """
+    kept, room = len(history), MAX_MESSAGE_CHARACTERS
+    while kept and (room := room - len(history[kept - 1].text)) >= 0:
+        kept -= 1
+    return tuple(history[kept:])
 
 
 def _sources(hits: Sequence[Hit]) -> tuple[Source, ...]:

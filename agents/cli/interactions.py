@@ -68,7 +68,8 @@ def _outcome(row: Interaction) -> str:
 
 def describe_row(row: Interaction) -> JsonObject:
     """A row for programs, without the stamps, which only decide between several feedbacks."""
-    return iso_times(_without_stamps(asdict(row)))
+    history = [turn.model_dump() for turn in row.history]
+    return iso_times({**_without_stamps(asdict(row)), "history": history})
 
 
 def describe_word(word: Feedback) -> JsonObject:
@@ -87,7 +88,8 @@ def _word(word: Feedback) -> str:
 def row_facts(row: Interaction) -> JsonObject:
     """A row for people; its sources as places and scores."""
     sources = [f"{each.get('document_id')} ({float(each.get('score') or 0):.3f})" for each in row.sources]
-    fields = {**_without_stamps(vars(row)), "sources": sources, "outcome": _outcome(row)}
+    history = [f"{turn.role}: {turn.text}" for turn in row.history]
+    fields = {**_without_stamps(vars(row)), "sources": sources, "history": history, "outcome": _outcome(row)}
     return {name.replace("_", " "): value for name, value in fields.items()}
 
 

@@ -120,7 +120,7 @@ class Asked:
     def _once(self, rows: Integers) -> Integers:
         """Leaves out what a unit asks again."""
         pairs = self.units[rows] * (int(self.texts.max()) + 1) + self.texts[rows]
-        return rows[np.sort(np.unique(pairs, return_index=True)[1])]
+        return np.asarray(rows[np.sort(np.unique(pairs, return_index=True)[1])])
 
     def _by_unit(self, rows: Integers) -> Doubles:
         of_unit = np.bincount(self.units[rows])[self.units[rows]]

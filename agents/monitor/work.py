@@ -100,8 +100,8 @@ class DriftChecker:
         )
 
     def _embed(self, found: Windows) -> dict[str, Floats]:
-        """Embeds each answer's question; unit vectors by answer id."""
-        rows = {row.answer_id: row.question or "" for window in (found.reference, *found.currents) for row in window}
+        """Embeds what each answer was asked; unit vectors by answer id."""
+        rows = {row.answer_id: row.asked for window in (found.reference, *found.currents) for row in window}
         texts = sorted(set(rows.values()))
         # A vector that is no number would make every p-value the smallest, and so a drift out of one odd question.
         numbers = np.nan_to_num(self._embedder.embed(texts), nan=0.0, posinf=0.0, neginf=0.0)

@@ -56,6 +56,7 @@ class Recorder:
                 output=composed(event.output),
                 origin=event.origin,
                 submitted_at=context.time,
+                golden=event.golden,
             )
         )
         return ()

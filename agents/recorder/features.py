@@ -78,6 +78,7 @@ def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp:
         "user": answer.user,
         "session": answer.session,
         "question": answer.question,
+        "history": answer.history,
         "adapter_id": answer.adapter_id,
         "release_sequence": answer.release_sequence,
         "arm": answer.arm,

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
-from schemas.datasets import DatasetRow, RowOrigin, Split
+from schemas.datasets import DatasetRow, RowOrigin, Split, input_key
 from schemas.features import Example, Interaction
 from schemas.policies import TrainerPolicy
+from schemas.questions import Turn
 from schemas.tasks import Task
-from schemas.words import comparable, label_of
+from schemas.words import label_of
 
 _ONE_SIDED = 0.95
 """If a larger share of the rows has the same output, a model that always gives this output still scores well."""
@@ -71,7 +72,7 @@ def select(
     candidates = _candidates(task, interactions, examples, policy, left_out)
     # Ids break ties of time, so that the order in which the rows were read does not matter.
     for row in sorted(candidates, key=lambda each: (each.at, each.origin_id, each.output)):
-        key = normalised(row.input)
+        key = row.input_key
         if key in newest:
             left_out["contradicted" if newest[key].output != row.output else "repeated"] += 1
         newest[key] = row
@@ -116,14 +117,9 @@ def counted_reasons(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
 
 
-def normalised(text: str) -> str:
-    """Returns the form in which inputs are compared: without differences in case, white space and Unicode form."""
-    return comparable(text)
-
-
-def split_of(task: str, text: str, holdout_share: float) -> Split:
+def split_of(task: str, text: str, holdout_share: float, history: Sequence[Turn] = ()) -> Split:
     """Returns the split of an input. It depends on the input alone, so it never changes."""
-    digest = sha256(f"{task}\x1f{normalised(text)}".encode()).digest()
+    digest = sha256(f"{task}\x1f{input_key(text, history)}".encode()).digest()
     return "holdout" if int.from_bytes(digest[:8], "big") / 2**64 < holdout_share else "train"
 
 
@@ -136,18 +132,18 @@ def _candidates(
 ) -> Iterable[DatasetRow]:
     for row in interactions:
         if row.correction is not None and row.correction_stamp is not None:
-            fact = _Fact(row.correction, "correction", row.answer_id, row.correction_stamp.time, row.sources)
+            fact = _Fact(row.correction, "correction", row.answer_id, row.correction_stamp.time, row)
         elif row.declined:
             continue  # no model wrote that answer, so its approval teaches nothing
         elif row.outcome == "approved" and row.answer is not None and row.rating_stamp is not None:
-            fact = _Fact(row.answer, "approved", row.answer_id, row.rating_stamp.time, row.sources)
+            fact = _Fact(row.answer, "approved", row.answer_id, row.rating_stamp.time, row)
         else:
             continue
         made = _row(task, row.question or "", fact, policy, left_out)
         if made is not None:
             yield made
     for example in examples:
-        fact = _Fact(example.output, "example", example.example_id, example.submitted_at, ())
+        fact = _Fact(example.output, "example", example.example_id, example.submitted_at)
         made = _row(task, example.input, fact, policy, left_out)
         if made is not None:
             yield made
@@ -155,13 +151,13 @@ def _candidates(
 
 @dataclass(frozen=True)
 class _Fact:
-    """A right output, and where it comes from."""
+    """A right output, and where it comes from. ``served``: the answer that it is about, with what its prompt held."""
 
     output: str
     origin: RowOrigin
     origin_id: str
     at: datetime
-    sources: tuple[dict[str, object], ...]
+    served: Interaction | None = None
 
 
 def _row(task: Task, text: str, fact: _Fact, policy: TrainerPolicy, left_out: Counter[str]) -> DatasetRow | None:
@@ -175,15 +171,17 @@ def _row(task: Task, text: str, fact: _Fact, policy: TrainerPolicy, left_out: Co
             left_out["with an answer that is none of the task's labels"] += 1
             return None
         output = label
+    history = fact.served.history if fact.served is not None else ()
     return DatasetRow(
-        row_id=sha256(f"{task.name}\x1f{normalised(text)}\x1f{output}".encode()).hexdigest()[:32],
+        row_id=sha256(f"{task.name}\x1f{input_key(text, history)}\x1f{output}".encode()).hexdigest()[:32],
         input=text,
         output=output,
         origin=fact.origin,
         origin_id=fact.origin_id,
         at=fact.at,
-        split=split_of(task.name, text, policy.holdout_share),
-        sources=fact.sources if task.retrieval else (),
+        split=split_of(task.name, text, policy.holdout_share, history),
+        sources=fact.served.sources if task.retrieval and fact.served is not None else (),
+        history=history,
     )
 
 

@@ -98,10 +98,13 @@ class MemoryFeatureTable:
                 del words[key]
         return len(gone)
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns the examples of a task, newest first, submitted at ``until`` or before."""
+    def examples(self, task: str, limit: int, *, until: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns the examples of a task, newest first, submitted at ``until`` or before.
+
+        ``golden``: whether those of the golden set, or all others.
+        """
         with self._database.table("examples") as rows:
-            found = [row for row in rows.values() if row.task == task]
+            found = [row for row in rows.values() if row.task == task and row.golden == golden]
         found = [row for row in found if until is None or row.submitted_at <= until]
         found.sort(key=lambda row: row.example_id)
         return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]

@@ -15,16 +15,18 @@ from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune, slices, upsert
 from infra.sql.tallies import TallyChanges
 from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
+from schemas.questions import Turn
 
 _interactions = tables.interactions.c
 _feedback = tables.feedback.c
 _examples = tables.examples.c
 _RENAMED = {"user": "user_id", "session": "session_id"}
+_LISTS = ("sources", "history")
 
 
 def _plain(kind: type[Interaction | Feedback]) -> tuple[str, ...]:
     """Returns the fields that are one column each."""
-    return tuple(each.name for each in fields(kind) if each.name != "sources" and not each.name.endswith("_stamp"))
+    return tuple(each.name for each in fields(kind) if each.name not in _LISTS and not each.name.endswith("_stamp"))
 
 
 def _stamps(kind: type[Interaction | Feedback]) -> tuple[str, ...]:
@@ -130,9 +132,12 @@ class SqlFeatureTable:
         pending = _interactions.answer_at.is_(None)
         return prune(self._database, tables.interactions, pending, _interactions.last_event_at < before)
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns the examples of a task, newest first, submitted at ``until`` or before."""
-        newest = select(tables.examples).where(_examples.task == task)
+    def examples(self, task: str, limit: int, *, until: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns the examples of a task, newest first, submitted at ``until`` or before.
+
+        ``golden``: whether those of the golden set, or all others.
+        """
+        newest = select(tables.examples).where(_examples.task == task, _examples.golden.is_(golden))
         newest = newest.order_by(_examples.submitted_at.desc(), _examples.example_id)
         if until is not None:
             newest = newest.where(_examples.submitted_at <= until)
@@ -212,7 +217,9 @@ def _read(connection: Connection, answer_ids: Sequence[str]) -> dict[str, Intera
 
 def _values(row: Interaction) -> dict[str, Any]:
     values: dict[str, Any] = {_RENAMED.get(name, name): getattr(row, name) for name in _PLAIN}
-    return {**values, **_stamp_values(row, _STAMPS), "sources": list(row.sources)}
+    # Most questions follow up on none, and rows from before the column have none either.
+    history = [turn.model_dump() for turn in row.history] or None
+    return {**values, **_stamp_values(row, _STAMPS), "sources": list(row.sources), "history": history}
 
 
 def _word_values(word: Feedback) -> dict[str, Any]:
@@ -231,7 +238,8 @@ def _stamp_values(row: Interaction | Feedback, names: Sequence[str]) -> dict[str
 def interaction_of(row: RowMapping) -> Interaction:
     """Makes an ``Interaction`` of a row with all columns of the table."""
     values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
-    return Interaction(**values, **_stamps_of(row, _STAMPS), sources=tuple(row["sources"]))
+    history = tuple(Turn(**turn) for turn in row["history"] or ())
+    return Interaction(**values, **_stamps_of(row, _STAMPS), sources=tuple(row["sources"]), history=history)
 
 
 def _word_of(row: RowMapping) -> Feedback:

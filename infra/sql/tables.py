@@ -268,6 +268,8 @@ interactions = Table(
     Column("reason_event", Text),
     Column("first_event_at", UtcMoment),
     Column("last_event_at", UtcMoment),
+    # the turns before the question; NULL where there are none
+    Column("history", Json),
     # the command line lists the rows that changed last, of all tasks or of one
     Index("interactions_by_time", "last_event_at"),
     Index("interactions_by_task", "task", "last_event_at"),
@@ -358,7 +360,8 @@ examples = Table(
     Column("output", Text, nullable=False),
     Column("origin", Text),
     Column("submitted_at", UtcMoment, nullable=False),
-    Index("examples_by_task", "task", "submitted_at"),
+    Column("golden", Boolean, nullable=False, server_default=false()),
+    Index("examples_by_task", "task", "golden", "submitted_at"),
 )
 
 datasets = Table(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import delete, select
@@ -23,6 +24,8 @@ from schemas.errors import AdapterMissing, unavailable
 ROWS, MANIFEST = "rows.parquet", "manifest.json"
 _manifest = TypeAdapter(DatasetManifest)
 _row = TypeAdapter(DatasetRow)
+_LATER = frozenset({"user", "tenant", "trust", "why"})
+"""Fields of a row that datasets of earlier versions lack."""
 _datasets = tables.datasets.c
 
 
@@ -102,7 +105,7 @@ class FolderDatasets:
         path = self._folder / dataset_id / ROWS
         try:
             values = pq.read_table(path).to_pylist()
-            rows = [_row.validate_python({**each, "sources": json.loads(each["sources"])}) for each in values]
+            rows = [_row.validate_python({**each, **_lists(each)}) for each in values]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise unavailable(error) or DatasetMissing(
                 f"the dataset {dataset_id} cannot be read from {path}: train again"
@@ -116,9 +119,14 @@ class FolderDatasets:
 def dataset_id_of(task: str, rows: Sequence[DatasetRow]) -> str:
     """Computes a dataset's id: 32 hexadecimal digits of SHA-256 over the task and the rows, in any order."""
     digest = sha256(task.encode())
-    for line in sorted(_row.dump_json(row) for row in rows):
+    for line in sorted(_row.dump_json(row, exclude=_absent(row)) for row in rows):
         digest.update(b"\n" + line)
     return digest.hexdigest()[:32]
+
+
+def _absent(row: DatasetRow) -> set[str]:
+    """The later fields that a row does not use. Without them the ids of older datasets stay what they are."""
+    return {each.name for each in fields(DatasetRow) if each.name in _LATER and getattr(row, each.name) == each.default}
 
 
 def make_manifest(
@@ -150,7 +158,19 @@ def _parquet(rows: Sequence[DatasetRow]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    values: list[dict[str, object]] = [{**asdict(row), "sources": json.dumps(row.sources)} for row in rows]
+    values: list[dict[str, object]] = [
+        {
+            **asdict(row),
+            "sources": json.dumps(row.sources),
+            "history": json.dumps([turn.model_dump() for turn in row.history]),
+        }
+        for row in rows
+    ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(values), sink)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Reads the columns that are lists in JSON. A file from before there was a column ``history`` has no turns."""
+    return {"sources": json.loads(values["sources"]), "history": json.loads(values.get("history", "[]"))}

@@ -16,6 +16,7 @@ from infra.sql.features import SqlFeatureTable
 from schemas.features import Feedback, Interaction
 from schemas.interactions import FeedbackGiven
 from schemas.kafka import KafkaConnection
+from schemas.questions import Turn
 from tests.agents.cli.conftest import Everlearn, write_lines
 from tests.agents.cli.peers import Peer
 
@@ -171,6 +172,11 @@ def test_one_interaction_is_shown_whole(everlearn: Everlearn, table: SqlFeatureT
     assert everlearn("interactions", "show", "a1", "--json").lines[0]["answer"] == "Because."
     text = everlearn("interactions", "show", "a1").out
     assert "sources         d1 (0.500)" in text
+    turns = (Turn(role="user", text="May I return shoes?"), Turn(role="assistant", text="Yes."))
+    table.put_interaction(replace(row("a1"), history=turns))
+    shown = everlearn("interactions", "show", "a1", "--json").lines[0]
+    assert shown["history"] == [turn.model_dump() for turn in turns]
+    assert "history         user: May I return shoes?, assistant: Yes." in everlearn("interactions", "show", "a1").out
     table.put_interaction(row("declined"))
     assert "declined        yes" in everlearn("interactions", "show", "declined").out
     refused = replace(row("a1"), correction="x", outcome="disapproved")

@@ -49,7 +49,7 @@ def test_a_few_users_ask_much_and_come_on_some_days_only():
 def test_questions_of_a_session_are_repeated_as_often_as_said():
     def again(repeats: float) -> float:
         some = stream(repeats=repeats)
-        return 1 - np.unique(np.stack([some.session, some.question]), axis=1).shape[1] / ROWS
+        return 1.0 - float(np.unique(np.stack([some.session, some.question]), axis=1).shape[1]) / ROWS
 
     # The first question of a session repeats nothing, and some questions are drawn twice by chance.
     assert again(0.0) < 0.08
@@ -67,13 +67,13 @@ def test_repeated_questions_have_answers_that_are_as_good():
 
 
 def test_topics_depend_on_the_time_only_in_cycles():
-    def spread(**traffic: float) -> float:
-        some = stream(own=0.0, **traffic)
+    def spread(day_cycle: float) -> float:
+        some = stream(own=0.0, day_cycle=day_cycle)
         evening = some.seconds % DAY > 0.75 * DAY
         shares = [np.bincount(topics(some)[side], minlength=TOPICS) / side.sum() for side in (evening, ~evening)]
         return float(np.abs(shares[0] - shares[1]).sum())
 
-    assert spread(day_cycle=1.5) > 1.5 * spread()
+    assert spread(1.5) > 1.5 * spread(0.0)
 
 
 def test_fewer_people_come_at_weekends_in_a_cycle_of_the_week():

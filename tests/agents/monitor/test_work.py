@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -19,6 +20,7 @@ from infra.memory.features import MemoryFeatureTable
 from infra.memory.retriever import MemoryRetriever
 from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
 from schemas.features import DocumentState
+from schemas.questions import Turn
 from schemas.retrieval import Chunk
 from schemas.tasks import Task
 from tests.agents.monitor.rows import POLICY, ROUTING, START, SUPPORT, row
@@ -36,6 +38,18 @@ class Broken(MemoryEmbedder):
         vectors = super().embed(texts).copy()
         vectors[[text == ODD for text in texts]] = np.nan
         return vectors
+
+
+class Listening(MemoryEmbedder):
+    """Keeps the texts that it embedded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        self.heard += texts
+        return super().embed(texts)
 
 
 class Work:
@@ -200,3 +214,16 @@ def test_a_question_whose_embedding_is_no_number_is_no_drift():
     assert check.verdict is None
     assert all(np.isfinite([finding.p_value, finding.effect]).all() for finding in check.findings)
     json.dumps(DRIFT_CHECK.dump_python(check, mode="json"), allow_nan=False)
+
+
+def test_a_follow_up_is_compared_with_what_it_follows_up_on():
+    embedder = Listening()
+    work = Work(embedder=embedder)
+    turns = (Turn(role="user", text="How do I renew a passport?"), Turn(role="assistant", text="At the town hall."))
+    work.answer(REFERENCE)
+    for number in range(REFERENCE, REFERENCE + NEWEST):
+        work.features.put_interaction(replace(row(number, question="And for my wife?"), history=turns))
+
+    work.check()
+
+    assert set(embedder.heard) == {"Where is my parcel?", "How do I renew a passport?\nAnd for my wife?"}

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.trainer.dataset import normalised, reason_to_decline, select, split_of
+from agents.trainer.dataset import reason_to_decline, select, split_of
+from schemas.datasets import input_key
 from schemas.features import Example, Interaction, Stamp
 from schemas.interactions import InteractionOutcome
 from schemas.policies import TrainerPolicy
+from schemas.questions import Turn
 from schemas.tasks import Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -216,4 +218,42 @@ def test_rows_none_of_which_is_held_out_cannot_be_judged():
 
 
 def test_white_space_and_case_make_no_other_input():
-    assert normalised(" Where\n IS it? ") == normalised("where is it?")
+    assert input_key(" Where\n IS it? ") == input_key("where is it?")
+
+
+def test_a_follow_up_teaches_its_answer_after_what_was_said_before():
+    passport = (Turn(role="user", text="How do I renew a passport?"), Turn(role="assistant", text="At the town hall."))
+    ticket = (Turn(role="user", text="Where do I buy a ticket?"), Turn(role="assistant", text="In the bus."))
+    rows = [
+        replace(corrected(1, "returns", question="And for my wife?"), history=passport),
+        replace(corrected(2, "skates", question="And for my wife?"), history=ticket),
+        corrected(3, "delivery", question="And for my wife?"),
+    ]
+
+    chosen = select(TASK, rows, [], POLICY)
+
+    assert {(row.history, row.output) for row in chosen.rows} == {
+        (passport, "returns"), (ticket, "skates"), ((), "delivery"),
+    }  # fmt: skip
+    assert len({row.row_id for row in chosen.rows}) == 3
+    assert chosen.left_out == {}
+
+
+def test_the_same_follow_up_in_another_case_is_the_same_input():
+    turns = (Turn(role="user", text="How do I renew a passport?"),)
+    loud = (Turn(role="user", text=" HOW do I\nrenew a passport?"),)
+    rows = [
+        replace(corrected(1, "returns", question="And my wife?"), history=turns),
+        replace(corrected(2, "skates", question="AND my wife?", minutes=1), history=loud),
+    ]
+
+    chosen = select(TASK, rows, [], POLICY)
+
+    assert [(row.origin_id, row.output) for row in chosen.rows] == [("a2", "skates")]
+    assert chosen.left_out == {"contradicted": 1}
+
+
+def test_a_turn_is_told_from_a_question_and_from_who_said_it():
+    said = (Turn(role="user", text="a"),)
+    keys = {input_key("b", said), input_key("b", (Turn(role="assistant", text="a"),)), input_key("a b"), input_key("b")}
+    assert len(keys) == 4

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
 from schemas.interactions import InteractionOutcome
+from schemas.questions import Turn
 from tests.fixtures.sql import Stores
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 999999, tzinfo=UTC)
@@ -22,6 +23,7 @@ FULL = Interaction(
     user="u'1",
     session="s1",
     question="Wie geht's? \x1b ☃ 𝛼",
+    history=(Turn(role="user", text="ä\n"), Turn(role="assistant", text="☃")),
     answer="line\nline",
     failure="none",
     sources=({"document_id": "d1", "score": 0.1, "rank": 1}, {"document_id": "d2", "score": -1e-9, "rank": 2}),
@@ -195,6 +197,15 @@ def test_an_example_written_twice_is_written_once(stores: Stores):
     assert stores.features.examples("routing", 10) == [example(2), example(1)]
     assert stores.features.examples("routing", 1) == [example(2)]
     assert stores.features.examples("routing", 10, until=example(1).submitted_at) == [example(1)]
+
+
+def test_the_golden_set_is_read_apart_from_other_examples(stores: Stores):
+    golden = replace(example(3), golden=True)
+    for each in (example(1), golden):
+        stores.features.put_example(each)
+
+    assert stores.features.examples("routing", 10) == [example(1)]
+    assert stores.features.examples("routing", 10, golden=True) == [golden]
 
 
 def test_the_transaction_is_the_same_object_until_it_ends(stores: Stores):

@@ -197,6 +197,7 @@ CALLS: list[tuple[type, str, Call]] = [
     (SqlFeatureTable, "rated", lambda features, _: features.rated("unknown", WINDOW)),
     (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW)),
     (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, until=OLD)),
+    (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, golden=True)),
     (SqlReleases, "current", lambda releases, _: releases.current("routing")),
     (SqlReleases, "all", lambda releases, _: releases.all()),
     (SqlReleases, "change", change),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from infra.memory.database import MemoryDatabase
@@ -12,6 +14,7 @@ from infra.memory.datasets import MemoryDatasets
 from infra.sql.database import Database
 from infra.training.datasets import DatasetMissing, FolderDatasets, dataset_id_of
 from schemas.datasets import DatasetRow
+from schemas.questions import Turn
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -30,7 +33,8 @@ def row(number: int, *, split: str = "train", fresh: bool = True) -> DatasetRow:
     )
 
 
-ROWS = [row(1), row(2, split="holdout"), row(3, fresh=False)]
+TURNS = (Turn(role="user", text="ä?\n"), Turn(role="assistant", text="☃"))
+ROWS = [row(1), row(2, split="holdout"), replace(row(3, fresh=False), history=TURNS)]
 Datasets = FolderDatasets | MemoryDatasets
 
 
@@ -114,3 +118,15 @@ def test_old_datasets_are_listed_and_removed_whole(datasets: Datasets, tmp_path:
         assert {each.name for each in (tmp_path / "datasets").iterdir()} == {new.dataset_id}
     assert datasets.put("routing", ROWS, created_at=NOW + timedelta(days=3)).created_at == NOW + timedelta(days=3)
     assert datasets.rows(old.dataset_id) == ROWS
+
+
+def test_a_dataset_from_before_conversations_keeps_its_name_and_is_read(migrated_sqlite_url: str, tmp_path: Path):
+    database = Database(migrated_sqlite_url)
+    datasets = FolderDatasets(tmp_path, database)
+    manifest = datasets.put("routing", ROWS[:2], created_at=NOW)
+    path = tmp_path / manifest.dataset_id / "rows.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["history"]), path)
+
+    assert manifest.dataset_id == "23250dc503a313ea518c0196b91fd0cc"
+    assert datasets.rows(manifest.dataset_id) == ROWS[:2]
+    database.close()
