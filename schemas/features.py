@@ -62,9 +62,14 @@ class Interaction:
     last_event_at: datetime | None = None
 
     @property
-    def rater(self) -> str:
-        """Who asked and may rate: the user, or else the session. All who name neither are one, the empty string."""
+    def asker(self) -> str:
+        """Who asked: the user, or else the session. All who name neither are one, the empty string."""
         return self.user or (f"session:{self.session}" if self.session else "")
+
+    @property
+    def rater(self) -> str:
+        """Who may rate: the one who asked."""
+        return self.asker
 
 
 @dataclass(frozen=True, kw_only=True)

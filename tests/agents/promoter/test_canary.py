@@ -94,7 +94,7 @@ def test_a_fall_of_quality_in_both_arms_is_not_held_against_the_challenger():
 
 def test_failed_answers_count_without_any_rating():
     verdict = judge(counts("challenger", 0, 0, failed=8, unrated=8), counts("champion", 0, 0, unrated=40))
-    assert verdict.reason.startswith("8 of 8 (100%) users' answers failed, 0 of 40 (0%) of the champion's: worse with")
+    assert verdict.reason.startswith("8 of 8 (100%) users' answers failed, 0 of 40 (0%) of the champion's: worse by")
 
 
 def test_where_only_the_displeased_say_something_their_number_decides():
