@@ -9,15 +9,17 @@ law, so the few who ask most come first, and stay with an arm as long as the sha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.promoter.canary import FIELDS, GOES_ON, IS_BETTER, IS_WORSE, Outcomes, decide
-from schemas.guardrails import STEPS_PER_DOUBLING
+from agents.promoter.canary import FIELDS, GOES_ON, IS_BETTER, IS_WORSE, WAITS, Outcomes, decide
+from schemas.features import Interaction
+from schemas.guardrails import STEPS_PER_DOUBLING, guarded, step_of
 from schemas.policies import PromoterPolicy
 
 End = Literal["promoted", "rolled back", "undecided"]
@@ -26,6 +28,7 @@ Integers = NDArray[np.int64]
 MOST_OUTCOMES = 1500
 AT_ONCE = 1000
 """Canaries that are simulated side by side."""
+_AHEAD = 25
 _STEPS = 40
 """Steps of latency and of length: a canary's users lie within ten doublings."""
 _ASKED, _FAILED, _JUDGED, _BAD, _ANSWERED, _DECLINED, _ASKED_BACK = range(len(FIELDS))
@@ -58,20 +61,33 @@ class Users:
         return Users(**{name: values[chosen] for name, values in vars(self).items()})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Who:
+    """Users who are to be drawn, each an element of the arrays. ``arm``: 0 for the challenger and 1 for the champion.
+
+    ``come``: how many users have rated before at this share.
+    """
+
+    canary: Integers
+    arm: Integers
+    stage: Integers
+    come: Integers
+
+
 class Population(Protocol):
-    """Who asks. ``arm``: 0 for the challenger and 1 for the champion."""
+    """Who asks."""
 
     @property
     def users(self) -> int:
         """How many users rate, if they are asked long enough."""
         ...
 
-    def rating(self, arm: Integers, stage: Integers) -> Floats:
+    def rating(self, who: Who) -> Floats:
         """The part of the users who rate."""
         ...
 
-    def draw(self, generator: np.random.Generator, arm: Integers, stage: Integers, come: Integers) -> Users:
-        """Draws a user for each element. ``come``: how many have rated before at this share."""
+    def draw(self, generator: np.random.Generator, who: Who, *, silent: bool) -> Users:
+        """Draws a user for each element. ``silent``: users who rate nothing."""
         ...
 
 
@@ -79,9 +95,9 @@ class Population(Protocol):
 class Traffic:
     """Synthetic users. Where a pair is given, the challenger's value comes first."""
 
-    champion: float
-    """The rate of bad answers among rated ones."""
-    challenger: float
+    champion: float | tuple[float, ...]
+    """The rate of bad answers among rated ones; several for canaries of several cases, which take turns."""
+    challenger: float | tuple[float, ...]
     moves: float = 0.0
     """Both rates move by this from one share to the next."""
     displeased: tuple[float, float] = (0.5, 0.5)
@@ -101,27 +117,29 @@ class Traffic:
         )
         return cls(champion=theirs, challenger=ours, displeased=displeased, pleased=pleased)
 
-    def rating(self, arm: Integers, stage: Integers) -> Floats:
+    def rating(self, who: Who) -> Floats:
         """Follows from the rate among rated answers: the raters are b of the displeased and 1 - b of the pleased."""
-        bad = self._bad(arm, stage)
-        return np.asarray(1 / (bad / np.array(self.displeased)[arm] + (1 - bad) / np.array(self.pleased)[arm]))
+        bad = self._bad(who)
+        return np.asarray(1 / (bad / np.array(self.displeased)[who.arm] + (1 - bad) / np.array(self.pleased)[who.arm]))
 
-    def draw(self, generator: np.random.Generator, arm: Integers, stage: Integers, come: Integers) -> Users:
-        conduct = {name: np.array([getattr(each, name) for each in self.conduct])[arm] for name in vars(Conduct())}
-        size = len(arm)
+    def draw(self, generator: np.random.Generator, who: Who, *, silent: bool) -> Users:
+        conduct = {name: np.array([getattr(each, name) for each in self.conduct])[who.arm] for name in vars(Conduct())}
+        size = len(who.arm)
         happens = {
             name: (generator.random(size, dtype=np.float32) < conduct[name]).astype(float)
             for name in ("failed", "declined", "asked_back")
         }
         return Users(
-            bad=(generator.random(size) < self._bad(arm, stage)).astype(float),
+            bad=np.zeros(size) if silent else (generator.random(size) < self._bad(who)).astype(float),
             slow=_steps(generator.standard_normal(size, dtype=np.float32) * 0.5, conduct["slower"]),
             long=_steps(generator.standard_normal(size, dtype=np.float32) * 0.7, conduct["longer"]),
             **happens,
         )
 
-    def _bad(self, arm: Integers, stage: Integers) -> Floats:
-        return np.asarray(np.where(arm == 0, self.challenger, self.champion) + self.moves * stage)
+    def _bad(self, who: Who) -> Floats:
+        ours, theirs = np.atleast_1d(self.challenger), np.atleast_1d(self.champion)
+        case = who.canary % len(ours)
+        return np.asarray(np.where(who.arm == 0, ours[case], theirs[case]) + self.moves * who.stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +153,7 @@ class Recorded:
     raters: Users
     others: Users
     """Those who rated nothing."""
-    worse: float = 0.0
+    worse: float | tuple[float, ...] = 0.0
     users: int = 0
     """How many users rate; the recorded number if 0."""
 
@@ -143,19 +161,16 @@ class Recorded:
         if not self.users:
             object.__setattr__(self, "users", len(self.raters.bad))
 
-    def rating(self, arm: Integers, stage: Integers) -> Floats:
+    def rating(self, who: Who) -> Floats:
         ours, others = len(self.raters.bad), len(self.others.bad)
-        return np.full(len(arm), ours / (ours + others))
+        return np.full(len(who.arm), ours / (ours + others))
 
-    def draw(self, generator: np.random.Generator, arm: Integers, stage: Integers, come: Integers) -> Users:
-        found = _near(self.raters, generator, come / self.users)
+    def draw(self, generator: np.random.Generator, who: Who, *, silent: bool) -> Users:
+        found = _near(self.others if silent else self.raters, generator, who.come / self.users)
         bad = float(self.raters.bad.mean())
-        change = generator.random(len(arm)) < abs(self.worse) / max(1 - bad if self.worse > 0 else bad, 1e-9)
-        moved = np.where(change & (arm == 0), 1.0 if self.worse > 0 else 0.0, found.bad)
-        return replace(found, bad=moved)
-
-    def draw_silent(self, generator: np.random.Generator, come: Integers) -> Users:
-        return _near(self.others, generator, come / self.users)
+        worse = np.atleast_1d(self.worse)[who.canary % np.size(self.worse)]
+        change = generator.random(len(worse)) < np.abs(worse) / np.maximum(np.where(worse > 0, 1 - bad, bad), 1e-9)
+        return replace(found, bad=np.where(change & (who.arm == 0), (worse > 0).astype(float), found.bad))
 
 
 def _near(some: Users, generator: np.random.Generator, place: Floats) -> Users:
@@ -183,6 +198,10 @@ class Ends:
     def share(self, end: End) -> float:
         return float((self.ends == end).mean())
 
+    def case(self, number: int, of: int) -> Ends:
+        """Returns the ends of one of several cases."""
+        return Ends(self.ends[number::of], self.outcomes[number::of])
+
     def interval(self, end: End) -> tuple[float, float]:
         """Returns the 95 % interval of a share (Wilson)."""
         return wilson(int((self.ends == end).sum()), len(self.ends))
@@ -206,8 +225,9 @@ def simulate(
 ) -> Ends:
     """Runs canaries to their ends. ``most``: undecided when one arm has as many outcomes without a decision."""
     generator = np.random.default_rng(seed)
-    sizes = [min(AT_ONCE, canaries - at) for at in range(0, canaries, AT_ONCE)]
-    parts = [_Canaries(policy, population, size, generator, most).run() for size in sizes]
+    numbers = np.arange(canaries)
+    portions = [numbers[at : at + AT_ONCE] for at in range(0, canaries, AT_ONCE)]
+    parts = [_Canaries(policy, population, portion, generator, most).run() for portion in portions]
     return Ends(np.concatenate([each.ends for each in parts]), np.concatenate([each.outcomes for each in parts]))
 
 
@@ -218,12 +238,13 @@ class _Canaries:
         self,
         policy: PromoterPolicy,
         population: Population,
-        canaries: int,
+        numbers: Integers,
         generator: np.random.Generator,
         most: int,
     ) -> None:
         self._policy, self._population, self._generator, self._most = policy, population, generator, most
-        stages = len(policy.shares)
+        self._numbers = numbers
+        canaries, stages = len(numbers), len(policy.shares)
         # where each user is between 0 and 1; below the share: challenger
         places = generator.random((canaries, population.users), dtype=np.float32)
         self._is_ours = [
@@ -236,72 +257,102 @@ class _Canaries:
             np.zeros((canaries, stages, 2, _STEPS)),
         )
         self._stage, self._come = np.zeros(canaries, dtype=np.int64), np.zeros(canaries, dtype=np.int64)
-        self.ends = np.full(canaries, "undecided", dtype="<U11")
+        self.ends = np.full(canaries, "", dtype="<U11")
 
     def run(self) -> Ends:
         going = np.arange(len(self.ends))
         while len(going):
-            rated = self._next_users(going)
-            self._decide(going[rated])
-            judged = self._outcomes.sums[going, :, :, _JUDGED].sum(axis=1).max(axis=1)
-            full = (judged >= self._most) | (self._come[going] >= self._population.users)
-            going = going[(self.ends[going] == "undecided") & ~full]
+            for stage in np.unique(self._stage[going]):
+                self._go_on(going[self._stage[going] == stage], int(stage))
+            going = going[self.ends[going] == ""]
+        self.ends[self.ends == ""] = "undecided"
         return Ends(self.ends, self._outcomes.sums[..., _JUDGED].sum(axis=1).astype(np.int64))
 
-    def _next_users(self, going: Integers) -> NDArray[np.bool_]:
-        """Lets users of each canary ask, the last of whom may rate; returns whether they did."""
-        stage, come = self._stage[going], self._come[going]
-        arm = np.where(np.stack([some[going, come] for some in self._is_ours])[stage, np.arange(len(going))], 0, 1)
-        both = np.stack([self._population.rating(np.full(len(going), each), stage) for each in (0, 1)])
+    def _go_on(self, here: Integers, stage: int) -> None:
+        """Lets users of canaries at one share ask, and goes on to each canary's first decision.
+
+        Some steps are taken at once, more where fewer canaries are left, since each call of numpy costs the same then.
+        """
+        left = self._population.users - int(self._come[here].max())
+        steps = min(left, max(1, min(_AHEAD, AT_ONCE // len(here))))
+        met, rates = self._next_users(here, stage, steps)
+        outcomes = Outcomes(*(self._after(old[here], new, stage) for old, new in self._pairs(met)))
+        last = stage == len(self._policy.shares) - 1
+        flat = outcomes[:, :, : stage + 1]
+        flat = Outcomes(*(each.reshape(-1, *each.shape[2:]) for each in (flat.sums, flat.slowness, flat.length)))
+        decisions = np.where(rates, decide(flat, self._policy, last=last).reshape(len(here), steps), WAITS)
+        judged = outcomes.sums[..., _JUDGED].sum(axis=2).max(axis=-1)
+        come = self._come[here, None] + np.arange(1, steps + 1)
+        is_full = (judged >= self._most) | (come >= self._population.users)
+        ends = (decisions != WAITS) | is_full
+        at = np.where(ends.any(axis=1), ends.argmax(axis=1), steps - 1)
+        row = np.arange(len(here))
+        for old, new in self._pairs(outcomes):
+            old[here] = new[row, at]
+        self._come[here] = come[row, at]
+        self._end(here, decisions[row, at], is_full[row, at], last=last)
+
+    def _end(self, here: Integers, decisions: Integers, is_full: NDArray[np.bool_], *, last: bool) -> None:
+        promoted = (decisions == IS_BETTER) | ((decisions == GOES_ON) & last)
+        advances = (decisions == GOES_ON) & (not last)
+        self.ends[here[is_full & ~advances]] = "undecided"
+        self.ends[here[decisions == IS_WORSE]] = "rolled back"
+        self.ends[here[promoted]] = "promoted"
+        self._stage[here[advances]] += 1
+        self._come[here[advances]] = 0
+
+    def _next_users(self, here: Integers, stage: int, steps: int) -> tuple[Outcomes, NDArray[np.bool_]]:
+        """Lets users of each canary ask, in each step until one comes who may rate.
+
+        Returns what they met, of shapes (canaries, steps, 2, …), and whether that user did rate.
+        """
+        shape = (len(here), steps)
+        cell = np.arange(len(here) * steps)
+        canary = np.repeat(here, steps)
+        come = (self._come[here, None] + np.arange(steps)).ravel()
+        arm = np.where(self._is_ours[stage][canary, come], 0, 1)
+        who = Who(canary=self._numbers[canary], arm=arm, stage=np.full(len(cell), stage), come=come)
+        both = np.stack([self._population.rating(replace(who, arm=np.full(len(cell), each))) for each in (0, 1)])
         highest = both.max(axis=0)
         # As many ask as it takes until one of the arm that rates more would rate; of the other arm fewer do.
-        rates = self._generator.random(len(going)) * highest < both[arm, np.arange(len(going))]
-        silent = np.repeat(np.arange(len(going)), self._generator.geometric(highest) - 1)
-        shares = np.array(self._policy.shares)[stage[silent]]
-        of = np.where(self._generator.random(len(silent)) < shares, 0, 1)
-        users = self._population.draw(self._generator, arm, stage, come)
-        others = self._silent(of, stage[silent], come[silent])
-        self._count(going, stage, arm, users)
-        self._count(going[silent], stage[silent], of, others)
-        at = going[rates], stage[rates], arm[rates]
-        self._outcomes.sums[(*at, np.full(len(at[0]), _JUDGED))] += 1
-        self._outcomes.sums[(*at, np.full(len(at[0]), _BAD))] += users.bad[rates]
-        self._come[going] += 1
-        return np.asarray(rates)
+        rates = self._generator.random(len(cell)) * highest < both[arm, cell]
+        silent = np.repeat(cell, self._generator.geometric(highest) - 1)
+        of = np.where(self._generator.random(len(silent)) < self._policy.shares[stage], 0, 1)
+        others = Who(canary=who.canary[silent], arm=of, stage=who.stage[silent], come=come[silent])
+        users = self._population.draw(self._generator, who, silent=False)
+        met = Outcomes(*(np.zeros((len(cell) * 2, size)) for size in (len(FIELDS), _STEPS, _STEPS)))
+        _count(met, cell * 2 + arm, users)
+        _count(met, silent * 2 + of, self._population.draw(self._generator, others, silent=True))
+        met.sums[(cell * 2 + arm)[rates], _JUDGED] += 1
+        met.sums[(cell * 2 + arm)[rates], _BAD] += users.bad[rates]
+        sums, slowness, length = (each.reshape(*shape, 2, -1) for each in (met.sums, met.slowness, met.length))
+        return Outcomes(sums, slowness, length), rates.reshape(shape)
 
-    def _silent(self, arm: Integers, stage: Integers, come: Integers) -> Users:
-        if isinstance(self._population, Recorded) and len(self._population.others.bad):
-            return self._population.draw_silent(self._generator, come)
-        return self._population.draw(self._generator, arm, stage, come)
+    def _pairs(self, other: Outcomes) -> list[tuple[Floats, Floats]]:
+        ours = self._outcomes
+        return [(ours.sums, other.sums), (ours.slowness, other.slowness), (ours.length, other.length)]
 
-    def _count(self, canary: Integers, stage: Integers, arm: Integers, users: Users) -> None:
-        """Adds what users met, apart from their ratings."""
-        shape = self._outcomes.sums.shape[:3]
-        row = np.ravel_multi_index((canary, stage, arm), shape)
-        sums = self._outcomes.sums.reshape(-1, len(FIELDS))
-        for field, values in (
-            (_ASKED, np.ones(len(row))),
-            (_FAILED, users.failed),
-            (_ANSWERED, users.failed < 1),
-            (_DECLINED, users.declined * (users.failed < 1)),
-            (_ASKED_BACK, users.asked_back * (users.failed < 1)),
-        ):
-            np.add.at(sums[:, field], row, values)
-        answered = users.failed < 1
-        np.add.at(self._outcomes.slowness.reshape(-1, _STEPS), (row[answered], users.slow[answered]), 1.0)
-        np.add.at(self._outcomes.length.reshape(-1, _STEPS), (row[answered], users.long[answered]), 1.0)
+    @staticmethod
+    def _after(before: Floats, met: Floats, stage: int) -> Floats:
+        """Returns the outcomes after each step. Takes shapes (canaries, strata, …) and (canaries, steps, …)."""
+        after = np.repeat(before[:, None], met.shape[1], axis=1)
+        after[:, :, stage] += met.cumsum(axis=1)
+        return after
 
-    def _decide(self, going: Integers) -> None:
-        last = len(self._policy.shares) - 1
-        for stage in np.unique(self._stage[going]):
-            here = going[self._stage[going] == stage]
-            decisions = decide(self._outcomes[here, : stage + 1], self._policy, last=stage == last)
-            self.ends[here[decisions == IS_WORSE]] = "rolled back"
-            promoted = (decisions == IS_BETTER) | ((decisions == GOES_ON) & (stage == last))
-            self.ends[here[promoted]] = "promoted"
-            advances = here[(decisions == GOES_ON) & (stage != last)]
-            self._stage[advances] += 1
-            self._come[advances] = 0
+
+def _count(met: Outcomes, row: Integers, users: Users) -> None:
+    """Adds what users met, apart from their ratings."""
+    answered = users.failed < 1
+    for field, values in (
+        (_ASKED, None),
+        (_FAILED, users.failed),
+        (_ANSWERED, answered),
+        (_DECLINED, users.declined * answered),
+        (_ASKED_BACK, users.asked_back * answered),
+    ):
+        met.sums[:, field] += np.bincount(row, values, minlength=len(met.sums))
+    for steps, found in ((met.slowness, users.slow), (met.length, users.long)):
+        np.add.at(steps, (row[answered], found[answered]), 1.0)
 
 
 def _order(users: int, canaries: int, generator: np.random.Generator) -> Integers:
@@ -347,11 +398,52 @@ def contradictions(
 
     The interval of the simulated rate must lie beyond the bound, so that chance alone names few cases.
     """
+    cases = [(champion, champion + worse) for champion in champions for worse in (0.0, WORSE)]
+    traffic = Traffic(champion=tuple(each for each, _ in cases), challenger=tuple(each for _, each in cases))
+    ends = simulate(policy, traffic, canaries=canaries * len(cases), seed=seed)
     found = []
-    for champion in champions:
-        for challenger in (champion, champion + WORSE):
-            ends = simulate(policy, Traffic(champion=champion, challenger=challenger), canaries=canaries, seed=seed)
-            low, high = ends.interval("promoted")
-            if (low > MOST_WORSE_PROMOTED) if challenger > champion else (high < LEAST_EQUAL_PROMOTED):
-                found.append(Contradiction(champion, challenger, ends.share("promoted"), (low, high)))
+    for number, (champion, challenger) in enumerate(cases):
+        some = ends.case(number, len(cases))
+        low, high = some.interval("promoted")
+        if (low > MOST_WORSE_PROMOTED) if challenger > champion else (high < LEAST_EQUAL_PROMOTED):
+            found.append(Contradiction(champion, challenger, some.share("promoted"), (low, high)))
     return found
+
+
+def recorded(rows: Iterable[Interaction], *, worse: float | tuple[float, ...] = 0.0, users: int = 0) -> Recorded | None:
+    """Makes a population of the rows of a task's feature table; None where nobody has rated.
+
+    ``users``: how many users are to rate; as many as did if 0.
+    """
+    facts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in sorted(rows, key=lambda row: (row.answered_at is not None, row.answered_at, row.answer_id)):
+        if row.answered_at is None:
+            continue
+        if row.outcome in ("approved", "disapproved", "corrected"):
+            facts[row.rater].update(rated=1, bad=int(row.outcome != "approved"))
+        if row.finish_reason != "retrieve_only":
+            failed = row.outcome == "failed"
+            facts[row.asker].update({"asked": 1, "failed": int(failed), "answered": int(not failed), **guarded(row)})
+    raters = [each for each in facts.values() if each["rated"]]
+    if not raters:
+        return None
+    others = [each for each in facts.values() if not each["rated"]]
+    return Recorded(raters=_users(raters), others=_users(others or raters), worse=worse, users=users)
+
+
+def _users(facts: Sequence[Counter[str]]) -> Users:
+    def parts(name: str, of: str) -> Floats:
+        return np.array([each[name] / max(each[of], 1) for each in facts])
+
+    def steps(name: str) -> Integers:
+        found = np.array([step_of(each[name] // max(each["answered"], 1)) for each in facts])
+        return np.asarray(np.clip(found - int(np.median(found)) + _STEPS // 2, 0, _STEPS - 1).astype(np.int64))
+
+    return Users(
+        bad=parts("bad", "rated"),
+        failed=parts("failed", "asked"),
+        declined=parts("declined", "answered"),
+        asked_back=parts("asked_back", "answered"),
+        slow=steps("latency_ms"),
+        long=steps("characters"),
+    )
