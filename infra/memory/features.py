@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from infra.memory.database import MemoryDatabase, in_utc
-from schemas.features import Example, Interaction, Stamp, TaskWindow
+from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
 
 
 class MemoryFeatureTable:
@@ -27,11 +27,26 @@ class MemoryFeatureTable:
         with self._database.table("interactions") as rows:
             return {answer_id: rows[answer_id] for answer_id in answer_ids if answer_id in rows}
 
+    def feedback(self, answer_ids: Sequence[str]) -> dict[str, list[Feedback]]:
+        """The words of all raters on these answers, for those that have any."""
+        found: dict[str, list[Feedback]] = {}
+        with self._database.table("feedback") as words:
+            for key in sorted(words):
+                if key[0] in answer_ids:
+                    found.setdefault(key[0], []).append(words[key])
+        return found
+
     def put_interaction(self, row: Interaction) -> None:
         """Writes the whole row."""
         kept = replace(row, **{each.name: _kept(getattr(row, each.name)) for each in fields(row)})
         with self._database.table("interactions") as rows:
             rows[row.answer_id] = kept
+
+    def put_feedback(self, word: Feedback) -> None:
+        """Writes a rater's word, in place of an earlier one."""
+        kept = replace(word, **{each.name: _kept(getattr(word, each.name)) for each in fields(word)})
+        with self._database.table("feedback") as words:
+            words[word.answer_id, word.source, word.rater] = kept
 
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
@@ -75,10 +90,12 @@ class MemoryFeatureTable:
         return self._delete(lambda row: row.answer_stamp is None and _is_before(row.last_event_at, before))
 
     def _delete(self, chosen: Callable[[Interaction], bool]) -> int:
-        with self._database.table("interactions") as rows:
-            gone = [row.answer_id for row in rows.values() if chosen(row)]
+        with self._database.table("interactions") as rows, self._database.table("feedback") as words:
+            gone = {row.answer_id for row in rows.values() if chosen(row)}
             for answer_id in gone:
                 del rows[answer_id]
+            for key in [key for key in words if key[0] in gone]:
+                del words[key]
         return len(gone)
 
     def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:

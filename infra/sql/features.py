@@ -1,4 +1,4 @@
-"""The feature table in SQL: one row a question, in typed columns, and the labelled examples."""
+"""The feature table in SQL: one row a question, in typed columns, the raters' words, and the labelled examples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,26 @@ from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune, slices, upsert
 from infra.sql.tallies import TallyChanges
-from schemas.features import Example, Interaction, Stamp, TaskWindow
+from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
 
 _interactions = tables.interactions.c
+_feedback = tables.feedback.c
 _examples = tables.examples.c
-_STAMPS = ("answer", "rating", "correction", "reason")
 _RENAMED = {"user": "user_id", "session": "session_id"}
-_PLAIN = tuple(each.name for each in fields(Interaction) if each.name != "sources" and not each.name.endswith("_stamp"))
-"""Fields that are one column each."""
+
+
+def _plain(kind: type[Interaction | Feedback]) -> tuple[str, ...]:
+    """Returns the fields that are one column each."""
+    return tuple(each.name for each in fields(kind) if each.name != "sources" and not each.name.endswith("_stamp"))
+
+
+def _stamps(kind: type[Interaction | Feedback]) -> tuple[str, ...]:
+    """Returns the names of the stamps, which are two columns each."""
+    return tuple(each.name.removesuffix("_stamp") for each in fields(kind) if each.name.endswith("_stamp"))
+
+
+_PLAIN, _STAMPS = _plain(Interaction), _stamps(Interaction)
+_PLAIN_OF_WORDS, _STAMPS_OF_WORDS = _plain(Feedback), _stamps(Feedback)
 
 
 class SqlFeatureTable:
@@ -49,6 +61,22 @@ class SqlFeatureTable:
             changes = self._database.last_write(RowChanges)
             changes.lock([row.answer_id])
             changes.put(row)
+
+    def feedback(self, answer_ids: Sequence[str]) -> dict[str, list[Feedback]]:
+        """Returns the words of all raters on these answers, for those that have any."""
+        found: dict[str, list[Feedback]] = {}
+        with self._connection() as connection:
+            for some in slices(answer_ids):
+                words = select(tables.feedback).where(_feedback.answer_id.in_(some))
+                words = words.order_by(_feedback.answer_id, _feedback.source, _feedback.rater)
+                for row in connection.execute(words).mappings():
+                    found.setdefault(row["answer_id"], []).append(_word_of(row))
+        return found
+
+    def put_feedback(self, word: Feedback) -> None:
+        """Writes a rater's word, in place of an earlier one, before the transaction commits."""
+        with self._database.transaction():
+            self._database.last_write(RowChanges).put_feedback(word)
 
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
@@ -128,6 +156,7 @@ class RowChanges:
         self._database = database
         self._stored: dict[str, Interaction | None] = {}
         self._put: dict[str, Interaction] = {}
+        self._words: dict[tuple[str, str, str], Feedback] = {}
         self._tallies = TallyChanges(database)
 
     def lock(self, answer_ids: Sequence[str]) -> None:
@@ -149,13 +178,20 @@ class RowChanges:
         """Puts a row in place of a locked one."""
         self._put[row.answer_id] = row
 
+    def put_feedback(self, word: Feedback) -> None:
+        """Puts a rater's word on a locked row."""
+        self._words[word.answer_id, word.source, word.rater] = word
+
     def flush(self) -> None:
-        """Writes the rows that were put."""
+        """Writes the rows and the words that were put. A word refers to its row."""
         rows = [self._put[answer_id] for answer_id in sorted(self._put)]
-        if not rows:
-            return
+        words = [_word_values(self._words[key]) for key in sorted(self._words)]
         with self._database.connection(write=True) as connection:
-            connection.execute(upsert(self._database.dialect, tables.interactions), [_values(row) for row in rows])
+            if rows:
+                connection.execute(upsert(self._database.dialect, tables.interactions), [_values(row) for row in rows])
+            if words:
+                connection.execute(upsert(self._database.dialect, tables.feedback), words)
+        self._words.clear()
         for row in rows:
             self._tallies.replace(self._stored[row.answer_id], row)
         self._stored.update(self._put)
@@ -177,17 +213,35 @@ def _read(connection: Connection, answer_ids: Sequence[str]) -> dict[str, Intera
 
 def _values(row: Interaction) -> dict[str, Any]:
     values: dict[str, Any] = {_RENAMED.get(name, name): getattr(row, name) for name in _PLAIN}
-    for name in _STAMPS:
+    return {**values, **_stamp_values(row, _STAMPS), "sources": list(row.sources)}
+
+
+def _word_values(word: Feedback) -> dict[str, Any]:
+    return {**{name: getattr(word, name) for name in _PLAIN_OF_WORDS}, **_stamp_values(word, _STAMPS_OF_WORDS)}
+
+
+def _stamp_values(row: Interaction | Feedback, names: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in names:
         stamp: Stamp | None = getattr(row, f"{name}_stamp")
         values[f"{name}_at"] = stamp.time if stamp else None
         values[f"{name}_event"] = stamp.event if stamp else None
-    return {**values, "sources": list(row.sources)}
+    return values
 
 
 def interaction_of(row: RowMapping) -> Interaction:
     """Makes an ``Interaction`` of a row with all columns of the table."""
     values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
-    for name in _STAMPS:
+    return Interaction(**values, **_stamps_of(row, _STAMPS), sources=tuple(row["sources"]))
+
+
+def _word_of(row: RowMapping) -> Feedback:
+    return Feedback(**{name: row[name] for name in _PLAIN_OF_WORDS}, **_stamps_of(row, _STAMPS_OF_WORDS))
+
+
+def _stamps_of(row: RowMapping, names: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in names:
         time: datetime | None = row[f"{name}_at"]
-        values[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
-    return Interaction(**values, sources=tuple(row["sources"]))
+        found[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
+    return found

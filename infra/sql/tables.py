@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Double,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -255,9 +256,13 @@ interactions = Table(
     Column("rating", Text),
     Column("rating_at", UtcMoment),
     Column("rating_event", Text),
+    Column("rated_by", Text),
+    Column("rating_trust", Text),
     Column("correction", Text),
     Column("correction_at", UtcMoment),
     Column("correction_event", Text),
+    Column("corrected_by", Text),
+    Column("correction_trust", Text),
     Column("reason", Text),
     Column("reason_at", UtcMoment),
     Column("reason_event", Text),
@@ -277,6 +282,27 @@ Index(
 )
 # A training takes the labelled rows that changed last.
 Index("interactions_labelled", interactions.c.task, interactions.c.last_event_at, **_where(IS_LABELLED))
+
+# The word of each rater on each answer. A row of ``interactions`` says what counts of them, and takes them along when
+# it is deleted.
+feedback = Table(
+    "feedback",
+    METADATA,
+    Column("answer_id", Text, ForeignKey("interactions.answer_id", ondelete="CASCADE"), primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("rater", Text, primary_key=True),
+    Column("rating", Text),
+    Column("rating_at", UtcMoment),
+    Column("rating_event", Text),
+    Column("correction", Text),
+    Column("correction_at", UtcMoment),
+    Column("correction_event", Text),
+    Column("reason", Text),
+    Column("reason_at", UtcMoment),
+    Column("reason_event", Text),
+    Column("retraction_at", UtcMoment),
+    Column("retraction_event", Text),
+)
 
 
 TALLIED = ("asked", "searched", "failed", "approved", "disapproved", "corrected")

@@ -16,7 +16,7 @@ from schemas.features import Interaction
 from schemas.guardrails import guarded
 
 revision = "0011"
-down_revision = "0006"
+down_revision = "0008"
 
 _KEY = ("task", "release_sequence", "arm", "user_id")
 _ADDED = ("declined", "asked_back", "latency_ms", "characters")

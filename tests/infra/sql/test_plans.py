@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, literal, select, text
 from sqlalchemy.engine import Engine
 
 import infra.sql
@@ -42,7 +42,7 @@ from infra.sql.sizes import SqlSizes
 from infra.training.datasets import FolderDatasets
 from schemas.datasets import DATASET_ROW
 from schemas.drift import DRIFT_CHECK, Baseline
-from schemas.features import Interaction, TaskWindow
+from schemas.features import Feedback, Interaction, TaskWindow
 from schemas.release_state import RELEASE as AS_JSON
 from schemas.release_state import Release
 from tests.fixtures.indexes import index
@@ -123,6 +123,12 @@ def correct(features: SqlFeatureTable, world: World) -> None:
         features.put_interaction(replace(row, outcome="corrected"))
 
 
+def rate(features: SqlFeatureTable, world: World) -> None:
+    for answer_id in world.answer_ids():
+        features.put_feedback(Feedback(answer_id=answer_id, source="user", rater="u", rating="up"))
+    features.get("unknown")  # which writes what was put before
+
+
 def change(releases: SqlReleases, world: World) -> None:
     releases.change(replace(RELEASE, sequence=2), event_type="e", cause=None, at=world.now)
 
@@ -179,6 +185,8 @@ CALLS: list[tuple[type, str, Call]] = [
     (SqlFeatureTable, "interactions", lambda features, world: features.interactions(world.answer_ids())),
     (SqlFeatureTable, "put_interaction", correct),
     (SqlFeatureTable, "put_interaction", lambda features, _: features.put_interaction(ANSWER)),
+    (SqlFeatureTable, "feedback", lambda features, world: features.feedback(world.answer_ids())),
+    (SqlFeatureTable, "put_feedback", rate),
     (SqlFeatureTable, "put_example", lambda features, _: features.put_example(example(10**6))),
     (SqlFeatureTable, "get", lambda features, _: features.get("unknown")),
     (SqlFeatureTable, "recent", lambda features, _: features.recent(None, WINDOW)),
@@ -236,6 +244,8 @@ CALLS: list[tuple[type, str, Call]] = [
 
 _check = {"details": DRIFT_CHECK.dump_python(CHECK, mode="json"), "baseline": 1}
 _row = DATASET_ROW.dump_python(dataset_row(1), mode="json")
+
+
 FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
     "journal": lambda n, at: {"agent": "a", "identity": f"e{n}", "outputs": b"\1\0\0\0\0", "published": True, "at": at},
     "runs": lambda n, at: {
@@ -288,7 +298,9 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "state": AS_JSON.dump_python(RELEASE, mode="json"),
     },
 }
-"""A row of each table by its number and its time; ``benchmarks.history`` fills the feature table and its tallies."""
+"""A row of each table by its number and its time; ``benchmarks.history`` fills the feature table and its tallies.
+
+One rater has rated each of its answers."""
 
 
 @dataclass
@@ -369,6 +381,10 @@ def filled(url: str, rows: int) -> World:
     database = Database(url)
     fill(database, 0, rows - 1, release_rows=RELEASE_ROWS)
     with database.connection(write=True) as connection:
+        names = tables.interactions.c.answer_id
+        words = select(names, literal("user"), literal("u"), literal("up"))
+        columns = ["answer_id", "source", "rater", "rating"]
+        connection.execute(tables.feedback.insert().from_select(columns, words))
         for name, make in FILLED.items():
             some = [make(number, START + timedelta(seconds=number)) for number in range(rows)]
             connection.execute(tables.METADATA.tables[name].insert(), some)
@@ -437,7 +453,7 @@ def test_every_method_of_every_store_is_called_or_its_exception_has_a_reason():
 def test_every_table_has_rows_here_or_is_small():
     assert (
         set(tables.METADATA.tables)
-        == {"interactions", "arm_tallies", "user_tallies"} | FILLED.keys() | SMALL_TABLES.keys()
+        == {"interactions", "feedback", "arm_tallies", "user_tallies"} | FILLED.keys() | SMALL_TABLES.keys()
     )
 
 
