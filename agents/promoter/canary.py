@@ -58,8 +58,8 @@ class Outcomes:
     """
 
     sums: NDArray[np.float64]
-    slowness: NDArray[np.float64]
-    length: NDArray[np.float64]
+    slowness: NDArray[np.floating]
+    length: NDArray[np.floating]
 
     def __getitem__(self, chosen: Any) -> Outcomes:  # whatever chooses of an array
         return Outcomes(self.sums[chosen], self.slowness[chosen], self.length[chosen])
@@ -244,7 +244,7 @@ class _Tail:
     verb: str
     unit: str
     per_unit: float
-    users: NDArray[np.float64]
+    users: NDArray[np.floating]
     """Shape (..., strata, 2, steps)."""
     ratio: float
     below: bool = False
@@ -254,7 +254,9 @@ class _Tail:
         steps = users.shape[-1]
         moved = math.floor(math.log2(self.ratio) * STEPS_PER_DOUBLING + 0.5)
         of = users.sum(axis=-1)
-        beyond = np.concatenate([users[..., ::-1].cumsum(axis=-1)[..., ::-1], np.zeros((*of.shape, 1))], axis=-1)
+        beyond = np.zeros((*of.shape, steps + 1), dtype=users.dtype)
+        np.cumsum(users[..., ::-1], axis=-1, out=beyond[..., 1:])
+        beyond = beyond[..., ::-1]
         theirs = beyond[..., 1, :].sum(axis=-2)
         cut = np.argmax(theirs <= TAIL * theirs[..., :1], axis=-1)  # the first step that so few reach
         places = np.minimum(np.stack([cut + moved, cut], axis=-1), steps)

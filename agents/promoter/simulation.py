@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,8 +253,8 @@ class _Canaries:
         ]
         self._outcomes = Outcomes(
             np.zeros((canaries, stages, 2, len(FIELDS))),
-            np.zeros((canaries, stages, 2, _STEPS)),
-            np.zeros((canaries, stages, 2, _STEPS)),
+            np.zeros((canaries, stages, 2, _STEPS), dtype=np.float32),
+            np.zeros((canaries, stages, 2, _STEPS), dtype=np.float32),
         )
         self._stage, self._come = np.zeros(canaries, dtype=np.int64), np.zeros(canaries, dtype=np.int64)
         self.ends = np.full(canaries, "", dtype="<U11")
@@ -278,8 +278,7 @@ class _Canaries:
         met, rates = self._next_users(here, stage, steps)
         outcomes = Outcomes(*(self._after(old[here], new, stage) for old, new in self._pairs(met)))
         last = stage == len(self._policy.shares) - 1
-        flat = outcomes[:, :, : stage + 1]
-        flat = Outcomes(*(each.reshape(-1, *each.shape[2:]) for each in (flat.sums, flat.slowness, flat.length)))
+        flat = Outcomes(*(new.reshape(-1, *new.shape[2:]) for _, new in self._pairs(outcomes)))
         decisions = np.where(rates, decide(flat, self._policy, last=last).reshape(len(here), steps), WAITS)
         judged = outcomes.sums[..., _JUDGED].sum(axis=2).max(axis=-1)
         come = self._come[here, None] + np.arange(1, steps + 1)
@@ -288,7 +287,7 @@ class _Canaries:
         at = np.where(ends.any(axis=1), ends.argmax(axis=1), steps - 1)
         row = np.arange(len(here))
         for old, new in self._pairs(outcomes):
-            old[here] = new[row, at]
+            old[here, : stage + 1] = new[row, at]
         self._come[here] = come[row, at]
         self._end(here, decisions[row, at], is_full[row, at], last=last)
 
@@ -320,23 +319,27 @@ class _Canaries:
         of = np.where(self._generator.random(len(silent)) < self._policy.shares[stage], 0, 1)
         others = Who(canary=who.canary[silent], arm=of, stage=who.stage[silent], come=come[silent])
         users = self._population.draw(self._generator, who, silent=False)
-        met = Outcomes(*(np.zeros((len(cell) * 2, size)) for size in (len(FIELDS), _STEPS, _STEPS)))
+        met = Outcomes(
+            np.zeros((len(cell) * 2, len(FIELDS))),
+            np.zeros((len(cell) * 2, _STEPS), dtype=np.float32),
+            np.zeros((len(cell) * 2, _STEPS), dtype=np.float32),
+        )
         _count(met, cell * 2 + arm, users)
         _count(met, silent * 2 + of, self._population.draw(self._generator, others, silent=True))
         met.sums[(cell * 2 + arm)[rates], _JUDGED] += 1
         met.sums[(cell * 2 + arm)[rates], _BAD] += users.bad[rates]
         sums, slowness, length = (each.reshape(*shape, 2, -1) for each in (met.sums, met.slowness, met.length))
-        return Outcomes(sums, slowness, length), rates.reshape(shape)
+        return Outcomes(sums.astype(np.float64, copy=False), slowness, length), rates.reshape(shape)
 
-    def _pairs(self, other: Outcomes) -> list[tuple[Floats, Floats]]:
+    def _pairs(self, other: Outcomes) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         ours = self._outcomes
         return [(ours.sums, other.sums), (ours.slowness, other.slowness), (ours.length, other.length)]
 
     @staticmethod
-    def _after(before: Floats, met: Floats, stage: int) -> Floats:
+    def _after(before: NDArray[Any], met: NDArray[Any], stage: int) -> NDArray[Any]:
         """Returns the outcomes after each step. Takes shapes (canaries, strata, …) and (canaries, steps, …)."""
-        after = np.repeat(before[:, None], met.shape[1], axis=1)
-        after[:, :, stage] += met.cumsum(axis=1)
+        after = np.repeat(before[:, None, : stage + 1], met.shape[1], axis=1)
+        after[:, :, stage] += met.cumsum(axis=1) if met.shape[1] > 1 else met
         return after
 
 
@@ -352,7 +355,8 @@ def _count(met: Outcomes, row: Integers, users: Users) -> None:
     ):
         met.sums[:, field] += np.bincount(row, values, minlength=len(met.sums))
     for steps, found in ((met.slowness, users.slow), (met.length, users.long)):
-        np.add.at(steps, (row[answered], found[answered]), 1.0)
+        places = row[answered] * _STEPS + found[answered]
+        steps += np.bincount(places, minlength=steps.size).reshape(steps.shape)
 
 
 def _order(users: int, canaries: int, generator: np.random.Generator) -> Integers:
