@@ -10,6 +10,7 @@ import click
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.output import JsonObject, columns, emit, note, printable
 from agents.cli.stores import open_releases
+from agents.promoter.changes import is_under_way
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def status(context: CommandContext, /) -> int:
 def gather(settings: Settings) -> JsonObject:
     """The status as one object: ``ready``, ``workers``, ``endpoints``.
 
-    Where there are any, also ``notice``, ``warnings``, ``problem``, and ``held``: the tasks whose canary waits for
-    ratings that did not come, with what is missing.
+    Where there are any, also ``notice``, ``warnings``, ``problem``, ``held``: the tasks whose canary waits for ratings
+    that did not come, with what is missing; and ``canaries``: for each task with a canary, an experiment or a champion
+    that is still watched, the ratings and guardrails with their figures.
     """
     from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
@@ -69,8 +71,11 @@ def gather(settings: Settings) -> JsonObject:
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
     }
-    if held := _held(settings):
+    held, canaries = _canaries(settings)
+    if held:
         found["held"] = held
+    if canaries:
+        found["canaries"] = canaries
     notice = _other_cluster(settings)
     if notice is not None:
         found["notice"] = notice
@@ -145,6 +150,10 @@ def _show(found: JsonObject) -> None:
         click.echo(f"{name}: {place}")
     for task, reason in found.get("held", {}).items():
         click.echo(f"canary of {task}: {printable(reason)}")
+    for task, sentences in found.get("canaries", {}).items():
+        click.echo(f"canary of {task}, the challenger's users and the champion's:")
+        for sentence in sentences:
+            click.echo(f"  {printable(sentence)}")
     if "notice" in found:
         note(f"notice: {found['notice']}")
     for warning in found.get("warnings", ()):
@@ -155,13 +164,26 @@ def _show(found: JsonObject) -> None:
         note("not ready")
 
 
-def _held(settings: Settings) -> dict[str, str]:
-    """Without a database there are no releases to show; the workers report what they wait for."""
+def _canaries(settings: Settings) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Why canaries hold, and how each one stands; by task.
+
+    Without a database there are no releases to show; the workers report what they wait for.
+    """
+    held: dict[str, str] = {}
+    stand: dict[str, list[str]] = {}
     try:
         with open_releases(settings) as releases:
-            return {each.task: each.held for each in releases.all() if each.held}
+            known = releases.all()
+            held = {each.task: each.held for each in known if each.held}
+            if any(is_under_way(each) for each in known):
+                from agents.promoter.canary import comparisons  # scipy takes a second to load
+
+                for each in filter(is_under_way, known):
+                    counts = releases.counts(each.task, sequence=each.since_sequence)
+                    stand[each.task] = comparisons(each, counts, settings.promoter_policy(each.task))
     except EverlearnError:
-        return {}
+        pass
+    return held, stand
 
 
 def _serving(worker: JsonObject) -> list[object]:

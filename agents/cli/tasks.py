@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
-from agents.cli.output import columns, counted, emit, one_line
+from agents.cli.output import columns, counted, emit, note, one_line
 from agents.prompt import instruction, instruction_tokens
 from agents.validator import metrics
 from infra.settings import (
@@ -27,7 +27,7 @@ from infra.settings import (
 )
 from infra.settings_file import append_task, read_tables
 from schemas.errors import ConfigurationError, Misuse
-from schemas.policies import AnswererSettings, IndexerSettings
+from schemas.policies import AnswererSettings, IndexerSettings, PromoterPolicy
 from schemas.tasks import Task
 
 METRICS = tuple(metrics.METRICS)
@@ -110,14 +110,43 @@ def check_tasks(ctx: click.Context) -> None:
     except WrongSettings as error:  # its faults of tasks are found again below, with more advice
         sizes, others = _sizes(None), [each for each in error.faults if not each.startswith(("tasks.", "tasks:"))]
     faults = find_faults(tasks, tables, **sizes, count=count) + others
+    warnings = [] if faults else _doubtful_policies(context.settings)
     if context.json:
-        emit({"path": str(path), "tasks": list(tasks), "faults": faults})
+        emit({"path": str(path), "tasks": list(tasks), "faults": faults, "warnings": warnings})
     else:
+        for warning in warnings:
+            note(f"warning: {warning}")
         for fault in faults:
             click.echo(f"{path}: {fault}")
         if not faults:
             click.echo(f"{path}: {counted(len(tasks), 'task')}, no fault")
     ctx.exit(1 if faults else 0)
+
+
+_CANARIES = 100
+_LOW_AND_HIGH = (0.05, 0.3)
+"""Rates of bad answers at which a policy of canaries is tried."""
+
+
+def _doubtful_policies(settings: Settings) -> list[str]:
+    """Names the cases in which a task's policy of canaries errs too often, by a simulation of some seconds.
+
+    The default policy needs none: docs/learning.md has its rates.
+    """
+    names: dict[str, list[str]] = {}
+    for task in settings.tasks:
+        names.setdefault(settings.promoter_policy(task).model_dump_json(exclude={"tick_seconds"}), []).append(task)
+    names.pop(PromoterPolicy().model_dump_json(exclude={"tick_seconds"}), None)
+    if names:
+        from agents.promoter.simulation import contradictions  # scipy takes a second to load
+    found = []
+    for tasks in names.values():
+        policy = settings.promoter_policy(tasks[0])
+        found += [
+            f"{', '.join(tasks)}: [promoter] contradicts itself: {each}"
+            for each in contradictions(policy, champions=_LOW_AND_HIGH, canaries=_CANARIES)
+        ]
+    return found
 
 
 def _sizes(settings: Settings | None) -> dict[str, int]:

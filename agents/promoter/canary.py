@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.promoter import evidence
+from agents.promoter.changes import is_watched
 from agents.promoter.evidence import Counts
 from schemas.guardrails import STEPS, STEPS_PER_DOUBLING
 from schemas.policies import PromoterPolicy
@@ -190,7 +191,7 @@ def judge_champion(
     return WAIT
 
 
-def guardrails(release: Release, counts: Sequence[ArmCounts], policy: PromoterPolicy) -> list[str]:
+def comparisons(release: Release, counts: Sequence[ArmCounts], policy: PromoterPolicy) -> list[str]:
     """Returns each comparison of a canary, an experiment or a watched champion in a sentence with its figures."""
     if is_watched(release):
         before = range(release.since_sequence, release.sequence)
@@ -198,11 +199,6 @@ def guardrails(release: Release, counts: Sequence[ArmCounts], policy: PromoterPo
     else:
         outcomes = _outcomes(release, counts)
     return [f"{each}{_allowed(each)}" for each in _compare(outcomes, policy)]
-
-
-def is_watched(release: Release) -> bool:
-    """Whether the champion came out of a canary and is still watched."""
-    return release.stage == "steady" and 0 < release.since_sequence < release.sequence
 
 
 def _compare(outcomes: Outcomes, policy: PromoterPolicy) -> tuple[_Comparison, ...]:

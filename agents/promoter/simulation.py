@@ -95,9 +95,9 @@ class Population(Protocol):
 class Traffic:
     """Synthetic users. Where a pair is given, the challenger's value comes first."""
 
-    champion: float | tuple[float, ...]
+    champion: float | tuple[float, ...] = 0.2
     """The rate of bad answers among rated ones; several for canaries of several cases, which take turns."""
-    challenger: float | tuple[float, ...]
+    challenger: float | tuple[float, ...] = 0.2
     moves: float = 0.0
     """Both rates move by this from one share to the next."""
     displeased: tuple[float, float] = (0.5, 0.5)
@@ -366,6 +366,37 @@ def _order(users: int, canaries: int, generator: np.random.Generator) -> Integer
 
 
 @dataclass(frozen=True)
+class Case:
+    """A challenger beside a champion, by their rates of bad answers among rated ones."""
+
+    name: str
+    champion: float
+    challenger: float
+
+
+def usual_cases(champion: float, margin: float) -> list[Case]:
+    """Returns challengers that are better, as good and worse. One whose answers would all be bad is left out."""
+    worse = sorted({margin, WORSE, MUCH_WORSE})
+    by_name = {"half as bad": champion / 2, "as good": champion}
+    by_name.update({f"worse by {each:.0%}": champion + each for each in worse if champion + each < 1})
+    return [Case(name, champion, challenger) for name, challenger in by_name.items()]
+
+
+def simulate_cases(
+    policy: PromoterPolicy, cases: Sequence[Case], traffic: Traffic | Recorded, *, canaries: int, seed: int = 0
+) -> list[Ends]:
+    """Runs as many canaries of each case, on traffic that has the case's rates in place of its own."""
+    if isinstance(traffic, Recorded):
+        population: Population = replace(traffic, worse=tuple(each.challenger - each.champion for each in cases))
+    else:
+        rates = [(each.champion, each.challenger) for each in cases]
+        champion, challenger = zip(*rates, strict=True)
+        population = replace(traffic, champion=champion, challenger=challenger)
+    ends = simulate(policy, population, canaries=canaries * len(cases), seed=seed)
+    return [ends.case(number, len(cases)) for number in range(len(cases))]
+
+
+@dataclass(frozen=True)
 class Contradiction:
     """A case in which a policy decides wrongly too often. ``rate`` is the share of simulated canaries."""
 
@@ -392,6 +423,7 @@ LEAST_EQUAL_PROMOTED = 0.9
 MOST_WORSE_PROMOTED = 0.05
 WORSE = 0.1
 """A challenger with so many more bad answers should hardly ever be promoted."""
+MUCH_WORSE = 0.25
 CHAMPIONS = (0.05, 0.1, 0.2, 0.3)
 
 
@@ -402,15 +434,13 @@ def contradictions(
 
     The interval of the simulated rate must lie beyond the bound, so that chance alone names few cases.
     """
-    cases = [(champion, champion + worse) for champion in champions for worse in (0.0, WORSE)]
-    traffic = Traffic(champion=tuple(each for each, _ in cases), challenger=tuple(each for _, each in cases))
-    ends = simulate(policy, traffic, canaries=canaries * len(cases), seed=seed)
+    cases = [Case("", champion, champion + worse) for champion in champions for worse in (0.0, WORSE)]
     found = []
-    for number, (champion, challenger) in enumerate(cases):
-        some = ends.case(number, len(cases))
-        low, high = some.interval("promoted")
-        if (low > MOST_WORSE_PROMOTED) if challenger > champion else (high < LEAST_EQUAL_PROMOTED):
-            found.append(Contradiction(champion, challenger, some.share("promoted"), (low, high)))
+    for case, ends in zip(cases, simulate_cases(policy, cases, Traffic(), canaries=canaries, seed=seed), strict=True):
+        low, high = ends.interval("promoted")
+        is_worse = case.challenger > case.champion
+        if (low > MOST_WORSE_PROMOTED) if is_worse else (high < LEAST_EQUAL_PROMOTED):
+            found.append(Contradiction(case.champion, case.challenger, ends.share("promoted"), (low, high)))
     return found
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agents.promoter import changes
-from agents.promoter.canary import CanaryVerdict, is_watched, judge_canary, judge_champion
+from agents.promoter.canary import CanaryVerdict, judge_canary, judge_champion
 from agents.promoter.simulation import Ends, Traffic, simulate
 from schemas.policies import PromoterPolicy
 from schemas.questions import Arm
@@ -119,10 +119,10 @@ def test_time_that_is_over_holds_and_says_what_is_missing():
 
 def test_a_champion_out_of_a_canary_is_watched_and_one_by_hand_is_not():
     promoted = changes.promote(CANARY, "a", reason="", at=START).release
-    assert is_watched(promoted)
-    assert not is_watched(changes.promote(CANARY, "other", reason="", at=START).release)
-    assert not is_watched(changes.take_back(CANARY, reason="", at=START).release)
-    assert not is_watched(Release(task="t"))
+    assert changes.is_watched(promoted)
+    assert not changes.is_watched(changes.promote(CANARY, "other", reason="", at=START).release)
+    assert not changes.is_watched(changes.take_back(CANARY, reason="", at=START).release)
+    assert not changes.is_watched(Release(task="t"))
     before = counts("champion", 80, 8), counts("challenger", 20, 2)
 
     def watch(*after: ArmCounts, seconds: float = 0.0) -> str:

@@ -1,0 +1,193 @@
+"""``everlearn simulate``: shows what a policy would have done, before anybody trusts it. Needs no running stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agents.cli.context import CommandContext, json_option, pass_context
+from agents.cli.options import choose_task
+from agents.cli.output import JsonObject, columns, counted, emit, note
+from agents.cli.promoter import canary_line, limits, shown
+from agents.cli.stores import open_feature_table
+from agents.promoter.simulation import (
+    CHAMPIONS,
+    WORSE,
+    Case,
+    Recorded,
+    Traffic,
+    contradictions,
+    recorded,
+    simulate_cases,
+    usual_cases,
+)
+from schemas.errors import EverlearnError, Misuse
+from schemas.policies import PromoterPolicy
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+MOST_ROWS = 50_000
+"""The newest rows of the feature table that a simulation on the history reads."""
+_PART = click.FloatRange(0, 1, min_open=True)
+
+
+@click.group()
+def simulate() -> None:
+    """Show how often the policies of this home decide right, on simulated traffic or on its own history."""
+
+
+@simulate.command()
+@click.argument("task", required=False)
+@click.option("--history", is_flag=True, help="Draw users from the recorded interactions; needs TASK.")
+@click.option(
+    "--bad", type=click.FloatRange(0, 1, max_open=True), multiple=True, metavar="RATE",
+    help="The part of the champion's rated answers that are bad; may be repeated.  [default: 0.05, 0.1, 0.2 and 0.3]",
+)  # fmt: skip
+@click.option("--users", type=click.IntRange(10, 50_000), help="Users who rate.  [default: 5000, or the recorded ones]")
+@click.option(
+    "--moves", type=click.FloatRange(-1, 1), default=0.0, help="Both arms' rates change by this at each share."
+)
+@click.option("--displeased", type=_PART, default=0.5, show_default=True, help="The part of the displeased who rate.")
+@click.option("--pleased", type=_PART, default=0.1, show_default=True, help="The part of the pleased who rate.")
+@click.option("--canaries", type=click.IntRange(10, 10_000), default=200, show_default=True, help="Runs for each line.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same figures.")
+@json_option
+@pass_context
+def canary(
+    context: CommandContext,
+    /,
+    task: str | None,
+    history: bool,
+    bad: tuple[float, ...],
+    users: int | None,
+    moves: float,
+    displeased: float,
+    pleased: float,
+    canaries: int,
+    seed: int,
+) -> None:
+    """Simulate canaries by the policy of TASK, or by each policy of this home's tasks.
+
+    Users come by Zipf's law, and canaries are looked at after every rating. Each line is a challenger beside a
+    champion, with the part of the canaries that promote it and that roll it back. With --history the users, their
+    ratings and what they met are drawn from the task's recorded interactions, in the order in which they came. A page
+    with the figures and their 95 % intervals is written to reports/simulations.
+    """
+    settings = context.settings
+    if task is not None:
+        choose_task(task, settings.tasks)
+    if not history:
+        traffic: Traffic | Recorded = Traffic(
+            users=users or 5000, moves=moves, displeased=(displeased,) * 2, pleased=(pleased,) * 2
+        )
+    else:
+        if task is None:
+            raise Misuse("--history needs a TASK: name one of everlearn.toml")
+        if bad or moves:
+            raise Misuse("--history takes the quality from the recorded answers: leave out --bad and --moves")
+        traffic = _history(settings, task, users or 0)
+    for tasks, policy in _policies(settings, task):
+        cases = _cases(traffic, policy, bad or CHAMPIONS)
+        note(f"         {counted(len(cases) * canaries, 'canary')} of {', '.join(tasks)} …")
+        found = simulate_cases(policy, cases, traffic, canaries=canaries, seed=seed)
+        lines = [canary_line(case, ends) for case, ends in zip(cases, found, strict=True)]
+        wrong = [str(each) for each in contradictions(policy, canaries=100)]
+        result: JsonObject = {
+            "kind": "canary",
+            "tasks": tasks,
+            "policy": policy.model_dump(mode="json"),
+            "traffic": _described(traffic),
+            "lines": lines,
+            "warnings": wrong,
+        }
+        result["report"] = _write(settings, result)
+        if context.json:
+            emit(result)
+            continue
+        _show(result, policy)
+
+
+def _policies(settings: Settings, task: str | None) -> list[tuple[list[str], PromoterPolicy]]:
+    """Each policy with the tasks that have it."""
+    found: list[tuple[list[str], PromoterPolicy]] = []
+    for name in [task] if task is not None else sorted(settings.tasks):
+        policy = settings.promoter_policy(name)
+        same = next((tasks for tasks, known in found if known == policy), None)
+        if same is None:
+            found.append(([name], policy))
+        else:
+            same.append(name)
+    if not found:
+        raise Misuse("no task is configured: run 'everlearn init', or 'everlearn tasks add NAME --instruction …'")
+    return found
+
+
+def _cases(traffic: Traffic | Recorded, policy: PromoterPolicy, champions: tuple[float, ...]) -> list[Case]:
+    if isinstance(traffic, Recorded):
+        return usual_cases(float(traffic.raters.bad.mean()), policy.margin)
+    cases = [case for each in champions for case in usual_cases(each, policy.margin)]
+    highest = max(case.challenger for case in cases) + max(0.0, traffic.moves) * (len(policy.shares) - 1)
+    lowest = min(case.challenger for case in cases) + min(0.0, traffic.moves) * (len(policy.shares) - 1)
+    if highest > 1 or lowest < 0:
+        raise Misuse(f"--moves {traffic.moves:g} takes a rate of bad answers out of 0 to 1: give a smaller change")
+    return cases
+
+
+def _history(settings: Settings, task: str, users: int) -> Recorded:
+    with open_feature_table(settings) as features:
+        rows = features.recent(task, MOST_ROWS)
+    found = recorded(rows, users=users)
+    if found is None:
+        raise EverlearnError(f"nobody has rated an answer of {task} yet: simulate without --history")
+    return found
+
+
+def _described(traffic: Traffic | Recorded) -> JsonObject:
+    if isinstance(traffic, Recorded):
+        return {"source": "history", "raters": len(traffic.raters.bad), "users": traffic.users}
+    return {
+        "source": "synthetic",
+        "users": traffic.users,
+        "moves": traffic.moves,
+        "displeased": traffic.displeased[0],
+        "pleased": traffic.pleased[0],
+    }
+
+
+def _write(settings: Settings, result: JsonObject) -> str:
+    from infra.reports.simulation import write_simulation  # Jinja takes time to load
+
+    return str(write_simulation(settings.reports_folder / "simulations", result))
+
+
+def _show(result: JsonObject, policy: PromoterPolicy) -> None:
+    click.echo(f"{', '.join(result['tasks'])}: shares {', '.join(f'{each:.0%}' for each in policy.shares)}")
+    head = ["champion", "challenger", "bad", "promoted", "ratings", "p90", "rolled back", "ratings", "p90", "undecided"]
+    click.echo(columns(head, [_cells(line) for line in result["lines"]]))
+    note(limits(policy))
+    for each in result["warnings"]:
+        note(f"warning: {each}")
+    most = max(line["undecided"] for line in result["lines"] if line["challenger"] == "as good")
+    if most > WORSE:
+        note(
+            f"of equally good challengers up to {most:.0%} stay undecided: {policy.judged} users of each arm must rate "
+            f"at each share, and {result['traffic']['users']:,} users rate in all"
+        )
+    click.echo(f"report: {result['report']}")
+
+
+def _cells(line: JsonObject) -> list[object]:
+    return [
+        f"{line['champion_bad']:.0%}",
+        line["challenger"],
+        f"{line['bad']:.0%}",
+        f"{line['promoted']:.1%}",
+        shown(line["ratings_to_promotion"]),
+        shown(line["ratings_to_promotion_p90"]),
+        f"{line['rolled_back']:.1%}",
+        shown(line["ratings_to_rollback"]),
+        shown(line["ratings_to_rollback_p90"]),
+        f"{line['undecided']:.1%}",
+    ]
