@@ -89,7 +89,7 @@ def limits(policy: PromoterPolicy) -> str:
 def _cells(line: JsonObject) -> list[object]:
     return [
         line["challenger"],
-        f"{line['bad']:.0%}",
+        f"{100 * line['bad']:.3g}%",
         f"{line['promoted']:.1%}",
         shown(line["ratings_to_promotion"]),
         f"{line['rolled_back']:.1%}",

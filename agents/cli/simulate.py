@@ -8,7 +8,7 @@ import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import choose_task
-from agents.cli.output import JsonObject, columns, counted, emit, note
+from agents.cli.output import JsonObject, columns, emit, note
 from agents.cli.promoter import canary_line, limits, shown
 from agents.cli.stores import open_feature_table
 from agents.promoter.simulation import (
@@ -90,7 +90,7 @@ def canary(
         traffic = _history(settings, task, users or 0)
     for tasks, policy in _policies(settings, task):
         cases = _cases(traffic, policy, bad or CHAMPIONS)
-        note(f"         {counted(len(cases) * canaries, 'canary')} of {', '.join(tasks)} …")
+        note(f"         {len(cases) * canaries:,} canaries of {', '.join(tasks)} …")
         found = simulate_cases(policy, cases, traffic, canaries=canaries, seed=seed)
         lines = [canary_line(case, ends) for case, ends in zip(cases, found, strict=True)]
         wrong = [str(each) for each in contradictions(policy, canaries=100)]
@@ -180,9 +180,9 @@ def _show(result: JsonObject, policy: PromoterPolicy) -> None:
 
 def _cells(line: JsonObject) -> list[object]:
     return [
-        f"{line['champion_bad']:.0%}",
+        f"{100 * line['champion_bad']:.3g}%",
         line["challenger"],
-        f"{line['bad']:.0%}",
+        f"{100 * line['bad']:.3g}%",
         f"{line['promoted']:.1%}",
         shown(line["ratings_to_promotion"]),
         shown(line["ratings_to_promotion_p90"]),
