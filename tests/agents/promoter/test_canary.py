@@ -156,7 +156,7 @@ def test_shorter_answers_have_no_limit_unless_one_is_set():
 def test_a_better_challenger_is_not_promoted_while_a_guardrail_speaks_against_it():
     ours, theirs = counts("challenger", 12, 0), counts("champion", 60, 36)
     assert judge(ours, theirs).step == "promote"
-    steady = {"answered": 60, "declined": 3.0}
+    steady: dict[str, Any] = {"answered": 60, "declined": 3.0}
     suspect = replace(ours, answered=12, declined=3.0)
     verdict = judge(suspect, replace(theirs, **steady), seconds=700)
     assert verdict.step in ("wait", "hold")
