@@ -142,9 +142,17 @@ class MonitorPolicy(Table):
     PER_PROCESS = frozenset({"tick_seconds"})
 
     reference_rows: int = Field(default=400, ge=20)
-    """The reference window: the first answers after a promotion, which show what is normal."""
+    """The reference window has at least so many rows: the first answers after a promotion, which show what is normal.
+
+    It grows with the answers: it is the first half of them.
+    """
+    longest_reference_rows: int = Field(default=4000, ge=20)
+    """The reference window grows to so many rows. ``reference_rows`` counts if it is more."""
     current_rows: int = Field(default=200, ge=20)
-    """The current window: the latest answers, which are compared with the reference window."""
+    """The current window: the latest answers, which are compared with the reference window.
+
+    Up to sixteen times as many are looked at, too, because it takes many rows to be certain of a slight change.
+    """
     every_rows: int = Field(default=50, ge=1)
     """How many new answers or new ratings start a check."""
     alpha: float = Field(default=0.01, ge=0.001, lt=1)
@@ -168,9 +176,19 @@ class MonitorPolicy(Table):
         return self.reference_rows + self.current_rows
 
     @property
+    def longest_current_rows(self) -> int:
+        """The most of the latest answers that one window has."""
+        return 16 * self.current_rows
+
+    @property
     def newest_rows(self) -> int:
-        """The newest answers that the current windows cover together."""
-        return self.current_rows + (self.of - 1) * self.every_rows
+        """The newest answers that the current windows cover together, at most."""
+        return self.longest_current_rows + (self.of - 1) * self.every_rows
+
+    @property
+    def read_rows(self) -> int:
+        """The first and the newest answers that a check reads, so many of each."""
+        return max(self.reference_rows, self.longest_reference_rows, self.newest_rows)
 
     @model_validator(mode="after")
     def flags_can_be_reached(self) -> Self:

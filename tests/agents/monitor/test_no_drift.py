@@ -10,12 +10,11 @@ import numpy as np
 
 from agents.demo import shop
 from agents.demo.shop import CustomerMessage
-from agents.monitor.verdict import Judged, judge
-from agents.monitor.windows import make_windows
+from agents.monitor.verdict import DriftVerdict
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
 from schemas.tasks import Task
-from tests.agents.monitor.rows import POLICY, row
+from tests.agents.monitor.rows import POLICY, judged, row
 
 NEW = "skates"
 ROWS = POLICY.reference_rows + POLICY.newest_rows
@@ -41,9 +40,9 @@ def answered(number: int, message: CustomerMessage, *, is_right: bool, is_rated:
     )
 
 
-def judged(rows: list[Interaction], message_vectors: dict[str, np.ndarray]) -> Judged:
-    windows = make_windows(rows[: POLICY.reference_rows], rows[-POLICY.newest_rows :], POLICY)
-    return judge(windows, {each.answer_id: message_vectors[each.question or ""] for each in rows}, task(), POLICY)
+def verdict_on(rows: list[Interaction], message_vectors: dict[str, np.ndarray]) -> DriftVerdict:
+    verdict, _ = judged(rows, {each.answer_id: message_vectors[each.question or ""] for each in rows}, task())
+    return verdict
 
 
 def old_answers(draw: random.Random, count: int) -> list[Interaction]:
@@ -65,13 +64,13 @@ def drifted_answers(draw: random.Random, *, rated: float) -> list[Interaction]:
 
 def test_a_hundred_windows_without_drift_raise_one_alarm_at_most(message_vectors):
     draw = random.Random(2026)
-    alarms = [judged(old_answers(draw, ROWS), message_vectors).verdict.kind for _ in range(100)]
+    alarms = [verdict_on(old_answers(draw, ROWS), message_vectors).kind for _ in range(100)]
     assert sum(kind is not None for kind in alarms) <= 1, alarms
 
 
 def test_new_messages_that_are_answered_wrongly_and_corrected_call_for_training(message_vectors):
     draw = random.Random(1)
-    found = [judged(drifted_answers(draw, rated=RATED), message_vectors).verdict for _ in range(10)]
+    found = [verdict_on(drifted_answers(draw, rated=RATED), message_vectors) for _ in range(10)]
     assert [verdict.remedy for verdict in found] == ["retrain"] * 10
     assert [verdict.kind for verdict in found].count("outcomes") >= 8  # the others by their questions
 
@@ -80,5 +79,5 @@ def test_new_messages_that_nobody_rates_call_for_labels(message_vectors):
     draw = random.Random(2)
     for _ in range(10):
         rows = [replace(each, outcome="unrated") for each in drifted_answers(draw, rated=0.0)]
-        verdict = judged(rows, message_vectors).verdict
+        verdict = verdict_on(rows, message_vectors)
         assert (verdict.kind, verdict.remedy) == ("questions", "label")

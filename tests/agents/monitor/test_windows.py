@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.monitor.windows import OTHER, columns, figures, label_of, make_windows, span
+from agents.monitor.windows import OTHER, described, figures, label_of, make_windows, span
 from schemas.features import Interaction
 from tests.agents.monitor.rows import POLICY, ROUTING, START, SUPPORT, row
 
@@ -46,7 +46,7 @@ def test_a_label_is_found_whatever_its_case_and_anything_else_is_other():
 
 def test_columns_hold_every_row_of_both_windows():
     rows = [row(1, score=0.5), row(2, outcome="failed"), row(3, answer="It depends on it")]
-    measured, named = columns(rows[:2], rows[2:], SUPPORT)
+    measured, named = described(rows[:2], rows[2:], SUPPORT)
     assert measured["best source, cosine"] == [0.5, -1.0, -1.0]
     assert measured["answer, characters"] == [6.0, None, 16.0]
     assert named["outcome"] == ["approved", "failed", "approved"]
