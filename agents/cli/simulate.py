@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -21,13 +24,17 @@ from agents.promoter.simulation import (
     recorded,
     simulate_cases,
     usual_cases,
+    wilson,
 )
 from schemas.errors import EverlearnError, Misuse
-from schemas.policies import PromoterPolicy
+from schemas.policies import MonitorPolicy, PromoterPolicy
 
 if TYPE_CHECKING:
+    from agents.monitor.simulation import Alarms
     from infra.settings import Settings
 
+P = TypeVar("P")
+"""A policy."""
 MOST_ROWS = 50_000
 """The newest rows of the feature table that a simulation on the history reads."""
 _PART = click.FloatRange(0, 1, min_open=True)
@@ -88,7 +95,7 @@ def canary(
         if bad or moves:
             raise Misuse("--history takes the quality from the recorded answers: leave out --bad and --moves")
         traffic = _history(settings, task, users or 0)
-    for tasks, policy in _policies(settings, task):
+    for tasks, policy in _policies(settings, task, settings.promoter_policy):
         cases = _cases(traffic, policy, bad or CHAMPIONS)
         note(f"         {len(cases) * canaries:,} canaries of {', '.join(tasks)} …")
         found = simulate_cases(policy, cases, traffic, canaries=canaries, seed=seed)
@@ -109,11 +116,152 @@ def canary(
         _show(result, policy)
 
 
-def _policies(settings: Settings, task: str | None) -> list[tuple[list[str], PromoterPolicy]]:
+@simulate.command()
+@click.argument("task", required=False)
+@click.option("--history", is_flag=True, help="Draw users from the recorded interactions; needs TASK.")
+@click.option("--streams", type=click.IntRange(2, 1000), default=20, show_default=True, help="Streams for each line.")
+@click.option("--rows", type=click.IntRange(100, 50_000), default=3000, show_default=True, help="Answers of a stream.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same figures.")
+@json_option
+@pass_context
+def drift(context: CommandContext, /, task: str | None, history: bool, streams: int, rows: int, seed: int) -> None:
+    """Simulate drift checks by the policy of TASK, or by each policy of this home's tasks.
+
+    The first lines are traffic without drift: how many checks say drift all the same, and how many would start a
+    training. Then come drifts, and after how many questions they are said. With --history the users of the task's
+    recorded interactions are drawn again, each with their questions at the times they had; it needs the embedding
+    model. A page with the figures is written to reports/simulations.
+    """
+    from agents.monitor import simulation as of_drift  # each command loads what it needs
+
+    settings = context.settings
+    if task is not None:
+        choose_task(task, settings.tasks)
+    elif history:
+        raise Misuse("--history needs a TASK: name one of everlearn.toml")
+    for tasks, policy in _policies(settings, task, settings.monitor_policy):
+        if rows < policy.rows_needed:
+            raise Misuse(f"--rows {rows} is less than both windows have, {policy.rows_needed}: give more")
+        stable: dict[str, of_drift.Alarms] = {}
+        delays: list[JsonObject] = []
+        if history:
+            stable["the recorded users, drawn again"] = _history_alarms(settings, tasks[0], policy, streams, seed)
+        else:
+            questions = of_drift.made_up_questions()
+            for name, traffic in of_drift.STABLE.items():
+                note(f"         {name} …")
+                stable[name] = of_drift.stable_alarms(traffic, questions, policy, streams=streams, rows=rows, seed=seed)
+            for name, (kind, change) in of_drift.DRIFTS.items():
+                note(f"         {name} …")
+                traffic = replace(of_drift.MIXED, drift=change)
+                found = of_drift.delays(kind, traffic, questions, policy, streams=streams, seed=seed)
+                delays.append(_delay_line(name, found.tolist()))
+        result: JsonObject = {
+            "kind": "drift",
+            "tasks": tasks,
+            "policy": policy.model_dump(mode="json"),
+            "streams": streams,
+            "rows": rows,
+            "history": history,
+            "stable": [
+                {
+                    "traffic": name,
+                    "drifted": float(each.drifted.mean()),
+                    "drifted_interval": of_drift.interval(each.drifted),
+                    "trains": float(each.trains.mean()),
+                    "trains_interval": of_drift.interval(each.trains),
+                }
+                for name, each in stable.items()
+            ],
+            "drifts": delays,
+        }
+        result["report"] = _write(settings, result)
+        if context.json:
+            emit(result)
+        else:
+            _show_drift(result)
+
+
+def _history_alarms(settings: Settings, task: str, policy: MonitorPolicy, streams: int, seed: int) -> Alarms:
+    import numpy as np
+
+    from agents.monitor.simulation import alarms, resampled
+    from agents.monitor.simulation import recorded as stream_of
+    from infra.embedding.embedder import SentenceTransformerEmbedders
+
+    with open_feature_table(settings) as features:
+        rows = features.recent(task, MOST_ROWS)
+    embedder = SentenceTransformerEmbedders(settings).of(settings.embedding.model)
+    found = stream_of(rows, embedder.embed)
+    answers = 0 if found is None else len(found[0])
+    if found is None or answers < 2 * policy.rows_needed:
+        raise EverlearnError(
+            f"{task} has {answers:,} recorded answers, and {2 * policy.rows_needed:,} are needed to draw streams from "
+            "them: simulate without --history"
+        )
+    random = np.random.default_rng(seed)
+    stream, questions = found
+    drawn = [(resampled(stream, random), questions) for _ in range(streams)]
+    usable = [each for each in drawn if len(each[0]) >= policy.rows_needed]
+    if len(usable) < 2:
+        raise EverlearnError(f"a few users asked nearly all of {task}: simulate without --history")
+    return alarms(usable, policy)
+
+
+def _delay_line(name: str, found: Sequence[float]) -> JsonObject:
+    """The part of the streams that say the drift, and after how many questions; infinity is a drift that is missed."""
+
+    def at(quantile: float) -> float | None:
+        number = sorted(found)[min(len(found) - 1, int(quantile * len(found)))]
+        return number if math.isfinite(number) else None
+
+    said = sum(map(math.isfinite, found))
+    return {
+        "drift": name,
+        "said": said / len(found),
+        "said_interval": wilson(said, len(found)),
+        "questions": at(0.5),
+        "questions_p90": at(0.9),
+    }
+
+
+def _show_drift(result: JsonObject) -> None:
+    def rate(share: float, bounds: Sequence[float]) -> str:
+        return f"{share:.1%} ({bounds[0]:.1%}–{bounds[1]:.1%})"
+
+    click.echo(f"{', '.join(result['tasks'])}: {result['streams']} streams a line, 10 checks each")
+    rows = [
+        (
+            each["traffic"],
+            rate(each["drifted"], each["drifted_interval"]),
+            rate(each["trains"], each["trains_interval"]),
+        )
+        for each in result["stable"]
+    ]
+    click.echo(columns(["without drift", "checks that say drift", "that start a training"], rows))
+    if result["drifts"]:
+        click.echo(
+            columns(
+                ["drift", "said", "questions", "p90"],
+                [
+                    (
+                        each["drift"],
+                        rate(each["said"], each["said_interval"]),
+                        shown(each["questions"]),
+                        shown(each["questions_p90"]),
+                    )
+                    for each in result["drifts"]
+                ],
+            )
+        )
+    click.echo(f"report: {result['report']}")
+
+
+def _policies(settings: Settings, task: str | None, policy_of: Callable[[str], P]) -> list[tuple[list[str], P]]:
     """Each policy with the tasks that have it."""
-    found: list[tuple[list[str], PromoterPolicy]] = []
+    found: list[tuple[list[str], P]] = []
     for name in [task] if task is not None else sorted(settings.tasks):
-        policy = settings.promoter_policy(name)
+        policy = policy_of(name)
         same = next((tasks for tasks, known in found if known == policy), None)
         if same is None:
             found.append(([name], policy))
