@@ -20,7 +20,7 @@ from agents.promoter.simulation import (
     Case,
     Recorded,
     Traffic,
-    contradictions,
+    contradiction,
     recorded,
     simulate_cases,
     usual_cases,
@@ -100,14 +100,14 @@ def canary(
         note(f"         {len(cases) * canaries:,} canaries of {', '.join(tasks)} …")
         found = simulate_cases(policy, cases, traffic, canaries=canaries, seed=seed)
         lines = [canary_line(case, ends) for case, ends in zip(cases, found, strict=True)]
-        wrong = [str(each) for each in contradictions(policy, canaries=100)]
+        wrong = [contradiction(case, ends) for case, ends in zip(cases, found, strict=True)]
         result: JsonObject = {
             "kind": "canary",
             "tasks": tasks,
             "policy": policy.model_dump(mode="json"),
             "traffic": _described(traffic),
             "lines": lines,
-            "warnings": wrong,
+            "warnings": [str(each) for each in wrong if each is not None],
         }
         result["report"] = _write(settings, result)
         if context.json:

@@ -435,13 +435,19 @@ def contradictions(
     The interval of the simulated rate must lie beyond the bound, so that chance alone names few cases.
     """
     cases = [Case("", champion, champion + worse) for champion in champions for worse in (0.0, WORSE)]
-    found = []
-    for case, ends in zip(cases, simulate_cases(policy, cases, Traffic(), canaries=canaries, seed=seed), strict=True):
-        low, high = ends.interval("promoted")
-        is_worse = case.challenger > case.champion
-        if (low > MOST_WORSE_PROMOTED) if is_worse else (high < LEAST_EQUAL_PROMOTED):
-            found.append(Contradiction(case.champion, case.challenger, ends.share("promoted"), (low, high)))
-    return found
+    ends = simulate_cases(policy, cases, Traffic(), canaries=canaries, seed=seed)
+    found = (contradiction(case, some) for case, some in zip(cases, ends, strict=True))
+    return [each for each in found if each is not None]
+
+
+def contradiction(case: Case, ends: Ends) -> Contradiction | None:
+    """Returns what is wrong with a case of equal arms, or of a challenger worse by ``WORSE``; None if nothing is."""
+    low, high = ends.interval("promoted")
+    if case.challenger == case.champion:
+        wrong = high < LEAST_EQUAL_PROMOTED
+    else:
+        wrong = math.isclose(case.challenger, case.champion + WORSE) and low > MOST_WORSE_PROMOTED
+    return Contradiction(case.champion, case.challenger, ends.share("promoted"), (low, high)) if wrong else None
 
 
 def recorded(rows: Iterable[Interaction], *, worse: float | tuple[float, ...] = 0.0, users: int = 0) -> Recorded | None:
