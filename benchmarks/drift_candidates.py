@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.monitor.differences import Asked, nearest, novelty, rose, strata
+from agents.monitor.simulation import KINDS
 from agents.monitor.traffic import DAY, Drift, Questions, Stream, Traffic, simulate
 from benchmarks.clinc import questions
-from benchmarks.drift_rates import KINDS, STABLE
+from benchmarks.drift_rates import STABLE
 from schemas.policies import MonitorPolicy
 
 NAMES = ("sum", "signs", "rows", "martingale")

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agents.monitor.simulation import check
 from agents.monitor.traffic import Questions, Stream
-from benchmarks.drift_rates import check
 from benchmarks.retrieval_data import DATA
 from schemas.policies import MonitorPolicy
 

@@ -10,21 +10,17 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.monitor.differences import Asked, Difference, mix_changed, nearest, novelty, rose, strata
-from agents.monitor.traffic import Drift, Questions, Stream, Traffic, simulate
+from agents.monitor.simulation import check
+from agents.monitor.traffic import Drift, Questions, Traffic, simulate
 from schemas.policies import MonitorPolicy
 
-KINDS = ("questions", "outcomes", "failures", "answers", "sources", "declined")
-"""Of which failures and sources are not simulated; they share in the error."""
-WORSE = 0.05
-"""A training may start if there is any drift and the answers look worse by this p-value."""
 STABLE: Mapping[str, Traffic] = {
     "no repeats": Traffic(),
     "10 % repeats": Traffic(repeats=0.1),
@@ -94,47 +90,6 @@ def cells() -> list[Cell]:
         for at in (600, 2000, 4000)
     ]
     return found
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a check found. ``drifted``: which kinds."""
-
-    drifted: frozenset[str]
-    trains: bool
-
-
-def check(stream: Stream, questions: Questions, answers: int, policy: MonitorPolicy) -> Checked:
-    """Checks a stream after so many answers, as the monitor does."""
-    size = max(policy.reference_rows, min(policy.longest_reference_rows, answers // 2))
-    begin = max(size, answers - policy.newest_rows)
-    rows = np.concatenate([np.arange(size), np.arange(begin, answers)])
-    asked = Asked(
-        units=stream.user[rows],
-        texts=stream.question[rows],
-        strata=strata(stream.seconds[rows], size),
-        reference_rows=size,
-        shortest=policy.current_rows,
-        longest=policy.longest_current_rows,
-    )
-    similarity = nearest(questions.vectors[stream.question[rows]], asked.units, size)
-    values = {
-        "questions": novelty(similarity, size),
-        "outcomes": np.where(stream.rated[rows], stream.bad[rows].astype(np.float64), np.nan),
-        "declined": stream.declined[rows].astype(np.float64),
-    }
-    labels = questions.topic[stream.question[rows]] // 15
-    tests: dict[str, Callable[[int], Difference]] = {
-        kind: lambda end, each=each: rose(each, asked, end)  # type: ignore[misc]
-        for kind, each in values.items()
-    }
-    tests["answers"] = lambda end: mix_changed(labels, asked, end)
-    ends = [len(rows) - number * policy.every_rows for number in range(policy.of)]
-    ends = [end for end in ends if end - size >= policy.current_rows]
-    found = {kind: [test(end).p_value for end in ends] for kind, test in tests.items()}
-    limit = policy.alpha / len(KINDS)
-    drifted = frozenset(kind for kind, p in found.items() if sum(each <= limit for each in p) >= policy.flags)
-    return Checked(drifted, bool(drifted) and found["outcomes"][0] <= WORSE)
 
 
 def alarms(traffic: Traffic, questions: Questions, streams: range, checked: Sequence[int]) -> NDArray[np.bool_]:

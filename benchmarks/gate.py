@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.promoter.simulation import wilson
 from agents.validator.slices import Slice
 from agents.validator.verdict import Evidence, PairedScores, decide
-from benchmarks.canary import interval
 from schemas.policies import ValidatorPolicy
 
 CHAMPION = 0.7
@@ -154,7 +154,7 @@ def tables(runs: int) -> Iterator[str]:
 
 def rate(hits: int, of: int) -> str:
     """Returns a rate with its 95 % interval."""
-    low, high = interval(hits, of)
+    low, high = wilson(hits, of)
     return f"{hits / of:.1%} ({max(low, 0):.1%}–{high:.1%})"
 
 

@@ -104,16 +104,18 @@ class Interaction:
     last_event_at: datetime | None = None
 
     @property
-    def rater(self) -> str:
-        """The unit in which the row counts: who asked, or the user who judged somebody else's answer.
+    def asker(self) -> str:
+        """Who asked: the user, or else the session. All who name neither are one, the empty string."""
+        return rater_name(self.user, self.session)
 
-        Who asked is the user, or else the session. All who name neither are one, the empty string.
-        """
+    @property
+    def rater(self) -> str:
+        """For whom the row's rating or correction counts: who asked, or the user who judged somebody else's answer."""
         corrected = self.correction is not None
         trust = self.correction_trust if corrected else self.rating_trust
         if trust == "other":
             return (self.corrected_by if corrected else self.rated_by) or ""
-        return rater_name(self.user, self.session)
+        return self.asker
 
     @property
     def asked(self) -> str:

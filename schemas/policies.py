@@ -275,6 +275,17 @@ class PromoterPolicy(Table):
     """A challenger whose rate of bad answers is this much above the champion's, or more, must not be promoted."""
     max_failed: float = Field(default=0.1, ge=0, lt=1)
     """The challenger's rate of failed answers may be this much above the champion's."""
+    max_declined: float = Field(default=0.1, ge=0, lt=1)
+    """The challenger's rate of answers that decline, or refuse in English, may be this much above the champion's."""
+    max_asked_back: float = Field(default=0.2, ge=0, lt=1)
+    """The challenger's rate of answers that end in a question may be this much above the champion's."""
+    max_slower: float = Field(default=2.0, ge=1, le=100)
+    """The 95th percentile of users' mean latencies may be so many times the champion's, in steps of 19 %."""
+    max_longer: float = Field(default=4.0, ge=1, le=1000)
+    """The 95th percentile of users' mean lengths of answers may be so many times the champion's, in steps of 19 %."""
+    max_shorter: float | None = Field(default=None, ge=1, le=1000)
+    """The champion's 5th percentile of these lengths may be so many times the challenger's; absent: no limit, because
+    an adapter that has learned labels answers in a word where the base model explains."""
     watch_seconds: float = Field(default=86_400.0, gt=0)
     """After this long at one share, a canary holds: it says which ratings are missing, keeps its share, and a newer
     validated adapter takes its place."""

@@ -73,6 +73,10 @@ class ArmCounts:
 
     ``asked``: users who asked. ``failed``: the parts of their answers that failed, added up. ``judged``: users who
     rated or corrected an answer. ``bad``: the parts of these answers that they disapproved or corrected, added up.
+
+    ``answered``: users who got an answer. ``declined`` and ``asked_back``: the parts of these answers that declined or
+    ended in a question, added up. ``slowness`` and ``length``: how many of these users had a mean latency, in
+    milliseconds, or a mean length of answers, in characters, of each step of ``schemas.guardrails.step_of``.
     """
 
     sequence: int
@@ -81,3 +85,8 @@ class ArmCounts:
     failed: float
     judged: int
     bad: float
+    answered: int = 0
+    declined: float = 0.0
+    asked_back: float = 0.0
+    slowness: Mapping[int, int] = field(default_factory=dict)
+    length: Mapping[int, int] = field(default_factory=dict)

@@ -53,6 +53,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "promote": CommandEntry("agents.cli.release:promote", "Promote an adapter by hand, or try it on a share of users."),
     "rollback": CommandEntry("agents.cli.release:rollback", "Take back a canary, or return to the previous adapter."),
     "promoter": CommandEntry("agents.cli.promoter:promoter", "Simulate how often canaries are decided right."),
+    "simulate": CommandEntry("agents.cli.simulate:simulate", "Show what the policies do, on simulated traffic."),
     "drift": CommandEntry("agents.cli.drift:drift", "Check for drift now, or list the reports."),
     "models": CommandEntry("agents.cli.models:models", "List, add or quantize base models."),
     "tasks": CommandEntry("agents.cli.tasks:tasks", "List, add or check the configured tasks."),

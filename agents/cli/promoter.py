@@ -7,12 +7,8 @@ import click
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import choose_task
 from agents.cli.output import JsonObject, note, show_rows
-from agents.promoter.simulation import Traffic, simulate
-from schemas.errors import Misuse
-
-WORSE = 0.1
-"""A challenger with so many more bad answers should hardly ever be promoted."""
-MUCH_WORSE = 0.25
+from agents.promoter.simulation import Case, End, Ends, Traffic, contradictions, simulate_cases, usual_cases
+from schemas.policies import PromoterPolicy
 
 
 @click.group()
@@ -34,53 +30,74 @@ def explain(context: CommandContext, /, task: str, bad: float, users: int, canar
     """Simulate canaries of TASK: how often its policy promotes and rolls back, and after how many users' ratings.
 
     Each line is a challenger that is better or worse than the champion by so much. Ratings are the challenger's, the
-    median of the canaries that ended so. Undecided canaries hold, for want of users who rate or of evidence.
+    median of the canaries that ended so. Undecided canaries hold, for want of users who rate or of evidence. The limits
+    of the guardrails follow, and the cases in which the policy errs too often, if there are any.
     """
     settings = context.settings
     choose_task(task, settings.tasks)
     policy = settings.promoter_policy(task)
-    challengers = {
-        "half as bad": bad / 2,
-        "as good": bad,
-        **{f"worse by {each:.0%}": bad + each for each in sorted({policy.margin, WORSE, MUCH_WORSE})},
-    }
-    lines = []
-    for name, rate in challengers.items():
-        if rate >= 1:
-            raise Misuse(f"--bad {bad:g} leaves no room for a challenger that is {name}: give a lower rate")
-        note(f"         {name} …")
-        ends = simulate(policy, Traffic(champion=bad, challenger=rate, users=users), canaries=canaries)
-        lines.append(
-            {
-                "challenger": name,
-                "bad": round(rate, 4),
-                "promoted": ends.share("promoted"),
-                "rolled_back": ends.share("rolled back"),
-                "undecided": ends.share("undecided"),
-                "ratings_to_promotion": ends.outcomes_until("promoted"),
-                "ratings_to_rollback": ends.outcomes_until("rolled back"),
-            }
-        )
+    cases = usual_cases(bad, policy.margin)
+    note("         " + ", ".join(each.name for each in cases) + " …")
+    found = simulate_cases(policy, cases, Traffic(users=users), canaries=canaries)
     show_rows(
-        lines,
+        [canary_line(case, ends) for case, ends in zip(cases, found, strict=True)],
         ["challenger", "bad", "promoted", "ratings", "rolled back", "ratings", "undecided"],
         _cells,
         fields=lambda line: line,
         empty="",
         as_json=context.json,
     )
+    note(limits(policy))
+    for each in contradictions(policy, canaries=max(canaries // 2, 50)):
+        note(f"warning: {each}")
+
+
+def canary_line(case: Case, ends: Ends) -> JsonObject:
+    """A case's figures for programs. The intervals are of 95 %; ratings are users of the challenger who rated."""
+
+    def ratings(end: End, quantile: float) -> float | None:
+        return ends.outcomes_until(end, quantile)
+
+    return {
+        "challenger": case.name,
+        "champion_bad": round(case.champion, 4),
+        "bad": round(case.challenger, 4),
+        "promoted": ends.share("promoted"),
+        "promoted_interval": ends.interval("promoted"),
+        "rolled_back": ends.share("rolled back"),
+        "rolled_back_interval": ends.interval("rolled back"),
+        "undecided": ends.share("undecided"),
+        "undecided_interval": ends.interval("undecided"),
+        "ratings_to_promotion": ratings("promoted", 0.5),
+        "ratings_to_promotion_p90": ratings("promoted", 0.9),
+        "ratings_to_rollback": ratings("rolled back", 0.5),
+        "ratings_to_rollback_p90": ratings("rolled back", 0.9),
+    }
+
+
+def limits(policy: PromoterPolicy) -> str:
+    """What the guardrails allow, in a sentence."""
+    shorter = f", {policy.max_shorter:g} times as short" if policy.max_shorter is not None else ""
+    return (
+        "guardrails: a challenger is rolled back, whatever its ratings, when it certainly has more than "
+        f"{policy.max_failed:.0%} more failed answers, {policy.max_declined:.0%} more that decline or "
+        f"{policy.max_asked_back:.0%} more that ask back, is more than {policy.max_slower:g} times as slow, or answers "
+        f"more than {policy.max_longer:g} times as long{shorter}"
+    )
 
 
 def _cells(line: JsonObject) -> list[object]:
-    def ratings(value: float | None) -> str:
-        return "–" if value is None else f"{value:.0f}"
-
     return [
         line["challenger"],
-        f"{line['bad']:.0%}",
+        f"{100 * line['bad']:.3g}%",
         f"{line['promoted']:.1%}",
-        ratings(line["ratings_to_promotion"]),
+        shown(line["ratings_to_promotion"]),
         f"{line['rolled_back']:.1%}",
-        ratings(line["ratings_to_rollback"]),
+        shown(line["ratings_to_rollback"]),
         f"{line['undecided']:.1%}",
     ]
+
+
+def shown(ratings: float | None) -> str:
+    """A number of ratings, or a dash where no canary ended so."""
+    return "–" if ratings is None else f"{ratings:.0f}"

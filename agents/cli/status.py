@@ -11,6 +11,7 @@ from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.output import JsonObject, columns, emit, note, printable
 from agents.cli.stores import open_releases
 from agents.promoter.changed_tasks import notes
+from agents.promoter.changes import is_under_way
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def status(context: CommandContext, /) -> int:
 def gather(settings: Settings) -> JsonObject:
     """The status as one object: ``ready``, ``workers``, ``endpoints``.
 
-    Where there are any, also ``notice``, ``warnings``, ``problem``, and ``held``: the tasks whose canary waits for
-    ratings that did not come, with what is missing; and ``changed``: the tasks that are not what their adapters were
-    validated on, with what differs.
+    Where there are any, also ``notice``, ``warnings``, ``problem``; ``held``: the tasks whose canary waits for ratings
+    that did not come, with what is missing; ``changed``: the tasks that are not what their adapters were validated on,
+    with what differs; and ``canaries``: for each task with a canary, an experiment or a champion that is still watched,
+    the ratings and guardrails with their figures.
     """
     from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
@@ -149,6 +151,10 @@ def _show(found: JsonObject) -> None:
     for task, sentences in found.get("changed", {}).items():
         for sentence in sentences:
             click.echo(f"task {task}: {printable(sentence)}")
+    for task, sentences in found.get("canaries", {}).items():
+        click.echo(f"canary of {task}, the challenger's users and the champion's:")
+        for sentence in sentences:
+            click.echo(f"  {printable(sentence)}")
     if "notice" in found:
         note(f"notice: {found['notice']}")
     for warning in found.get("warnings", ()):
@@ -163,16 +169,24 @@ def _of_releases(settings: Settings) -> JsonObject:
     """What the releases say. Without a database there are none to show; the workers report what they wait for."""
     from agents.wiring.tasks import fingerprints
 
+    stand: dict[str, list[str]] = {}
     try:
         with open_releases(settings) as releases:
             found = releases.all()
+            if any(is_under_way(each) for each in found):
+                from agents.promoter.canary import comparisons  # scipy takes a second to load
+
+                for each in filter(is_under_way, found):
+                    counts = releases.counts(each.task, sequence=each.since_sequence)
+                    stand[each.task] = comparisons(each, counts, settings.promoter_policy(each.task))
     except EverlearnError:
         return {}
     present = fingerprints(settings)
     held = {each.task: each.held for each in found if each.held}
     changed = {each.task: notes(each, present[each.task]) for each in found if each.task in present}
     changed = {task: sentences for task, sentences in changed.items() if sentences}
-    return {**({"held": held} if held else {}), **({"changed": changed} if changed else {})}
+    told = {"held": held, "changed": changed, "canaries": stand}
+    return {name: of_tasks for name, of_tasks in told.items() if of_tasks}
 
 
 def _serving(worker: JsonObject) -> list[object]:

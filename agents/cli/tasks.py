@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
-from agents.cli.output import columns, counted, emit, one_line
+from agents.cli.output import columns, counted, emit, note, one_line
 from agents.promoter.changed_tasks import notes, unknown
 from agents.prompt import instruction, instruction_tokens
 from agents.validator import metrics
@@ -28,7 +28,7 @@ from infra.settings import (
 )
 from infra.settings_file import append_task, read_tables
 from schemas.errors import ConfigurationError, EverlearnError, Misuse
-from schemas.policies import AnswererSettings, IndexerSettings
+from schemas.policies import AnswererSettings, IndexerSettings, PromoterPolicy
 from schemas.tasks import Task
 from schemas.words import comparable
 
@@ -117,12 +117,16 @@ def check_tasks(ctx: click.Context) -> None:
     except WrongSettings as error:  # its faults of tasks are found again below, with more advice
         sizes, others = _sizes(None), [each for each in error.faults if not each.startswith(("tasks.", "tasks:"))]
     faults = find_faults(tasks, tables, **sizes, count=count) + others
+    warnings = [] if faults else _doubtful_policies(context.settings)
     if context.json:
-        emit({"path": str(path), "tasks": list(tasks), "faults": faults, **({"changed": changed} if changed else {})})
+        told = {"changed": changed} if changed else {}
+        emit({"path": str(path), "tasks": list(tasks), "faults": faults, "warnings": warnings, **told})
     else:
         for name, sentences in changed.items():
             for sentence in sentences:
                 click.echo(f"tasks.{name}: {sentence}")
+        for warning in warnings:
+            note(f"warning: {warning}")
         for fault in faults:
             click.echo(f"{path}: {fault}")
         if not faults:
@@ -151,6 +155,35 @@ def _changed(settings: Settings) -> dict[str, list[str]]:
 
 def _unknown(adapter: str) -> str:
     return f"{adapter} does not say which task it was trained on, so it is taken for the one that was configured first"
+
+
+_NOT_SIMULATED = {"tick_seconds", "task_changed"}
+_CANARIES = 100
+_LOW_AND_HIGH = (0.05, 0.3)
+"""Rates of bad answers at which a policy of canaries is tried."""
+
+
+def _doubtful_policies(settings: Settings) -> list[str]:
+    """Names the cases in which a task's policy of canaries errs too often, by a simulation of some seconds.
+
+    The default policy needs none: docs/learning.md has its rates.
+    """
+    names: dict[str, list[str]] = {}
+    for task in settings.tasks:
+        names.setdefault(
+            settings.promoter_policy(task).model_dump_json(exclude={"tick_seconds", "task_changed"}), []
+        ).append(task)
+    names.pop(PromoterPolicy().model_dump_json(exclude={"tick_seconds", "task_changed"}), None)
+    if names:
+        from agents.promoter.simulation import contradictions  # scipy takes a second to load
+    found = []
+    for tasks in names.values():
+        policy = settings.promoter_policy(tasks[0])
+        found += [
+            f"{', '.join(tasks)}: [promoter] contradicts itself: {each}"
+            for each in contradictions(policy, champions=_LOW_AND_HIGH, canaries=_CANARIES)
+        ]
+    return found
 
 
 def _sizes(settings: Settings | None) -> dict[str, int]:

@@ -141,6 +141,16 @@ def roll_back(release: Release, *, reason: str, at: datetime) -> Change:
     return return_to_previous(release, reason=reason, at=at)
 
 
+def is_watched(release: Release) -> bool:
+    """Whether the champion came out of a canary and is still watched."""
+    return release.stage == "steady" and 0 < release.since_sequence < release.sequence
+
+
+def is_under_way(release: Release) -> bool:
+    """Whether ratings may change the release: a canary, an experiment, or a champion that is still watched."""
+    return release.stage != "steady" or is_watched(release)
+
+
 def leaves(release: Release) -> str | None:
     """Returns the adapter that a rollback would take out of service, or None where only the base model serves."""
     return release.champion if release.stage == "steady" else release.challenger

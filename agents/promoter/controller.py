@@ -12,7 +12,7 @@ from datetime import datetime
 
 from agents.delivery.outcome import Output
 from agents.promoter import changes
-from agents.promoter.canary import CanaryVerdict, is_watched, judge_canary, judge_champion
+from agents.promoter.canary import CanaryVerdict, judge_canary, judge_champion
 from agents.promoter.changed_tasks import next_step
 from agents.promoter.changes import Change
 from agents.promoter.ports import Log, ReleaseStore
@@ -132,7 +132,7 @@ class ReleaseController:
 
     def evaluate(self, tasks: Collection[str] | None, cause: str) -> Sequence[Output]:
         """Judges canaries, experiments and watched champions of these tasks, or of all tasks."""
-        under_way = sorted(each.task for each in self._releases.all() if _is_under_way(each))
+        under_way = sorted(each.task for each in self._releases.all() if changes.is_under_way(each))
         busy = [task for task in under_way if tasks is None or task in tasks]
         if not busy:
             return ()
@@ -194,10 +194,10 @@ class ReleaseController:
 
     def _evaluate(self, task: str, cause: str) -> Sequence[Output]:
         release = self._releases.current(task)
-        if not _is_under_way(release):
+        if not changes.is_under_way(release):
             return ()
         counts = self._releases.counts(task, sequence=release.since_sequence)
-        judge = judge_champion if is_watched(release) else judge_canary
+        judge = judge_champion if changes.is_watched(release) else judge_canary
         return self._apply(self._steps(release, judge(release, counts, self._policy_of(task), self._now())), cause)
 
     def _steps(self, release: Release, verdict: CanaryVerdict) -> list[Change]:
@@ -268,7 +268,3 @@ class ReleaseController:
     def _time(self, release: Release) -> datetime:
         """Returns now, or the last change's time if a clock is behind: the history must stay in order."""
         return max(self._now(), release.changed_at) if release.changed_at else self._now()
-
-
-def _is_under_way(release: Release) -> bool:
-    return release.stage != "steady" or is_watched(release)

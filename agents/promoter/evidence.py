@@ -29,6 +29,18 @@ _LOG_PRIOR = np.log(_PRIOR / _PRIOR.sum())
 _LOG_HALF = np.log(0.5)
 
 
+def differs(counts: Counts) -> Weights:
+    """Bounds the weights: no weight of "worse" is above the sum over the strata of what is positive here, and none of
+    "better" above that of what is negative. Shape (..., strata). It costs a tenth of a weight.
+
+    The value is the log-likelihood ratio of two free rates and of one, negative where the challenger's is lower.
+    """
+    ours_bad, ours, theirs_bad, theirs = (counts[..., each] for each in range(4))
+    q, p = _ratio(ours_bad, ours), _ratio(theirs_bad, theirs)
+    free = _log_likelihood(ours_bad, ours, q) + _log_likelihood(theirs_bad, theirs, p)
+    return np.asarray(np.where(q < p, -1.0, 1.0) * np.maximum(free - _equal(counts), 0.0))
+
+
 def worse(counts: Counts) -> Weights:
     """Weighs "the challenger has more bad outcomes" against "both arms have equally many". Shape (...)."""
     return _ever_since(_mixed(counts, _EFFECTS) - _equal(counts)[..., None])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from infra.memory.database import MemoryDatabase, in_utc
 from schemas.errors import Unavailable
+from schemas.guardrails import guarded, step_of
 from schemas.questions import Arm
 from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
@@ -73,7 +74,12 @@ class MemoryReleases:
         found: dict[tuple[int, Arm], dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         for row in self._tallied(task):
             if row.release_sequence >= sequence:
-                found[row.release_sequence, row.arm][row.rater][row.outcome] += 1
+                users = found[row.release_sequence, row.arm]
+                if row.outcome in ("approved", "disapproved", "corrected"):
+                    users[row.rater].update(rated=1, bad=int(row.outcome != "approved"))
+                answered = row.finish_reason != "retrieve_only" and row.outcome != "failed"
+                facts = {"asked": 1, "failed": int(row.outcome == "failed"), "answered": int(answered)}
+                users[row.asker].update({**facts, **guarded(row)})
         return [_counts(of, arm, found[of, arm].values()) for of, arm in sorted(found)]
 
     def _tallied(self, task: str) -> Iterator[Any]:
@@ -94,16 +100,23 @@ class MemoryReleases:
         return kept
 
 
-def _counts(sequence: int, arm: Arm, users: Iterable[Counter[str]]) -> ArmCounts:
-    each_user = [
-        (user.total(), user["failed"], user["disapproved"] + user["corrected"], user["approved"]) for user in users
-    ]
-    rated = [(bad, bad + good) for _, _, bad, good in each_user if bad + good]
+def _counts(sequence: int, arm: Arm, users: Collection[Counter[str]]) -> ArmCounts:
+    asked, rated, answered = ([user for user in users if user[name]] for name in ("asked", "rated", "answered"))
     return ArmCounts(
         sequence=sequence,
         arm=arm,
-        asked=len(each_user),
-        failed=sum(failed / asked for asked, failed, _, _ in each_user),
+        asked=len(asked),
+        failed=sum(user["failed"] / user["asked"] for user in asked),
         judged=len(rated),
-        bad=sum(bad / of for bad, of in rated),
+        bad=sum(user["bad"] / user["rated"] for user in rated),
+        answered=len(answered),
+        declined=sum(user["declined"] / user["answered"] for user in answered),
+        asked_back=sum(user["asked_back"] / user["answered"] for user in answered),
+        slowness=_steps(answered, "latency_ms"),
+        length=_steps(answered, "characters"),
     )
+
+
+def _steps(answered: Iterable[Counter[str]], name: str) -> dict[int, int]:
+    steps = Counter(step_of(user[name] // user["answered"]) for user in answered)
+    return dict(sorted(steps.items()))

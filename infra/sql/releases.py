@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import groupby
+from typing import Any
 
-from sqlalchemy import Double, and_, case, cast, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Double, and_, case, cast, delete, exists, func, literal, select, text, update
 
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune
 from schemas.errors import Unavailable
+from schemas.guardrails import STEPS
 from schemas.release_state import RELEASE, ArmCounts, Release, ReleaseChange
 
 _releases = tables.releases.c
@@ -111,28 +116,75 @@ class SqlReleases:
         return deleted
 
     def counts(self, task: str, *, sequence: int) -> list[ArmCounts]:
-        """Returns by release and arm how a task's users were answered, from a sequence on; each user counts once."""
-        bad, rated = _users.disapproved + _users.corrected, _users.approved + _users.disapproved + _users.corrected
+        """Returns by release and arm how a task's users were answered, from a sequence on; each user counts once.
+
+        It reads each user's tally once, and gets a row back for each pair of steps of latency and length.
+        """
+        slow, long = _step(_users.latency_ms // _answered), _step(_users.characters // _answered)
         counted = (
-            select(
-                _users.release_sequence,
-                _users.arm,
-                func.count(),
-                func.sum(cast(_users.failed, Double) / _users.asked),
-                func.sum(case((rated > 0, 1), else_=0)),
-                func.sum(case((rated > 0, cast(bad, Double) / rated), else_=0.0)),
-            )
-            .where(_users.task == task, _users.release_sequence >= sequence, _users.asked > 0)
-            .group_by(_users.release_sequence, _users.arm)
+            select(_users.release_sequence, _users.arm, slow.label("slow"), long.label("long"), *_SUMS)
+            .where(_users.task == task, _users.release_sequence >= sequence)
+            .group_by(_users.release_sequence, _users.arm, text("slow"), text("long"))
             .order_by(_users.release_sequence, _users.arm)
         )
         with self._database.connection() as connection:
-            return [
-                ArmCounts(sequence=of, arm=arm, asked=asked, failed=failed, judged=int(judged), bad=bad)
-                for of, arm, asked, failed, judged, bad in connection.execute(counted)
-            ]
+            rows = connection.execute(counted).all()
+        found = []
+        for (of, arm), group in groupby(rows, key=lambda row: (row[0], row[1])):
+            some = list(group)
+            asked, failed, judged, bad, answered, declined, asked_back = (
+                sum(row[place] or 0 for row in some) for place in range(4, 11)
+            )
+            if asked or judged:
+                found.append(
+                    ArmCounts(
+                        sequence=of, arm=arm, asked=int(asked), failed=failed, judged=int(judged), bad=bad,
+                        answered=int(answered), declined=declined, asked_back=asked_back,
+                        slowness=_users_of((row[2], row[8]) for row in some),
+                        length=_users_of((row[3], row[8]) for row in some),
+                    )
+                )  # fmt: skip
+        return found
 
     def _set(self, task: str, sequence: int, values: Mapping[str, object]) -> bool:
         statement = update(tables.releases).where(_releases.task == task, _releases.sequence == sequence)
         with self._database.connection(write=True) as connection:
             return connection.execute(statement.values(**values)).rowcount == 1
+
+
+_rated = _users.approved + _users.disapproved + _users.corrected
+_answered = _users.asked - _users.searched - _users.failed
+
+
+def _is(condition: ColumnElement[bool], value: ColumnElement[Any] | int = 1) -> ColumnElement[Any]:
+    return func.sum(case((condition, value), else_=0))
+
+
+_SUMS = (
+    _is(_users.asked > 0),
+    _is(_users.asked > 0, cast(_users.failed, Double) / _users.asked),
+    _is(_rated > 0),
+    _is(_rated > 0, cast(_users.disapproved + _users.corrected, Double) / _rated),
+    _is(_answered > 0),
+    _is(_answered > 0, cast(_users.declined, Double) / _answered),
+    _is(_answered > 0, cast(_users.asked_back, Double) / _answered),
+)
+
+
+def _step(mean: ColumnElement[int]) -> ColumnElement[int]:
+    """Returns ``schemas.guardrails.step_of`` of a user's mean, found by halving; -1 for who got no answer."""
+
+    def find(first: int, last: int) -> ColumnElement[int]:
+        if first == last:
+            return literal(first, literal_execute=True)
+        middle = (first + last) // 2
+        return case((mean < math.ceil(STEPS[middle]), find(first, middle)), else_=find(middle + 1, last))
+
+    return case((_answered > 0, find(0, len(STEPS))), else_=literal(-1, literal_execute=True))
+
+
+def _users_of(steps: Iterable[tuple[int, int]]) -> dict[int, int]:
+    found: Counter[int] = Counter()
+    for step, users in steps:
+        found[step] += int(users)
+    return {step: users for step, users in sorted(found.items()) if step >= 0}

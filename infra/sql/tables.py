@@ -311,8 +311,14 @@ TALLIED = ("asked", "searched", "failed", "approved", "disapproved", "corrected"
 """``searched``: questions that only searched. The last four are numbers of rows by their outcome."""
 
 
-def _counts() -> list[Column[int]]:
-    return [Column(name, BigInteger, nullable=False) for name in TALLIED]
+RATED = TALLIED[3:]
+"""The outcomes that somebody's rating or correction gives."""
+GUARDED = ("declined", "asked_back", "latency_ms", "characters")
+"""Only of users: what ``schemas.guardrails.guarded`` says of their answers, added up."""
+
+
+def _counts(*names: str) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in names]
 
 
 # How the rows of ``interactions`` turned out, so that nobody has to count them. A tally changes in the transaction that
@@ -334,11 +340,11 @@ arm_tallies = Table(
     Column("release_sequence", BigInteger, primary_key=True),
     Column("adapter_id", Text, primary_key=True),
     Column("slot", Integer, primary_key=True),
-    *_counts(),
+    *_counts(*TALLIED),
     Index("arm_tallies_by_adapter", "task", "arm", "adapter_id", "release_sequence"),
 )
 
-# ``user_id`` is ``Interaction.rater``.
+# An answer counts for its asker, ``Interaction.asker``, and its rating for ``Interaction.rater``.
 user_tallies = Table(
     "user_tallies",
     METADATA,
@@ -346,7 +352,8 @@ user_tallies = Table(
     Column("release_sequence", BigInteger, primary_key=True),
     Column("arm", Text, primary_key=True),
     Column("user_id", Text, primary_key=True),
-    *_counts(),
+    *_counts(*TALLIED),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in GUARDED),
 )
 # Feedback whose answer has not come: few rows, which are deleted sooner than others.
 Index("interactions_pending", interactions.c.last_event_at, **_where(interactions.c.answer_at.is_(None)))

@@ -12,8 +12,9 @@ from sqlalchemy import Table
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import Insert, insert
-from infra.sql.tables import TALLIED
+from infra.sql.tables import GUARDED, RATED, TALLIED
 from schemas.features import Interaction
+from schemas.guardrails import guarded
 
 SLOTS = 8
 """Slots of a release and arm. Two recorders that commit at once write into the same one once in so many times."""
@@ -58,12 +59,17 @@ class TallyChanges:
             counted.append(row.outcome)
         change = dict.fromkeys(counted, sign)
         self._arms[row.task, row.arm, row.release_sequence, row.adapter_id or ""].update(change)
-        self._users[row.task, row.release_sequence, row.arm, row.rater].update(change)
+        if row.outcome in RATED:
+            self._users[row.task, row.release_sequence, row.arm, row.rater][counted.pop()] += sign
+        change = {**dict.fromkeys(counted, 1), **guarded(row)}
+        self._users[row.task, row.release_sequence, row.arm, row.asker].update(
+            {name: sign * number for name, number in change.items()}
+        )
 
     def _upsert(self, table: Table, changes: Mapping[Key, Tally]) -> None:
         names = [column.name for column in table.primary_key]
         rows = [
-            {**dict(zip(names, key, strict=True)), **{name: changes[key][name] for name in TALLIED}}
+            {**dict(zip(names, key, strict=True)), **{name: changes[key][name] for name in _summed(table)}}
             for key in sorted(changes)
             if any(changes[key].values())
         ]
@@ -72,9 +78,13 @@ class TallyChanges:
                 connection.execute(_added(self._database.dialect, table), rows)
 
 
+def _summed(table: Table) -> tuple[str, ...]:
+    return TALLIED if table is tables.arm_tallies else (*TALLIED, *GUARDED)
+
+
 @cache
 def _added(dialect: str, table: Table) -> Insert:
     """Returns a statement that adds numbers to a tally, or writes them as a new one."""
     statement = insert(dialect, table)
-    sums = {name: table.c[name] + statement.excluded[name] for name in TALLIED}
+    sums = {name: table.c[name] + statement.excluded[name] for name in _summed(table)}
     return statement.on_conflict_do_update(index_elements=[column.name for column in table.primary_key], set_=sums)

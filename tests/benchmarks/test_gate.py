@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.canary import interval
+from agents.promoter.simulation import wilson
 from benchmarks.gate import EQUAL, Changes, first_passes, main, passed, rejected_for, slice_alarms
 from schemas.policies import ValidatorPolicy
 
@@ -11,9 +11,9 @@ CHANCE = ValidatorPolicy().chance
 
 def test_ten_candidates_that_are_no_better_pass_as_seldom_together_as_one_may():
     runs = 400
-    low, high = interval(int((first_passes(runs, rows=100, tries=10, spent=True) > 0).sum()), runs)
+    low, high = wilson(int((first_passes(runs, rows=100, tries=10, spent=True) > 0).sum()), runs)
     assert high <= CHANCE + 0.02
-    low, high = interval(int((first_passes(runs, rows=100, tries=10, spent=False) > 0).sum()), runs)
+    low, high = wilson(int((first_passes(runs, rows=100, tries=10, spent=False) > 0).sum()), runs)
     assert low > CHANCE, "the whole error for each try would be too much"
 
 

@@ -237,7 +237,9 @@ def test_releases_their_history_and_what_came_of_them_are_there(database: Databa
     ]
     assert releases.counts("routing", sequence=1) == [
         ArmCounts(sequence=2, arm="challenger", asked=1, failed=1, judged=0, bad=0),
-        ArmCounts(sequence=2, arm="champion", asked=1, failed=0, judged=1, bad=1),
+        ArmCounts(
+            sequence=2, arm="champion", asked=1, failed=0, judged=1, bad=1, answered=1, slowness={15: 1}, length={13: 1}
+        ),
     ]
 
 

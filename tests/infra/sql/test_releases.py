@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,11 @@ def test_whoever_reads_and_changes_in_a_transaction_is_not_overtaken(stores: Sto
     assert [each.release.sequence for each in releases.history("routing")] == list(range(30, 0, -1))
 
 
+def answered(users: int) -> dict[str, Any]:
+    """Of users whose rows have no text and no latency."""
+    return {"answered": users, "slowness": {0: users}, "length": {0: users}}
+
+
 def test_answers_are_counted_by_release_and_arm(stores: Stores, releases: ReleaseStore):
     outcomes: tuple[InteractionOutcome, ...] = ("unrated", "approved", "disapproved", "corrected", "failed")
     rows: list[tuple[InteractionOutcome, Arm, int, str]] = [
@@ -131,9 +137,9 @@ def test_answers_are_counted_by_release_and_arm(stores: Stores, releases: Releas
     stores.features.put_interaction(Interaction(answer_id="only rated", outcome="pending", last_event_at=NOW))
 
     assert releases.counts("routing", sequence=3) == [
-        ArmCounts(sequence=3, arm="challenger", asked=5, failed=1, judged=3, bad=2),
-        ArmCounts(sequence=3, arm="champion", asked=1, failed=0, judged=1, bad=0),
-        ArmCounts(sequence=4, arm="champion", asked=1, failed=0, judged=1, bad=0),
+        ArmCounts(sequence=3, arm="challenger", asked=5, failed=1, judged=3, bad=2, **answered(4)),
+        ArmCounts(sequence=3, arm="champion", asked=1, failed=0, judged=1, bad=0, **answered(1)),
+        ArmCounts(sequence=4, arm="champion", asked=1, failed=0, judged=1, bad=0, **answered(1)),
     ]
     assert releases.counts("unknown", sequence=0) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from schemas.datasets import DatasetRow
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.features import Interaction
+from schemas.guardrails import STEPS, step_of
 from schemas.interactions import FeedbackGiven, InteractionOutcome
 from schemas.questions import AnswerFailed, AnswerProduced
 from schemas.release_state import ArmCounts
@@ -70,7 +72,13 @@ def random_facts(dice: random.Random, answers: int) -> list[Received[Event]]:
                 facts.append(AnswerFailed(**shared, reason="too late"))
             else:
                 reason = dice.choice(("stop", "stop", "retrieve_only"))
-                facts.append(AnswerProduced(**shared, text="There.", finish_reason=reason))
+                text = dice.choice(
+                    ("There.", "I cannot say.", "Where do you live?", "There, " * dice.randrange(1, 200))
+                )
+                late, declined = dice.random() * 10_000, dice.random() < 0.1
+                facts.append(
+                    AnswerProduced(**shared, text=text, finish_reason=reason, latency_ms=late, declined=declined)
+                )
         for _ in range(dice.choice((0, 1, 1, 3))):
             correction = dice.choice((None, None, "Here."))
             rating = dice.choice(("up", "down")) if correction is None else None
@@ -96,7 +104,8 @@ def counted(releases: Releases) -> list[ArmCounts]:
 
 def rounded(counts: ArmCounts) -> ArmCounts:
     """Parts of users are added up in any order."""
-    return replace(counts, failed=round(counts.failed, 9), bad=round(counts.bad, 9))
+    parts = {name: round(getattr(counts, name), 9) for name in ("failed", "bad", "declined", "asked_back")}
+    return replace(counts, **parts)
 
 
 def sums(stores: Stores, table: Table) -> list[tuple[Any, ...]]:
@@ -182,7 +191,9 @@ def test_a_row_that_moves_to_another_release_leaves_nothing_behind(stores: Store
     )
     releases = releases_of(stores)
     assert releases.counts("routing", sequence=0) == [
-        ArmCounts(sequence=3, arm="challenger", asked=1, failed=0, judged=1, bad=1)
+        ArmCounts(
+            sequence=3, arm="challenger", asked=1, failed=0, judged=1, bad=1, answered=1, slowness={0: 1}, length={0: 1}
+        )
     ]
 
 
@@ -205,8 +216,55 @@ def test_each_user_counts_once_by_the_part_of_their_answers(stores: Stores):
     [counts] = releases_of(stores).counts("routing", sequence=0)
     # u1, a session without a user, all who name neither, and u2, who rated nothing
     assert rounded(counts) == ArmCounts(
-        sequence=2, arm="champion", asked=4, failed=0.25, judged=3, bad=round(1 / 2 + 1 + 1 / 3, 9)
+        sequence=2,
+        arm="champion",
+        asked=4,
+        failed=0.25,
+        judged=3,
+        bad=round(1 / 2 + 1 + 1 / 3, 9),
+        answered=4,
+        slowness={0: 4},
+        length={0: 4},
     )
+
+
+def test_votes_of_one_person_on_others_answers_are_one_and_the_answers_stay_their_askers(stores: Stores):
+    for number in range(6):
+        row = replace(ROW, answer_id=f"a{number}", user=f"u{number}", answer="There.")
+        stores.features.put_interaction(row)
+        voted = replace(row, outcome="approved", rating="up", rated_by="voter", rating_trust="other")
+        stores.features.put_interaction(voted)
+    [counts] = releases_of(stores).counts("routing", sequence=0)
+    assert (counts.asked, counts.answered, counts.judged, counts.bad) == (6, 6, 1, 0)
+
+
+def test_each_user_counts_once_by_their_mean_latency_and_length(stores: Stores):
+    answers = [
+        ("u1", 1000.0, "There."),
+        ("u1", 3000.0, "I'm sorry, but I can't say that."),
+        ("u1", None, ""),
+        ("u2", 8.0, "Which one do you mean?"),
+    ]
+    for number, (user, latency, answer) in enumerate(answers):
+        row = replace(ROW, answer_id=f"a{number}", user=user, latency_ms=latency, answer=answer)
+        stores.features.put_interaction(row)
+    stores.features.put_interaction(replace(ROW, answer_id="f", user="u2", outcome="failed", latency_ms=9e9))
+    stores.features.put_interaction(replace(ROW, answer_id="s", user="u3", answer="", finish_reason="retrieve_only"))
+    [counts] = releases_of(stores).counts("routing", sequence=0)
+    assert (counts.asked, counts.failed, counts.answered) == (3, 0.5, 2)
+    assert (round(counts.declined, 9), counts.asked_back) == (round(2 / 3, 9), 1)
+    assert counts.slowness == {step_of(8): 1, step_of(1333): 1}
+    assert counts.length == {step_of(12): 1, step_of(22): 1}
+
+
+def test_every_mean_falls_into_the_same_step_in_each_store(stores: Stores):
+    means = sorted({0, 1, *(round(step) + by for step in STEPS for by in (-1, 0, 1)), 5_000_000})
+    with stores.database.transaction():
+        for mean in means:
+            row = replace(ROW, answer_id=f"a{mean}", user=f"u{mean}", answer="x", latency_ms=float(mean))
+            stores.features.put_interaction(row)
+    [counts] = releases_of(stores).counts("routing", sequence=0)
+    assert counts.slowness == Counter(step_of(mean) for mean in means)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -232,6 +290,10 @@ def test_an_upgrade_fills_tallies_and_columns_from_the_rows_that_are_there(empty
             adapter_id=dice.choice((None, "x")),
             user=dice.choice((None, "u1", "u2")),
             finish_reason=dice.choice((None, "stop", "retrieve_only")),
+            answer=dice.choice((None, "There.", "Where?", "I do not know.")),
+            latency_ms=dice.choice((None, 12.5, 900.0)),
+            declined=dice.choice((None, False, True)),
+            session=dice.choice((None, "s1")),
             answered_at=dice.choice((None, NOW)),
         )
         features.put_interaction(row)
