@@ -1,0 +1,126 @@
+"""Finds raters whose labels contradict what others say of similar inputs, such as one who swaps the labels of a class.
+
+Each row of feedback is compared with the rows of others that are most like it. A rater who is against them far more
+often than raters usually are, on all rows or on those of one class, teaches nothing this time. A rater's own rows are
+no witnesses for that rater. So it takes several raters to outvote one, and a minority cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.trainer.candidates import Candidate
+from agents.trainer.likeness import Likeness
+from agents.trainer.quarantine import Sorted
+from schemas.datasets import QuarantinedRow
+
+NEIGHBOURS = 7
+"""The rows of others that a row is compared with."""
+WITNESSES = 3
+"""With so many other raters among the new rows nearby, the champion's rows do not count: the facts may have changed."""
+LIKE = 0.1
+"""Rows that are less similar (cosine) say nothing about each other."""
+CHANCE = 1e-3
+"""A rater is outvoted if so much contradiction has at most this probability for a usual rater."""
+NOVEL = 5
+"""A label of which the champion learned fewer rows is new. Its rows do not witness against it."""
+LEAST_USUAL = 0.05
+"""Nobody is taken for more exact than this."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A row of feedback, the label that similar rows have, and whether that is another one."""
+
+    candidate: Candidate
+    expected: str
+
+    @property
+    def against(self) -> bool:
+        return self.candidate.row.output != self.expected
+
+
+def outvoted(candidates: Sequence[Candidate]) -> Sorted:
+    """Takes out all new rows of raters who systematically contradict their rows' neighbours. For tasks with labels.
+
+    It is repeated without them, because they were witnesses and made contradiction look usual.
+    """
+    remaining, quarantined = list(candidates), list[QuarantinedRow]()
+    while gone := _contradicting(remaining):
+        out = [each for each in remaining if not each.kept and each.is_somebodys and each.unit in gone]
+        quarantined += [each.quarantined("outvoted", gone[each.unit]) for each in out]
+        remaining = [each for each in remaining if each.kept or not each.is_somebodys or each.unit not in gone]
+    return remaining, quarantined
+
+
+def _contradicting(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Returns the raters to take out, each with the reason."""
+    by_rater: dict[str, list[_Comparison]] = defaultdict(list)
+    for comparison in _comparisons(candidates):
+        by_rater[comparison.candidate.unit].append(comparison)
+    everything = [each for compared in by_rater.values() for each in compared]
+    faults = {rater: _fault(compared, everything) for rater, compared in by_rater.items()}
+    return {rater: fault for rater, fault in faults.items() if fault is not None}
+
+
+def _fault(compared: Sequence[_Comparison], everything: Sequence[_Comparison]) -> str | None:
+    """Says how a rater contradicts neighbours, on all rows or on those of one class; None if as others do."""
+    classes: dict[str | None, list[_Comparison]] = defaultdict(list)
+    for each in compared:
+        classes[None].append(each)
+        classes[each.expected].append(each)
+    for label, rows in classes.items():
+        alike = [each.against for each in everything if label in (None, each.expected)]
+        against = sum(each.against for each in rows)
+        others = len(alike) - len(rows)
+        usual = max(LEAST_USUAL, (sum(alike) - against) / others) if others else LEAST_USUAL
+        if 2 * against > len(rows) and _at_least(against, len(rows), usual) <= CHANCE:
+            about = f" that look like {label!r}" if label is not None else ""
+            return f"against others on {against} of {len(rows)} rows{about}; usual is {usual:.0%}"
+    return None
+
+
+def _at_least(found: int, of: int, rate: float) -> float:
+    """The probability of ``found`` or more among ``of`` by chance, where each has this probability (binomial)."""
+    return sum(math.comb(of, each) * rate**each * (1 - rate) ** (of - each) for each in range(found, of + 1))
+
+
+def _comparisons(candidates: Sequence[Candidate]) -> list[_Comparison]:
+    judged = [place for place, each in enumerate(candidates) if each.is_somebodys and not each.kept]
+    if not judged:
+        return []
+    learned = Counter(each.row.output for each in candidates if each.kept or each.circle == "trusted")
+    units = np.array([each.unit for each in candidates])
+    new = np.array([each.is_somebodys and not each.kept for each in candidates])
+    found = []
+    likeness = Likeness([each.row.input_key for each in candidates])
+    for place, similar in likeness.similarities(judged):
+        row = candidates[place].row
+        usable = (units != units[place]) & (similar >= LIKE)
+        if learned[row.output] < NOVEL:
+            usable &= new
+        expected = _expected(candidates, np.flatnonzero(usable), similar, new)
+        if expected is not None:
+            found.append(_Comparison(candidates[place], expected))
+    return found
+
+
+def _expected(candidates: Sequence[Candidate], usable: np.ndarray, similar: np.ndarray, new: np.ndarray) -> str | None:  # type: ignore[type-arg]  # of numbers
+    """The label that the nearest usable rows have, by their similarity; None where there are none."""
+    near = usable[np.argsort(-similar[usable], kind="stable")][:NEIGHBOURS]
+    fresh = [each for each in near if new[each]]
+    if len({candidates[each].unit for each in fresh}) >= WITNESSES:
+        near = np.array(fresh)
+    votes: Counter[str] = Counter()
+    for each in near:
+        votes[candidates[each].row.output] += float(similar[each]) ** 2  # type: ignore[assignment]  # weights
+    return _winner(votes)
+
+
+def _winner(votes: Mapping[str, float]) -> str | None:
+    return max(sorted(votes), key=lambda label: votes[label]) if votes else None
