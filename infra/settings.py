@@ -27,6 +27,7 @@ from schemas.policies import (
     TASK_POLICIES,
     AnswererSettings,
     EmbeddingSettings,
+    FeedbackPolicy,
     IndexerSettings,
     KafkaSettings,
     MilvusSettings,
@@ -76,6 +77,7 @@ class Settings(Table):
     retrieval: RetrievalSettings = RetrievalSettings()
     tenants: TenantsSettings = TenantsSettings()
     answerer: AnswererSettings = AnswererSettings()
+    feedback: FeedbackPolicy = FeedbackPolicy()
     registry: RegistrySettings = RegistrySettings()
     monitor: MonitorPolicy = MonitorPolicy()
     trainer: TrainerPolicy = TrainerPolicy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter
 
 from schemas.event import JsonObject
 from schemas.questions import ServedHistory, Turn
+from schemas.words import comparable
 
 RowOrigin = Literal["correction", "approved", "example"]
 Split = Literal["train", "holdout", "golden"]
@@ -62,12 +62,8 @@ def input_key(text: str, history: Sequence[Turn] = ()) -> str:
 
     A question after other turns is another input than the same question alone.
     """
-    turns = "".join(f"{turn.role}\x1f{_folded(turn.text)}\x1e" for turn in history)
-    return turns + _folded(text)
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", " ".join(text.split()).casefold())
+    turns = "".join(f"{turn.role}\x1f{comparable(turn.text)}\x1e" for turn in history)
+    return turns + comparable(text)
 
 
 def sampling_key_of(row_id: str) -> str:
@@ -84,6 +80,7 @@ QuarantineReason = Literal[
     "label",
     "too_long",
     "withdrawn",
+    "retracted",
     "duplicate",
     "near_duplicate",
     "contradicted",
@@ -101,6 +98,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "label": "with an answer that is none of the task's labels",
         "too_long": "too long",
         "withdrawn": "whose sources were all withdrawn",
+        "retracted": "whose feedback was taken back or changed",
         "duplicate": "repeated",
         "near_duplicate": "nearly repeated",
         "contradicted": "contradicted by a word that weighs more, or as much",

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from schemas.event import JsonObject
-from schemas.interactions import InteractionOutcome, Rating
+from schemas.interactions import FeedbackSource, InteractionOutcome, Rating
 from schemas.questions import Arm, Turn
+
+Trust = Literal["reviewer", "owner", "application", "anonymous", "other", "unknown"]
+"""How much a rater's word on an answer weighs, the most trusted first.
+
+``reviewer``: judges answers for the team. ``owner``: asked the question. ``application``: a rating that the application
+derived by itself. ``anonymous``: feedback that names nobody. ``other``: a named user who did not ask. ``unknown``: from
+before raters were recorded.
+"""
+UNKNOWN_RATER = "unknown"
+"""The rater, and the source, of feedback that was recorded before raters were."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -22,12 +33,35 @@ class Stamp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Feedback:
+    """What one rater says of one answer: the newest rating, correction and reason, each with its stamp.
+
+    ``rater`` is the user, or else ``session:`` and the session; empty for all who name neither. A retraction removes
+    what is older than it, so each stamp is later than ``retraction_stamp``.
+    """
+
+    answer_id: str
+    source: FeedbackSource | Literal["unknown"]
+    rater: str
+    rating: Rating | None = None
+    rating_stamp: Stamp | None = None
+    correction: str | None = None
+    correction_stamp: Stamp | None = None
+    reason: str | None = None
+    reason_stamp: Stamp | None = None
+    retraction_stamp: Stamp | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Interaction:
     """The row of one question. Fields of the answer are None until it arrives, fields of feedback until there is some.
 
     ``revision`` counts the events merged into the row. The ``*_stamp`` fields decide by event time between several
     feedback events, and between several answers to a question that was asked twice under one id. ``history``: the
     turns before the question as the answer was given to them, see ``AnswerProduced.history``.
+
+    Rating, correction and reason are what counts of all raters' feedback (``agents/recorder/voices.py``). ``rated_by``
+    and ``corrected_by`` are ``Feedback.rater`` of whose word that is; None where he named nobody.
     """
 
     answer_id: str
@@ -56,8 +90,12 @@ class Interaction:
     answer_stamp: Stamp | None = None
     rating: Rating | None = None
     rating_stamp: Stamp | None = None
+    rated_by: str | None = None
+    rating_trust: Trust | None = None
     correction: str | None = None
     correction_stamp: Stamp | None = None
+    corrected_by: str | None = None
+    correction_trust: Trust | None = None
     reason: str | None = None
     reason_stamp: Stamp | None = None
     first_event_at: datetime | None = None
@@ -65,8 +103,20 @@ class Interaction:
 
     @property
     def rater(self) -> str:
-        """Who asked and may rate: the user, or else the session. All who name neither are one, the empty string."""
-        return self.user or (f"session:{self.session}" if self.session else "")
+        """The unit in which the row counts: who asked, or the user who judged somebody else's answer.
+
+        Who asked is the user, or else the session. All who name neither are one, the empty string.
+        """
+        corrected = self.correction is not None
+        trust = self.correction_trust if corrected else self.rating_trust
+        if trust == "other":
+            return (self.corrected_by if corrected else self.rated_by) or ""
+        return rater_name(self.user, self.session)
+
+    @property
+    def has_unusable_correction(self) -> bool:
+        """Whether the correction is no label of the task: it says that the answer was bad, and teaches nothing."""
+        return self.correction is not None and self.outcome == "disapproved"
 
     @property
     def asked(self) -> str:
@@ -77,6 +127,11 @@ class Interaction:
         before = next((turn.text for turn in reversed(self.history) if turn.role == "user"), None)
         question = self.question or ""
         return question if before is None else f"{before}\n{question}"
+
+
+def rater_name(user: str | None, session: str | None) -> str:
+    """Returns the user, or else the session; empty for all who name neither."""
+    return user or (f"session:{session}" if session else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,16 @@ from schemas.event import Event, Identifier, Name
 from schemas.questions import Arm, MessageText
 
 Rating = Literal["up", "down"]
+FeedbackSource = Literal["user", "reviewer", "application"]
+"""Who speaks: a user, somebody who judges answers for the team, or the application by what it saw a user do."""
 InteractionOutcome = Literal["pending", "unrated", "approved", "disapproved", "corrected", "failed"]
 
 
 class FeedbackGiven(Event):
-    """A user rated or corrected an answer. Feedback may arrive before the answer does."""
+    """Somebody rated or corrected an answer, or took that back. Feedback may arrive before the answer does.
+
+    Of each rater and source the newest word counts. ``schemas.features.Trust`` says whose word weighs more.
+    """
 
     type: ClassVar[str] = "everlearn.feedback.given.v1"
     answer_id: Identifier
@@ -22,11 +27,21 @@ class FeedbackGiven(Event):
     correction: MessageText | None = None
     reason: Annotated[str, StringConstraints(max_length=2000)] | None = None
     user: Identifier | None = None
+    """Who says so."""
+    session: Identifier | None = None
+    """The conversation in which it was said; it stands in for a rater without a user."""
+    source: FeedbackSource | None = None
+    """``user`` if missing. Whoever may write to the topic may speak as a reviewer."""
+    retract: bool = False
+    """Takes back all that this rater said of the answer before."""
 
     @model_validator(mode="after")
     def is_not_empty(self) -> Self:
-        if self.rating is None and self.correction is None and self.reason is None:
-            raise ValueError("give a rating, a correction or a reason")
+        empty = self.rating is None and self.correction is None and self.reason is None
+        if self.retract and not empty:
+            raise ValueError("retract takes back everything: give no rating, correction or reason with it")
+        if empty and not self.retract:
+            raise ValueError("give a rating, a correction or a reason, or retract")
         return self
 
     @property

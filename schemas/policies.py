@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from schemas.event import Name
+from schemas.event import Identifier, Name
 from schemas.models import unknown_schemes
 from schemas.topics import LONGEST_KEPT_DAYS
 
@@ -122,6 +122,13 @@ class AnswererSettings(Table):
     """The longest prompt, in tokens; the least similar sources and the oldest turns are left out first."""
     unprobed: bool = False
     """Whether to serve an adapter that no validator has probed, such as one that was installed by hand."""
+
+
+class FeedbackPolicy(Table):
+    """Whose word on an answer weighs more."""
+
+    reviewers: tuple[Identifier, ...] = ()
+    """Users whose feedback weighs more than that of the user who asked. A change holds for later feedback."""
 
 
 class RegistrySettings(Table):

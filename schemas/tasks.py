@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from schemas.event import Name, Value
 from schemas.questions import SearchMode
+from schemas.words import composed
 
 Overrides = dict[str, object]
 """Settings of a policy by name, as they stand in the file. ``infra/settings.py`` checks them together with the rest."""
@@ -55,6 +56,11 @@ class Task(Value):
     """Likewise settings of [validator]: [tasks.NAME.validator]."""
     promoter: Overrides = Field(default={}, exclude_if=operator.not_)
     """Likewise settings of [promoter]: [tasks.NAME.promoter]."""
+
+    @field_validator("labels")
+    @classmethod
+    def are_composed(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(composed, labels))
 
 
 def unknown_task(name: str, tasks: Iterable[str]) -> str:

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+import structlog
+
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Batch, Handlers
-from agents.recorder.features import Fact, merge
+from agents.recorder.features import Fact, Question, differences, merge
 from agents.recorder.ports import FeatureTable
+from agents.recorder.voices import Rules, key_of
 from schemas.envelope import Received, derived_id
+from schemas.errors import InvalidEvent
 from schemas.features import Example, Interaction
 from schemas.interactions import ExampleSubmitted, FeedbackGiven, InteractionRecorded
 from schemas.questions import AnswerFailed, AnswerProduced
+from schemas.words import composed
+
+log = structlog.get_logger()
 
 
 class Recorder:
     """Joins answers and feedback in the feature table."""
 
-    def __init__(self, table: FeatureTable) -> None:
-        self._table = table
+    def __init__(self, table: FeatureTable, rules: Rules = Rules()) -> None:  # noqa: B008  # it is frozen
+        self._table, self._rules = table, rules
 
     def handlers(self) -> Handlers:
         record = Batch(self.record)
@@ -33,7 +40,7 @@ class Recorder:
     async def record(self, batch: Sequence[Received[Fact]]) -> Sequence[Outcome]:
         """Merges answers and feedback into rows. The effects do everything, inside the journal's transaction."""
         rows = BatchRows(self._table, (received.event.answer_id for received in batch))
-        return [Outcome(effect=partial(_merge, received, rows)) for received in batch]
+        return [Outcome(effect=partial(self._merge, received, rows)) for received in batch]
 
     async def record_example(self, received: Received[ExampleSubmitted]) -> Outcome:
         """Stores a labelled example."""
@@ -45,14 +52,37 @@ class Recorder:
             Example(
                 example_id=derived_id(context.source, context.id),  # two sources may use the same event id
                 task=event.task,
-                input=event.input,
-                output=event.output,
+                input=composed(event.input),
+                output=composed(event.output),
                 origin=event.origin,
                 submitted_at=context.time,
                 golden=event.golden,
             )
         )
         return ()
+
+    def _merge(self, received: Received[Fact], rows: BatchRows) -> Sequence[Output]:
+        """Merges one fact. Raises InvalidEvent for an answer whose id belongs to another question."""
+        known, fact = rows.find(received.event.answer_id), received.event
+        if known is not None and not isinstance(fact, FeedbackGiven) and (differ := differences(known.row, fact)):
+            if isinstance(fact, AnswerFailed):  # it says itself why there is no answer
+                log.warning("answer id taken", answer=fact.answer_id, differ=differ)
+                return ()
+            raise InvalidEvent(taken(fact.answer_id, differ))
+        question = merge(known, received, self._rules)
+        rows.put(question, received.event)
+        if question.row.has_unusable_correction and isinstance(fact, FeedbackGiven) and fact.correction is not None:
+            log.warning("correction is no label of the task", answer=fact.answer_id, task=question.row.task)
+        # The event has the fact's own time, so that a later replay publishes the same event.
+        return (Output(event=_recorded(question.row), time=received.context.time),)
+
+
+def taken(answer_id: str, differ: Sequence[str]) -> str:
+    """Returns the message for an answer id that belongs to another question."""
+    return (
+        f"the id {answer_id!r} belongs to another question, of another {' and '.join(differ)}: give each question an "
+        "id of its own, such as a UUID, and ask again"
+    )
 
 
 class BatchRows:
@@ -66,27 +96,34 @@ class BatchRows:
         self._table = table
         self._answer_ids = sorted(set(answer_ids))  # workers that lock rows in the same order cannot block each other
         self._transaction: object = None
-        self._rows: dict[str, Interaction] = {}
+        self._questions: dict[str, Question] = {}
 
-    def find(self, answer_id: str) -> Interaction | None:
-        """Inside a transaction: returns the row, with what this batch has put into it so far."""
+    def find(self, answer_id: str) -> Question | None:
+        """Inside a transaction: returns the question, with what this batch has put into it so far."""
         transaction = self._table.transaction()
         if transaction is not self._transaction:
-            self._rows = dict(self._table.interactions(self._answer_ids))
+            rows = self._table.interactions(self._answer_ids)
+            words = self._table.feedback([answer_id for answer_id, row in rows.items() if _may_be_rated(row)])
+            self._questions = {
+                answer_id: Question(
+                    row=row, words={(each.source, each.rater): each for each in words.get(answer_id, ())}
+                )
+                for answer_id, row in rows.items()
+            }
             self._transaction = transaction
-        return self._rows.get(answer_id)
+        return self._questions.get(answer_id)
 
-    def put(self, row: Interaction) -> None:
-        """Inside a transaction, after ``find``."""
-        self._table.put_interaction(row)
-        self._rows[row.answer_id] = row
+    def put(self, question: Question, fact: Fact) -> None:
+        """Inside a transaction, after ``find``: writes the row, and the word that the fact has changed."""
+        self._table.put_interaction(question.row)
+        if isinstance(fact, FeedbackGiven):
+            self._table.put_feedback(question.words[key_of(fact)])
+        self._questions[question.row.answer_id] = question
 
 
-def _merge(received: Received[Fact], rows: BatchRows) -> Sequence[Output]:
-    row = merge(rows.find(received.event.answer_id), received)
-    rows.put(row)
-    # The event has the fact's own time, so that a later replay publishes the same event.
-    return (Output(event=_recorded(row), time=received.context.time),)
+def _may_be_rated(row: Interaction) -> bool:
+    """Whether there may be feedback on it. The first fact of most rows is their answer."""
+    return row.revision > 1 or row.answer_stamp is None
 
 
 def _recorded(row: Interaction) -> InteractionRecorded:

@@ -1,68 +1,86 @@
 """Merges answers and feedback into a question's row, so that the row depends on the facts and not on their order.
 
-Each field comes from the fact with the greatest stamp, times are minima and maxima, and facts are counted. All of these
-are commutative and associative, so a replay, a late answer and early feedback lead to the same row.
+The fields of an answer come from the answer with the greatest stamp, each field of a rater's word from the event with
+the greatest stamp, times are minima and maxima, and facts are counted. All of these are commutative and associative, so
+a replay, a late answer and early feedback lead to the same row. Only one thing depends on the order: an answer id
+belongs to the question whose answer came first.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agents.recorder.voices import Rules, decided, heard, key_of
+from schemas.documents import DEFAULT_TENANT
 from schemas.envelope import Received
-from schemas.features import Interaction, Stamp
-from schemas.interactions import FeedbackGiven, InteractionOutcome
+from schemas.features import Feedback, Interaction, Stamp, rater_name
+from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerFailed, AnswerProduced
+from schemas.words import spaced
 
 Fact = AnswerProduced | AnswerFailed | FeedbackGiven
+Words = Mapping[tuple[str, str], Feedback]
+"""The word of each rater, by source and rater."""
 
 
-def merge(row: Interaction | None, received: Received[Fact]) -> Interaction:
-    """Returns the row with one more fact. The journal makes sure that no fact comes twice."""
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is recorded of a question: its row, and the word of each rater."""
+
+    row: Interaction
+    words: Words = field(default_factory=dict)
+
+
+def merge(known: Question | None, received: Received[Fact], rules: Rules) -> Question:
+    """Returns the question with one more fact. The journal makes sure that no fact comes twice."""
     fact = received.event
-    row = row or Interaction(answer_id=fact.answer_id)
+    known = known or Question(row=Interaction(answer_id=fact.answer_id))
+    row, words = known.row, known.words
     if row.answer_id != fact.answer_id:
         raise ValueError(f"a fact of {fact.answer_id} does not belong in the row of {row.answer_id}")
     time = received.context.time
     stamp = Stamp(time=time, event=received.identity)
-    row = _with_feedback(row, fact, stamp) if isinstance(fact, FeedbackGiven) else _with_answer(row, fact, stamp)
-    return replace(
+    if isinstance(fact, FeedbackGiven):
+        key = key_of(fact)
+        words = {**words, key: heard(words.get(key), fact, stamp)}
+    else:
+        row = _with_answer(row, fact, stamp)
+    row = replace(
         row,
-        outcome=outcome_of(row),
         revision=row.revision + 1,
-        first_event_at=_least(row.first_event_at, time),
+        first_event_at=time if row.first_event_at is None else min(row.first_event_at, time),
         last_event_at=time if row.last_event_at is None else max(row.last_event_at, time),
     )
+    return Question(row=decided(row, words.values(), rules), words=words)
 
 
-def outcome_of(row: Interaction) -> InteractionOutcome:
-    """Returns the outcome of a question, as far as it is known."""
+def differences(row: Interaction, answer: AnswerProduced | AnswerFailed) -> list[str]:
+    """Names what of an answer's question is not the question of the row; none where the same person asks it again.
+
+    Whoever names no user is the same person only in the same session, or where neither question names one.
+    """
     if row.answer_stamp is None:
-        return "pending"
-    if row.failure is not None:
-        return "failed"
-    if row.correction is not None:
-        return "corrected"
-    if row.rating is None:
-        return "unrated"
-    return "approved" if row.rating == "up" else "disapproved"
+        return []
+    asker, before = rater_name(answer.user, answer.session), rater_name(row.user, row.session)
+    differ = {
+        "tenant": answer.tenant != (row.tenant or DEFAULT_TENANT),
+        "user": asker != before,
+        "task": answer.task != row.task,
+        "text": spaced(answer.question) != spaced(row.question or ""),
+    }
+    return [name for name, differs in differ.items() if differs]
 
 
 def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp: Stamp) -> Interaction:
     """Takes every field from the later answer: a question that is asked twice under one id has two answers."""
-    if not _is_later(stamp, row.answer_stamp):
+    if row.answer_stamp is not None and stamp <= row.answer_stamp:
         return row
     # A new row instead of a changed one, so that nothing of the earlier answer remains.
     values: dict[str, Any] = {
         "answer_id": row.answer_id,
         "revision": row.revision,
-        "rating": row.rating,
-        "rating_stamp": row.rating_stamp,
-        "correction": row.correction,
-        "correction_stamp": row.correction_stamp,
-        "reason": row.reason,
-        "reason_stamp": row.reason_stamp,
         "first_event_at": row.first_event_at,
         "last_event_at": row.last_event_at,
         "task": answer.task,
@@ -91,22 +109,3 @@ def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp:
         finish_reason=answer.finish_reason,
         declined=answer.declined,
     )
-
-
-def _with_feedback(row: Interaction, feedback: FeedbackGiven, stamp: Stamp) -> Interaction:
-    """Takes rating, correction and reason independently: a later rating does not erase an earlier correction."""
-    if feedback.rating is not None and _is_later(stamp, row.rating_stamp):
-        row = replace(row, rating=feedback.rating, rating_stamp=stamp)
-    if feedback.correction is not None and _is_later(stamp, row.correction_stamp):
-        row = replace(row, correction=feedback.correction, correction_stamp=stamp)
-    if feedback.reason is not None and _is_later(stamp, row.reason_stamp):
-        row = replace(row, reason=feedback.reason, reason_stamp=stamp)
-    return row
-
-
-def _is_later(stamp: Stamp, than: Stamp | None) -> bool:
-    return than is None or stamp > than
-
-
-def _least(earlier: datetime | None, time: datetime) -> datetime:
-    return time if earlier is None else min(earlier, time)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from schemas.features import Example, Interaction, TaskWindow
+from schemas.features import Example, Feedback, Interaction, TaskWindow
 
 
 class FeatureTable(Protocol):
@@ -20,7 +20,15 @@ class FeatureTable(Protocol):
         """Returns the rows that exist, and locks them until the transaction ends."""
         ...
 
+    def feedback(self, answer_ids: Sequence[str]) -> dict[str, list[Feedback]]:
+        """Returns the words of all raters on these answers, for those that have any."""
+        ...
+
     def put_interaction(self, row: Interaction) -> None: ...
+
+    def put_feedback(self, word: Feedback) -> None:
+        """Writes a rater's word, in place of an earlier one. The answer must have a row when the transaction ends."""
+        ...
 
     def put_example(self, row: Example) -> None:
         """Writes an example. Writing it twice has no further effect."""

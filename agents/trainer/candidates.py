@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -11,8 +10,9 @@ from typing import Any, Final, Literal, get_args
 
 from schemas.datasets import DatasetRow, QuarantinedRow, QuarantineReason, RowOrigin, input_key
 from schemas.documents import DEFAULT_TENANT
-from schemas.features import Example, Interaction, Trust
+from schemas.features import UNKNOWN_RATER, Example, Interaction, Trust, rater_name
 from schemas.tasks import Task
+from schemas.words import composed, label_of
 
 Document = tuple[str, str]
 """A document's tenant and id."""
@@ -61,7 +61,7 @@ class Candidate:
 def candidates_of(task: Task, interactions: Iterable[Interaction], examples: Iterable[Example]) -> Iterator[Candidate]:
     """Yields a candidate for each corrected or approved answer and each example; the splits are not decided yet."""
     for answer in interactions:
-        row = _taught_by(task, answer)
+        row = taught_by(task, answer)
         if row is not None:
             yield Candidate(row=row)
     for example in examples:
@@ -93,13 +93,14 @@ def document_of(row: DatasetRow, source: dict[str, Any]) -> Document:
     return (row.tenant or DEFAULT_TENANT, str(source.get("document_id") or ""))
 
 
-def _taught_by(task: Task, answer: Interaction) -> DatasetRow | None:
+def taught_by(task: Task, answer: Interaction) -> DatasetRow | None:
     question, tenant = answer.question or "", answer.tenant
-    asker = answer.user or (f"session:{answer.session}" if answer.session else None)
     origin: RowOrigin
     if answer.correction is not None and answer.correction_stamp is not None:
         origin, output, at = "correction", answer.correction, answer.correction_stamp.time
         rater, trust = answer.corrected_by, answer.correction_trust
+        if answer.outcome != "corrected":
+            return None  # the correction is no label of the task
     elif answer.declined:
         return None  # no model wrote that answer, so its approval teaches nothing
     elif answer.outcome == "approved" and answer.answer is not None and answer.rating_stamp is not None:
@@ -109,13 +110,10 @@ def _taught_by(task: Task, answer: Interaction) -> DatasetRow | None:
         return None
     row = _row(task, question, output, origin, answer.answer_id, at, answer)
     # Feedback that names nobody mostly comes from who asked, who stands in for the rater.
-    user = asker if rater is None or rater == _UNKNOWN else rater
+    user = rater if rater and rater != UNKNOWN_RATER else rater_name(answer.user, answer.session) or None
     said = "corrected" if origin == "correction" else "approved"
     why = f"{said} by {user or 'somebody without a name'} ({trust or 'unknown'})"
     return replace(row, user=user, tenant=tenant, trust=trust or "unknown", why=why)
-
-
-_UNKNOWN: Final = "unknown"
 
 
 def _row(
@@ -127,7 +125,7 @@ def _row(
     at: datetime,
     served: Interaction | None = None,
 ) -> DatasetRow:
-    output = as_label(task.labels, output)
+    output = label_of(output, task.labels) or composed(output.strip())
     history = served.history if served is not None else ()
     return DatasetRow(
         row_id=sha256(f"{task.name}\x1f{input_key(text, history)}\x1f{output}".encode()).hexdigest()[:32],
@@ -140,10 +138,3 @@ def _row(
         sources=served.sources if task.retrieval and served is not None else (),
         history=history,
     )
-
-
-def as_label(labels: Sequence[str], output: str) -> str:
-    """Returns an output without white space around it, spelled as the task's label that it is, if it is one."""
-    output = unicodedata.normalize("NFC", output.strip())
-    known = {unicodedata.normalize("NFC", label).casefold(): label for label in labels}
-    return known.get(output.casefold(), output)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from agents.trainer.candidates import Candidate, Document, candidates_of, documents_of, example_row, without
+from agents.trainer.candidates import Candidate, Document, candidates_of, documents_of, example_row, taught_by, without
 from agents.trainer.caps import capped, share_of
 from agents.trainer.checks import faults
 from agents.trainer.outvoted import outvoted
@@ -32,7 +32,8 @@ class Pool:
 
     ``interactions`` and ``examples``: what arrived since the champion's dataset was made. ``learned``: the rows of that
     dataset, none where the base model serves; ``learned_at``: when it was made. ``held_out``: rows that were held out
-    before, of the retention suite and of the newest dataset. ``golden``: the golden set.
+    before, of the retention suite and of the newest dataset. ``golden``: the golden set. ``answers``: by id the answers
+    that the learned rows come from, as they are now, as far as they are still stored.
     """
 
     interactions: Sequence[Interaction] = ()
@@ -41,6 +42,7 @@ class Pool:
     learned: Sequence[DatasetRow] = ()
     learned_at: datetime | None = None
     held_out: Sequence[DatasetRow] = ()
+    answers: Mapping[str, Interaction] = field(default_factory=dict)
 
     def documents(self, task: Task) -> list[Document]:
         """Returns the documents that prompts of these rows would cite."""
@@ -107,6 +109,7 @@ def select(
         return remaining
 
     rows = passed(_standing(rows, withdrawn))
+    rows = passed(_still_said(rows, task, pool.answers))
     rows = passed(_well_formed(rows, task))
     rows = passed(bursts(rows, policy.burst_rows, policy.burst_seconds))
     rows = passed(one_for_each_input(rows, by_label=bool(task.labels)))
@@ -142,7 +145,7 @@ def reason_to_decline(selection: Selection, task: Task, policy: TrainerPolicy) -
         )
     if len(train) < policy.minimum_rows:
         return (
-            f"{len(train)} {'row' if len(train) == 1 else 'rows'} to train on, and {policy.minimum_rows} are needed "
+            f"{counted_rows(len(train))} to train on, and {policy.minimum_rows} are needed "
             f"besides the {len(holdout)} held out"
             f"{left_out}: {_missing(selection, policy)}collect corrections, publish examples, or lower "
             "[trainer] minimum_rows"
@@ -158,6 +161,18 @@ def reason_to_decline(selection: Selection, task: Task, policy: TrainerPolicy) -
 def counted_reasons(left_out: Mapping[str, int]) -> str:
     """Returns how many rows were left out for which reason, such as ``3 too long, 2 repeated``."""
     return ", ".join(f"{count} {REASONS[reason]}" for reason, count in left_out.items())
+
+
+def too_few_golden(found: int, policy: TrainerPolicy) -> str:
+    """Returns in one line that a golden set is too small to judge by."""
+    return (
+        f"the golden set has {counted_rows(found)}, and {policy.minimum_golden} are needed before adapters are judged "
+        "on it: publish more with 'everlearn publish examples FILE --golden'"
+    )
+
+
+def counted_rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 def _missing(selection: Selection, policy: TrainerPolicy) -> str:
@@ -213,6 +228,19 @@ def _standing(candidates: Iterable[Candidate], withdrawn: frozenset[Document]) -
             quarantined.append(each.quarantined("withdrawn"))
         else:
             remaining.append(replace(each, row=row))
+    return remaining, quarantined
+
+
+def _still_said(candidates: Iterable[Candidate], task: Task, answers: Mapping[str, Interaction]) -> Sorted:
+    """Takes out the champion's rows whose rater has taken the word back, or says another one since."""
+    remaining, quarantined = [], []
+    for each in candidates:
+        answer = answers.get(each.row.origin_id) if each.kept and each.row.origin != "example" else None
+        said = taught_by(task, answer) if answer is not None else each.row
+        if said is not None and said.output == each.row.output:
+            remaining.append(each)
+        else:
+            quarantined.append(each.quarantined("retracted"))
     return remaining, quarantined
 
 

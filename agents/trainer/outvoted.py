@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ NOVEL = 5
 """A label of which the champion learned fewer rows is new. Its rows do not witness against it."""
 LEAST_USUAL = 0.05
 """Nobody is taken for more exact than this."""
+
+Numbers = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,13 @@ def _comparisons(candidates: Sequence[Candidate]) -> list[_Comparison]:
     return found
 
 
-def _expected(candidates: Sequence[Candidate], usable: np.ndarray, similar: np.ndarray, new: np.ndarray) -> str | None:  # type: ignore[type-arg]  # of numbers
+def _expected(candidates: Sequence[Candidate], usable: Numbers, similar: Numbers, new: Numbers) -> str | None:
     """The label that the nearest usable rows have, by their similarity; None where there are none."""
     near = usable[np.argsort(-similar[usable], kind="stable")][:NEIGHBOURS]
     fresh = [each for each in near if new[each]]
     if len({candidates[each].unit for each in fresh}) >= WITNESSES:
         near = np.array(fresh)
-    votes: Counter[str] = Counter()
+    votes: dict[str, float] = defaultdict(float)
     for each in near:
-        votes[candidates[each].row.output] += float(similar[each]) ** 2  # type: ignore[assignment]  # weights
-    return _winner(votes)
-
-
-def _winner(votes: Mapping[str, float]) -> str | None:
+        votes[candidates[each].row.output] += float(similar[each]) ** 2
     return max(sorted(votes), key=lambda label: votes[label]) if votes else None

@@ -131,13 +131,13 @@ def near_duplicates(candidates: Sequence[Candidate], evaluated: Iterable[Dataset
         if second < len(judges) or second in gone or first in gone or texts[first] == texts[second]:
             continue
         each = ordered[second - len(judges)]
+        like = judges[first] if first < len(judges) else ordered[first - len(judges)].row
+        if each.kept or each.row.output != like.output:  # what differs in the answer differs in more than wording
+            continue
         if first < len(judges):
-            if not each.kept:
-                gone[second] = each.quarantined(
-                    "leaked", f"nearly {judges[first].row_id}, on which adapters are judged"
-                )
-        elif each.row.output == ordered[first - len(judges)].row.output and not each.kept:
-            gone[second] = each.quarantined("near_duplicate", f"of {ordered[first - len(judges)].row.origin_id}")
+            gone[second] = each.quarantined("leaked", f"nearly {like.row_id}, on which adapters are judged")
+        else:
+            gone[second] = each.quarantined("near_duplicate", f"of {like.origin_id}")
     return [each for place, each in enumerate(ordered, len(judges)) if place not in gone], list(gone.values())
 
 

@@ -7,11 +7,18 @@ from agents.monitor.keeping import reference_windows
 from agents.recorder import AGENT
 from agents.recorder.agent import Recorder
 from agents.recorder.keeping import Keeper
+from agents.recorder.voices import Rules
 from agents.wiring.database import database_of
 from infra.settings import Settings
 from infra.sql.drift import SqlDriftChecks
 from infra.sql.features import SqlFeatureTable
 from schemas.topics import read_by
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Returns what the configuration says about feedback."""
+    labels = {name: task.labels for name, task in settings.tasks.items() if task.labels}
+    return Rules(reviewers=frozenset(settings.feedback.reviewers), labels=labels)
 
 
 def build(settings: Settings) -> Worker:
@@ -22,7 +29,7 @@ def build(settings: Settings) -> Worker:
     return Worker(
         agent=AGENT,
         topics=read_by(AGENT),
-        handlers=Recorder(rows).handlers(),
+        handlers=Recorder(rows, rules_of(settings)).handlers(),
         cleaners=(
             Cleaner(name="feature rows", clean=keeper.prune),
             Cleaner(name="pending feedback", clean=keeper.prune_pending),

@@ -119,6 +119,7 @@ class _Inventory:
             "feature rows", "interactions", kept=f"{policy.feature_days:g} days after the last event", by="recorder",
             next_rows=sizes.old_interactions(soon(policy.feature_days), pending_before=soon(policy.pending_days)),
         )  # fmt: skip
+        yield kind("feedback", "feedback", kept="as long as its feature row", by="recorder")
         yield kind("examples", "examples", kept="for ever")
         yield kind(
             "journal", "journal", kept=f"{policy.journal_days:g} days", by="every agent",

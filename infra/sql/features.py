@@ -1,11 +1,11 @@
-"""The feature table in SQL: one row a question, in typed columns, and the labelled examples."""
+"""The feature table in SQL: one row a question, in typed columns, the raters' words, and the labelled examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, false, func, or_, select
@@ -14,18 +14,28 @@ from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once, prune, slices, upsert
 from infra.sql.tallies import TallyChanges
-from schemas.features import Example, Interaction, Stamp, TaskWindow
+from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
 from schemas.questions import Turn
 
 _interactions = tables.interactions.c
+_feedback = tables.feedback.c
 _examples = tables.examples.c
-_STAMPS = ("answer", "rating", "correction", "reason")
 _RENAMED = {"user": "user_id", "session": "session_id"}
 _LISTS = ("sources", "history")
-_PLAIN = tuple(
-    each.name for each in fields(Interaction) if each.name not in _LISTS and not each.name.endswith("_stamp")
-)
-"""Fields that are one column each."""
+
+
+def _plain(kind: type[Interaction | Feedback]) -> tuple[str, ...]:
+    """Returns the fields that are one column each."""
+    return tuple(each.name for each in fields(kind) if each.name not in _LISTS and not each.name.endswith("_stamp"))
+
+
+def _stamps(kind: type[Interaction | Feedback]) -> tuple[str, ...]:
+    """Returns the names of the stamps, which are two columns each."""
+    return tuple(each.name.removesuffix("_stamp") for each in fields(kind) if each.name.endswith("_stamp"))
+
+
+_PLAIN, _STAMPS = _plain(Interaction), _stamps(Interaction)
+_PLAIN_OF_WORDS, _STAMPS_OF_WORDS = _plain(Feedback), _stamps(Feedback)
 
 
 class SqlFeatureTable:
@@ -54,10 +64,27 @@ class SqlFeatureTable:
             changes.lock([row.answer_id])
             changes.put(row)
 
+    def feedback(self, answer_ids: Sequence[str]) -> dict[str, list[Feedback]]:
+        """Returns the words of all raters on these answers, for those that have any."""
+        found: dict[str, list[Feedback]] = {}
+        with self._connection() as connection:
+            for some in slices(answer_ids):
+                words = select(tables.feedback).where(_feedback.answer_id.in_(some))
+                words = words.order_by(_feedback.answer_id, _feedback.source, _feedback.rater)
+                for row in connection.execute(words).mappings():
+                    found.setdefault(row["answer_id"], []).append(_word_of(row))
+        return found
+
+    def put_feedback(self, word: Feedback) -> None:
+        """Writes a rater's word, in place of an earlier one, before the transaction commits."""
+        with self._database.transaction():
+            self._database.last_write(RowChanges).put_feedback(word)
+
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
         with self._database.connection(write=True) as connection:
-            connection.execute(insert_once(self._database.dialect, tables.examples), vars(row))
+            values = {**vars(row), "recorded_at": datetime.now(UTC)}
+            connection.execute(insert_once(self._database.dialect, tables.examples), values)
 
     def get(self, answer_id: str) -> Interaction | None:
         """Returns one row, without a lock."""
@@ -76,15 +103,15 @@ class SqlFeatureTable:
         with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
-    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
-        """Returns a task's approved and corrected answers that changed last, newest first.
+    def rated(self, task: str, limit: int, *, since: datetime | None = None) -> list[Interaction]:
+        """Returns a task's approved and corrected answers that were recorded last, newest first.
 
-        ``until``: only rows that have not changed since then.
+        ``since``: only rows that were written then or later, by the recorder's clock. Times of events do not matter.
         """
         wanted = select(tables.interactions).where(_interactions.task == task, tables.IS_LABELLED)
-        if until is not None:
-            wanted = wanted.where(_interactions.last_event_at <= until)
-        wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
+        if since is not None:
+            wanted = wanted.where(_interactions.recorded_at >= since)
+        wanted = wanted.order_by(_interactions.recorded_at.desc(), _interactions.answer_id).limit(limit)
         with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
 
@@ -107,17 +134,17 @@ class SqlFeatureTable:
         pending = _interactions.answer_at.is_(None)
         return prune(self._database, tables.interactions, pending, _interactions.last_event_at < before)
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None, golden: bool = False) -> list[Example]:
-        """Returns the examples of a task, newest first, submitted at ``until`` or before.
+    def examples(self, task: str, limit: int, *, since: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns the examples of a task that were recorded last, newest first.
 
-        ``golden``: whether those of the golden set, or all others.
+        ``since``: only those written then or later. ``golden``: those of the golden set, or all others.
         """
         newest = select(tables.examples).where(_examples.task == task, _examples.golden.is_(golden))
-        newest = newest.order_by(_examples.submitted_at.desc(), _examples.example_id)
-        if until is not None:
-            newest = newest.where(_examples.submitted_at <= until)
+        newest = newest.order_by(_examples.recorded_at.desc(), _examples.example_id)
+        if since is not None:
+            newest = newest.where(_examples.recorded_at >= since)
         with self._database.connection() as connection:
-            return [Example(**row) for row in connection.execute(newest.limit(limit)).mappings()]
+            return [_example_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -135,6 +162,7 @@ class RowChanges:
         self._database = database
         self._stored: dict[str, Interaction | None] = {}
         self._put: dict[str, Interaction] = {}
+        self._words: dict[tuple[str, str, str], Feedback] = {}
         self._tallies = TallyChanges(database)
 
     def lock(self, answer_ids: Sequence[str]) -> None:
@@ -156,13 +184,20 @@ class RowChanges:
         """Puts a row in place of a locked one."""
         self._put[row.answer_id] = row
 
+    def put_feedback(self, word: Feedback) -> None:
+        """Puts a rater's word on a locked row."""
+        self._words[word.answer_id, word.source, word.rater] = word
+
     def flush(self) -> None:
-        """Writes the rows that were put."""
+        """Writes the rows and the words that were put. A word refers to its row."""
         rows = [self._put[answer_id] for answer_id in sorted(self._put)]
-        if not rows:
-            return
+        words = [_word_values(self._words[key]) for key in sorted(self._words)]
         with self._database.connection(write=True) as connection:
-            connection.execute(upsert(self._database.dialect, tables.interactions), [_values(row) for row in rows])
+            if rows:
+                connection.execute(upsert(self._database.dialect, tables.interactions), [_values(row) for row in rows])
+            if words:
+                connection.execute(upsert(self._database.dialect, tables.feedback), words)
+        self._words.clear()
         for row in rows:
             self._tallies.replace(self._stored[row.answer_id], row)
         self._stored.update(self._put)
@@ -184,20 +219,43 @@ def _read(connection: Connection, answer_ids: Sequence[str]) -> dict[str, Intera
 
 def _values(row: Interaction) -> dict[str, Any]:
     values: dict[str, Any] = {_RENAMED.get(name, name): getattr(row, name) for name in _PLAIN}
-    for name in _STAMPS:
+    # Most questions follow up on none, and rows from before the column have none either.
+    history = [turn.model_dump() for turn in row.history] or None
+    lists = {"sources": list(row.sources), "history": history}
+    return {**values, **_stamp_values(row, _STAMPS), **lists, "recorded_at": datetime.now(UTC)}
+
+
+def _word_values(word: Feedback) -> dict[str, Any]:
+    return {**{name: getattr(word, name) for name in _PLAIN_OF_WORDS}, **_stamp_values(word, _STAMPS_OF_WORDS)}
+
+
+def _stamp_values(row: Interaction | Feedback, names: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in names:
         stamp: Stamp | None = getattr(row, f"{name}_stamp")
         values[f"{name}_at"] = stamp.time if stamp else None
         values[f"{name}_event"] = stamp.event if stamp else None
-    # Most questions follow up on none, and rows from before the column have none either.
-    history = [turn.model_dump() for turn in row.history] or None
-    return {**values, "sources": list(row.sources), "history": history}
+    return values
 
 
 def interaction_of(row: RowMapping) -> Interaction:
     """Makes an ``Interaction`` of a row with all columns of the table."""
     values: dict[str, Any] = {name: row[_RENAMED.get(name, name)] for name in _PLAIN}
-    for name in _STAMPS:
-        time: datetime | None = row[f"{name}_at"]
-        values[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
     history = tuple(Turn(**turn) for turn in row["history"] or ())
-    return Interaction(**values, sources=tuple(row["sources"]), history=history)
+    return Interaction(**values, **_stamps_of(row, _STAMPS), sources=tuple(row["sources"]), history=history)
+
+
+def _word_of(row: RowMapping) -> Feedback:
+    return Feedback(**{name: row[name] for name in _PLAIN_OF_WORDS}, **_stamps_of(row, _STAMPS_OF_WORDS))
+
+
+def _stamps_of(row: RowMapping, names: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in names:
+        time: datetime | None = row[f"{name}_at"]
+        found[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
+    return found
+
+
+def _example_of(row: RowMapping) -> Example:
+    return Example(**{each.name: row[each.name] for each in fields(Example)})

@@ -39,7 +39,7 @@ from schemas.datasets import DatasetRow
 from schemas.delivery import Claim, InFlight, JournalEntry, Run
 from schemas.drift import Baseline, DriftCheck, Finding
 from schemas.envelope import Record
-from schemas.features import DocumentState, Example, Interaction, Stamp
+from schemas.features import DocumentState, Example, Feedback, Interaction, Stamp
 from schemas.indexes import Index, Recipe
 from schemas.learning import Window
 from schemas.registry import AdapterRecord, ModelRecord
@@ -174,13 +174,32 @@ def test_interactions_and_examples_are_there(database: Database):
         answer_stamp=Stamp(time=NOW, event="/answerer e1"),
         rating="down",
         rating_stamp=Stamp(time=NOW + HOUR, event="/web e2"),
+        rated_by="unknown",
+        rating_trust="unknown",
         correction="better",
         correction_stamp=Stamp(time=NOW + HOUR, event="/web e3"),
+        corrected_by="unknown",
+        correction_trust="unknown",
         reason="why",
         reason_stamp=Stamp(time=NOW + HOUR, event="/web e4"),
         first_event_at=NOW,
         last_event_at=NOW + HOUR,
     )
+    assert features.feedback(["a1", "a2"]) == {
+        "a1": [
+            Feedback(
+                answer_id="a1",
+                source="unknown",
+                rater="unknown",
+                rating="down",
+                rating_stamp=Stamp(time=NOW + HOUR, event="/web e2"),
+                correction="better",
+                correction_stamp=Stamp(time=NOW + HOUR, event="/web e3"),
+                reason="why",
+                reason_stamp=Stamp(time=NOW + HOUR, event="/web e4"),
+            )
+        ]
+    }
     assert [row.answer_id for row in features.recent("routing", 5)] == ["a2", "a1"]
     example = Example(example_id="x1", task="routing", input="in", output="out", origin="import", submitted_at=NOW)
     assert features.examples("routing", 5) == [example]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.envelope import EventContext, Position, Received
 from schemas.event import Event
-from schemas.interactions import FeedbackGiven, Rating
+from schemas.interactions import FeedbackGiven, FeedbackSource, Rating
 from schemas.questions import AnswerFailed, AnswerProduced, Source
 from schemas.topics import TOPIC_OF
 
@@ -44,7 +44,13 @@ def answer(text: str = "30 days.", *, at: float = 1.0, event_id: str = "a", answ
 
 
 def failure(*, at: float = 1.0, event_id: str = "f", answer_id: str = "q-1") -> Received[Event]:
-    failed = AnswerFailed(answer_id=answer_id, task="support", question="How long?", reason="the deadline had passed")
+    failed = AnswerFailed(
+        answer_id=answer_id,
+        task="support",
+        question="How long may I return shoes?",
+        user="user-8",
+        reason="the deadline had passed",
+    )
     return received(failed, at=at, event_id=event_id)
 
 
@@ -56,6 +62,20 @@ def feedback(
     at: float = 2.0,
     event_id: str = "b",
     answer_id: str = "q-1",
+    user: str | None = "user-8",
+    session: str | None = None,
+    source: FeedbackSource | None = None,
+    retract: bool = False,
 ) -> Received[Event]:
-    given = FeedbackGiven(answer_id=answer_id, rating=rating, correction=correction, reason=reason)
+    """Feedback of the user who asked, unless another one is named."""
+    given = FeedbackGiven(
+        answer_id=answer_id,
+        rating=rating,
+        correction=correction,
+        reason=reason,
+        user=user,
+        session=session,
+        source=source,
+        retract=retract,
+    )
     return received(given, at=at, event_id=event_id)

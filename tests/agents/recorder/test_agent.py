@@ -11,12 +11,13 @@ import pytest
 from agents.delivery.outcome import Output
 from agents.delivery.worker import BatchHandler, dispatcher
 from agents.recorder.agent import Recorder
-from agents.recorder.features import merge
+from agents.recorder.features import Question, merge
 from agents.recorder.ports import FeatureTable
+from agents.recorder.voices import Rules
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
 from schemas.event import Event
-from schemas.features import Example, Interaction
+from schemas.features import Example, Feedback, Interaction
 from schemas.interactions import ExampleSubmitted, InteractionRecorded
 from schemas.topics import TOPICS
 from tests.agents.recorder.delivery import Delivery
@@ -41,11 +42,11 @@ def delivery(stores: Stores) -> Delivery:
 
 
 def undisturbed() -> dict[str, Interaction]:
-    rows: dict[str, Interaction] = {}
+    questions: dict[str, Question] = {}
     for fact in FACTS:
         answer_id = fact.event.answer_id  # type: ignore[attr-defined]  # every one of FACTS has it
-        rows[answer_id] = merge(rows.get(answer_id), fact)  # type: ignore[arg-type]  # as above
-    return rows
+        questions[answer_id] = merge(questions.get(answer_id), fact, Rules())  # type: ignore[arg-type]  # as above
+    return {answer_id: question.row for answer_id, question in questions.items()}
 
 
 def table(stores: Stores) -> dict[str, Interaction]:
@@ -71,7 +72,7 @@ async def test_an_answer_becomes_a_row_and_a_fact_with_the_answers_own_time(stor
             time=answer(at=1).context.time,
         )
     ]
-    assert stores.features.get("q-1") == merge(None, answer(at=1))  # type: ignore[arg-type]
+    assert stores.features.get("q-1") == merge(None, answer(at=1), Rules()).row  # type: ignore[arg-type]
 
 
 async def test_an_event_that_comes_twice_counts_once(stores):
@@ -187,6 +188,7 @@ class CountedReads:
     def __init__(self, stores: Stores) -> None:
         self.table = stores.features
         self.reads: list[list[str]] = []
+        self.reads_of_words: list[list[str]] = []
 
     def transaction(self) -> object:
         return self.table.transaction()
@@ -197,6 +199,13 @@ class CountedReads:
 
     def put_interaction(self, row: Interaction) -> None:
         self.table.put_interaction(row)
+
+    def feedback(self, answer_ids: Sequence[str]) -> dict[str, list[Feedback]]:
+        self.reads_of_words.append(list(answer_ids))
+        return self.table.feedback(answer_ids)
+
+    def put_feedback(self, word: Feedback) -> None:
+        self.table.put_feedback(word)
 
     def put_example(self, row: Example) -> None:
         self.table.put_example(row)

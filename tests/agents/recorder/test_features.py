@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from agents.recorder.features import merge
+from agents.recorder.features import Question, merge
+from agents.recorder.voices import Rules
 from schemas.envelope import Received
 from schemas.event import Event
 from schemas.features import Interaction, Stamp
 from schemas.interactions import Rating
 from tests.agents.recorder.facts import START, answer, failure, feedback
 
+RULES = Rules(reviewers={"rita"})
 FACTS = (
     answer("30 days.", at=1, event_id="a1"),
     answer("100 days.", at=1, event_id="a2"),  # the question was asked twice under one id, in the same microsecond
@@ -28,11 +30,11 @@ FACTS = (
 
 
 def merged(facts: Iterable[Received[Any]]) -> Interaction:
-    row: Interaction | None = None
+    question: Question | None = None
     for fact in facts:
-        row = merge(row, fact)
-    assert row is not None
-    return row
+        question = merge(question, fact, RULES)
+    assert question is not None
+    return question.row
 
 
 def test_every_order_of_the_same_facts_gives_the_same_row():

@@ -8,7 +8,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from schemas.features import Example, Interaction, Stamp, TaskWindow
+from schemas.features import Example, Feedback, Interaction, Stamp, TaskWindow
 from schemas.interactions import InteractionOutcome
 from schemas.questions import Turn
 from tests.fixtures.sql import Stores
@@ -41,8 +41,12 @@ FULL = Interaction(
     answer_stamp=Stamp(time=NOW, event="/e 1"),
     rating="down",
     rating_stamp=Stamp(time=NOW, event="/e 2"),
+    rated_by="u2",
+    rating_trust="reviewer",
     correction="",
     correction_stamp=Stamp(time=NOW, event="/e 3"),
+    corrected_by="session:s1",
+    correction_trust="other",
     reason="why",
     reason_stamp=Stamp(time=NOW, event="/e 4"),
     first_event_at=NOW,
@@ -121,17 +125,72 @@ def test_recent_rows_are_of_the_task_newest_first(stores: Stores):
     assert stores.features.recent("unknown", 10) == []
 
 
-def test_rated_rows_are_those_that_say_what_is_right_newest_first(stores: Stores):
+def test_rated_rows_are_those_that_say_what_is_right_as_they_arrived_newest_first(stores: Stores):
     outcomes: tuple[InteractionOutcome, ...] = ("approved", "corrected", "disapproved", "unrated", "approved")
     for number, outcome in enumerate(outcomes):
-        at = NOW + timedelta(seconds=number)
+        at = NOW - timedelta(seconds=number)  # what arrives later may have happened earlier
         row = replace(FULL, answer_id=f"a{number}", task="routing", outcome=outcome, last_event_at=at)
         stores.features.put_interaction(row)
+        if number == 0:
+            moment = datetime.now(UTC)
 
     assert [row.answer_id for row in stores.features.rated("routing", 10)] == ["a4", "a1", "a0"]
     assert [row.answer_id for row in stores.features.rated("routing", 1)] == ["a4"]
-    assert [row.answer_id for row in stores.features.rated("routing", 1, until=NOW + timedelta(seconds=1))] == ["a1"]
+    assert [row.answer_id for row in stores.features.rated("routing", 10, since=moment)] == ["a4", "a1"]
+    assert stores.features.rated("routing", 10, since=datetime.now(UTC)) == []
     assert stores.features.rated("support", 10) == []
+
+
+FULL_WORD = Feedback(
+    answer_id="a1",
+    source="reviewer",
+    rater="u'1 ☃",
+    rating="down",
+    rating_stamp=Stamp(time=NOW, event="/e 1"),
+    correction="",
+    correction_stamp=Stamp(time=NOW, event="/e 2"),
+    reason="why",
+    reason_stamp=Stamp(time=NOW, event="/e 3"),
+    retraction_stamp=Stamp(time=NOW, event="/e 4"),
+)
+
+
+def test_the_word_of_each_rater_comes_back_as_it_was_put(stores: Stores):
+    bare = Feedback(answer_id="a1", source="user", rater="")
+    assert [each.name for each in fields(bare) if getattr(bare, each.name) == getattr(FULL_WORD, each.name)] == [
+        "answer_id"
+    ]
+    with stores.database.transaction():
+        for word in (FULL_WORD, bare, replace(bare, source="application")):
+            stores.features.put_interaction(Interaction(answer_id="a1"))
+            stores.features.put_feedback(word)
+        stores.features.put_interaction(Interaction(answer_id="a2"))
+        assert stores.features.feedback(["a1"]) == {"a1": [replace(bare, source="application"), FULL_WORD, bare]}
+    assert stores.features.feedback(["a1", "a2", "a3"]) == {
+        "a1": [replace(bare, source="application"), FULL_WORD, bare]
+    }
+    assert stores.features.feedback([]) == {}
+
+
+def test_a_word_replaces_the_same_raters_word_whole(stores: Stores):
+    with stores.database.transaction():
+        stores.features.put_interaction(Interaction(answer_id="a1"))
+        stores.features.put_feedback(replace(FULL_WORD, rater="u2"))
+        stores.features.put_feedback(FULL_WORD)
+    later = Feedback(answer_id="a1", source="reviewer", rater=FULL_WORD.rater, reason="later")
+    with stores.database.transaction():
+        stores.features.put_feedback(later)
+    assert stores.features.feedback(["a1"]) == {"a1": [later, replace(FULL_WORD, rater="u2")]}
+
+
+def test_words_go_with_the_row_that_they_are_about(stores: Stores):
+    old_rows(stores)
+    with stores.database.transaction():
+        for number in range(5):
+            stores.features.put_feedback(replace(FULL_WORD, answer_id=f"a{number}"))
+    assert stores.features.prune(NOW + timedelta(minutes=2)) == 2
+    assert stores.features.prune_pending(NOW + timedelta(minutes=5)) == 1
+    assert stores.features.feedback([f"a{number}" for number in range(5)]).keys() == {"a2", "a3"}
 
 
 def test_an_example_written_twice_is_written_once(stores: Stores):
@@ -140,7 +199,8 @@ def test_an_example_written_twice_is_written_once(stores: Stores):
 
     assert stores.features.examples("routing", 10) == [example(2), example(1)]
     assert stores.features.examples("routing", 1) == [example(2)]
-    assert stores.features.examples("routing", 10, until=example(1).submitted_at) == [example(1)]
+    assert stores.features.examples("routing", 10, since=datetime.now(UTC)) == []
+    assert len(stores.features.examples("routing", 10, since=NOW)) == 2
 
 
 def test_the_golden_set_is_read_apart_from_other_examples(stores: Stores):

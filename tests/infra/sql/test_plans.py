@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, literal, select, text
 from sqlalchemy.engine import Engine
 
 import infra.sql
@@ -38,11 +38,12 @@ from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlLeases, SqlRunStore
+from infra.sql.secrets import SqlSecrets
 from infra.sql.sizes import SqlSizes
 from infra.training.datasets import FolderDatasets
 from schemas.datasets import DATASET_ROW
 from schemas.drift import DRIFT_CHECK, Baseline
-from schemas.features import Interaction, TaskWindow
+from schemas.features import Feedback, Interaction, TaskWindow
 from schemas.release_state import RELEASE as AS_JSON
 from schemas.release_state import Release
 from tests.fixtures.indexes import index
@@ -74,6 +75,7 @@ SMALL_TABLES = {
     "kafka_topics": "a row for each topic",
     "leases": "a row for each tick",
     "releases": "a row for each task",
+    "secrets": "a row for each purpose",
 }
 RARE = {
     (SqlDocuments, "adopt_counts"): "once, when a rebuilt index begins to serve; it changes every document",
@@ -88,6 +90,7 @@ RARE = {
     (SqlSizes, "old_interactions"): "counts for 'storage' what the janitors have not deleted yet",
     (FolderDatasets, "put"): "writes files, and one row",
     (FolderDatasets, "rows"): "reads a file",
+    (FolderDatasets, "quarantined"): "reads a file",
 }
 """Methods that are not called here, and why."""
 
@@ -121,6 +124,12 @@ class World:
 def correct(features: SqlFeatureTable, world: World) -> None:
     for row in features.interactions(world.answer_ids()).values():
         features.put_interaction(replace(row, outcome="corrected"))
+
+
+def rate(features: SqlFeatureTable, world: World) -> None:
+    for answer_id in world.answer_ids():
+        features.put_feedback(Feedback(answer_id=answer_id, source="user", rater="u", rating="up"))
+    features.get("unknown")  # which writes what was put before
 
 
 def change(releases: SqlReleases, world: World) -> None:
@@ -179,16 +188,18 @@ CALLS: list[tuple[type, str, Call]] = [
     (SqlFeatureTable, "interactions", lambda features, world: features.interactions(world.answer_ids())),
     (SqlFeatureTable, "put_interaction", correct),
     (SqlFeatureTable, "put_interaction", lambda features, _: features.put_interaction(ANSWER)),
+    (SqlFeatureTable, "feedback", lambda features, world: features.feedback(world.answer_ids())),
+    (SqlFeatureTable, "put_feedback", rate),
     (SqlFeatureTable, "put_example", lambda features, _: features.put_example(example(10**6))),
     (SqlFeatureTable, "get", lambda features, _: features.get("unknown")),
     (SqlFeatureTable, "recent", lambda features, _: features.recent(None, WINDOW)),
     (SqlFeatureTable, "recent", lambda features, _: features.recent("support", WINDOW)),
     (SqlFeatureTable, "recent", lambda features, _: features.recent("unknown", WINDOW)),
     (SqlFeatureTable, "rated", lambda features, _: features.rated("routing", WINDOW)),
-    (SqlFeatureTable, "rated", lambda features, _: features.rated("routing", WINDOW, until=OLD)),
+    (SqlFeatureTable, "rated", lambda features, _: features.rated("routing", WINDOW, since=OLD)),
     (SqlFeatureTable, "rated", lambda features, _: features.rated("unknown", WINDOW)),
     (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW)),
-    (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, until=OLD)),
+    (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, since=OLD)),
     (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, golden=True)),
     (SqlReleases, "current", lambda releases, _: releases.current("routing")),
     (SqlReleases, "all", lambda releases, _: releases.all()),
@@ -215,6 +226,7 @@ CALLS: list[tuple[type, str, Call]] = [
         lambda answers, world: answers.last_of_others("routing", world.baseline.champion, world.sequence),
     ),
     (SqlRetention, "add", lambda suite, _: suite.add("routing", [dataset_row(10**6)], "d", START)),
+    (SqlSecrets, "secret", lambda secrets, _: secrets.secret("split")),
     (SqlRetention, "rows", lambda suite, _: suite.rows("routing", WINDOW)),
     (SqlRunStore, "prune", lambda runs, _: runs.prune("a", SOME_OLD)),
     (SqlFeatureTable, "prune", lambda features, _: features.prune(SOME_OLD)),
@@ -232,11 +244,15 @@ CALLS: list[tuple[type, str, Call]] = [
     (FolderDatasets, "older", lambda datasets, _: datasets.older(START)),
     (FolderDatasets, "remove", lambda datasets, _: datasets.remove("d1")),
     (FolderDatasets, "manifest", lambda datasets, _: datasets.manifest("unknown")),
+    (FolderDatasets, "recent", lambda datasets, _: datasets.recent(None, 20)),
+    (FolderDatasets, "recent", lambda datasets, _: datasets.recent("unknown", 20)),
     (FolderDatasets, "latest", lambda datasets, _: datasets.latest("unknown")),
 ]
 
 _check = {"details": DRIFT_CHECK.dump_python(CHECK, mode="json"), "baseline": 1}
 _row = DATASET_ROW.dump_python(dataset_row(1), mode="json")
+
+
 FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
     "journal": lambda n, at: {"agent": "a", "identity": f"e{n}", "outputs": b"\1\0\0\0\0", "published": True, "at": at},
     "runs": lambda n, at: {
@@ -270,7 +286,7 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "retired_at": at,
     },
     "vectors": lambda n, at: {"embedding_model": "m", "text_hash": f"h{n}", "vector": bytes(8), "used_at": at},
-    "examples": lambda n, at: {**vars(example(n)), "submitted_at": at},
+    "examples": lambda n, at: {**vars(example(n)), "submitted_at": at, "recorded_at": at},
     "datasets": lambda n, at: {"dataset_id": f"d{n}", "task": "routing", "created_at": at, "manifest": {}},
     "retention_rows": lambda n, at: {
         "task": "routing",
@@ -289,7 +305,9 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "state": AS_JSON.dump_python(RELEASE, mode="json"),
     },
 }
-"""A row of each table by its number and its time; ``benchmarks.history`` fills the feature table and its tallies."""
+"""A row of each table by its number and its time; ``benchmarks.history`` fills the feature table and its tallies.
+
+One rater has rated each of its answers."""
 
 
 @dataclass
@@ -370,6 +388,10 @@ def filled(url: str, rows: int) -> World:
     database = Database(url)
     fill(database, 0, rows - 1, release_rows=RELEASE_ROWS)
     with database.connection(write=True) as connection:
+        names = tables.interactions.c.answer_id
+        words = select(names, literal("user"), literal("u"), literal("up"))
+        columns = ["answer_id", "source", "rater", "rating"]
+        connection.execute(tables.feedback.insert().from_select(columns, words))
         for name, make in FILLED.items():
             some = [make(number, START + timedelta(seconds=number)) for number in range(rows)]
             connection.execute(tables.METADATA.tables[name].insert(), some)
@@ -438,7 +460,7 @@ def test_every_method_of_every_store_is_called_or_its_exception_has_a_reason():
 def test_every_table_has_rows_here_or_is_small():
     assert (
         set(tables.METADATA.tables)
-        == {"interactions", "arm_tallies", "user_tallies"} | FILLED.keys() | SMALL_TABLES.keys()
+        == {"interactions", "feedback", "arm_tallies", "user_tallies"} | FILLED.keys() | SMALL_TABLES.keys()
     )
 
 

@@ -55,12 +55,13 @@ def random_facts(dice: random.Random, answers: int) -> list[Received[Event]]:
     """Answers, failures, searches and feedback. Some questions are answered twice, by another release or arm."""
     facts: list[Event] = []
     for number in range(answers):
+        task, user = dice.choice(TASKS), dice.choice((None, "u1", "u2", "u3"))
         for _ in range(dice.choice((1, 1, 1, 2))):
             shared: dict[str, Any] = {
                 "answer_id": f"a{number}",
-                "task": dice.choice(TASKS),
+                "task": task,
                 "question": "Where?",
-                "user": dice.choice((None, "u1", "u2", "u3")),
+                "user": user,
                 "adapter_id": dice.choice((None, "x", "y")),
                 "release_sequence": dice.choice(SEQUENCES),
                 "arm": dice.choice(("champion", "challenger")),
@@ -73,7 +74,12 @@ def random_facts(dice: random.Random, answers: int) -> list[Received[Event]]:
         for _ in range(dice.choice((0, 1, 1, 3))):
             correction = dice.choice((None, None, "Here."))
             rating = dice.choice(("up", "down")) if correction is None else None
-            facts.append(FeedbackGiven(answer_id=f"a{number}", rating=rating, correction=correction))
+            given: dict[str, Any] = {"rating": rating, "correction": correction}
+            if dice.random() < 0.2:
+                given = {"retract": True}
+            rater = dice.choice((None, "u1", "u2", "u3", "u4"))
+            source = dice.choice((None, None, "user", "application", "reviewer"))
+            facts.append(FeedbackGiven(answer_id=f"a{number}", user=rater, source=source, **given))
     return [received(fact, at=dice.random() * 100, event_id=f"e{number}") for number, fact in enumerate(facts)]
 
 
