@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,8 @@ from agents.trainer.likeness import Likeness
 from agents.trainer.quarantine import Sorted
 from schemas.datasets import QuarantinedRow
 
-NEIGHBOURS = 7
+NEIGHBOURS = 9
 """The rows of others that a row is compared with."""
-WITNESSES = 3
-"""With so many other raters among the new rows nearby, the champion's rows do not count: the facts may have changed."""
 LIKE = 0.1
 """Rows that are less similar (cosine) say nothing about each other."""
 CHANCE = 1e-3
@@ -66,26 +64,34 @@ def _contradicting(candidates: Sequence[Candidate]) -> dict[str, str]:
     by_rater: dict[str, list[_Comparison]] = defaultdict(list)
     for comparison in _comparisons(candidates):
         by_rater[comparison.candidate.unit].append(comparison)
-    everything = [each for compared in by_rater.values() for each in compared]
-    faults = {rater: _fault(compared, everything) for rater, compared in by_rater.items()}
+    faults = {rater: _fault(rater, by_rater) for rater in by_rater}
     return {rater: fault for rater, fault in faults.items() if fault is not None}
 
 
-def _fault(compared: Sequence[_Comparison], everything: Sequence[_Comparison]) -> str | None:
+def _fault(rater: str, by_rater: Mapping[str, Sequence[_Comparison]]) -> str | None:
     """Says how a rater contradicts neighbours, on all rows or on those of one class; None if as others do."""
     classes: dict[str | None, list[_Comparison]] = defaultdict(list)
-    for each in compared:
+    for each in by_rater[rater]:
         classes[None].append(each)
         classes[each.expected].append(each)
     for label, rows in classes.items():
-        alike = [each.against for each in everything if label in (None, each.expected)]
         against = sum(each.against for each in rows)
-        others = len(alike) - len(rows)
-        usual = max(LEAST_USUAL, (sum(alike) - against) / others) if others else LEAST_USUAL
-        if 2 * against > len(rows) and _at_least(against, len(rows), usual) <= CHANCE:
+        if 2 * against <= len(rows) or LEAST_USUAL**against > CHANCE:
+            continue
+        rates = [_rate(theirs, label) for other, theirs in by_rater.items() if other != rater]
+        known = [rate for rate in rates if rate is not None]
+        # Each rater counts once, so that a few who say much do not make their contradiction usual.
+        usual = max(LEAST_USUAL, sum(known) / len(known)) if known else LEAST_USUAL
+        if _at_least(against, len(rows), usual) <= CHANCE:
             about = f" that look like {label!r}" if label is not None else ""
             return f"against others on {against} of {len(rows)} rows{about}; usual is {usual:.0%}"
     return None
+
+
+def _rate(compared: Sequence[_Comparison], label: str | None) -> float | None:
+    """How often a rater is against neighbours, of all rows or of a class; None without such rows."""
+    rows = [each.against for each in compared if label in (None, each.expected)]
+    return sum(rows) / len(rows) if rows else None
 
 
 def _at_least(found: int, of: int, rate: float) -> float:
@@ -115,10 +121,16 @@ def _comparisons(candidates: Sequence[Candidate]) -> list[_Comparison]:
 
 def _expected(candidates: Sequence[Candidate], usable: Numbers, similar: Numbers, new: Numbers) -> str | None:
     """The label that the nearest usable rows have, by their similarity; None where there are none."""
-    near = usable[np.argsort(-similar[usable], kind="stable")][:NEIGHBOURS]
-    fresh = [each for each in near if new[each]]
-    if len({candidates[each].unit for each in fresh}) >= WITNESSES:
-        near = np.array(fresh)
+    near: list[int] = []
+    heard: set[str] = set()
+    for each in usable[np.argsort(-similar[usable], kind="stable")]:
+        if new[each] and candidates[each].unit in heard:
+            continue  # a rater witnesses once, by the row that is most like this one
+        near.append(int(each))
+        if new[each]:
+            heard.add(candidates[each].unit)
+        if len(near) == NEIGHBOURS:
+            break
     votes: dict[str, float] = defaultdict(float)
     for each in near:
         votes[candidates[each].row.output] += float(similar[each]) ** 2

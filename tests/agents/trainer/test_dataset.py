@@ -156,7 +156,7 @@ def test_a_held_out_input_is_held_out_whoever_says_what_of_it_and_whenever():
 
     held_out = {row.input for row in first.holdout}
     assert held_out == {row.input for row in later.holdout}
-    assert 5 <= len(held_out) <= 35
+    assert len(held_out) == 20
     assert not held_out & {row.input for row in first.train}
 
 
@@ -279,7 +279,7 @@ def test_a_golden_example_judges_and_neither_it_nor_its_like_is_trained_on():
     gold = golden(24)
     rows = [
         corrected(1, "skates", question=gold[0].input.upper()),
-        corrected(2, "skates", question=f"{gold[1].input}!"),
+        corrected(2, "returns", question=f"{gold[1].input}!"),
     ]
 
     chosen = chosen_of([*rows, corrected(3, "skates")], golden=gold)
@@ -345,14 +345,12 @@ def test_a_training_without_anything_new_is_declined():
 
 
 def test_rows_none_of_which_is_held_out_cannot_be_judged():
-    policy = POLICY.model_copy(update={"holdout_share": 1e-9})
+    chosen = chosen_of([*many(20), *[approved(n) for n in range(20, 30)]])
 
-    reason = reason_to_decline(
-        chosen_of([*many(20), *[approved(n) for n in range(20, 30)]], policy=policy), TASK, policy
-    )
+    reason = reason_to_decline(chosen.only(lambda row: row.split == "train"), TASK, POLICY)
 
     assert reason is not None
-    assert "none of 30 rows is held out" in reason
+    assert "none of 24 rows is held out" in reason
 
 
 def test_a_dataset_that_a_share_makes_too_small_says_how_many_users_are_missing():

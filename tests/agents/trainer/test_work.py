@@ -12,7 +12,6 @@ import pytest
 from agents.delivery.progress import read_progress
 from agents.prompt import build_prompt
 from agents.trainer.ports import OnProgress, TokenRow
-from agents.trainer.split import input_split
 from agents.trainer.work import Training, TrainingParts
 from infra.memory.database import MemoryDatabase
 from infra.memory.datasets import MemoryDatasets
@@ -150,9 +149,10 @@ def test_the_model_is_trained_on_the_answerers_prompts_and_never_on_a_held_out_r
     room.train()
 
     trained = ["".join(map(chr, prompt)) for prompt, _ in room.training.rows]
-    inputs = [f"message {number} at 0.0" for number in range(30)]
-    wanted = [each for each in inputs if input_split("s", "routing", each, POLICY.holdout_share) == "train"]
-    assert 0 < len(wanted) < 30
+    manifest = room.datasets.latest("routing")
+    assert manifest is not None
+    wanted = [row.input for row in room.datasets.rows(manifest.dataset_id) if row.split == "train"]
+    assert len(wanted) == 24
     assert sorted(trained) == sorted(
         "".join(
             message.content for message in build_prompt(TASK, each, (), (), budget=CONTEXT_TOKENS, count=len).messages
