@@ -20,6 +20,10 @@ from schemas.questions import Turn
 from schemas.retrieval import HEADING_SEPARATOR, Chunk, Hit, headings_above
 from schemas.tasks import Task
 
+PROMPT_FORMAT = 1
+"""The version of the prompts that this file builds. Whoever changes a prompt raises it: adapters were trained on the
+earlier one, so they are validated again, and drift checks begin a new reference."""
+
 Count = Callable[[Sequence[ChatMessage]], int]
 """Returns how many tokens a chat prompt has."""
 

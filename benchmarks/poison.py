@@ -247,22 +247,25 @@ def simulate(
     candidate = learner.fit(chosen.train)
 
     def right(predict: Callable[[Sequence[str]], list[str]], messages: Sequence[Message]) -> Numbers:
-        if not messages:
-            return np.zeros(0, dtype=bool)
-        return np.array(predict([text for text, _ in messages])) == np.array([label for _, label in messages])
+        return np.array([said == label for said, (_, label) in zip(predict(_texts(messages)), messages, strict=True)])
 
     held_out = [(row.input, row.output) for row in chosen.holdout]
     kept = [(row.input, row.output) for row in first.holdout]
-    released = _passes(*(right(each, held_out) for each in (candidate, champion)), gate.min_gain, gate.chance)
+    released = _passes(right(candidate, held_out), right(champion, held_out), gate.min_gain, gate.chance)
     lost = right(champion, kept).mean() - right(candidate, kept).mean()
     change = right(candidate, world.clean).mean() - right(champion, world.clean).mean()
     return _outcome(traffic, chosen, released=released and lost <= gate.max_drop, change=float(change))
+
+
+def _texts(messages: Sequence[Message]) -> list[str]:
+    return [text for text, _ in messages]
 
 
 def _passes(candidate: Numbers, champion: Numbers, min_gain: float, chance: float) -> bool:
     """The validator's first check: a gain that is large enough, and more than chance."""
     if not len(candidate):
         return False
+    candidate, champion = candidate.astype(bool), champion.astype(bool)
     better, worse = int((candidate & ~champion).sum()), int((champion & ~candidate).sum())
     return bool(candidate.mean() - champion.mean() >= min_gain and sign_test(better, worse) <= chance)
 

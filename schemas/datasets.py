@@ -58,7 +58,7 @@ class DatasetRow:
 
 
 def input_key(text: str, history: Sequence[Turn] = ()) -> str:
-    """Returns the form in which inputs are compared: without differences in case, white space and composed signs.
+    """Returns the form in which inputs are compared: without differences in case, white space and Unicode form.
 
     A question after other turns is another input than the same question alone.
     """

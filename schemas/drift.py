@@ -20,10 +20,13 @@ class Baseline:
     """The release from which a drift check starts: it compares only answers given since then.
 
     ``sequence``: of the release that made ``champion`` the champion; 0 and None if nothing was ever released.
+    ``renewed``: whether it is the release since which the champion answers a task that has changed a little; answers
+    that it gave before then, also as the challenger, do not count.
     """
 
     sequence: int = 0
     champion: str | None = None
+    renewed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from schemas.documents import DEFAULT_TENANT
 from schemas.event import JsonObject
 from schemas.interactions import FeedbackSource, InteractionOutcome, Rating
 from schemas.questions import Arm, Turn
+from schemas.words import spaced
 
 Trust = Literal["reviewer", "owner", "application", "anonymous", "other", "unknown"]
 """How much a rater's word on an answer weighs, the most trusted first.
@@ -114,11 +116,6 @@ class Interaction:
         return rater_name(self.user, self.session)
 
     @property
-    def has_unusable_correction(self) -> bool:
-        """Whether the correction is no label of the task: it says that the answer was bad, and teaches nothing."""
-        return self.correction is not None and self.outcome == "disapproved"
-
-    @property
     def asked(self) -> str:
         """What was asked: the question, below the user's last turn where it follows up on one.
 
@@ -128,10 +125,32 @@ class Interaction:
         question = self.question or ""
         return question if before is None else f"{before}\n{question}"
 
+    @property
+    def has_unusable_correction(self) -> bool:
+        """Whether the correction is no label of the task: it says that the answer was bad, and teaches nothing."""
+        return self.correction is not None and self.outcome == "disapproved"
+
 
 def rater_name(user: str | None, session: str | None) -> str:
     """Returns the user, or else the session; empty for all who name neither."""
     return user or (f"session:{session}" if session else "")
+
+
+def what_differs(row: Interaction, *, tenant: str, asker: str, task: str, text: str) -> list[str]:
+    """Names what of a question is not what the row's question has; none where the same person asks it again.
+
+    ``asker`` is ``rater_name`` of who asks: whoever names no user is the same person only in the same session, or where
+    neither question names one. A row without an answer belongs to nobody yet.
+    """
+    if row.answer_stamp is None:
+        return []
+    differ = {
+        "tenant": tenant != (row.tenant or DEFAULT_TENANT),
+        "user": asker != rater_name(row.user, row.session),
+        "task": task != row.task,
+        "text": spaced(text) != spaced(row.question or ""),
+    }
+    return [name for name, differs in differ.items() if differs]
 
 
 @dataclass(frozen=True, kw_only=True)

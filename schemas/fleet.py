@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -13,11 +14,15 @@ WorkerState = Literal["starting", "ready", "waiting", "stopping"]
 
 
 class Serving(Value):
-    """The adapters that an answerer serves for a task, and the sequence of the release."""
+    """The adapters that an answerer serves for a task, and the sequence of the release.
+
+    ``differs``: in which parts the task is not the one that an adapter was validated on, a sentence each.
+    """
 
     task: Name
     sequence: int = Field(default=0, ge=0)
     adapters: tuple[str, ...] = ()
+    differs: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
 
 
 class WorkerReported(Event):

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from schemas.event import Event, Identifier, JsonObject, Moment, Name, Value
+from schemas.tasks import TaskFingerprint
 
 Remedy = Literal["retrain", "index", "label", "none"]
 
@@ -102,6 +103,8 @@ class AdapterTrained(TaskEvent):
     run_id: str
     cause: str | None = None
     """Event id of the drift or request that started the run."""
+    fingerprint: TaskFingerprint | None = None
+    """The task as the adapter was trained on it."""
 
 
 class TrainingDeclined(TaskEvent):
@@ -113,12 +116,13 @@ class TrainingDeclined(TaskEvent):
 
 
 class AdapterValidated(TaskEvent):
-    """An adapter passed validation."""
+    """An adapter passed validation. ``fingerprint``: the task as it was validated on."""
 
     type: ClassVar[str] = "everlearn.adapter.validated.v1"
     adapter_id: Identifier
     scores: dict[str, float] = Field(default_factory=dict)
     report_uri: str | None = None
+    fingerprint: TaskFingerprint | None = None
 
 
 class AdapterRejected(TaskEvent):

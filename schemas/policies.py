@@ -268,8 +268,12 @@ class PromoterPolicy(Table):
     watch_seconds: float = Field(default=86_400.0, gt=0)
     """After this long at one share, a canary holds: it says which ratings are missing, keeps its share, and a newer
     validated adapter takes its place."""
+    task_changed: Literal["fall_back", "keep"] = "fall_back"
+    """What happens to an adapter whose task got another instruction, or lost a label. ``fall_back``: the base model
+    answers until an adapter is validated on the new task, for the adapter would give answers that are none any more.
+    ``keep``: the adapter goes on. Either way it is validated on the new task."""
     tick_seconds: float = Field(default=5.0, gt=0)
-    """How often the promoter judges canaries that get no traffic."""
+    """How often the promoter judges canaries that get no traffic, and compares adapters with their tasks."""
 
     @model_validator(mode="after")
     def shares_rise(self) -> Self:

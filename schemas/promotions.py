@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from schemas.event import Event, Name
+from schemas.tasks import TaskFingerprint
 
 Stage = Literal["steady", "canary", "experiment"]
 
@@ -28,6 +30,12 @@ class ReleaseEvent(Event):
     share: float = Field(default=0.0, ge=0.0, le=1.0)
     salt: str = ""
     reason: str = ""
+    fingerprints: dict[str, TaskFingerprint] = Field(default={}, exclude_if=operator.not_)
+    """The task as the adapters were last validated on it, or else trained on it, by adapter."""
+    fallen: str | None = None
+    """The champion that was taken out of service because its task was replaced, until another adapter serves."""
+    renewed: int = Field(default=0, ge=0, exclude_if=operator.not_)
+    """The sequence since which the champion answers a task that has changed a little; 0 while it has not."""
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from schemas.generation import ChatMessage
+from schemas.tasks import TaskFingerprint
 
 AdapterState = Literal["trained", "validated", "rejected"]
 
@@ -51,6 +52,15 @@ class AdapterRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     """Metrics of the training: loss, seconds, tokens."""
     removed_at: datetime | None = None
+    trained_as: TaskFingerprint | None = None
+    """The task as the adapter was trained on it; None of an adapter from before there were fingerprints."""
+    validated_as: TaskFingerprint | None = None
+    """The task as it was last validated on."""
+
+    @property
+    def fingerprint(self) -> TaskFingerprint | None:
+        """The task that the adapter is known to fit."""
+        return self.validated_as or self.trained_as
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import TypeAdapter
 
 from schemas.promotions import Stage
 from schemas.questions import Arm
+from schemas.tasks import TaskFingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,8 @@ class Release:
     champion; answers from earlier releases do not count for it. ``waiting``: the newest validated adapter, whose canary
     starts when the current one has ended. ``earlier``: the champions before ``previous``, newest first, which further
     rollbacks return to; None where an earlier version of Everlearn wrote the state, and the history tells.
+    ``fingerprints``, ``fallen``, ``renewed``: see ``ReleaseEvent``. ``served_as``: the task that the champion answers
+    since ``renewed``; None while it is what the champion's fingerprint says.
     ``held``: why a canary or an experiment waits for more ratings than came in time, or empty while it does not.
     """
 
@@ -37,11 +41,15 @@ class Release:
     held: str = ""
     changed_at: datetime | None = None
     earlier: tuple[str | None, ...] | None = None
+    fingerprints: Mapping[str, TaskFingerprint] = field(default_factory=dict)
+    fallen: str | None = None
+    renewed: int = 0
+    served_as: TaskFingerprint | None = None
 
     @property
     def adapters(self) -> frozenset[str]:
         """The adapters that serve, that wait for it, and that a rollback may return to."""
-        known = {self.champion, self.previous, self.challenger, self.waiting, *(self.earlier or ())}
+        known = {self.champion, self.previous, self.challenger, self.waiting, self.fallen, *(self.earlier or ())}
         return frozenset(each for each in known if each is not None)
 
 

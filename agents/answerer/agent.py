@@ -22,7 +22,7 @@ from schemas.event import Event
 from schemas.fleet import Serving
 from schemas.promotions import ReleaseEvent
 from schemas.questions import QuestionAsked
-from schemas.tasks import Task
+from schemas.tasks import Task, TaskFingerprint
 
 log = structlog.get_logger()
 
@@ -44,11 +44,12 @@ class Answerer:
         now: Callable[[], datetime],
         tenants: Collection[str] = (),
         monotonic: Callable[[], float] = time.monotonic,
+        fingerprints: Mapping[str, TaskFingerprint] | None = None,
     ) -> None:
-        """``tenants``: the tenants whose questions are answered; empty means all."""
+        """``tenants``: the tenants whose questions are answered; empty means all. ``fingerprints``: of the tasks."""
         self._tasks, self._retriever, self._engine, self._tenants = tasks, retriever, engine, tenants
         self._context_tokens, self._now, self.releases = context_tokens, now, releases
-        self._monotonic = monotonic
+        self._monotonic, self._fingerprints = monotonic, fingerprints or {}
         self._retry_at: float | None = None
         self._adopting = asyncio.Lock()
         # A batch holds it while it generates, so that no adapter of the batch is dropped.
@@ -125,4 +126,4 @@ class Answerer:
                 await asyncio.to_thread(self.releases.drop_unused)
 
     def serves(self) -> Sequence[Serving]:
-        return serving(self._tasks, self.releases.served)
+        return serving(self._tasks, self.releases.served, self._fingerprints)

@@ -16,6 +16,7 @@ from schemas.fleet import Serving
 from schemas.generation import GenerationRequest
 from schemas.promotions import ReleaseEvent
 from schemas.registry import Probe
+from schemas.tasks import TaskFingerprint, differences
 
 SHARE_ELSEWHERE = 0.5
 """The share of probes that must get the same answer on another engine or precision, which rounds differently."""
@@ -168,13 +169,26 @@ def _spares(state: ReleaseEvent) -> tuple[str, ...]:
     return () if state.previous is None else (state.previous,)
 
 
-def serving(tasks: Iterable[str], served: Mapping[str, ReleaseEvent]) -> list[Serving]:
-    """Returns what a heartbeat reports of each task: sequence 0 and no adapter where nothing was released."""
-    states = [(task, served.get(task)) for task in sorted(tasks)]
-    return [
-        Serving(task=task, sequence=state.sequence, adapters=adapters_of(state)) if state else Serving(task=task)
-        for task, state in states
+def serving(
+    tasks: Iterable[str], served: Mapping[str, ReleaseEvent], fingerprints: Mapping[str, TaskFingerprint]
+) -> list[Serving]:
+    """Returns what a heartbeat reports of each task: sequence 0 and no adapter where nothing was released.
+
+    ``fingerprints``: the tasks as this worker asks them.
+    """
+    return [_serving(task, served.get(task), fingerprints.get(task)) for task in sorted(tasks)]
+
+
+def _serving(task: str, state: ReleaseEvent | None, present: TaskFingerprint | None) -> Serving:
+    if state is None:
+        return Serving(task=task)
+    differs = [
+        f"{adapter}: {difference}"
+        for adapter in adapters_of(state)
+        if present is not None and adapter in state.fingerprints
+        for difference in differences(state.fingerprints[adapter], present)
     ]
+    return Serving(task=task, sequence=state.sequence, adapters=adapters_of(state), differs=tuple(differs))
 
 
 def requests_of(probes: Sequence[Probe], adapter_id: str) -> list[GenerationRequest]:

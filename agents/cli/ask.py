@@ -15,12 +15,15 @@ from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, Refusal, checked, open_lines, parse, refuse_unknown
 from agents.cli.options import choose_task, search_options, timeout_option
 from agents.cli.output import JsonObject, counted, emit, note, one_line, printable, progress
+from agents.cli.question_ids import unique_ids
 from agents.cli.sending import Tally, now, size_of, stamped
+from agents.cli.stores import feature_table_if_there
 from agents.cli.waiting import Deadline, Reader, events_until, reader_and_publisher
 from infra.settings import Settings
 from schemas.documents import DEFAULT_TENANT
 from schemas.envelope import Record
 from schemas.errors import EverlearnError, Misuse
+from schemas.features import Interaction
 from schemas.filters import FilterError, parse_filter
 from schemas.questions import AnswerFailed, AnswerProduced, QuestionAsked, Source
 from schemas.retrieval import HEADING_SEPARATOR, headings_above
@@ -82,6 +85,9 @@ def ask(
 ) -> None:
     """Ask TEXT, or the questions of a file, and print the answers in order.
 
+    Ids that only the file knows, such as 1 and 2, are replaced, always by the same ones for the same question of the
+    same person. With --json an answer has the line's "id" beside its "answer_id".
+
     Questions that cannot be answered are reported on stderr, and the exit code is then 1.
     """
     if (text is None) == (questions is None):
@@ -91,12 +97,18 @@ def ask(
     tally = Tally()
     lines = QuestionLines(tasks=tasks, defaults={name: value for name, value in given.items() if value is not None})
     asked = read_questions(text, questions, lines, tally, noun="question")
+    given_ids = {each.question_id: each.question_id for each in asked if each.question_id in lines.seen}
+    if replaced := _unique_ids(asked, context.settings):
+        asked = [
+            each.model_copy(update={"question_id": replaced.get(each.question_id, each.question_id)}) for each in asked
+        ]
+        given_ids = {replaced.get(each, each): each for each in given_ids}
     if text is not None:
         # The answerer need not work on a question for which nobody waits any more. In a file each answer renews the
         # deadline of the next one, so that none can be named beforehand.
         deadline = now() + timedelta(seconds=timeout)
         asked = [question.model_copy(update={"deadline": deadline}) for question in asked]
-    failed = _print_answers(context, asked, timeout) if asked else []
+    failed = _print_answers(context, asked, timeout, given_ids) if asked else []
     if failed and not tally.refused and len(asked) == 1:
         raise EverlearnError(f"the question {failed[0].answer_id} was not answered: {failed[0].reason}")
     if unanswered := len(failed) + tally.refused:
@@ -104,18 +116,36 @@ def ask(
         raise EverlearnError(f"{counted(unanswered, 'question')} of {total:,} not answered, as shown above")
 
 
-def _print_answers(context: CommandContext, asked: list[QuestionAsked], timeout: float) -> list[AnswerFailed]:
-    """Prints each answer, and returns those that failed."""
+def _unique_ids(asked: Sequence[QuestionAsked], settings: Settings) -> dict[str, str]:
+    """Returns a new id for each that only its file knows, and says so on stderr."""
+
+    def find(ids: Sequence[str]) -> Mapping[str, Interaction]:
+        with feature_table_if_there(settings) as table:
+            return table.interactions(ids) if table is not None else {}
+
+    replaced = unique_ids(asked, find)
+    if replaced:
+        few = next(iter(replaced))
+        what = f"the id {few!r} is" if len(replaced) == 1 else f"{len(replaced):,} ids such as {few!r} are"
+        note(f"{what} not unique beyond this file: give feedback on the answer_id of the answer; id stays yours")
+    return replaced
+
+
+def _print_answers(
+    context: CommandContext, asked: list[QuestionAsked], timeout: float, given_ids: Mapping[str, str]
+) -> list[AnswerFailed]:
+    """Prints each answer, and returns those that failed. ``given_ids``: the callers' ids, by the questions' ids."""
     failed = []
     many = len(asked) > 1
     with answers_to(asked, context.settings, timeout, "answering") as answers:
         for answer in answers:
             if context.json:
-                emit(answer.model_dump(mode="json"))
+                own = {"id": given_ids[answer.answer_id]} if answer.answer_id in given_ids else {}
+                emit({**own, **answer.model_dump(mode="json")})
             if isinstance(answer, AnswerFailed):
                 failed.append(answer)
                 if many:
-                    note(f"{answer.answer_id}: {one_line(answer.reason, 500)}")
+                    note(f"{given_ids.get(answer.answer_id, answer.answer_id)}: {one_line(answer.reason, 500)}")
             elif not context.json:
                 click.echo(render(answer, many=many))
     return failed
@@ -148,6 +178,7 @@ class QuestionLines:
     tasks: Mapping[str, Task]
     defaults: Mapping[str, object]
     seen: set[str] = field(default_factory=set)
+    """The ids that lines have given."""
 
     def __call__(self, fields: JsonObject) -> QuestionAsked:
         refuse_unknown(fields, QUESTION_FIELDS)
@@ -163,7 +194,8 @@ class QuestionLines:
         _, record = stamped(question)
         if (size := size_of(record)) > MAX_RECORD_BYTES:
             raise Faulty(f"takes {size:,} bytes as a record, and {MAX_RECORD_BYTES:,} is the most: shorten its history")
-        self.seen.add(question.question_id)
+        if fields.get("id") is not None:
+            self.seen.add(question.question_id)
         return question
 
 

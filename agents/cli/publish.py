@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from agents.cli.documents import (
     list_folder,
     unknown_tenant,
 )
-from agents.cli.feedback import feedback_of
+from agents.cli.feedback import feedback_of, not_a_label, wrong_label
 from agents.cli.jsonl import (
     BYTE_ORDER_MARK,
     STANDARD_INPUT,
@@ -39,7 +39,7 @@ from agents.cli.jsonl import (
 from agents.cli.options import metadata_option, timeout_option
 from agents.cli.output import JsonObject, conclude, counted, local_time, note, one_line, progress
 from agents.cli.sending import Tally, now, record_of, send_all
-from agents.cli.stores import open_database
+from agents.cli.stores import feature_table_if_there, open_database
 from agents.cli.waiting import (
     Deadline,
     IndexingOutcome,
@@ -56,9 +56,9 @@ from schemas.documents import DEFAULT_TENANT, DocumentIndexed, DocumentSubmitted
 from schemas.envelope import Record
 from schemas.errors import ConfigurationError, EverlearnError, Misuse, Unavailable
 from schemas.event import Event
-from schemas.interactions import ExampleSubmitted
+from schemas.interactions import ExampleSubmitted, FeedbackGiven
 from schemas.policies import EMBEDDED
-from schemas.tasks import unknown_task
+from schemas.tasks import Task, unknown_task
 from schemas.topics import BULK_DOCUMENTS, MAX_RECORD_BYTES
 
 EXAMPLE_FIELDS = ("task", "input", "output", "origin")
@@ -373,11 +373,23 @@ def examples(context: CommandContext, /, file: str, golden: bool) -> None:
 @json_option
 @pass_context
 def feedback(context: CommandContext, /, file: str) -> None:
-    """Publish feedback from FILE, or - for stdin: lines {"answer_id","rating"?,"correction"?,"reason"?,"user"?}.
+    """Publish feedback from FILE, or - for stdin: lines {"answer_id","rating"?,"correction"?,"reason"?,"user"?,…}.
 
-    A rating is "up" or "down". Feedback may come before the answer that it is about.
+    A rating is "up" or "down". Feedback may come before the answer that it is about. "source" says who speaks: "user",
+    "reviewer" or "application"; without a user and a source it is anonymous. {"answer_id","user"?,"retract":true} takes
+    back what the same rater said. "session" stands in for a user.
     """
-    _publish_lines(context, file, "feedback line", feedback_of)
+    tasks = context.settings.tasks
+    with feature_table_if_there(context.settings) as table:
+
+        def build(fields: JsonObject) -> FeedbackGiven:
+            given = feedback_of(fields)
+            row = table.get(given.answer_id) if table is not None and given.correction is not None else None
+            if fault := wrong_label(given, row, tasks):
+                raise Faulty(fault)
+            return given
+
+        _publish_lines(context, file, "feedback line", build)
 
 
 def _publish_lines(context: CommandContext, file: str, noun: str, build: Callable[[JsonObject], E]) -> None:
@@ -390,12 +402,14 @@ def _publish_lines(context: CommandContext, file: str, noun: str, build: Callabl
     tally.end(file)
 
 
-def example_of(fields: JsonObject, tasks: Collection[str], origin: str, *, golden: bool = False) -> ExampleSubmitted:
+def example_of(fields: JsonObject, tasks: Mapping[str, Task], origin: str, *, golden: bool = False) -> ExampleSubmitted:
     """Makes a labelled example of a line's object. Raises Faulty."""
     refuse_unknown(fields, EXAMPLE_FIELDS)
     example = checked(lambda: ExampleSubmitted(**{"origin": origin, **fields}, golden=golden))
     if example.task not in tasks:
         raise Faulty(unknown_task(example.task, tasks))
+    if fault := not_a_label(example.output, tasks[example.task], "output"):
+        raise Faulty(fault)
     return example
 
 

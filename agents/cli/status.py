@@ -10,6 +10,7 @@ import click
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.output import JsonObject, columns, emit, note, printable
 from agents.cli.stores import open_releases
+from agents.promoter.changed_tasks import notes
 from schemas.errors import EverlearnError, Unavailable
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def gather(settings: Settings) -> JsonObject:
     """The status as one object: ``ready``, ``workers``, ``endpoints``.
 
     Where there are any, also ``notice``, ``warnings``, ``problem``, and ``held``: the tasks whose canary waits for
-    ratings that did not come, with what is missing.
+    ratings that did not come, with what is missing; and ``changed``: the tasks that are not what their adapters were
+    validated on, with what differs.
     """
     from infra.disks import scarce_disks
     from infra.kafka import kafka_connection
@@ -69,8 +71,7 @@ def gather(settings: Settings) -> JsonObject:
         "workers": workers,
         "endpoints": read_endpoints(settings) if supervisor.running or not _needs_stack(settings) else {},
     }
-    if held := _held(settings):
-        found["held"] = held
+    found.update(_of_releases(settings))
     notice = _other_cluster(settings)
     if notice is not None:
         found["notice"] = notice
@@ -145,6 +146,9 @@ def _show(found: JsonObject) -> None:
         click.echo(f"{name}: {place}")
     for task, reason in found.get("held", {}).items():
         click.echo(f"canary of {task}: {printable(reason)}")
+    for task, sentences in found.get("changed", {}).items():
+        for sentence in sentences:
+            click.echo(f"task {task}: {printable(sentence)}")
     if "notice" in found:
         note(f"notice: {found['notice']}")
     for warning in found.get("warnings", ()):
@@ -155,13 +159,20 @@ def _show(found: JsonObject) -> None:
         note("not ready")
 
 
-def _held(settings: Settings) -> dict[str, str]:
-    """Without a database there are no releases to show; the workers report what they wait for."""
+def _of_releases(settings: Settings) -> JsonObject:
+    """What the releases say. Without a database there are none to show; the workers report what they wait for."""
+    from agents.wiring.tasks import fingerprints
+
     try:
         with open_releases(settings) as releases:
-            return {each.task: each.held for each in releases.all() if each.held}
+            found = releases.all()
     except EverlearnError:
         return {}
+    present = fingerprints(settings)
+    held = {each.task: each.held for each in found if each.held}
+    changed = {each.task: notes(each, present[each.task]) for each in found if each.task in present}
+    changed = {task: sentences for task, sentences in changed.items() if sentences}
+    return {**({"held": held} if held else {}), **({"changed": changed} if changed else {})}
 
 
 def _serving(worker: JsonObject) -> list[object]:

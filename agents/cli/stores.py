@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
     from infra.registry.mlflow import MlflowRegistry
@@ -45,6 +47,16 @@ def open_feature_table(settings: Settings) -> Iterator[SqlFeatureTable]:
 
     with open_database(settings) as database:
         yield SqlFeatureTable(database)
+
+
+@contextmanager
+def feature_table_if_there(settings: Settings) -> Iterator[SqlFeatureTable | None]:
+    """Opens the feature table; None on a machine that has no database of its own, or where it is away."""
+    with ExitStack() as opened:
+        table = None
+        with suppress(ConfigurationError, Unavailable):
+            table = opened.enter_context(open_feature_table(settings))
+        yield table
 
 
 @contextmanager

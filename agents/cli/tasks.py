@@ -14,6 +14,7 @@ from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.jsonl import Faulty, checked, explanations
 from agents.cli.options import MODES
 from agents.cli.output import columns, counted, emit, one_line
+from agents.promoter.changed_tasks import notes, unknown
 from agents.prompt import instruction, instruction_tokens
 from agents.validator import metrics
 from infra.settings import (
@@ -26,9 +27,10 @@ from infra.settings import (
     override_faults,
 )
 from infra.settings_file import append_task, read_tables
-from schemas.errors import ConfigurationError, Misuse
+from schemas.errors import ConfigurationError, EverlearnError, Misuse
 from schemas.policies import AnswererSettings, IndexerSettings
 from schemas.tasks import Task
+from schemas.words import comparable
 
 METRICS = tuple(metrics.METRICS)
 """How answers can be scored."""
@@ -97,27 +99,58 @@ def add_task(context: CommandContext, /, name: str, **given: Any) -> None:
 @json_option
 @click.pass_context
 def check_tasks(ctx: click.Context) -> None:
-    """Name every fault of the configuration; exit code 1 when there is one."""
+    """Name every fault of the configuration; exit code 1 when there is one.
+
+    Also names in what the tasks differ from those that their adapters were validated on, which is no fault.
+    """
     context = ctx.ensure_object(CommandContext)
     _, path = locate(context.home, context.config)
     tables = read_tables(path)
     merge_environment(tables)
     tasks = tables.get("tasks", {})
     count: Callable[[Task], int] | None = None
+    changed: dict[str, list[str]] = {}
     try:
         sizes, others = _sizes(context.settings), []
         count = _counter(context.settings)
+        changed = _changed(context.settings)
     except WrongSettings as error:  # its faults of tasks are found again below, with more advice
         sizes, others = _sizes(None), [each for each in error.faults if not each.startswith(("tasks.", "tasks:"))]
     faults = find_faults(tasks, tables, **sizes, count=count) + others
     if context.json:
-        emit({"path": str(path), "tasks": list(tasks), "faults": faults})
+        emit({"path": str(path), "tasks": list(tasks), "faults": faults, **({"changed": changed} if changed else {})})
     else:
+        for name, sentences in changed.items():
+            for sentence in sentences:
+                click.echo(f"tasks.{name}: {sentence}")
         for fault in faults:
             click.echo(f"{path}: {fault}")
         if not faults:
             click.echo(f"{path}: {counted(len(tasks), 'task')}, no fault")
     ctx.exit(1 if faults else 0)
+
+
+def _changed(settings: Settings) -> dict[str, list[str]]:
+    """Returns what the adapters in service do not know about their tasks; nothing where there is no database."""
+    from agents.cli.stores import open_releases
+    from agents.wiring.tasks import fingerprints
+
+    try:
+        with open_releases(settings) as releases:
+            found = releases.all()
+    except EverlearnError:
+        return {}
+    present = fingerprints(settings)
+    told = {
+        each.task: [*notes(each, present[each.task]), *map(_unknown, unknown(each))]
+        for each in found
+        if each.task in present
+    }
+    return {task: sentences for task, sentences in told.items() if sentences}
+
+
+def _unknown(adapter: str) -> str:
+    return f"{adapter} does not say which task it was trained on, so it is taken for the one that was configured first"
 
 
 def _sizes(settings: Settings | None) -> dict[str, int]:
@@ -212,9 +245,13 @@ def _inconsistent(task: Task, table: Mapping[str, object], *, chunk_tokens: int,
         near = difflib.get_close_matches(task.metric, METRICS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(METRICS)}"
         found.append(f"metric: {task.metric!r} is unknown; {hint}")
-    repeated = [label for label, count in Counter(label.strip().lower() for label in task.labels).items() if count > 1]
+    repeated = [label for label, count in Counter(map(comparable, task.labels)).items() if count > 1]
     if repeated:
         found.append(f"labels: {', '.join(map(repr, repeated))} stand there more than once (case is ignored)")
+    # The prompt lists the labels with commas between them, on one line.
+    unlisted = [label for label in task.labels if "," in label or label.splitlines() not in ([], [label])]
+    if unlisted:
+        found.append(f"labels: {', '.join(map(repr, unlisted))} must not hold a comma or a line break: rename")
     if any(not label.strip() for label in task.labels):
         found.append("labels: one is empty")
     if len(task.labels) == 1:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.words import comparable
+
 DATA = Path(__file__).parent / "data"
 DOCUMENTS = DATA / "documents.jsonl"
 LAUNCH_DOCUMENTS = DATA / "launch_documents.jsonl"
@@ -99,4 +101,4 @@ def write_examples(path: Path, rows: Sequence[CustomerMessage]) -> Path:
 
 def is_right(answer: str, message: CustomerMessage) -> bool:
     """Exact match, as the task's metric has it."""
-    return answer.strip().casefold() == message.label.casefold()
+    return comparable(answer) == comparable(message.label)

@@ -85,7 +85,12 @@ class CheckController:
     def _start(self, task: str, baseline: Baseline) -> Sequence[RunRequest]:
         if any(run.arguments.get("task") == task for run in self._runs.unfinished(AGENT)):
             return ()
-        own = {"task": task, "baseline": baseline.sequence, "champion": baseline.champion}
+        own = {
+            "task": task,
+            "baseline": baseline.sequence,
+            "champion": baseline.champion,
+            **({"renewed": True} if baseline.renewed else {}),
+        }
         return (RunRequest(kind=CHECK, arguments={**self._settings_location, **own}),)
 
     def _last_and_baseline(self, task: str) -> tuple[DriftCheck | None, Baseline]:

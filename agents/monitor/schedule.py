@@ -31,12 +31,14 @@ class AnswerCounts:
 class FollowedRelease:
     """A task's newest release on promotions.v1. ``since``: the sequence that made its champion, None if not known.
 
-    A compacted topic keeps a task's last event, which need not be the one that changed the champion.
+    A compacted topic keeps a task's last event, which need not be the one that changed the champion. ``renewed``: the
+    sequence since which the champion answers a changed task, or 0.
     """
 
     sequence: int
     champion: str | None
     since: int | None
+    renewed: int = 0
 
 
 def is_due(counts: AnswerCounts, last: DriftCheck | None, policy: MonitorPolicy, now: datetime) -> bool:
@@ -79,7 +81,7 @@ def follow(known: FollowedRelease | None, event: ReleaseEvent) -> FollowedReleas
         # If the first event is a rollback, it may have removed a challenger. The champion is then older.
         is_change = isinstance(event, AdapterPromoted) or (known is not None and isinstance(event, AdapterRolledBack))
         since = event.sequence if is_change else None
-    return FollowedRelease(sequence=event.sequence, champion=event.champion, since=since)
+    return FollowedRelease(sequence=event.sequence, champion=event.champion, since=since, renewed=event.renewed)
 
 
 def baseline_of(release: FollowedRelease | None, last_of_others: int | None, checked: int | None) -> Baseline:
@@ -91,6 +93,8 @@ def baseline_of(release: FollowedRelease | None, last_of_others: int | None, che
     """
     if release is None:
         return Baseline()
+    if release.renewed:
+        return Baseline(sequence=release.renewed, champion=release.champion, renewed=True)
     if release.since is not None:
         return Baseline(sequence=release.since, champion=release.champion)
     least = 0 if last_of_others is None else last_of_others + 1

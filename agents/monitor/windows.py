@@ -12,6 +12,7 @@ from schemas.features import Interaction
 from schemas.learning import Window
 from schemas.policies import MonitorPolicy
 from schemas.tasks import Task
+from schemas.words import label_of as meant_label
 
 BAD = frozenset({"disapproved", "corrected"})
 OTHER = "(other)"
@@ -72,8 +73,7 @@ def is_bad(row: Interaction) -> bool:
 
 def label_of(row: Interaction, task: Task) -> str:
     """Returns the label that the answer equals, ignoring case, or ``(other)``."""
-    given = (row.answer or "").strip().casefold()
-    return next((label for label in task.labels if label.casefold() == given), OTHER)
+    return meant_label(row.answer or "", task.labels) or OTHER
 
 
 def top_score(row: Interaction) -> float:

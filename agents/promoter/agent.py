@@ -26,6 +26,7 @@ from schemas.learning import (
     PromotionRequested,
     RollbackRequested,
 )
+from schemas.registry import AdapterRecord
 
 ReleaseDecision = Callable[[], Sequence[Output]]
 Requested = AdapterValidated | PromotionRequested | RollbackRequested | ExperimentRequested
@@ -87,25 +88,36 @@ class Promoter:
         cause = f"tick {scheduled.isoformat()}"
         return self._outcome(lambda: [*self._published.again(), *self._controller.evaluate(None, cause)])
 
+    async def follow_tasks(self, scheduled: datetime) -> Outcome:
+        """A tick: takes adapters out of service whose tasks were replaced."""
+        return self._outcome(lambda: self._controller.follow_tasks(f"tick {scheduled.isoformat()}"))
+
     async def set_aliases(self, scheduled: datetime) -> Outcome:
         """A tick: sets the registry's aliases."""
         return Outcome(after=lambda: self._aliases.follow(scheduled))
 
     async def _consider(self, received: Received[AdapterValidated]) -> ReleaseDecision:
         event = received.event
-        return partial(self._controller.consider, event.task, event.adapter_id, received.identity)
+        return partial(
+            self._controller.consider, event.task, event.adapter_id, received.identity, fingerprint=event.fingerprint
+        )
 
     async def _promote(self, received: Received[PromotionRequested]) -> ReleaseDecision:
         event = received.event
-        await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
-        reason = event.reason or BY_HAND
+        record = await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
         return partial(
-            self._controller.promote, event.task, event.adapter_id, reason, received.identity, seen=event.sequence
+            self._controller.promote,
+            event.task,
+            event.adapter_id,
+            event.reason or BY_HAND,
+            received.identity,
+            seen=event.sequence,
+            fingerprint=record.fingerprint,
         )
 
     async def _experiment(self, received: Received[ExperimentRequested]) -> ReleaseDecision:
         event = received.event
-        await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
+        record = await asyncio.to_thread(self._require_validated, event.task, event.adapter_id)
         return partial(
             self._controller.experiment,
             event.task,
@@ -113,6 +125,7 @@ class Promoter:
             event.share,
             received.identity,
             seen=event.sequence,
+            fingerprint=record.fingerprint,
         )
 
     async def _roll_back(self, received: Received[RollbackRequested]) -> ReleaseDecision:
@@ -136,7 +149,7 @@ class Promoter:
 
         return Outcome(effect=effect)
 
-    def _require_validated(self, task: str, adapter_id: str) -> None:
+    def _require_validated(self, task: str, adapter_id: str) -> AdapterRecord:
         record = self._adapters.find(adapter_id)
         if record is None or record.task != task:
             raise InvalidEvent(f"the registry knows no adapter {adapter_id} of {task}: see 'everlearn adapters list'")
@@ -149,6 +162,7 @@ class Promoter:
             raise InvalidEvent(f"{adapter_id} was rejected ({'; '.join(record.reasons)}): promote another adapter")
         if record.state != "validated":
             raise InvalidEvent(f"{adapter_id} is not validated yet: ask again when it is")
+        return record
 
 
 class ReleaseAliases:

@@ -10,6 +10,7 @@ from typing import Literal
 from schemas.envelope import derived_id
 from schemas.promotions import AdapterPromoted, AdapterRolledBack, CanaryAdvanced, CanaryStarted, ReleaseEvent, Stage
 from schemas.release_state import Release, ReleaseChange
+from schemas.tasks import TaskFingerprint
 
 _STATE = tuple(ReleaseEvent.model_fields)
 SHOWN = 3
@@ -51,6 +52,7 @@ def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reas
         since_sequence=sequence,
         since_at=at,
         waiting=None if release.waiting == adapter_id else release.waiting,
+        fallen=None if release.fallen == adapter_id else release.fallen,
     )
     return Change(release=begun, kind=CanaryStarted, at=at)
 
@@ -73,6 +75,7 @@ def promote(release: Release, adapter_id: str, *, reason: str, at: datetime, rol
         promoted = replace(promoted, since_sequence=release.since_sequence, since_at=release.since_at)
     if release.waiting == adapter_id:
         promoted = replace(promoted, waiting=None)
+    promoted = replace(promoted, fallen=None, renewed=0, served_as=None)
     return Change(release=promoted, kind=AdapterPromoted, at=at)
 
 
@@ -85,7 +88,43 @@ def return_to_previous(release: Release, *, reason: str, at: datetime) -> Change
     """Brings back the previous champion; the next rollback brings back the one before."""
     before, *earlier = release.earlier or (None,)
     returned = _steady(release, reason, at, champion=release.previous, previous=before)
-    return Change(release=replace(returned, earlier=tuple(earlier)), kind=AdapterRolledBack, at=at)
+    returned = replace(returned, earlier=tuple(earlier), renewed=0, served_as=None)
+    return Change(release=returned, kind=AdapterRolledBack, at=at)
+
+
+def fall_back(release: Release, *, reason: str, at: datetime) -> Change:
+    """Lets the base model answer all users, because the champion's task was replaced.
+
+    The adapters of rollbacks stay known: they serve again with the champion, if its task comes back.
+    """
+    fallen = replace(_steady(release, reason, at, champion=None), fallen=release.champion, renewed=0, served_as=None)
+    return Change(release=fallen, kind=AdapterRolledBack, at=at)
+
+
+def return_fallen(release: Release, *, reason: str, at: datetime) -> Change:
+    """Brings back the champion that fell."""
+    returned = replace(_steady(release, reason, at, champion=release.fallen), fallen=None)
+    return Change(release=returned, kind=AdapterPromoted, at=at)
+
+
+def renew(release: Release, task: TaskFingerprint, *, reason: str, at: datetime) -> Change:
+    """Keeps the champion, whose task has changed a little. Drift checks begin a new reference with this release."""
+    same = _steady(release, reason, at)
+    return Change(release=replace(same, renewed=same.sequence, served_as=task), kind=AdapterPromoted, at=at)
+
+
+def with_fingerprint(release: Release, adapter_id: str, fingerprint: TaskFingerprint | None) -> Release:
+    """Notes the task that an adapter was validated on."""
+    if fingerprint is None:
+        return release
+    return replace(release, fingerprints={**release.fingerprints, adapter_id: fingerprint})
+
+
+def pruned(change: Change) -> Change:
+    """Returns the change without the fingerprints of adapters that the release does not name any more."""
+    release = change.release
+    kept = {adapter: each for adapter, each in release.fingerprints.items() if adapter in release.adapters}
+    return replace(change, release=replace(release, fingerprints=kept))
 
 
 def with_earlier(release: Release, history: Sequence[ReleaseChange]) -> Release:

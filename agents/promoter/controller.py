@@ -13,11 +13,13 @@ from datetime import datetime
 from agents.delivery.outcome import Output
 from agents.promoter import changes
 from agents.promoter.canary import CanaryVerdict, is_watched, judge_canary, judge_champion
+from agents.promoter.changed_tasks import next_step
 from agents.promoter.changes import Change
 from agents.promoter.ports import Log, ReleaseStore
 from schemas.errors import InvalidEvent
 from schemas.policies import PromoterPolicy
 from schemas.release_state import Release
+from schemas.tasks import TaskFingerprint, differences
 
 
 class ReleaseController:
@@ -31,19 +33,31 @@ class ReleaseController:
         now: Callable[[], datetime],
         log: Log,
         rollbacks: int = 5,
+        task_of: Callable[[str], TaskFingerprint | None] = lambda _: None,
     ) -> None:
-        """``policy_of`` gives the policy of a task. ``rollbacks``: how many earlier champions stay known."""
-        self._releases, self._policy_of, self._now, self._log = releases, policy_of, now, log
-        self._rollbacks = rollbacks
+        """``policy_of`` gives the policy of a task. ``rollbacks``: how many earlier champions stay known.
 
-    def consider(self, task: str, adapter_id: str, cause: str) -> Sequence[Output]:
+        ``task_of`` gives the fingerprint of a task as it is now, or None if it is not configured.
+        """
+        self._releases, self._policy_of, self._now, self._log = releases, policy_of, now, log
+        self._rollbacks, self._task_of = rollbacks, task_of
+
+    def consider(
+        self, task: str, adapter_id: str, cause: str, *, fingerprint: TaskFingerprint | None = None
+    ) -> Sequence[Output]:
         """Starts the canary of a validated adapter, or lets it wait for the end of another canary.
 
         It takes the place of a canary that holds, and of an adapter that waits. An adapter that was ever released is
-        not considered again.
+        not considered again, unless it fell because its task was replaced. ``fingerprint``: the task that the adapter
+        was validated on.
         """
-        release = self._releases.current(task)
-        if changes.was_released(self._releases.history(task), adapter_id):
+        self._refuse_other_task(task, adapter_id, fingerprint)
+        release = changes.with_fingerprint(self._releases.current(task), adapter_id, fingerprint)
+        if release.champion == adapter_id and fingerprint is not None:
+            self._log("champion was validated again", task=task, adapter=adapter_id)
+            self._releases.amend(release)
+            return ()
+        if adapter_id != release.fallen and changes.was_released(self._releases.history(task), adapter_id):
             self._log("adapter was released before", task=task, adapter=adapter_id)
             return ()
         if release.stage == "steady" or (release.stage == "canary" and release.held):
@@ -53,7 +67,14 @@ class ReleaseController:
         return ()
 
     def promote(
-        self, task: str, adapter_id: str, reason: str, cause: str, *, seen: int | None = None
+        self,
+        task: str,
+        adapter_id: str,
+        reason: str,
+        cause: str,
+        *,
+        seen: int | None = None,
+        fingerprint: TaskFingerprint | None = None,
     ) -> Sequence[Output]:
         """Serves a request: lets the adapter answer all users. ``seen``: the release that its author saw."""
         release = self._releases.current(task)
@@ -61,14 +82,25 @@ class ReleaseController:
             self._log("adapter is the champion already", task=task, adapter=adapter_id)
             return ()
         self._refuse_stale(release, seen)
+        self._refuse_other_task(task, adapter_id, fingerprint)
+        release = changes.with_fingerprint(release, adapter_id, fingerprint)
         return self._apply([self._promotion(release, adapter_id, reason)], cause)
 
     def experiment(
-        self, task: str, adapter_id: str, share: float, cause: str, *, seen: int | None = None
+        self,
+        task: str,
+        adapter_id: str,
+        share: float,
+        cause: str,
+        *,
+        seen: int | None = None,
+        fingerprint: TaskFingerprint | None = None,
     ) -> Sequence[Output]:
         """Serves a request: lets the adapter answer a share of the users until it is judged."""
         release = self._releases.current(task)
         self._refuse_stale(release, seen)
+        self._refuse_other_task(task, adapter_id, fingerprint)
+        release = changes.with_fingerprint(release, adapter_id, fingerprint)
         if release.champion == adapter_id:
             raise InvalidEvent(f"{adapter_id} is the champion of {task} already: compare it with another adapter")
         reason = f"an experiment with {share:.0%} of the users was asked for"
@@ -107,6 +139,14 @@ class ReleaseController:
         self._releases.lock(busy)
         return [output for task in busy for output in self._evaluate(task, cause)]
 
+    def follow_tasks(self, cause: str) -> Sequence[Output]:
+        """Compares the released adapters with their tasks as they are now."""
+        changed = sorted(each.task for each in self._releases.all() if self._next_step(each) is not None)
+        if not changed:
+            return ()
+        self._releases.lock(changed)
+        return [output for task in changed for output in self._follow_task(task, cause)]
+
     def lock(self, tasks: Iterable[str]) -> None:
         """Locks the releases of several tasks in a fixed order, before they are changed in one transaction."""
         self._releases.lock(tasks)
@@ -125,6 +165,32 @@ class ReleaseController:
             f"the release of {release.task} has changed since sequence {seen}, which the request names: {since}; "
             "look at it and ask again"
         )
+
+    def _refuse_other_task(self, task: str, adapter_id: str, fingerprint: TaskFingerprint | None) -> None:
+        """Raises InvalidEvent if the adapter would fall back as soon as it serves."""
+        present = self._task_of(task)
+        if present is None or fingerprint is None or self._policy_of(task).task_changed == "keep":
+            return
+        reasons = [str(each) for each in differences(fingerprint, present) if each.replaces]
+        if reasons:
+            raise InvalidEvent(
+                f"{adapter_id} was validated on another task {task} than this promoter knows ({'; '.join(reasons)}): "
+                "if everlearn.toml was changed, restart the agents, then run 'everlearn dlq retry'; else train again"
+            )
+
+    def _next_step(self, release: Release) -> Change | Release | None:
+        present = self._task_of(release.task)
+        if present is None or release.sequence == 0:
+            return None
+        return next_step(release, present, self._policy_of(release.task), self._time(release))
+
+    def _follow_task(self, task: str, cause: str) -> Iterator[Output]:
+        while (step := self._next_step(release := self._releases.current(task))) is not None:
+            if isinstance(step, Change):
+                self._log("task was changed", task=task, champion=release.champion, reason=step.release.reason)
+                yield from self._apply([step], cause)
+            else:
+                self._releases.amend(step)
 
     def _evaluate(self, task: str, cause: str) -> Sequence[Output]:
         release = self._releases.current(task)
@@ -184,6 +250,7 @@ class ReleaseController:
             yield self._canary(release, release.waiting)
 
     def _write(self, change: Change, cause: str) -> Output:
+        change = changes.pruned(change)
         release = change.release
         self._releases.change(release, event_type=change.kind.type, cause=cause, at=change.at)
         self._log(

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents.recorder.voices import Rules, decided, heard, key_of
-from schemas.documents import DEFAULT_TENANT
+from agents.recorder.voices import Rules, decided, heard, key_of, outcome_of
 from schemas.envelope import Received
-from schemas.features import Feedback, Interaction, Stamp, rater_name
+from schemas.features import Feedback, Interaction, Stamp, rater_name, what_differs
 from schemas.interactions import FeedbackGiven
 from schemas.questions import AnswerFailed, AnswerProduced
-from schemas.words import spaced
 
 Fact = AnswerProduced | AnswerFailed | FeedbackGiven
 Words = Mapping[tuple[str, str], Feedback]
@@ -47,30 +45,22 @@ def merge(known: Question | None, received: Received[Fact], rules: Rules) -> Que
         words = {**words, key: heard(words.get(key), fact, stamp)}
     else:
         row = _with_answer(row, fact, stamp)
+    given = decided(row, words.values(), rules) if words else {}
     row = replace(
         row,
+        **given,
+        outcome=outcome_of(row, given, rules.labels_of(row)),
         revision=row.revision + 1,
         first_event_at=time if row.first_event_at is None else min(row.first_event_at, time),
         last_event_at=time if row.last_event_at is None else max(row.last_event_at, time),
     )
-    return Question(row=decided(row, words.values(), rules), words=words)
+    return Question(row=row, words=words)
 
 
 def differences(row: Interaction, answer: AnswerProduced | AnswerFailed) -> list[str]:
-    """Names what of an answer's question is not the question of the row; none where the same person asks it again.
-
-    Whoever names no user is the same person only in the same session, or where neither question names one.
-    """
-    if row.answer_stamp is None:
-        return []
-    asker, before = rater_name(answer.user, answer.session), rater_name(row.user, row.session)
-    differ = {
-        "tenant": answer.tenant != (row.tenant or DEFAULT_TENANT),
-        "user": asker != before,
-        "task": answer.task != row.task,
-        "text": spaced(answer.question) != spaced(row.question or ""),
-    }
-    return [name for name, differs in differ.items() if differs]
+    """Names what of an answer's question is not the question of the row; none where the same person asks it again."""
+    asker = rater_name(answer.user, answer.session)
+    return what_differs(row, tenant=answer.tenant, asker=asker, task=answer.task, text=answer.question)
 
 
 def _with_answer(row: Interaction, answer: AnswerProduced | AnswerFailed, stamp: Stamp) -> Interaction:

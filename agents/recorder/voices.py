@@ -55,26 +55,22 @@ def heard(word: Feedback | None, given: FeedbackGiven, stamp: Stamp) -> Feedback
     """Returns a rater's word with one more event. A later rating does not erase an earlier correction."""
     source, rater = key_of(given)
     word = word or Feedback(answer_id=given.answer_id, source=source, rater=rater)  # type: ignore[arg-type]  # a source
-    if given.retract:
-        return _retracted(word, stamp) if _is_later(stamp, word.retraction_stamp) else word
     if not _is_later(stamp, word.retraction_stamp):
         return word
+    changes: dict[str, Any] = {}
+    if given.retract:
+        changes["retraction_stamp"] = stamp
+        for name in ("rating", "correction", "reason"):
+            said: Stamp | None = getattr(word, f"{name}_stamp")
+            if said is not None and said < stamp:
+                changes |= {name: None, f"{name}_stamp": None}
     if given.rating is not None and _is_later(stamp, word.rating_stamp):
-        word = replace(word, rating=given.rating, rating_stamp=stamp)
+        changes |= {"rating": given.rating, "rating_stamp": stamp}
     if given.correction is not None and _is_later(stamp, word.correction_stamp):
-        word = replace(word, correction=composed(given.correction), correction_stamp=stamp)
+        changes |= {"correction": composed(given.correction), "correction_stamp": stamp}
     if given.reason is not None and _is_later(stamp, word.reason_stamp):
-        word = replace(word, reason=given.reason, reason_stamp=stamp)
-    return word
-
-
-def _retracted(word: Feedback, stamp: Stamp) -> Feedback:
-    taken: dict[str, Any] = {"retraction_stamp": stamp}
-    for name in ("rating", "correction", "reason"):
-        given: Stamp | None = getattr(word, f"{name}_stamp")
-        if given is not None and given < stamp:
-            taken |= {name: None, f"{name}_stamp": None}
-    return replace(word, **taken)
+        changes |= {"reason": given.reason, "reason_stamp": stamp}
+    return replace(word, **changes) if changes else word
 
 
 def trust_of(word: Feedback, row: Interaction, reviewers: Collection[str]) -> Trust:
@@ -95,8 +91,8 @@ def trust_of(word: Feedback, row: Interaction, reviewers: Collection[str]) -> Tr
     return "owner" if asked else "other"
 
 
-def decided(row: Interaction, words: Iterable[Feedback], rules: Rules) -> Interaction:
-    """Returns the row with what counts of the raters' words, and the outcome.
+def decided(row: Interaction, words: Iterable[Feedback], rules: Rules) -> dict[str, Any]:
+    """Returns the row's fields that say what counts of the raters' words.
 
     - Of ratings, of corrections and of reasons the most trusted rater's counts, and among equals the newest.
     - A correction that says the same as the answer is an approval.
@@ -131,21 +127,15 @@ def decided(row: Interaction, words: Iterable[Feedback], rules: Rules) -> Intera
     rating, correction, reason = weightiest(ratings), weightiest(corrections), weightiest(reasons)
     if rating is not None and correction is not None and _overrules(rating, correction):
         correction = None
-    row = replace(
-        row,
-        **_fields("rating", rating),
-        rated_by=_name(rating),
-        rating_trust=rating.trust if rating else None,
-        **_fields("correction", correction),
-        corrected_by=_name(correction),
-        correction_trust=correction.trust if correction else None,
+    return {
+        **_fields("rating", rating, "rated_by", "rating_trust"),
+        **_fields("correction", correction, "corrected_by", "correction_trust"),
         **_fields("reason", reason),
-    )
-    return replace(row, outcome=outcome_of(row, labels))
+    }
 
 
-def outcome_of(row: Interaction, labels: Sequence[str] = ()) -> InteractionOutcome:
-    """Returns the outcome of a question, as far as it is known.
+def outcome_of(row: Interaction, given: Mapping[str, Any], labels: Sequence[str]) -> InteractionOutcome:
+    """Returns the outcome of a question, as far as it is known. ``given``: what counts of its feedback.
 
     A correction that is no label of the task says that the answer was bad, but not which one is right.
     """
@@ -153,11 +143,11 @@ def outcome_of(row: Interaction, labels: Sequence[str] = ()) -> InteractionOutco
         return "pending"
     if row.failure is not None:
         return "failed"
-    if row.correction is not None:
-        return "corrected" if not labels or label_of(row.correction, labels) is not None else "disapproved"
-    if row.rating is None:
+    if (correction := given.get("correction")) is not None:
+        return "corrected" if not labels or label_of(correction, labels) is not None else "disapproved"
+    if (rating := given.get("rating")) is None:
         return "unrated"
-    return "approved" if row.rating == "up" else "disapproved"
+    return "approved" if rating == "up" else "disapproved"
 
 
 def _overrules(rating: _Claim[Rating], correction: _Claim[str]) -> bool:
@@ -171,12 +161,11 @@ def _says_the_same(correction: str, answer: str | None, labels: Sequence[str]) -
     return answer is not None and same(correction) == same(answer)
 
 
-def _fields(name: str, claim: _Claim[Any] | None) -> dict[str, Any]:
-    return {name: claim.value if claim else None, f"{name}_stamp": claim.stamp if claim else None}
-
-
-def _name(claim: _Claim[Any] | None) -> str | None:
-    return claim.by[1] or None if claim else None
+def _fields(name: str, claim: _Claim[Any] | None, by: str | None = None, trust: str | None = None) -> dict[str, Any]:
+    fields = {name: claim.value if claim else None, f"{name}_stamp": claim.stamp if claim else None}
+    if by is not None and trust is not None:
+        fields |= {by: claim.by[1] or None if claim else None, trust: claim.trust if claim else None}
+    return fields
 
 
 def _is_later(stamp: Stamp, than: Stamp | None) -> bool:

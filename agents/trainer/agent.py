@@ -55,6 +55,7 @@ class Trainer:
             dataset_id=result["dataset_id"],
             run_id=claim.run_id,
             cause=cause,
+            fingerprint=result.get("fingerprint"),
         )
         return Outcome(outputs=(Output(event=event),))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agents.trainer.candidates import Candidate
 from agents.trainer.quarantine import Sorted
@@ -22,7 +22,7 @@ def share_of(share: float, sources: int) -> float:
     return max(share, min(1.0, 2 / sources)) if sources else 1.0
 
 
-def limit(counts: Mapping[Hashable, int], share: float, standing: Mapping[Hashable, int] | None = None) -> int:
+def limit(counts: Mapping[str, int], share: float, standing: Mapping[str, int] | None = None) -> int:
     """Returns the most rows of one source such that none has more than its share of what remains of all of them.
 
     ``standing``: by source the rows that stay in any case. A source may always have one row.
@@ -52,8 +52,8 @@ def capped(candidates: Sequence[Candidate], policy: TrainerPolicy) -> Sorted:
     ) -> None:
         nonlocal rows
         some = [each for each in rows if chosen(each)]
-        counts: Counter[Hashable] = Counter(key(each) for each in some)
-        standing: Counter[Hashable] = Counter(key(each) for each in some if each.kept)
+        counts: Counter[str] = Counter(key(each) for each in some)
+        standing: Counter[str] = Counter(key(each) for each in some if each.kept)
         most = limit(counts, share, standing)
         detail = f"at most {most} of one, {share_of(share, len(counts)):.0%} of the rows"
         rows = _first(rows, chosen, key, lambda _: most, why, detail, quarantined)

@@ -33,7 +33,7 @@ from schemas.event import JsonObject
 from schemas.figures import finite
 from schemas.policies import TrainerPolicy
 from schemas.registry import AdapterRecord
-from schemas.tasks import Task
+from schemas.tasks import Task, TaskFingerprint
 
 log = structlog.get_logger()
 
@@ -77,6 +77,8 @@ class Training:
     context_tokens: int
     """The most tokens of a prompt, the same as the answerer's."""
     base_model: str
+    fingerprint: TaskFingerprint | None = None
+    """The task as it is now; it goes with the adapter."""
     _left_out: dict[str, int] = field(init=False, default_factory=dict)
     """How many rows were left out, by reason; empty in a run that resumes with the dataset it began with."""
 
@@ -93,7 +95,12 @@ class Training:
         write_progress(self.folder, _TRAINING_ENDS, "registering the adapter")
         adapter_id = self._register(dataset, trained)
         self.parts.training.remove_checkpoints(self.folder)
-        return {"adapter_id": adapter_id, "dataset_id": dataset.dataset_id, "base_model": self.base_model}
+        return {
+            "adapter_id": adapter_id,
+            "dataset_id": dataset.dataset_id,
+            "base_model": self.base_model,
+            **({"fingerprint": self.fingerprint.model_dump(mode="json")} if self.fingerprint is not None else {}),
+        }
 
     def _dataset(self) -> DatasetManifest | str:
         """Returns the snapshot to train on, or why there is none. An interrupted run keeps the one it began with."""
@@ -201,6 +208,7 @@ class Training:
             size_bytes=size_bytes,
             created_at=self.parts.now(),
             metrics=finite(trained.metrics),
+            trained_as=self.fingerprint,
         )
         parameters = {**self.policy.model_dump(), "rows": dataset.train_rows}
         if self._left_out:

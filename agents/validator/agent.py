@@ -62,6 +62,10 @@ class Validator:
             return Outcome(outputs=(rejection(event.task, event.adapter_id, (reason,)),))
         return Outcome(effect=lambda: self._request(event))
 
+    def releases(self) -> Mapping[str, ReleaseEvent]:
+        """Returns the newest release of each task that this worker knows of."""
+        return dict(self._releases)
+
     def given_up(self, received: Received[AdapterTrained], reason: str) -> Sequence[Output]:
         """Rejects an adapter whose event went to the dead letters."""
         event = received.event

@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from schemas.words import comparable
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def exact_match(answer: str, right: str) -> float:
-    """Returns 1 when they are the same apart from case and white space at the ends."""
-    return float(answer.strip().casefold() == right.strip().casefold())
+    """Returns 1 when they are the same apart from case, white space and Unicode form."""
+    return float(comparable(answer) == comparable(right))
 
 
 def token_f1(answer: str, right: str) -> float:
@@ -38,5 +40,5 @@ WHOLE = frozenset({"exact_match", "accuracy"})
 
 
 def _words(text: str) -> list[str]:
-    kept = "".join(each for each in text.casefold() if not unicodedata.category(each).startswith("P"))
+    kept = "".join(each for each in comparable(text) if not unicodedata.category(each).startswith("P"))
     return _ARTICLES.sub(" ", kept).split()

@@ -12,6 +12,7 @@ from schemas.datasets import DatasetManifest, DatasetRow
 from schemas.drift import StoredReport
 from schemas.generation import ChatMessage, Generation, GenerationRequest
 from schemas.registry import AdapterRecord, AdapterState, Probe
+from schemas.tasks import TaskFingerprint
 
 WriteReport = Callable[[Mapping[str, object]], str]
 """Writes the report on a validation and returns its URI. Raises Unavailable when the disk is full."""
@@ -94,10 +95,16 @@ class RetentionSuite(Protocol):
         ...
 
 
-class Registry(Protocol):
-    """The registry of adapters. Each method raises Unavailable when it cannot be reached."""
+class AdapterLookup(Protocol):
+    """Finds adapters in the registry."""
 
-    def find(self, adapter_id: str) -> AdapterRecord | None: ...
+    def find(self, adapter_id: str) -> AdapterRecord | None:
+        """Raises Unavailable when the registry cannot be reached."""
+        ...
+
+
+class Registry(AdapterLookup, Protocol):
+    """The registry of adapters. Each method raises Unavailable when it cannot be reached."""
 
     def judge(
         self,
@@ -107,8 +114,12 @@ class Registry(Protocol):
         scores: dict[str, float],
         reasons: Sequence[str],
         report_uri: str | None,
+        validated_as: TaskFingerprint | None = None,
     ) -> None:
-        """Stores a verdict. Raises AdapterMissing when the adapter is not registered."""
+        """Stores a verdict, and the task that an accepted adapter was validated on.
+
+        Raises AdapterMissing when the adapter is not registered.
+        """
         ...
 
 

@@ -13,6 +13,7 @@ from schemas.event import JsonObject
 from schemas.figures import finite
 from schemas.learning import AdapterRejected, AdapterValidated
 from schemas.policies import ValidatorPolicy
+from schemas.words import comparable
 
 EXAMPLES = 12
 """The most rows that a report shows of those that got better, and of those that got worse."""
@@ -89,7 +90,10 @@ def verdict_event(arguments: Mapping[str, Any], result: Mapping[str, Any]) -> Ou
     task, adapter_id, scores, uri = arguments["task"], arguments["adapter_id"], result["scores"], result["report_uri"]
     if not result["accepted"]:
         return rejection(task, adapter_id, tuple(result["reasons"]), scores, uri)
-    return Output(event=AdapterValidated(task=task, adapter_id=adapter_id, scores=scores, report_uri=uri))
+    event = AdapterValidated(
+        task=task, adapter_id=adapter_id, scores=scores, report_uri=uri, fingerprint=result.get("fingerprint")
+    )
+    return Output(event=event)
 
 
 def rejection(
@@ -102,9 +106,9 @@ def rejection(
 
 def _confusion(rows: Sequence[EvaluatedRow], labels: Sequence[str], arm: str) -> list[JsonObject]:
     """Counts each pair of a right answer and a given answer, most frequent first."""
-    known = {label.strip().casefold(): label for label in labels}
+    known = {comparable(label): label for label in labels}
     counts = Counter(
-        (known.get(each.row.output.strip().casefold(), OTHER), known.get(each.answers[arm].strip().casefold(), OTHER))
+        (known.get(comparable(each.row.output), OTHER), known.get(comparable(each.answers[arm]), OTHER))
         for each in rows
     )
     return [{"right": right, "said": said, "rows": count} for (right, said), count in counts.most_common()]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from agents.validator.significance import permutation_test, sign_test
 from schemas.policies import ValidatorPolicy
+from schemas.words import comparable
 
 HARM_CHANCE = 0.2
 """A fall on the retention suite counts if its p-value is at most this.
@@ -137,7 +138,7 @@ def _gain(evidence: Evidence, policy: ValidatorPolicy) -> GateFinding:
 def _fit(evidence: Evidence, policy: ValidatorPolicy) -> Iterator[GateFinding]:
     """Checks that the answers follow from the inputs. Shuffled labels teach only how frequent each label is."""
     for labelled in evidence.labelled:
-        counts = Counter(text.strip().casefold() for text in labelled.right)
+        counts = Counter(map(comparable, labelled.right))
         kept = sum((count / len(labelled.right)) ** 2 for count in counts.values())
         if kept > MOSTLY_KEPT or permutation_test(evidence.metric, labelled.right, labelled.right) > CLEAR:
             continue

@@ -34,7 +34,7 @@ from schemas.event import JsonObject
 from schemas.figures import finite
 from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterState
-from schemas.tasks import Task
+from schemas.tasks import Task, TaskFingerprint
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -74,6 +74,8 @@ class Validation:
     policy: ValidatorPolicy
     context_tokens: int
     """The most tokens of a prompt, the same as the answerer's."""
+    fingerprint: TaskFingerprint | None = None
+    """The task as it is now."""
     _lineage: JsonObject = field(init=False, default_factory=dict)
     """Where the adapter comes from, for the report."""
 
@@ -108,6 +110,7 @@ class Validation:
             "scores": figures,
             "report_uri": uri,
             "at": at,
+            **({"fingerprint": self.fingerprint.model_dump(mode="json")} if self.fingerprint is not None else {}),
             "rows": [DATASET_ROW.dump_python(row, mode="json") for row in rows] if verdict.accepted else [],
         }
 
@@ -193,7 +196,12 @@ class Validation:
         try:
             self._retry(
                 lambda: self.parts.registry.judge(
-                    self.adapter_id, state=state, scores=figures, reasons=verdict.reasons, report_uri=uri
+                    self.adapter_id,
+                    state=state,
+                    scores=figures,
+                    reasons=verdict.reasons,
+                    report_uri=uri,
+                    validated_as=self.fingerprint if verdict.accepted else None,
                 )
             )
         except AdapterMissing as error:  # it was never registered; the event still gives the reason

@@ -13,6 +13,7 @@ from agents.answerer.releases import LoadedAdapters, ServedReleases
 from agents.delivery.worker import Chore, Follower, Worker
 from agents.wiring.database import database_of
 from agents.wiring.engines import load_engine
+from agents.wiring.tasks import fingerprints
 from infra.settings import Settings
 from schemas.questions import QuestionAsked
 from schemas.topics import followed_by, read_by
@@ -41,6 +42,7 @@ def build(settings: Settings) -> Worker:
         context_tokens=settings.answerer.context_tokens,
         now=lambda: datetime.now(UTC),
         tenants=settings.tenants.names,
+        fingerprints=fingerprints(settings),
     )
     return Worker(
         agent=AGENT,

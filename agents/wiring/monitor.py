@@ -78,7 +78,9 @@ def check(arguments: JsonObject, folder: Path) -> JsonObject:
         now=_now,
         progress=partial(write_progress, folder),
     )
-    baseline = Baseline(sequence=arguments["baseline"], champion=arguments["champion"])
+    baseline = Baseline(
+        sequence=arguments["baseline"], champion=arguments["champion"], renewed=arguments.get("renewed", False)
+    )
     return {"check": DRIFT_CHECK.dump_python(checker.check(folder.name, task, baseline), mode="json")}
 
 

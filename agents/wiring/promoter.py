@@ -13,6 +13,7 @@ from agents.promoter.controller import ReleaseController
 from agents.promoter.keeping import Keeper
 from agents.promoter.published import PublishedReleases
 from agents.wiring.database import database_of
+from agents.wiring.tasks import fingerprints
 from infra.adapters.store import FolderAdapters
 from infra.registry.mlflow import MlflowRegistry
 from infra.settings import Settings
@@ -38,6 +39,7 @@ def build(settings: Settings) -> Worker:
             now=lambda: datetime.now(UTC),
             log=log.info,
             rollbacks=settings.retention.rollbacks,
+            task_of=fingerprints(settings).get,
         ),
         adapters=registry,
         aliases=ReleaseAliases(releases, registry),
@@ -63,6 +65,7 @@ def build(settings: Settings) -> Worker:
         followers=tuple(Follower(topic=topic, apply=published.follow) for topic in followed_by(AGENT)),
         ticks=(
             Tick(name="canaries", every_seconds=seconds, handle=promoter.evaluate),
+            Tick(name="tasks", every_seconds=seconds, handle=promoter.follow_tasks),
             Tick(name="aliases", every_seconds=seconds, handle=promoter.set_aliases),
         ),
         cleaners=(

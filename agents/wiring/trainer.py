@@ -12,6 +12,7 @@ from agents.trainer.work import Training, TrainingParts
 from agents.validator.metrics import METRICS
 from agents.wiring.database import database_of
 from agents.wiring.runs import settings_location, settings_of, task_of
+from agents.wiring.tasks import fingerprint
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.runs import SqlRunStore
@@ -67,6 +68,7 @@ def train(arguments: JsonObject, folder: Path) -> JsonObject:
             policy=policy,
             context_tokens=settings.answerer.context_tokens,
             base_model=settings.model.base,
+            fingerprint=fingerprint(settings, task_of(settings, arguments["task"])),
         )
         return training.run()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from agents.delivery.worker import Cleaner, Follower, RunKind, Worker
+from agents.delivery.worker import Cleaner, Follower, RunKind, Tick, Worker
 from agents.validator import AGENT
 from agents.validator.agent import KIND, Validator
+from agents.validator.changed_tasks import ChangedTasks
 from agents.validator.evaluation import general_texts
 from agents.validator.keeping import Keeper
 from agents.validator.ports import LoadedModel
@@ -16,6 +18,7 @@ from agents.validator.work import Validation, ValidationParts
 from agents.wiring.database import database_of
 from agents.wiring.engines import load_engine
 from agents.wiring.runs import settings_location, settings_of, task_of
+from agents.wiring.tasks import fingerprint, fingerprints
 from infra.adapters.files import read_card, write_probes
 from infra.adapters.integrity import check_integrity, identity_of
 from infra.adapters.store import FolderAdapters
@@ -26,7 +29,7 @@ from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlRunStore
 from schemas.event import JsonObject
 from schemas.learning import AdapterTrained
-from schemas.registry import Probe
+from schemas.registry import AdapterRecord, Probe
 from schemas.topics import followed_by, read_by
 
 # MLflow, pyarrow and torch take seconds to import, and the worker does not need them: functions import them.
@@ -51,6 +54,13 @@ def build(settings: Settings) -> Worker:
         reject=reject,
         settings_location=settings_location(settings),
     )
+    changed = ChangedTasks(
+        fingerprints=fingerprints(settings),
+        releases=validator.releases,
+        adapters=LazyRegistry(settings),
+        runs=SqlRunStore(database),
+        settings_location=settings_location(settings),
+    )
     return Worker(
         agent=AGENT,
         topics=read_by(AGENT),
@@ -60,10 +70,24 @@ def build(settings: Settings) -> Worker:
             RunKind(name=KIND, entry="agents.wiring.validator:validate", done=validator.done, failed=validator.failed),
         ),
         followers=tuple(Follower(topic=topic, apply=validator.follow) for topic in followed_by(AGENT)),
+        ticks=(Tick(name="changed tasks", every_seconds=settings.promoter.tick_seconds, handle=changed.validate),),
         cleaners=(
             Cleaner(name="validation reports", clean=keeper.remove_reports, every_seconds=3600.0, everywhere=True),
         ),
     )
+
+
+class LazyRegistry:
+    """The registry, for what the worker seldom looks up. MLflow is imported at the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def find(self, adapter_id: str) -> AdapterRecord | None:
+        from infra.registry.mlflow import MlflowRegistry
+
+        with closing(MlflowRegistry(self._settings.registry_url(), self._settings.registry_folder)) as registry:
+            return registry.find(adapter_id)
 
 
 def validate(arguments: JsonObject, folder: Path) -> JsonObject:
@@ -86,6 +110,7 @@ def validation(settings: Settings, arguments: JsonObject, folder: Path, parts: V
         parts=parts,
         policy=settings.validator_policy(arguments["task"]),
         context_tokens=settings.answerer.context_tokens,
+        fingerprint=fingerprint(settings, task_of(settings, arguments["task"])),
     )
 
 

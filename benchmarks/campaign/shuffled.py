@@ -66,7 +66,7 @@ ADAPTERS = ("red", "green", "blue")
 BATCH = 64
 _Order = Callable[[Sequence[Record]], list[Record]]
 COPIES = 3
-COMPARED = (tables.interactions, tables.examples, tables.documents)
+COMPARED = (tables.interactions, tables.feedback, tables.examples, tables.documents)
 
 
 def block(seed: int, events: int) -> JsonObject:

@@ -115,6 +115,6 @@ def _belongs(row: Interaction, baseline: Baseline) -> bool:
     if row.release_sequence is None:
         return False
     if row.arm == "challenger":
-        tried = baseline.champion is not None and row.adapter_id == baseline.champion
+        tried = baseline.champion is not None and row.adapter_id == baseline.champion and not baseline.renewed
         return tried and row.release_sequence < baseline.sequence
     return row.arm == "champion" and row.release_sequence >= baseline.sequence

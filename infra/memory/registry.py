@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas.errors import AdapterMissing, Unavailable
 from schemas.registry import AdapterRecord, AdapterState, ModelRecord
+from schemas.tasks import TaskFingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class MemoryRegistry:
         scores: dict[str, float],
         reasons: Sequence[str],
         report_uri: str | None,
+        validated_as: TaskFingerprint | None = None,
     ) -> None:
         """Writes down what the validator found. Raises AdapterMissing when the adapter is not registered."""
         self._reach()
@@ -94,6 +96,7 @@ class MemoryRegistry:
                 scores=dict(scores),
                 reasons=tuple(reasons),
                 report_uri=report_uri,
+                validated_as=validated_as,
             )
 
     def set_aliases(self, task: str, *, champion: str | None, challenger: str | None) -> None:

@@ -23,6 +23,7 @@ from infra.registry.tags import (
 from schemas.errors import AdapterMissing
 from schemas.figures import finite
 from schemas.registry import AdapterRecord, AdapterState, ModelRecord
+from schemas.tasks import TaskFingerprint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -129,12 +130,13 @@ class MlflowRegistry:
         scores: dict[str, float],
         reasons: Sequence[str],
         report_uri: str | None,
+        validated_as: TaskFingerprint | None = None,
     ) -> None:
         """Records the validator's judgement. Raises AdapterMissing when the adapter is not registered."""
 
         def judge(client: MlflowClient) -> None:
             version = _required(client, adapter_id)
-            for name, value in judgement_tags(state, scores, list(reasons), report_uri).items():
+            for name, value in judgement_tags(state, scores, list(reasons), report_uri, validated_as).items():
                 client.set_model_version_tag(version.name, version.version, name, value)
 
         self._mlflow.write(judge)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from schemas.figures import finite
 from schemas.registry import AdapterRecord, ModelRecord
+from schemas.tasks import TaskFingerprint
 
 ADAPTERS, MODELS = "everlearn.", "everlearn-model."
 """Prefixes of MLflow's registered models; the name of a task or a model follows."""
@@ -41,13 +42,24 @@ def adapter_tags(record: AdapterRecord) -> dict[str, str]:
         "created_at": record.created_at.isoformat(),
         "metrics": json.dumps(finite(record.metrics)),
         **({"cause": record.cause} if record.cause is not None else {}),
-        **judgement_tags(record.state, record.scores, list(record.reasons), record.report_uri),
+        **({"trained_as": record.trained_as.model_dump_json()} if record.trained_as is not None else {}),
+        **judgement_tags(record.state, record.scores, list(record.reasons), record.report_uri, record.validated_as),
     }
 
 
-def judgement_tags(state: str, scores: dict[str, float], reasons: list[str], report_uri: str | None) -> dict[str, str]:
+def judgement_tags(
+    state: str,
+    scores: dict[str, float],
+    reasons: list[str],
+    report_uri: str | None,
+    validated_as: TaskFingerprint | None,
+) -> dict[str, str]:
     """Returns the tags of a judgement. ``state`` is repeated for people who look into MLflow; no code reads it."""
-    judgement = {"state": state, "scores": finite(scores), "reasons": reasons, "report_uri": report_uri}
+    judgement: dict[str, Any] = {
+        "state": state, "scores": finite(scores), "reasons": reasons, "report_uri": report_uri,
+    }  # fmt: skip
+    if validated_as is not None:
+        judgement["validated_as"] = validated_as.model_dump(mode="json")
     return {JUDGEMENT: json.dumps(judgement), "state": state}
 
 
@@ -71,6 +83,8 @@ def adapter_of(version: MlflowVersion, aliases: tuple[str, ...]) -> AdapterRecor
         aliases=aliases,
         metrics=finite(json.loads(tags["metrics"])),
         removed_at=datetime.fromisoformat(tags[REMOVED]) if tags.get(REMOVED) else None,
+        trained_as=TaskFingerprint.model_validate_json(tags["trained_as"]) if "trained_as" in tags else None,
+        validated_as=TaskFingerprint.model_validate(judgement["validated_as"]) if "validated_as" in judgement else None,
     )
 
 

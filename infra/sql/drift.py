@@ -148,7 +148,7 @@ def _parts(connection: Connection, task: str, baseline: Baseline) -> list[Column
     An index gives each part's answers in order. The champion was tried in releases before the baseline only.
     """
     parts = []
-    if baseline.champion is not None:
+    if baseline.champion is not None and not baseline.renewed:
         tried = select(_arms.release_sequence).where(
             _arms.task == task,
             _arms.arm == "challenger",

@@ -76,9 +76,8 @@ class SqlFeatureTable:
         return found
 
     def put_feedback(self, word: Feedback) -> None:
-        """Writes a rater's word, in place of an earlier one, before the transaction commits."""
-        with self._database.transaction():
-            self._database.last_write(RowChanges).put_feedback(word)
+        """Inside a transaction: writes a rater's word, in place of an earlier one, before it commits."""
+        self._database.last_write(RowChanges).put_feedback(word)
 
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""

@@ -9,6 +9,7 @@ import pytest
 
 from agents.prompt import build_row_prompt
 from agents.recorder.features import merge
+from agents.recorder.voices import Rules
 from agents.trainer.dataset import select
 from infra.training.base_model import LoraTraining
 from schemas.features import Interaction
@@ -37,8 +38,8 @@ def follow_ups(task: str) -> list[QuestionAsked]:
 
 def recorded(answer: AnswerProduced, correction: str) -> Interaction:
     """The row of an answer and its correction, as the recorder merges them."""
-    row = merge(None, received(answer, NOW))
-    return merge(row, received(FeedbackGiven(answer_id=answer.answer_id, correction=correction), NOW))
+    asked = merge(None, received(answer, NOW), Rules())
+    return merge(asked, received(FeedbackGiven(answer_id=answer.answer_id, correction=correction), NOW), Rules()).row
 
 
 @pytest.mark.parametrize("name", ["support", "routing"])

@@ -4,10 +4,11 @@ import re
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 
-from agents.prompt import build_prompt, build_row_prompt
+from agents.prompt import PROMPT_FORMAT, build_prompt, build_row_prompt
 from schemas.datasets import DatasetRow
 from schemas.generation import ChatMessage
 from schemas.questions import Turn
@@ -214,3 +215,15 @@ def kept(found):
         "document_id": chunk.document_id, "chunk_id": chunk.chunk_id, "score": found.score, "text": chunk.text,
         "title": chunk.title, "uri": chunk.uri, "heading": chunk.heading,
     }  # fmt: skip
+
+
+def test_whoever_changes_a_prompt_raises_the_version_of_their_format():
+    """Adapters are validated again, and drift checks begin a new reference, when the version is another one."""
+    prompts = [
+        prompt(task, hits=hits, history=history).messages
+        for task in (SUPPORT, ROUTING, Task(name="plain", instruction="Help."))
+        for hits in ((), HITS, [hit(1, 0.5, title="[7] Policy\nQuestion: why")])
+        for history in ((), HISTORY)
+    ]
+    digest = sha256(repr(prompts).encode()).hexdigest()[:16]
+    assert (PROMPT_FORMAT, digest) == (1, "fd288543c91cceb6")

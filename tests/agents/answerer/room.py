@@ -57,14 +57,14 @@ class Clock:
 class Room:
     """An answerer on memory twins."""
 
-    def __init__(self, folder, engine=None, tasks=TASKS, *, unprobed=False):
+    def __init__(self, folder, engine=None, tasks=TASKS, *, unprobed=False, fingerprints=None):
         self.folder = folder
         self.engine, self.retriever = engine or MemoryEngine(), MemoryRetriever(CHUNKS)
         self.adapters, self.clock = MemoryAdapters(), Clock()
         releases = ServedReleases(LoadedAdapters(self.engine, self.adapters, unprobed=unprobed))
         self.answerer = Answerer(
             tasks=tasks, retriever=self.retriever, engine=self.engine, releases=releases, context_tokens=60,
-            now=self.clock, monotonic=lambda: self.clock().timestamp(),
+            now=self.clock, monotonic=lambda: self.clock().timestamp(), fingerprints=fingerprints,
         )  # fmt: skip
 
     def train(self, *names):

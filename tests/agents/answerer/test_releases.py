@@ -11,8 +11,8 @@ from agents.answerer.agent import RETRY_ADOPTION_SECONDS
 from infra.memory.engine import MemoryEngine
 from schemas.fleet import Serving
 from schemas.questions import AnswerFailed
-from schemas.tasks import Task
-from tests.agents.answerer.room import Room, question
+from schemas.tasks import Task, fingerprint_of
+from tests.agents.answerer.room import TASKS, Room, question
 
 
 @pytest.fixture
@@ -27,6 +27,17 @@ async def test_a_release_is_served_from_the_next_batch_on(room):
     assert (support.adapter_id, support.release_sequence, support.text.split()[0]) == ("a1", 1, "a1")
     assert (routing.adapter_id, routing.release_sequence) == (None, 0)
     assert room.answerer.serves() == [Serving(task="routing"), Serving(task="support", sequence=1, adapters=("a1",))]
+
+
+async def test_it_reports_in_what_its_task_is_not_the_one_that_an_adapter_was_validated_on(tmp_path):
+    present = fingerprint_of(TASKS["support"], prompt_format=2, engine="e")
+    room = Room(tmp_path, fingerprints={"support": present})
+    room.train("a1", "a2")
+    earlier = present.model_copy(update={"prompt_format": 1})
+    await room.release(1, "a1", fingerprints={"a1": earlier, "a2": earlier})
+    assert room.answerer.serves()[1].differs == ("a1: prompt format: from 1 to 2",)
+    await room.release(2, "a1", fingerprints={"a1": present})
+    assert room.answerer.serves()[1].differs == ()
 
 
 async def test_a_canary_answers_its_share_and_says_so(room):

@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from infra.sql.database import Database
+from infra.sql.features import SqlFeatureTable
+from schemas.features import Interaction, Stamp
 from tests.agents.cli.conftest import Everlearn, write_lines
 from tests.agents.cli.peers import Peer, asked
 
@@ -41,6 +45,62 @@ def test_answers_come_in_the_order_of_the_questions(everlearn: Everlearn, answer
     assert [line["answer_id"] for line in result.lines] == ids
     assert [line["text"] for line in result.lines] == [f"echo q {each}" for each in ids]
     assert {line["user"] for line in result.lines} == {f"u{each}" for each in ids}
+
+
+def test_ids_that_only_the_file_knows_are_replaced_the_same_way_each_time(
+    everlearn: Everlearn, answerer: Peer, tmp_path: Path
+):
+    own = str(uuid.uuid4())
+    shoes = write_lines(
+        tmp_path / "a.jsonl", {"id": "1", "text": "Shoes?"}, {"id": "2", "text": "Tea?"}, {"id": own, "text": "Own?"}
+    )
+    first = everlearn("ask", "--questions", shoes, "--json", "--user", "ann")
+    assert first.err == (
+        "2 ids such as '1' are not unique beyond this file: give feedback on the answer_id of the answer; id stays "
+        "yours\n"
+    )
+    assert [line["id"] for line in first.lines] == ["1", "2", own]
+    ids = [line["answer_id"] for line in first.lines]
+    assert len(set(ids)) == 3
+    assert ids[2] == own
+    again = everlearn("ask", "--questions", shoes, "--json", "--user", "ann")
+    assert [line["answer_id"] for line in again.lines] == ids
+    others = write_lines(tmp_path / "b.jsonl", {"id": "1", "text": "fail"}, {"text": "No id"})
+    second = everlearn("ask", "--questions", others, "--json", "--user", "ann")
+    assert second.lines[0]["answer_id"] not in ids
+    assert second.lines[0]["id"] == "1"
+    assert "id" not in second.lines[1]
+    assert second.err.splitlines()[1] == "1: the engine is tired"
+
+
+def test_an_id_under_which_another_question_was_asked_is_replaced(
+    everlearn: Everlearn, answerer: Peer, tmp_path: Path, database_url: str
+):
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    row = Interaction(
+        answer_id="q-1",
+        task="support",
+        tenant="default",
+        question="Shoes?",
+        answered_at=at,
+        answer_stamp=Stamp(time=at, event="e"),
+    )
+    database = Database(database_url)
+    SqlFeatureTable(database).put_interaction(row)
+    database.close()
+
+    def asked_as(**line: str) -> tuple[str, str]:
+        path = write_lines(tmp_path / "q.jsonl", {"id": "q-1", "text": "Shoes?", "task": "support"} | line)
+        result = everlearn("ask", "--questions", path, "--json")
+        assert result.code == 0
+        return result.lines[0]["answer_id"], result.err
+
+    assert asked_as() == ("q-1", "")
+    for line in ({"text": "Tea?"}, {"user": "ann"}, {"tenant": "acme"}, {"task": "routing"}):
+        answer_id, said = asked_as(**line)
+        assert answer_id != "q-1"
+        assert said.startswith("the id 'q-1' is not unique beyond this file")
+        assert asked_as(**line)[0] == answer_id
 
 
 def test_wrong_lines_are_named_and_the_others_answered(everlearn: Everlearn, answerer: Peer, tmp_path: Path):

@@ -12,6 +12,7 @@ from agents.cli.jsonl import Faulty
 from agents.cli.publish import example_of
 from schemas.documents import DocumentSubmitted, DocumentWithdrawn
 from schemas.event import MAX_DOCUMENT_CHARACTERS
+from schemas.tasks import Task
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -94,15 +95,18 @@ def test_an_id_may_hold_quotes_and_new_lines():
     assert made.document_id == 'a "b"\nc'
 
 
+TASKS = {"routing": Task(name="routing", instruction="Route.")}
+
+
 def test_an_example_of_an_unknown_task_is_refused_with_the_tasks_there_are():
     with pytest.raises(Faulty, match="there is no task 'rooting': choose from routing"):
-        example_of({"task": "rooting", "input": "a", "output": "b"}, {"routing"}, "f")
+        example_of({"task": "rooting", "input": "a", "output": "b"}, TASKS, "f")
 
 
 def test_an_example_keeps_the_origin_of_its_line_or_takes_the_files():
     line = {"task": "routing", "input": "a", "output": "b"}
-    assert example_of(line, {"routing"}, "f.jsonl").origin == "f.jsonl"
-    assert example_of({**line, "origin": "crm"}, {"routing"}, "f.jsonl").origin == "crm"
+    assert example_of(line, TASKS, "f.jsonl").origin == "f.jsonl"
+    assert example_of({**line, "origin": "crm"}, TASKS, "f.jsonl").origin == "crm"
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from agents.cli.feedback import FEEDBACK_FIELDS
 from infra.sql.database import Database
 from infra.sql.features import SqlFeatureTable
-from schemas.features import Interaction
+from schemas.features import Feedback, Interaction
 from schemas.interactions import FeedbackGiven
 from schemas.kafka import KafkaConnection
 from schemas.questions import Turn
-from tests.agents.cli.conftest import Everlearn
+from tests.agents.cli.conftest import Everlearn, write_lines
 from tests.agents.cli.peers import Peer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -70,7 +71,46 @@ def test_feedback_waits_for_a_recorder_that_is_a_little_late(everlearn: Everlear
     result = everlearn("feedback", answer, "--up")
     late.join()
     assert result.code == 0
-    assert rater.only_event().rating == "up"  # type: ignore[attr-defined]  # a FeedbackGiven
+    assert rater.only_event() == FeedbackGiven(answer_id=answer, rating="up", source="reviewer")
+
+
+def test_one_takes_back_ones_word(everlearn: Everlearn, table: SqlFeatureTable, rater: Peer):
+    answer = str(uuid.uuid4())
+    table.put_interaction(row(answer))
+    result = everlearn("feedback", answer, "--retract", "--user", "ann")
+    assert (result.code, result.out) == (0, f"sent feedback on {answer}: user, retract\n")
+    assert rater.only_event() == FeedbackGiven(answer_id=answer, user="ann", retract=True)
+
+
+def test_a_correction_that_is_no_label_is_refused_with_the_labels(
+    everlearn: Everlearn, table: SqlFeatureTable, rater: Peer, home: Path, tmp_path: Path
+):
+    config = home / "everlearn.toml"
+    config.write_text(config.read_text().replace('"Route."', '"Route."\nlabels = ["billing", "café"]'))
+    table.put_interaction(row("a1", task="routing"))
+    for arguments in ([], ["--force"]):
+        result = everlearn("feedback", "a1", "--correction", "biling", *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert result.err == "error: correction: 'biling' is no label of routing: give one of billing, café\n"
+    path = write_lines(
+        tmp_path / "f.jsonl",
+        {"answer_id": "a1", "correction": "biling", "user": "ann"},
+        {"answer_id": "a1", "correction": "CAFE\u0301", "source": "reviewer"},
+        {"answer_id": "not yet", "correction": "biling"},
+        {"answer_id": "a1", "retract": True, "user": "ann"},
+        {"answer_id": "a1", "rater": "ann", "rating": "up"},
+        {"answer_id": "a1", "rating": "up", "source": "boss"},
+    )
+    published = everlearn("publish", "feedback", path)
+    assert published.out == "published 3 feedback lines\n"
+    assert published.err.splitlines()[:3] == [
+        f"{path}:1: correction: 'biling' is no label of routing: give one of billing, café",
+        f"{path}:5: unknown field 'rater'; it takes {', '.join(FEEDBACK_FIELDS)}",
+        f"{path}:6: source: Input should be 'user', 'reviewer' or 'application'",
+    ]
+    examples = write_lines(tmp_path / "e.jsonl", {"task": "routing", "input": "a", "output": "biling"})
+    refused = everlearn("publish", "examples", examples)
+    assert refused.err.startswith(f"{examples}:1: output: 'biling' is no label of routing: give one of billing, café")
 
 
 def test_feedback_on_an_unknown_answer_is_one_line_and_nothing_is_sent(
@@ -89,7 +129,8 @@ def test_feedback_on_an_unknown_answer_is_one_line_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "give a rating, a correction or a reason"),
+        ([], "give a rating, a correction or a reason, or retract"),
+        (["--up", "--retract"], "retract takes back everything: give no rating, correction or reason with it"),
         (["--up", "--down"], "give --up or --down, not both"),
         (["--correction", " "], "correction: is empty"),
         (["--reason", "x" * 3000], "reason: is longer than 2,000 characters"),
@@ -138,6 +179,20 @@ def test_one_interaction_is_shown_whole(everlearn: Everlearn, table: SqlFeatureT
     assert "history         user: May I return shoes?, assistant: Yes." in everlearn("interactions", "show", "a1").out
     table.put_interaction(row("declined"))
     assert "declined        yes" in everlearn("interactions", "show", "declined").out
+    refused = replace(row("a1"), correction="x", outcome="disapproved")
+    with table._database.transaction():
+        table.put_interaction(refused)
+        table.put_feedback(Feedback(answer_id="a1", source="user", rater="ann", rating="down", correction="x"))
+        table.put_feedback(Feedback(answer_id="a1", source="reviewer", rater=""))
+    text = everlearn("interactions", "show", "a1").out
+    assert "disapproved, corrected to no label" in text
+    assert "reviewer (not named): retracted" in text
+    assert "user ann: rating down, correction x" in text
+    shown = everlearn("interactions", "show", "a1", "--json").lines[0]
+    assert [(each["rater"], each["rating"], each["retracted"]) for each in shown["feedback"]] == [
+        ("", None, False),
+        ("ann", "down", False),
+    ]
     missing = everlearn("interactions", "show", "zz")
     assert missing.code == 1
     assert missing.err == "error: no interaction 'zz' is recorded: see 'everlearn interactions list'\n"

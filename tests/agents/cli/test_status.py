@@ -13,14 +13,18 @@ from click.testing import CliRunner
 from agents.cli.context import CommandContext
 from agents.cli.main import cli, execute
 from agents.cli.status import describe
+from agents.wiring.tasks import fingerprints
 from infra.kafka.fleet import WorkerReport
 from infra.local.free_port import free_port
 from infra.local.supervisor import Process
+from infra.settings import load
 from infra.sql.database import Database
 from infra.sql.kafka_topics import SqlKnownTopics
 from infra.sql.migrate import migrate
+from infra.sql.releases import SqlReleases
 from schemas.delivery import KafkaTopic
 from schemas.fleet import Serving, WorkerReported
+from schemas.release_state import Release
 
 
 def said(name: str, pid: int = 7, state: str = "ready") -> WorkerReport:
@@ -97,4 +101,38 @@ def test_status_says_for_a_week_that_the_home_met_another_cluster(tmp_path: Path
     assert "everlearn publish documents FOLDER --all" in notice
     topics.meet([replace(first, topic_id="t3", cluster_id="c3")], datetime.now(UTC) - timedelta(days=8))
     assert status() == []
+    database.close()
+
+
+def test_a_task_that_is_not_the_one_of_its_champion_is_named_by_status_and_by_the_check_of_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    url = f"sqlite:///{tmp_path}/everlearn.db"
+    migrate(url)
+    tables = '[tasks.routing]\ninstruction = "Which team?"\nlabels = ["returns", "{}"]\n'
+    (tmp_path / "everlearn.toml").write_text(tables.format("billing"))
+    known = fingerprints(load(tmp_path))["routing"]
+    database = Database(url)
+    release = Release(task="routing", sequence=1, champion="a1", fingerprints={"a1": known})
+    with database.transaction():
+        SqlReleases(database).change(release, event_type="t", cause=None, at=datetime.now(UTC))
+
+    def said(*arguments: str) -> str:
+        execute(["--home", str(tmp_path), *arguments])
+        return capsys.readouterr().out
+
+    assert "another task" not in said("status") + said("tasks", "check")
+    (tmp_path / "everlearn.toml").write_text(tables.format("accounts"))
+    sentence = "a1 was validated on another task (labels: from 2 with 'billing' to 2 with 'accounts')"
+    assert f"task routing: {sentence}\n" in said("status")
+    assert json.loads(said("status", "--json"))["changed"] == {"routing": [sentence]}
+    assert f"tasks.routing: {sentence}\n" in said("tasks", "check")
+    checked = json.loads(said("tasks", "check", "--json"))
+    assert (checked["faults"], checked["changed"]) == ([], {"routing": [sentence]})
+
+    unknown = Release(task="routing", sequence=1, champion="a1")
+    with database.transaction():
+        SqlReleases(database).amend(unknown)
+    assert "another task" not in said("status")
+    assert "tasks.routing: a1 does not say which task it was trained on" in said("tasks", "check")
     database.close()

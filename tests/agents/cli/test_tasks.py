@@ -27,6 +27,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+LABELS = ["Yes", "yes ", "café, tea", "a\nb", "café", "cafe\u0301"]
+
+
 def faults(**tables):
     return find_faults(tables, {}, chunk_tokens=220, context_tokens=1400)
 
@@ -58,7 +61,13 @@ def test_an_instruction_that_leaves_no_room_for_a_question_is_a_fault(home: Path
 
 def test_every_fault_of_every_task_is_named_at_once():
     found = faults(
-        a={"instruction": "x", "top_kk": 3, "max_tokens": 0, "metric": "exactmatch", "labels": ["Yes", "yes "]},
+        a={
+            "instruction": "x",
+            "top_kk": 3,
+            "max_tokens": 0,
+            "metric": "exactmatch",
+            "labels": ["Yes", "yes ", "café, tea", "a\nb", "café", "cafe\u0301"],
+        },
         b={"retrieval": True, "top_k": 10},
         c="not a table",
         d={"instruction": " ", "top_k": 3},
@@ -67,7 +76,8 @@ def test_every_fault_of_every_task_is_named_at_once():
         "tasks.a.top_kk: unknown setting; did you mean top_k?",
         "tasks.a.max_tokens: Input should be greater than or equal to 1",
         "tasks.a.metric: 'exactmatch' is unknown; did you mean exact_match?",
-        "tasks.a.labels: 'yes' stand there more than once (case is ignored)",
+        "tasks.a.labels: 'yes', 'café' stand there more than once (case is ignored)",
+        "tasks.a.labels: 'café, tea', 'a\\nb' must not hold a comma or a line break: rename",
         "tasks.b.instruction: is missing",
         "tasks.b.top_k: 10 chunks of 220 tokens are more than [answerer] context_tokens = 1400: "
         "lower one or raise the other",

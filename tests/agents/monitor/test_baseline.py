@@ -47,3 +47,13 @@ def test_a_restart_keeps_the_last_checks_baseline_as_long_as_it_can_be_right():
     left_over = follow(None, AdapterRolledBack(task="t", sequence=7, champion="new"))
     assert baseline_of(left_over, 2, 4) == Baseline(sequence=4, champion="new")
     assert baseline_of(left_over, 5, 4) == Baseline(sequence=6, champion="new")
+
+
+def test_a_champion_whose_task_has_changed_a_little_has_a_new_baseline_that_a_restart_finds():
+    renewed = AdapterPromoted(task="t", sequence=5, champion="new", renewed=5)
+    expected = Baseline(sequence=5, champion="new", renewed=True)
+    assert baseline_of(follow(follow(None, PROMOTED), renewed), None, 3) == expected
+    canary = CanaryStarted(task="t", sequence=6, champion="new", challenger="newer", renewed=5)
+    assert baseline_of(follow(None, canary), 2, 3) == expected
+    newer = AdapterPromoted(task="t", sequence=7, champion="newer")
+    assert baseline_of(follow(follow(None, canary), newer), None, None) == Baseline(sequence=7, champion="newer")

@@ -35,6 +35,7 @@ from schemas.promotions import ReleaseEvent
 from schemas.questions import Arm
 from schemas.registry import AdapterRecord, AdapterState
 from schemas.release_state import Release
+from schemas.tasks import TaskFingerprint
 from schemas.topics import TOPIC_OF, dead_letter_topic, read_by
 from tests.fixtures.sql import Stores
 
@@ -68,6 +69,8 @@ class Room:
     kill_at: str | None = None
     """A step of the recipe at which the process dies once."""
     logged: list[str] = field(default_factory=list)
+    tasks: dict[str, TaskFingerprint] = field(default_factory=dict)
+    """The tasks as they are now."""
 
     def __post_init__(self) -> None:
         self.releases = releases_of(self.stores.database)
@@ -81,7 +84,9 @@ class Room:
         self.published_releases = PublishedReleases(self.releases, log=self._log)
         self._followed = 0
         self.promoter = Promoter(
-            controller=ReleaseController(self.releases, lambda _: self.policy, now=lambda: self.now, log=self._log),
+            controller=ReleaseController(
+                self.releases, lambda _: self.policy, now=lambda: self.now, log=self._log, task_of=self._task_of
+            ),
             adapters=self.registry,
             aliases=self.aliases,
             published=self.published_releases,
@@ -130,6 +135,14 @@ class Room:
             await self.published_releases.follow(Received(event=event, context=context, position=position))
         self._followed = len(records)
         await self.tick(await self.promoter.evaluate(self.now))
+
+    async def follow_tasks(self) -> None:
+        """Makes the tick that compares adapters with their tasks, at a time of its own."""
+        self.now += timedelta(seconds=5)
+        await self.tick(await self.promoter.follow_tasks(self.now))
+
+    def _task_of(self, task: str) -> TaskFingerprint | None:
+        return self.tasks.get(task)
 
     async def tick(self, outcome: Outcome) -> None:
         """Commits and publishes the outcome of a tick."""
@@ -228,8 +241,8 @@ class Room:
         self.logged.append(event)
 
 
-def validated(adapter_id: str, task: str = TASK) -> AdapterValidated:
-    return AdapterValidated(task=task, adapter_id=adapter_id)
+def validated(adapter_id: str, task: str = TASK, *, fingerprint: TaskFingerprint | None = None) -> AdapterValidated:
+    return AdapterValidated(task=task, adapter_id=adapter_id, fingerprint=fingerprint)
 
 
 def promotion(

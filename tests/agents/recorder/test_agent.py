@@ -219,6 +219,72 @@ async def test_a_batch_reads_its_rows_once(stores):
     assert table(stores) == undisturbed()
 
 
+def asked_by(fact: Received[Event], *, at: float, event_id: str, **differs: str | None) -> Received[Event]:
+    """The fact about another question under the same id."""
+    return received(fact.event.model_copy(update=differs), at=at, event_id=event_id)
+
+
+@pytest.mark.parametrize(
+    ("differs", "named"),
+    [
+        ({"tenant": "acme"}, "tenant"),
+        ({"user": "eve"}, "user"),
+        ({"user": None}, "user"),
+        ({"task": "routing"}, "task"),
+        ({"question": "How do I send these shoes back?"}, "text"),
+        ({"tenant": "acme", "user": "eve"}, "tenant and user"),
+    ],
+)
+async def test_an_answer_id_is_not_taken_over_by_another_question(stores, differs, named):
+    recorder = delivery(stores)
+    await recorder.deliver(answer(at=1), feedback("down", correction="60 days.", at=2))
+    before = table(stores)
+    with pytest.raises(InvalidEvent, match=f"the id 'q-1' belongs to another question, of another {named}: give"):
+        await recorder.deliver(asked_by(answer(), at=3, event_id="a2", **differs))
+    assert table(stores) == before
+    # A failure says itself why there is no answer, so that it is no dead letter too.
+    await recorder.deliver(asked_by(failure(), at=4, event_id="a3", **differs))
+    assert table(stores) == before
+    assert len(recorder.published) == 2
+
+
+async def test_the_same_question_of_the_same_person_may_be_asked_again_under_its_id(stores):
+    recorder = delivery(stores)
+    await recorder.deliver(answer("30 days.", at=1))
+    again = asked_by(
+        answer("60 days."), at=3, event_id="a2", session="tomorrow", question=" How long may I return shoes? "
+    )
+    await recorder.deliver(again)
+    await recorder.deliver(again)
+    await recorder.deliver(failure(at=2, event_id="a3"))
+    row = stores.features.get("q-1")
+    assert row is not None
+    assert (row.answer, row.revision) == ("60 days.", 3)
+
+
+async def test_whoever_names_no_user_is_the_same_person_in_the_same_session(stores):
+    recorder = delivery(stores)
+    nobody = asked_by(answer(), at=1, event_id="a1", user=None, session="s1")
+    await recorder.deliver(nobody, asked_by(nobody, at=2, event_id="a2"))
+    with pytest.raises(InvalidEvent, match="another user"):
+        await recorder.deliver(asked_by(nobody, at=3, event_id="a3", session="s2"))
+
+
+async def test_words_are_read_only_where_there_may_be_some(stores):
+    counted = CountedReads(stores)
+    recorder = Delivery(handler(counted), stores.database, stores.journal)
+    await recorder.deliver(answer(at=1))
+    await recorder.deliver(feedback("up", at=2, event_id="b1"))
+    await recorder.deliver(feedback("down", at=3, event_id="b2", user="eve"))
+    await recorder.deliver(feedback("up", answer_id="q-2", event_id="b3"))
+    await recorder.deliver(answer(answer_id="q-2", event_id="a2"))
+    assert counted.reads_of_words == [[], [], ["q-1"], [], ["q-2"]]
+    assert {each: len(words) for each, words in stores.features.feedback(["q-1", "q-2"]).items()} == {
+        "q-1": 2,
+        "q-2": 1,
+    }
+
+
 async def test_the_recorder_knows_every_event_of_the_topics_that_it_reads():
     mine: set[type[Event]] = {event for topic in TOPICS if "recorder" in topic.readers for event in topic.events}
     batch = [received(event, event_id=name) for name, event in golden_events().items() if type(event) in mine]

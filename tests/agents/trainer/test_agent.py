@@ -29,7 +29,7 @@ from schemas.learning import (
     TrainingRequested,
 )
 from schemas.questions import QuestionAsked
-from schemas.tasks import Task
+from schemas.tasks import Task, TaskFingerprint
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASKS = {
@@ -126,6 +126,10 @@ def test_an_adapter_is_told_with_its_lineage(room: Room):
     assert output.event == AdapterTrained(
         task="routing", adapter_id="a" * 32, base_model="smol", dataset_id="d" * 32, run_id="r1", cause="c1"
     )
+    fingerprint = TaskFingerprint(instruction="Which team?", labels=("returns",))
+    (output,) = room.trainer.done(CLAIM, {**result, "fingerprint": fingerprint.model_dump(mode="json")}).outputs
+    assert isinstance(output.event, AdapterTrained)
+    assert output.event.fingerprint == fingerprint
 
 
 def test_a_run_that_found_nothing_to_train_on_is_declined(room: Room):

@@ -151,7 +151,7 @@ def test_the_limit_is_the_share_of_what_remains():
 
 
 def cut(rows: Sequence[Candidate], **policy: float) -> tuple[Counter[str | None], dict[str, int]]:
-    remaining, out = capped(rows, TrainerPolicy(**policy))  # type: ignore[arg-type]  # shares
+    remaining, out = capped(rows, TrainerPolicy(**policy))
     return Counter(each.row.user for each in remaining), counted(out)
 
 

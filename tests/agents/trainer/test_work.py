@@ -23,7 +23,7 @@ from schemas.errors import Unavailable
 from schemas.features import Example
 from schemas.generation import ChatMessage
 from schemas.policies import TrainerPolicy
-from schemas.tasks import Task
+from schemas.tasks import Task, TaskFingerprint, fingerprint_of
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=("returns", "delivery"))
@@ -95,7 +95,7 @@ class Room:
                 )
             )  # fmt: skip
 
-    def train(self, *, max_tokens: int = 500) -> dict[str, object]:
+    def train(self, *, max_tokens: int = 500, fingerprint: TaskFingerprint | None = None) -> dict[str, object]:
         return Training(
             task=TASK,
             cause="drift-1",
@@ -115,6 +115,7 @@ class Room:
             policy=POLICY.model_copy(update={"max_tokens": max_tokens}),
             context_tokens=CONTEXT_TOKENS,
             base_model="smol",
+            fingerprint=fingerprint,
         ).run()
 
     def _sleep(self, seconds: float) -> None:
@@ -141,6 +142,18 @@ def test_a_training_registers_its_adapter_with_its_cause_and_parameters(room: Ro
     policy = POLICY.model_copy(update={"max_tokens": 500}).model_dump()
     assert room.registry.trainings[room.folder.name].params == {**policy, "rows": len(room.training.rows)}
     assert room.training.removed == [room.folder]
+
+
+def test_an_adapter_carries_the_task_that_it_was_trained_on(room: Room):
+    room.publish(30)
+    fingerprint = fingerprint_of(TASK, prompt_format=1, engine="transformers 5.0")
+
+    result = room.train(fingerprint=fingerprint)
+
+    assert result["fingerprint"] == fingerprint.model_dump(mode="json")
+    record = room.registry.find("a1")
+    assert record is not None
+    assert (record.trained_as, record.validated_as) == (fingerprint, None)
 
 
 def test_the_model_is_trained_on_the_answerers_prompts_and_never_on_a_held_out_row(room: Room):

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -17,6 +18,7 @@ from infra.memory.registry import MemoryRegistry
 from infra.registry.mlflow import MlflowRegistry
 from schemas.errors import AdapterMissing
 from schemas.registry import AdapterRecord, ModelRecord
+from schemas.tasks import TaskFingerprint
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -80,6 +82,20 @@ def test_a_registered_adapter_is_found_as_it_was_given_with_a_version(registry, 
     assert registry.find(record.adapter_id) is None
     assert registry.register(record) == replace(record, version=1)
     assert registry.find(record.adapter_id) == replace(record, version=1)
+
+
+def test_an_adapter_names_the_task_that_it_was_trained_on_and_the_one_that_it_was_validated_on(registry, task):
+    trained = TaskFingerprint(instruction="Ä?", labels=("a", "b"), retrieval="off", prompt_format=1, engine="e 1")
+    validated = trained.model_copy(update={"labels": ("a", "c")})
+    record = registry.register(adapter(task, trained_as=trained))
+    assert (record.fingerprint, registry.find(record.adapter_id).trained_as) == (trained, trained)
+    judgement: dict[str, Any] = {"scores": {}, "reasons": (), "report_uri": None}
+    registry.judge(record.adapter_id, state="validated", validated_as=validated, **judgement)
+    found = registry.find(record.adapter_id)
+    assert (found.trained_as, found.validated_as, found.fingerprint) == (trained, validated, validated)
+    registry.judge(record.adapter_id, state="rejected", **judgement)
+    assert registry.find(record.adapter_id).fingerprint == trained
+    assert registry.register(adapter(task, "b")).fingerprint is None
 
 
 def test_registering_twice_is_registering_once(registry, task):

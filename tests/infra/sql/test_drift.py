@@ -111,6 +111,9 @@ def test_the_champions_answers_belong_to_it_and_its_own_from_before(stores: Stor
     put(stores, "elsewhere", 7, task="support")
     assert names(answers.rows("routing", CHAMPION, limit=9)) == ["canary", "first", "failed", "advanced"]
     assert answers.count("routing", CHAMPION, limit=9) == 4
+    renewed = replace(CHAMPION, renewed=True)
+    assert names(answers.rows("routing", renewed, limit=9)) == ["first", "failed", "advanced"]
+    assert answers.count("routing", renewed, limit=9) == 3
 
 
 def test_without_a_champion_what_the_base_model_answered_belongs(stores: Stores, answers):
