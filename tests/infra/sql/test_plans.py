@@ -250,6 +250,14 @@ CALLS: list[tuple[type, str, Call]] = [
 ]
 
 _check = {"details": DRIFT_CHECK.dump_python(CHECK, mode="json"), "baseline": 1}
+_manifest = {
+    "dataset_id": "d",
+    "task": "routing",
+    "created_at": START.isoformat(),
+    "train_rows": 1,
+    "holdout_rows": 0,
+    "fresh_rows": 1,
+}
 _row = DATASET_ROW.dump_python(dataset_row(1), mode="json")
 
 
@@ -287,7 +295,7 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
     },
     "vectors": lambda n, at: {"embedding_model": "m", "text_hash": f"h{n}", "vector": bytes(8), "used_at": at},
     "examples": lambda n, at: {**vars(example(n)), "submitted_at": at, "recorded_at": at},
-    "datasets": lambda n, at: {"dataset_id": f"d{n}", "task": "routing", "created_at": at, "manifest": {}},
+    "datasets": lambda n, at: {"dataset_id": f"d{n}", "task": "routing", "created_at": at, "manifest": _manifest},
     "retention_rows": lambda n, at: {
         "task": "routing",
         "row_id": f"r{n}",
