@@ -1,7 +1,8 @@
-"""Later generations keep what the first could: they are trained on the champion's rows and on what is new."""
+"""Later generations are trained on the champion's rows and on what is new, as well as if all had come at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -17,16 +18,14 @@ NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=TEAMS)
 
 
-def test_the_third_generation_keeps_what_the_first_could_and_knows_what_came_since():
+def test_the_third_generation_answers_as_well_as_one_that_is_taught_everything_at_once():
     stages = (("orders", "delivery", "returns", "repairs"), ("courses", "account"), ("skates",))
     taught = {each.id: each for each in messages("examples", "ordinary", "drift_new")}
     judged = messages("heldout_old", "heldout_new")
     learner = Learner([each.text for each in (*taught.values(), *judged)], TEAMS)
-    champion: Selection | None = None
-    scores: list[list[float]] = []
-    for stage, teams in enumerate(stages):
-        at = NOW + timedelta(days=stage)
-        new = [
+
+    def said(teams: Sequence[str], at: datetime) -> list[Interaction]:
+        return [
             Interaction(
                 answer_id=each.id, outcome="corrected", task="routing", question=each.text, correction=each.label,
                 correction_stamp=Stamp(time=at, event=each.id), user=each.user, corrected_by=each.user,
@@ -35,18 +34,16 @@ def test_the_third_generation_keeps_what_the_first_could_and_knows_what_came_sin
             for each in taught.values()
             if each.label in teams
         ]  # fmt: skip
-        learned = champion.rows if champion is not None else ()
-        pool = Pool(interactions=new, learned=learned, learned_at=at if learned else None)
-        champion = select(TASK, pool, TrainerPolicy(), secret="s")
-        predict = learner.fit(champion.train)
-        scores.append([])
-        for earlier in stages[: stage + 1]:
-            some = [each for each in judged if each.label in earlier]
-            said = predict([each.text for each in some])
-            scores[-1].append(float(np.mean([one == each.label for one, each in zip(said, some, strict=True)])))
 
-    assert scores[0][0] > 0.6
-    assert scores[1][0] >= 0.9 * scores[0][0]
-    assert scores[2][0] >= 0.9 * scores[0][0]
-    assert scores[2][1] >= 0.9 * scores[1][1]
-    assert scores[2][2] > 0.7
+    def accuracy(chosen: Selection) -> float:
+        answers = learner.fit(chosen.train)([each.text for each in judged])
+        return float(np.mean([answer == each.label for answer, each in zip(answers, judged, strict=True)]))
+
+    champion = Selection(rows=())
+    for stage, teams in enumerate(stages):
+        at = NOW + timedelta(days=stage)
+        pool = Pool(interactions=said(teams, at), learned=champion.rows, learned_at=at if champion.rows else None)
+        champion = select(TASK, pool, TrainerPolicy(), secret="s")
+    at_once = select(TASK, Pool(interactions=said(TEAMS, NOW)), TrainerPolicy(), secret="s")
+
+    assert accuracy(champion) >= 0.95 * accuracy(at_once) > 0.5
