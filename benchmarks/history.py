@@ -155,8 +155,8 @@ class History:
         with self.database.transaction():
             self._monitor.start_if_due(TASK, START)
         baseline = self._baseline()
-        self._answers.rows(TASK, baseline, limit=self._policy.reference_rows)
-        self._answers.rows(TASK, baseline, newest=True, limit=self._policy.newest_rows)
+        self._answers.rows(TASK, baseline, limit=self._policy.read_rows)
+        self._answers.rows(TASK, baseline, newest=True, limit=self._policy.read_rows)
         self.took = time.perf_counter() - began
 
     def decide(self) -> None:

@@ -116,20 +116,28 @@ class TrainingDeclined(TaskEvent):
 
 
 class AdapterValidated(TaskEvent):
-    """An adapter passed validation. ``fingerprint``: the task as it was validated on."""
+    """An adapter passed validation.
+
+    ``tries``: its number among the candidates that were judged on the same held-out rows, from 1. ``level``: the
+    probability of passing by chance that it was given. ``fingerprint``: the task as it was validated on.
+    """
 
     type: ClassVar[str] = "everlearn.adapter.validated.v1"
     adapter_id: Identifier
     scores: dict[str, float] = Field(default_factory=dict)
     report_uri: str | None = None
+    tries: int | None = Field(default=None, ge=1)
+    level: float | None = Field(default=None, gt=0, lt=1)
     fingerprint: TaskFingerprint | None = None
 
 
 class AdapterRejected(TaskEvent):
-    """An adapter failed validation; ``reasons`` says why."""
+    """An adapter failed validation; ``reasons`` says why. ``tries``, ``level``: see AdapterValidated."""
 
     type: ClassVar[str] = "everlearn.adapter.rejected.v1"
     adapter_id: Identifier
     scores: dict[str, float] = Field(default_factory=dict)
     reasons: tuple[str, ...] = Field(min_length=1)
     report_uri: str | None = None
+    tries: int | None = Field(default=None, ge=1)
+    level: float | None = Field(default=None, gt=0, lt=1)

@@ -142,9 +142,17 @@ class MonitorPolicy(Table):
     PER_PROCESS = frozenset({"tick_seconds"})
 
     reference_rows: int = Field(default=400, ge=20)
-    """The reference window: the first answers after a promotion, which show what is normal."""
+    """The reference window has at least so many rows: the first answers after a promotion, which show what is normal.
+
+    It grows with the answers: it is the first half of them.
+    """
+    longest_reference_rows: int = Field(default=4000, ge=20)
+    """The reference window grows to so many rows. ``reference_rows`` counts if it is more."""
     current_rows: int = Field(default=200, ge=20)
-    """The current window: the latest answers, which are compared with the reference window."""
+    """The current window: the latest answers, which are compared with the reference window.
+
+    Up to sixteen times as many are looked at, too, because it takes many rows to be certain of a slight change.
+    """
     every_rows: int = Field(default=50, ge=1)
     """How many new answers or new ratings start a check."""
     alpha: float = Field(default=0.01, ge=0.001, lt=1)
@@ -168,9 +176,19 @@ class MonitorPolicy(Table):
         return self.reference_rows + self.current_rows
 
     @property
+    def longest_current_rows(self) -> int:
+        """The most of the latest answers that one window has."""
+        return 16 * self.current_rows
+
+    @property
     def newest_rows(self) -> int:
-        """The newest answers that the current windows cover together."""
-        return self.current_rows + (self.of - 1) * self.every_rows
+        """The newest answers that the current windows cover together, at most."""
+        return self.longest_current_rows + (self.of - 1) * self.every_rows
+
+    @property
+    def read_rows(self) -> int:
+        """The first and the newest answers that a check reads, so many of each."""
+        return max(self.reference_rows, self.longest_reference_rows, self.newest_rows)
 
     @model_validator(mode="after")
     def flags_can_be_reached(self) -> Self:
@@ -240,8 +258,13 @@ class ValidatorPolicy(Table):
     """The metric may fall by this on the rows that earlier adapters were judged on."""
     max_general_loss: float = Field(default=0.25, ge=0)
     """The loss on general text may rise by this over the base model's, in nats per token."""
+    max_flips: float = Field(default=0.1, ge=0, lt=1)
+    """This share of the judged rows may turn from right to wrong. A larger share counts if it is more than chance."""
+    max_slice_drop: float = Field(default=0.1, ge=0, lt=1)
+    """The metric may fall by this on rows of one label, tenant or length. A larger fall counts if it is not chance."""
     chance: float = Field(default=0.05, gt=0, lt=1)
-    """The probability that an adapter that is no better than the one in service passes as better."""
+    """The probability that any of the adapters judged on the same rows passes as better though it is not. Each further
+    one must be better beyond doubt: number k gets 6 / (pi k)^2 of it."""
     max_adapter_bytes: int = Field(default=500_000_000, ge=1)
     """A larger adapter is rejected, and no answerer loads it."""
     current_rows: int = Field(default=200, ge=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 SHOWN_ID = 12
 """How many characters of an id are shown. Every command accepts the beginning of an id."""
 SHOWN_ANSWERS = 5
+SHOWN_FLIPS = 5
 MOST_CHECKS = 1000
 """How many of the newest checks are searched for the one that started a training."""
 RUN_FIELDS = ("run_id", "state", "attempt", "worker", "started_at", "finished_at")
@@ -74,7 +75,7 @@ def list_adapters(context: CommandContext, /, task: str | None) -> None:
             record.created_at,
             one_line("; ".join(record.reasons) if record.state == "rejected" else figures(record.scores), 90) or None,
         ),
-        fields=lambda record: iso_times(asdict(record)),
+        fields=_fields,
         empty=f"No adapter{about} is registered: train one with 'everlearn train {task or 'TASK'} --wait'.",
         as_json=context.json,
     )
@@ -89,10 +90,10 @@ def show_adapter(context: CommandContext, /, id: str) -> None:
     settings = context.settings
     with open_registry(settings) as registry:
         record = by_prefix(registry.adapters(), id)
-    lineage = trace(settings, record)
+    lineage, verdict = trace(settings, record), _verdict(settings, record)
     if context.json:
         files = {"folder": str(settings.adapters_folder / record.adapter_id), "files": _files(settings, record)}
-        emit({**iso_times(asdict(record)), **files, "lineage": as_json(lineage, record)})
+        emit({**_fields(record), **files, **verdict, "lineage": as_json(lineage, record)})
         return
     shown = {
         "adapter": record.adapter_id,
@@ -105,11 +106,20 @@ def show_adapter(context: CommandContext, /, id: str) -> None:
         "trained": record.created_at,
         "scores": figures(record.scores),
         "reasons": "\n".join(record.reasons),
+        "try": verdict["tries"] and f"{verdict['tries']} on these rows, at the level {verdict['level']:.2g}",
+        "flips": _flipped(verdict["flips"]),
         "report": record.report_uri,
         "folder": settings.adapters_folder / record.adapter_id,
         "files": _files(settings, record),
     }
     click.echo(facts({**shown, **as_facts(lineage, record)}))
+
+
+def _fields(record: AdapterRecord) -> JsonObject:
+    """The record for programs."""
+    prints = {"trained_as": record.trained_as, "validated_as": record.validated_as}
+    shown = {name: None if each is None else each.model_dump(mode="json") for name, each in prints.items()}
+    return iso_times({**asdict(record), **shown})
 
 
 def by_prefix(records: Sequence[AdapterRecord], wanted: str, task: str | None = None) -> AdapterRecord:
@@ -125,6 +135,28 @@ def by_prefix(records: Sequence[AdapterRecord], wanted: str, task: str | None = 
         names = ", ".join(each.adapter_id for each in found[:3])
         raise EverlearnError(f"{len(found)} adapters{about} begin with {wanted!r}: {names}; give more of the id")
     return found[0]
+
+
+def _verdict(settings: Settings, record: AdapterRecord) -> dict[str, Any]:
+    """What the report on the validation says of tries and flips; None for each where there is no such report here."""
+    from infra.reports.validation import read_report
+
+    report = read_report(settings.reports_folder / "validation" / record.task, record.adapter_id) or {}
+    return {name: report.get(name) for name in ("tries", "level", "flips")}
+
+
+def _flipped(flips: dict[str, Any] | None) -> str | None:
+    """The rows that turned from right to wrong, for people: the number, and the first of them."""
+    if flips is None:
+        return None
+    head = f"{flips['rows']} of {counted(flips['of'], 'row')} turned from right to wrong"
+    lines = [
+        f"{each['row_id'][:SHOWN_ID]}  {one_line(each['input'], 60)}: right is {one_line(each['right'], 30)}, said was "
+        f"{one_line(each['reference'], 30)}, and now {one_line(each['candidate'], 30)}"
+        for each in flips["listed"][:SHOWN_FLIPS]
+    ]
+    more = flips["rows"] - len(lines)
+    return "\n".join([head, *lines, *([f"and {more:,} more"] if lines and more > 0 else [])])
 
 
 def _files(settings: Settings, record: AdapterRecord) -> str:

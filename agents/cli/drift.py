@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from infra.sql.drift import SqlDriftChecks
 
 
+LISTED = 3
+"""How many of the answers to label a line of the list names."""
+
+
 @click.group()
 def drift() -> None:
     """Check for drift now, or list and open the reports.
@@ -73,10 +77,10 @@ def reports(context: CommandContext, /, task: str | None, limit: int, newest: bo
         return
     show_rows(
         found,
-        ("checked", "task", "verdict", "remedy", "reference", "current", "report"),
+        ("checked", "task", "verdict", "remedy", "reference", "current", "report", "label first"),
         lambda made: (
             made.checked_at, made.task, _verdict(made), made.remedy, made.reference.rows, made.current.rows,
-            _report_or_reasons(made),
+            _report_or_reasons(made), ", ".join(made.to_label[:LISTED]),
         ),
         fields=describe,
         empty="No check was made yet: ask for one with 'everlearn drift check TASK --wait'.",
@@ -136,6 +140,8 @@ def _show(context: CommandContext, made: DriftCheck) -> None:
         return
     verdict = f"drift of {made.verdict}, remedy {made.remedy}" if made.verdict else "no drift"
     click.echo(f"{made.task}: {verdict}: {reasons}")
+    if made.to_label:
+        click.echo(f"label first: {', '.join(made.to_label)}")
     if made.report_uri:
         click.echo(f"report: {report_path(made)}")
 

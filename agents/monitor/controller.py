@@ -145,6 +145,7 @@ def _detected(check: DriftCheck) -> DriftDetected:
             "findings": [asdict(finding) for finding in check.findings],
             "figures": dict(check.figures),
             "reasons": list(check.reasons),
+            **({"label": list(check.to_label)} if check.to_label else {}),
         },
         reference=check.reference,
         current=check.current,

@@ -1,4 +1,4 @@
-"""What the monitor needs: the answers of a task, the checks that were made, an embedding model, and reports."""
+"""What the monitor needs: answers of a task, checks that were made, an embedding model, a detector, and reports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from datetime import datetime
 from typing import Protocol
 
 from agents.monitor.differences import Floats
-from schemas.drift import Baseline, DriftCheck, DriftReport, StoredReport
-from schemas.features import Interaction
+from schemas.drift import (
+    Baseline,
+    CheckedColumn,
+    DescribedColumns,
+    Detection,
+    DriftCheck,
+    DriftReport,
+    StoredReport,
+)
+from schemas.features import DocumentState, Interaction
+from schemas.retrieval import Hit, Search
 
 
 class Answers(Protocol):
@@ -55,11 +64,41 @@ class QuestionEmbedder(Protocol):
         ...
 
 
+class DocumentSearch(Protocol):
+    """Searches documents."""
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """Returns the hits of each search, best first, of current versions and of the search's tenant only.
+
+        Raises Unavailable.
+        """
+        ...
+
+
+class DocumentVersions(Protocol):
+    """The current versions of documents."""
+
+    def current(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DocumentState]:
+        """Returns states by (tenant, document_id)."""
+        ...
+
+
+class Detector(Protocol):
+    """Says which columns drifted."""
+
+    def detect(self, columns: Sequence[CheckedColumn], described: DescribedColumns) -> Detection:
+        """Tests the columns, each by its own test with its own threshold.
+
+        ``described``: other columns that the detector's charts are to show, of which it claims nothing.
+        """
+        ...
+
+
 class DriftReports(Protocol):
     """Writes reports for people."""
 
-    def write(self, report: DriftReport) -> tuple[str, str | None]:
-        """Returns the page's URI and, where Evidently's part of the page failed, why it did."""
+    def write(self, report: DriftReport) -> str:
+        """Returns the page's URI. Raises Unavailable when the disk is full."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from schemas.drift import RATED
 from schemas.features import Interaction
@@ -19,6 +19,8 @@ OTHER = "(other)"
 NOTHING_FOUND = -1.0
 """The top score of an answer without sources: the lowest possible cosine similarity."""
 _SHOWN_OPENINGS = 8
+_SESSION = 10
+_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +39,36 @@ class Windows:
 def make_windows(first: Sequence[Interaction], newest: Sequence[Interaction], policy: MonitorPolicy) -> Windows:
     """Makes the windows of a check.
 
-    ``first``: the first ``reference_rows`` answers since the baseline, or more. ``newest``: the newest ``newest_rows``
-    answers. There may be fewer of both, and the two may overlap. Both have the oldest answer first.
+    ``first`` and ``newest``: the first and the newest answers since the baseline, ``policy.read_rows`` of each. There
+    may be fewer of both, and the two may overlap. Both have the oldest answer first.
+
+    The reference grows with the answers, up to ``longest_reference_rows``: it is their first half. So a change is seen
+    well that comes after a long time, and one that comes early is not in the reference before there are twice as many
+    answers.
     """
-    reference = first[: policy.reference_rows]
+    known = {row.answer_id for row in first}
+    answers = len(first) + sum(row.answer_id not in known for row in newest)
+    reference = first[: max(policy.reference_rows, min(policy.longest_reference_rows, answers // 2))]
     known = {row.answer_id for row in reference}
     rest = [row for row in newest if row.answer_id not in known]
     ends = [len(rest) - number * policy.every_rows for number in range(policy.of)]
-    currents = tuple(rest[end - policy.current_rows : end] for end in ends if end >= policy.current_rows)
+    currents = tuple(
+        rest[max(0, end - policy.longest_current_rows) : end] for end in ends if end >= policy.current_rows
+    )
     return Windows(reference=reference, currents=currents, rest_rows=len(rest))
+
+
+def unit_of(row: Interaction, number: int) -> str:
+    """Returns whose row it is, where a window's rows count by people: the rater, or else a few neighbouring rows.
+
+    ``number``: the row's place among the rows. Ten rows in a row of nobody in particular count as one session.
+    """
+    return row.rater or f"rows:{number // _SESSION}"
+
+
+def seconds_of(row: Interaction) -> float:
+    """Returns when the answer was given, in seconds since a Monday, 0:00 UTC."""
+    return (row.answered_at - _MONDAY).total_seconds() if row.answered_at is not None else 0.0
 
 
 def span(rows: Sequence[Interaction], at: datetime) -> Window:
@@ -71,6 +94,11 @@ def is_bad(row: Interaction) -> bool:
     return row.outcome in BAD
 
 
+def is_declined(row: Interaction) -> bool:
+    """Whether no document was relevant enough to answer from."""
+    return bool(row.declined)
+
+
 def label_of(row: Interaction, task: Task) -> str:
     """Returns the label that the answer equals, ignoring case, or ``(other)``."""
     return meant_label(row.answer or "", task.labels) or OTHER
@@ -91,10 +119,10 @@ def figures(rows: Sequence[Interaction]) -> dict[str, float]:
     }
 
 
-def columns(
+def described(
     reference: Sequence[Interaction], current: Sequence[Interaction], task: Task
 ) -> tuple[dict[str, list[float | None]], dict[str, list[str]]]:
-    """Returns what a report shows of each row, reference rows first: columns of numbers, and columns of names."""
+    """Returns what a report describes of each row, reference rows first: columns of numbers, and columns of names."""
     rows = [*reference, *current]
     measured: dict[str, list[float | None]] = {
         "question, characters": [float(len(row.question or "")) for row in rows],

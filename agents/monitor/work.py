@@ -1,4 +1,5 @@
-"""Makes one drift check in a run's child process: reads the windows, embeds their questions, tests, writes a report."""
+"""Makes one drift check in a run's child process: reads the windows, embeds their questions, has the columns tested,
+decides, and writes a report."""
 
 from __future__ import annotations
 
@@ -9,11 +10,14 @@ from datetime import datetime
 import numpy as np
 
 from agents.monitor import windows
-from agents.monitor.differences import Floats, greatest_similarity, used_rows
-from agents.monitor.ports import Answers, DriftReports, QuestionEmbedder
-from agents.monitor.verdict import Judged, judge
+from agents.monitor.columns import Embeddings, Examination
+from agents.monitor.corrections import CorrectionsFound, look_for
+from agents.monitor.differences import Floats
+from agents.monitor.ports import Answers, Detector, DocumentSearch, DocumentVersions, DriftReports, QuestionEmbedder
+from agents.monitor.verdict import DriftVerdict, evidence, judge
 from agents.monitor.windows import Windows
-from schemas.drift import Baseline, CheckedWindow, DriftCheck, DriftReport
+from schemas.drift import Baseline, CheckedWindow, DescribedColumns, Detection, DriftCheck, DriftReport
+from schemas.errors import Unavailable
 from schemas.features import Interaction
 from schemas.learning import Window
 from schemas.policies import MonitorPolicy
@@ -21,8 +25,6 @@ from schemas.tasks import Task
 
 SHOWN_NOVEL = 8
 """How many of the most unfamiliar questions a report shows."""
-COMPARED = 10_000
-"""How many questions of a window are compared for that, each with each; those of a larger window are sampled evenly."""
 COMPONENTS = 3
 """How many principal components of the questions' embeddings a report shows."""
 
@@ -35,13 +37,17 @@ class DriftChecker:
         *,
         answers: Answers,
         embedder: QuestionEmbedder,
+        detector: Detector,
+        search: DocumentSearch,
+        versions: DocumentVersions,
         reports: DriftReports,
         policy: MonitorPolicy,
         now: Callable[[], datetime],
         progress: Callable[[float, str], None],
     ) -> None:
         """``progress`` gets the share that is done, from 0 to 1, and a text for the user."""
-        self._answers, self._embedder, self._reports = answers, embedder, reports
+        self._answers, self._embedder, self._detector, self._reports = answers, embedder, detector, reports
+        self._search, self._versions = search, versions
         self._policy, self._now, self._progress = policy, now, progress
 
     def check(self, check_id: str, task: Task, baseline: Baseline) -> DriftCheck:
@@ -54,16 +60,22 @@ class DriftChecker:
         self._progress(0.1, "embedding the questions")
         vectors = self._embed(found)
         self._progress(0.6, "testing")
-        judged = judge(found, vectors, task, self._policy)
-        check = self._judged(check, found, judged)
-        self._progress(0.7, "writing the report")
-        return self._reported(task, check, found, vectors, judged)
+        examined = Examination(found, vectors, task, self._policy)
+        detection = self._detector.detect(examined.columns, _described(found, vectors, task))
+        self._progress(0.9, "deciding")
+        corrections = self._look_for_corrections(task, examined, detection)
+        verdict = judge(examined, detection, evidence(examined, detection, corrections), task, self._policy)
+        check = self._judged(check, found, examined, verdict)
+        problems = [each for each in (corrections.problem, detection.problem) if each]
+        check = replace(check, reasons=(*check.reasons, *problems))
+        self._progress(0.95, "writing the report")
+        return self._reported(check, found, examined, detection, verdict)
 
     def _read(self, task: Task, baseline: Baseline) -> Windows:
-        policy = self._policy
-        first = self._answers.rows(task.name, baseline, limit=policy.reference_rows)
-        newest = self._answers.rows(task.name, baseline, newest=True, limit=policy.newest_rows)
-        return windows.make_windows(first, newest, policy)
+        limit = self._policy.read_rows
+        first = self._answers.rows(task.name, baseline, limit=limit)
+        newest = self._answers.rows(task.name, baseline, newest=True, limit=limit)
+        return windows.make_windows(first, newest, self._policy)
 
     def _too_few(self, check_id: str, task: Task, baseline: Baseline, found: Windows) -> DriftCheck:
         """Returns the check of windows that are not full yet. Its current window is empty, so the next check is due
@@ -96,58 +108,68 @@ class DriftChecker:
         vectors = dict(zip(texts, numbers, strict=True))
         return {answer_id: vectors[text] for answer_id, text in rows.items()}
 
-    def _judged(self, check: DriftCheck, found: Windows, judged: Judged) -> DriftCheck:
+    def _look_for_corrections(self, task: Task, examined: Examination, detection: Detection) -> CorrectionsFound:
+        """Looks where the documents have what users corrected, if that may decide what helps."""
+        if not detection.drifted or not task.retrieval:
+            return CorrectionsFound()
+        try:
+            rows = [examined.rows[number] for number in examined.newest(detection.drifted)]
+            return look_for(rows, self._search, self._versions)
+        except Unavailable as error:
+            return CorrectionsFound(problem=f"the corrections were not looked for in the documents: {error}")
+
+    def _judged(self, check: DriftCheck, found: Windows, examined: Examination, verdict: DriftVerdict) -> DriftCheck:
         now = self._now()
-        flags = {f"flags.{kind}": float(count) for kind, count in judged.verdict.flags.items()}
+        flags = {f"flags.{kind}": float(count) for kind, count in verdict.flags.items()}
         return replace(
             check,
             checked_at=now,
             reference=windows.span(found.reference, now),
             current=windows.span(found.currents[0], now),
-            findings=judged.findings[0],
-            verdict=judged.verdict.kind,
-            remedy=judged.verdict.remedy,
-            reasons=judged.verdict.reasons,
-            figures={**judged.figures, **flags},
+            findings=examined.findings()[0],
+            verdict=verdict.kind,
+            remedy=verdict.remedy,
+            reasons=verdict.reasons,
+            figures={**windows.figures(found.currents[0]), **flags},
+            to_label=tuple(row.answer_id for row in verdict.to_label),
         )
 
     def _reported(
-        self, task: Task, check: DriftCheck, found: Windows, vectors: dict[str, Floats], judged: Judged
+        self, check: DriftCheck, found: Windows, examined: Examination, detection: Detection, verdict: DriftVerdict
     ) -> DriftCheck:
-        """Writes the report, and returns the check with the report's URI and what went wrong with the report."""
-        reference, current = found.reference, found.currents[0]
-        measured, named = windows.columns(reference, current, task)
+        """Writes the report, and returns the check with the report's URI."""
         report = DriftReport(
             check=check,
+            detection=detection,
             windows=[
                 CheckedWindow(window=windows.span(rows, check.checked_at), findings=findings)
-                for rows, findings in zip(found.currents, judged.findings, strict=True)
+                for rows, findings in zip(found.currents, examined.findings(), strict=True)
             ],
-            novel=_novel(reference, current, vectors),
-            reference_rows=len(reference),
-            measured=measured | _components([*reference, *current], vectors),
-            named=named,
+            novel=_novel(examined, found.currents[0]),
+            to_label=[(row.answer_id, row.question or "") for row in verdict.to_label],
             alpha=self._policy.alpha,
             flags=self._policy.flags,
             of=self._policy.of,
         )
-        uri, problem = self._reports.write(report)
-        failed = (f"Evidently's part of the report failed: {problem}",) if problem else ()
-        return replace(check, report_uri=uri, reasons=(*check.reasons, *failed))
+        return replace(check, report_uri=self._reports.write(report))
 
 
-def _novel(
-    reference: Sequence[Interaction], current: Sequence[Interaction], vectors: dict[str, Floats]
-) -> list[tuple[str, float]]:
+def _described(found: Windows, vectors: Embeddings, task: Task) -> DescribedColumns:
+    """The columns that a report describes: of the reference, and of the newest window."""
+    reference, current = found.reference, found.currents[0]
+    measured, named = windows.described(reference, current, task)
+    components = _components([*reference, *current], vectors)
+    return DescribedColumns(reference_rows=len(reference), measured=measured | components, named=named)
+
+
+def _novel(examined: Examination, current: Sequence[Interaction]) -> list[tuple[str, float]]:
     """The current questions that are least like any of the reference, with their greatest similarity."""
-    before, now = ([rows[index] for index in used_rows(len(rows), COMPARED)] for rows in (reference, current))
-    stacked = [np.vstack([vectors[row.answer_id] for row in rows]) for rows in (before, now)]
-    similarity = greatest_similarity(*stacked)
-    unlike = {now[index].question or "": float(similarity[index]) for index in np.argsort(similarity)}
-    return list(unlike.items())[:SHOWN_NOVEL]
+    numbers = range(len(examined.rows) - len(current), len(examined.rows))
+    unlike = {examined.rows[number].question or "": float(examined.nearest[number]) for number in numbers}
+    return sorted(unlike.items(), key=lambda each: each[1])[:SHOWN_NOVEL]
 
 
-def _components(rows: Sequence[Interaction], vectors: dict[str, Floats]) -> dict[str, list[float | None]]:
+def _components(rows: Sequence[Interaction], vectors: Embeddings) -> dict[str, list[float | None]]:
     """The first principal components of the questions' embeddings, as columns."""
     stacked = np.vstack([vectors[row.answer_id] for row in rows])
     centred = stacked - stacked.mean(axis=0)

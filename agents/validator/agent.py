@@ -14,7 +14,7 @@ from agents.validator.evaluation import reason_to_reject
 from agents.validator.ports import Reject, RetentionSuite
 from agents.validator.report import rejection, verdict_event
 from schemas.datasets import DATASET_ROW
-from schemas.delivery import Claim
+from schemas.delivery import Claim, Run
 from schemas.envelope import Received
 from schemas.event import Event, JsonObject
 from schemas.learning import AdapterTrained
@@ -23,7 +23,16 @@ from schemas.tasks import Task
 
 KIND: Final = "validate"
 EARLIER_RUNS: Final = 1000
-"""How many runs of a task are searched for an earlier verdict on the same adapter."""
+"""How many runs of a task are searched for an earlier verdict on the same adapter, and for other candidates."""
+
+
+def is_try(run: Run, champion: str | None) -> bool:
+    """Returns whether a run has judged, or is to judge, a candidate by its answers, against this champion.
+
+    Tries count from the champion's promotion: before it they were judged against another one.
+    """
+    judges = run.state != "failed" and (run.state != "done" or "current.rows" in run.result.get("scores", ()))
+    return judges and run.arguments.get("champion") == champion
 
 
 class Validator:
@@ -76,7 +85,8 @@ class Validator:
 
         It is published again for whoever trained the same adapter again.
         """
-        for run in self._runs.of_task(AGENT, event.task, EARLIER_RUNS):
+        runs = self._runs.of_task(AGENT, event.task, EARLIER_RUNS)
+        for run in runs:
             if run.arguments.get("adapter_id") != event.adapter_id or run.state == "failed":
                 continue
             return () if run.state != "done" else (verdict_event(run.arguments, run.result),)
@@ -90,6 +100,7 @@ class Validator:
             "adapter_id": event.adapter_id,
             "dataset_id": event.dataset_id,
             "champion": champion,
+            "earlier": [run.arguments["dataset_id"] for run in runs if is_try(run, champion)],
         }
         return (RunRequest(kind=KIND, arguments=arguments),)
 

@@ -35,6 +35,9 @@ METRICS: Mapping[str, Callable[[str, str], float]] = MappingProxyType(
 )
 """The metrics by the name that a task gives as its ``metric``."""
 
+RIGHT = 0.5
+"""An answer with at least this score counts as right, where answers are right or wrong."""
+
 WHOLE = frozenset({"exact_match", "accuracy"})
 """Metrics that score an answer as wrong if it is longer than the right one."""
 

@@ -54,6 +54,15 @@ class EvaluationEngine(Protocol):
         """Returns the mean cross-entropy of plain texts, in nats per token."""
         ...
 
+    def divergence(self, exchanges: Sequence[tuple[Sequence[ChatMessage], str]], adapter_id: str) -> float:
+        """Returns KL(base || adapter) in nats per token. An exchange is a prompt with the base model's answer.
+
+        It is the mean, over every token of the answers and the one that follows each answer, of how far what the
+        adapter expects there is from what the base model expects. Raises EngineCrashed, or ValueError without
+        exchanges.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,15 @@ import structlog
 
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
-from agents.validator.evaluation import Evaluation, EvaluationPlan, evaluate, held_out_rows, retention_rows
+from agents.validator.evaluation import (
+    Evaluation,
+    EvaluationPlan,
+    evaluate,
+    golden_rows,
+    held_out_rows,
+    retention_rows,
+    without_stale,
+)
 from agents.validator.ports import (
     AdapterFiles,
     CachedLoss,
@@ -27,6 +36,7 @@ from agents.validator.ports import (
 )
 from agents.validator.probes import make_probes
 from agents.validator.report import build_report, refusal_report, scores
+from agents.validator.significance import level_of_try
 from agents.validator.verdict import GateFinding, GateVerdict, decide, rejected
 from schemas.datasets import DATASET_ROW, DatasetRow
 from schemas.errors import AdapterMissing
@@ -38,6 +48,9 @@ from schemas.tasks import Task, TaskFingerprint
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+DRAWN_FROM = 5
+"""How many times as many rows of the retention suite are read as are asked, so that candidates get different ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +81,8 @@ class Validation:
     dataset_id: str
     champion: str | None
     """The id of the adapter that serves, or None while the base model does."""
+    earlier: tuple[str, ...]
+    """The datasets of the candidates that were judged against this champion before, one for each candidate."""
     folder: Path
     """The folder of the run."""
     parts: ValidationParts
@@ -82,12 +97,15 @@ class Validation:
     def run(self) -> JsonObject:
         """Returns accepted, reasons, scores, report_uri, at, and the rows that an accepted adapter was judged on.
 
+        Of an adapter that was evaluated also tries and level, as in the event.
+
         An adapter that cannot be evaluated is rejected with the reason. It is no error of the run.
         """
         write_progress(self.folder, 0.0, "checking the adapter's files")
         self._lineage["dataset"] = self.dataset_id
         rows: tuple[DatasetRow, ...] = ()
         figures: dict[str, float] = {}
+        spent: JsonObject = {}
         try:
             plan, model = self._prepare()
         except AdapterMissing as error:
@@ -100,6 +118,7 @@ class Validation:
             verdict = self._with_probes(decide(evaluation.evidence, self.policy), evaluation, model.engine)
             report = build_report(plan, evaluation, verdict, self.policy, self._lineage)
             rows, figures = plan.rows, scores(evaluation, champion=self.champion is not None)
+            spent = {"tries": plan.tries, "level": level_of_try(self.policy.chance, plan.tries)}
         at = self.parts.now().isoformat()
         write_progress(self.folder, 0.98, "writing the report")
         uri = self._retry(lambda: self.parts.write_report({**report, "at": at}))
@@ -108,6 +127,7 @@ class Validation:
             "accepted": verdict.accepted,
             "reasons": list(verdict.reasons),
             "scores": figures,
+            **spent,
             "report_uri": uri,
             "at": at,
             **({"fingerprint": self.fingerprint.model_dump(mode="json")} if self.fingerprint is not None else {}),
@@ -121,16 +141,21 @@ class Validation:
         """
         self._find()
         self.parts.adapters.check(self.adapter_id, self.task.name)
-        rows, suite = self._rows()
+        dataset, rows, suite, stale = self._rows()
+        tries = self._tries(rows)
         model = self.parts.load_model()
         model.check(self.adapter_id)
         self._load_adapters(model.engine)
+        draw = self.adapter_id
         plan = EvaluationPlan(
             task=self.task,
             adapter_id=self.adapter_id,
             champion=self.champion,
-            rows=held_out_rows(rows, self.policy.current_rows),
-            suite=retention_rows(suite, rows, self.policy.retention_rows),
+            rows=held_out_rows(rows, self.policy.current_rows, draw=draw),
+            suite=retention_rows(suite, dataset, self.policy.retention_rows, draw=draw),
+            golden=golden_rows(rows, self.policy.current_rows, draw=draw),
+            tries=tries,
+            stale=stale,
             general=self.parts.general_texts,
             context_tokens=self.context_tokens,
         )
@@ -145,8 +170,11 @@ class Validation:
         self._lineage["metrics"] = finite(record.metrics)
         self._lineage["trained"] = record.created_at.isoformat()
 
-    def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow]]:
-        """Returns the dataset's rows and rows of the retention suite, enough even if the dataset holds some of them."""
+    def _rows(self) -> tuple[list[DatasetRow], list[DatasetRow], list[DatasetRow], dict[str, dict[str, int]]]:
+        """Returns the dataset's rows, those that candidates are judged on, rows of the retention suite, and the stale.
+
+        The suite's rows are enough even if the dataset holds some of them. See ``EvaluationPlan.stale``.
+        """
         manifest = self._retry(lambda: self.parts.datasets.manifest(self.dataset_id))
         if manifest is None:
             raise AdapterMissing(f"the dataset {self.dataset_id} is not here: train the adapter again")
@@ -156,11 +184,40 @@ class Validation:
             "fresh": manifest.fresh_rows,
             **manifest.counts,
         }
-        rows = self._retry(lambda: self.parts.datasets.rows(self.dataset_id))
-        if not self.policy.retention_rows:
-            return rows, []
-        most = self.policy.retention_rows + len(rows)
-        return rows, self._retry(lambda: self.parts.suite.rows(self.task.name, most))
+        dataset = self._retry(lambda: self.parts.datasets.rows(self.dataset_id))
+        rows, stale_rows = without_stale(self.task, (row for row in dataset if row.split != "train"))
+        suite, stale_suite = self._suite(len(dataset)) if self.policy.retention_rows else ([], {})
+        return dataset, rows, suite, {"dataset": stale_rows, "retention": stale_suite}
+
+    def _suite(self, known: int) -> tuple[list[DatasetRow], dict[str, int]]:
+        """Returns rows of the suite without stale ones, and the number of the stale. ``known``: the dataset's rows."""
+        wanted = self.policy.retention_rows * DRAWN_FROM + known
+        most = wanted
+        while True:
+            found = self._retry(partial(self.parts.suite.rows, self.task.name, most))
+            kept, stale = without_stale(self.task, found)
+            if len(kept) >= wanted or len(found) < most:
+                return kept[:wanted], stale
+            most *= 2
+
+    def _tries(self, rows: Sequence[DatasetRow]) -> int:
+        """Returns the number of this candidate among those that were judged on any of these held-out rows.
+
+        A dataset that is gone counts as if it had them.
+        """
+        held = {row.row_id for row in rows if row.split == "holdout"}
+        shares = {self.dataset_id: True}
+        for dataset_id in dict.fromkeys(self.earlier):
+            if dataset_id not in shares:
+                shares[dataset_id] = self._holds_any(dataset_id, held)
+        return 1 + sum(shares[dataset_id] for dataset_id in self.earlier)
+
+    def _holds_any(self, dataset_id: str, held: set[str]) -> bool:
+        try:
+            rows = self._retry(lambda: self.parts.datasets.rows(dataset_id))
+        except AdapterMissing:
+            return True
+        return any(row.split == "holdout" and row.row_id in held for row in rows)
 
     def _load_adapters(self, engine: EvaluationEngine) -> None:
         """Loads the candidate alone first, so that an error says which of the two adapters cannot be loaded."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.delivery.progress import write_progress
 from agents.delivery.worker import Cleaner, Follower, RunKind, Tick, Worker
@@ -16,11 +19,16 @@ from agents.wiring.database import database_of
 from agents.wiring.runs import settings_location, settings_of, task_of
 from infra.reports.files import ReportFolder
 from infra.settings import Settings
+from infra.sql.documents import SqlDocuments
 from infra.sql.drift import SqlAnswers, SqlDriftChecks
 from infra.sql.runs import SqlRunStore
 from schemas.drift import DRIFT_CHECK, Baseline
 from schemas.event import JsonObject
+from schemas.retrieval import Hit, Search
 from schemas.topics import followed_by, read_by
+
+if TYPE_CHECKING:
+    from infra.embedding.embedder import SentenceTransformerEmbedders
 
 CHECK_NICENESS = 5
 """Lower than that of other runs: a check is half a minute's work, and everything that helps against drift waits."""
@@ -65,14 +73,20 @@ def check(arguments: JsonObject, folder: Path) -> JsonObject:
     ``arguments``: task, baseline, champion, config. ``folder``: ``<home>/work/runs/<run id>``.
     """
     from agents.monitor.work import DriftChecker
-    from infra.embedding.embedder import SentenceTransformerEmbedder
+    from infra.embedding.embedder import SentenceTransformerEmbedders
     from infra.reports.drift import DriftReportFolder
+    from infra.reports.evidently_detector import EvidentlyDetector
 
     settings = settings_of(arguments, folder)
     task = task_of(settings, arguments["task"])
+    database = database_of(settings)
+    embedders = SentenceTransformerEmbedders(settings)
     checker = DriftChecker(
-        answers=SqlAnswers(database_of(settings)),
-        embedder=SentenceTransformerEmbedder(settings),
+        answers=SqlAnswers(database),
+        embedder=embedders.of(settings.embedding.model),
+        detector=EvidentlyDetector(),
+        search=_DocumentSearch(settings, embedders),
+        versions=SqlDocuments(database),
         reports=DriftReportFolder(settings.reports_folder / "drift"),
         policy=settings.monitor_policy(task.name),
         now=_now,
@@ -82,6 +96,27 @@ def check(arguments: JsonObject, folder: Path) -> JsonObject:
         sequence=arguments["baseline"], champion=arguments["champion"], renewed=arguments.get("renewed", False)
     )
     return {"check": DRIFT_CHECK.dump_python(checker.check(folder.name, task, baseline), mode="json")}
+
+
+class _DocumentSearch:
+    """The search for documents, made when it is needed: few checks need it, and it takes seconds to load."""
+
+    def __init__(self, settings: Settings, embedders: SentenceTransformerEmbedders) -> None:
+        self._settings, self._embedders = settings, embedders
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """Returns the hits of each search, best first. Raises Unavailable."""
+        from infra.milvus.retriever import MilvusRetriever
+        from infra.milvus.stores import MilvusStores
+        from infra.sql.indexes import SqlIndexes
+
+        database = database_of(self._settings)
+        stores = MilvusStores.from_settings(self._settings, make=False)
+        with closing(stores):
+            retriever = MilvusRetriever(
+                indexes=SqlIndexes(database), stores=stores, embedders=self._embedders, documents=SqlDocuments(database)
+            )
+            return retriever.search(searches)
 
 
 def _now() -> datetime:

@@ -91,7 +91,7 @@ class LazyRegistry:
 
 
 def validate(arguments: JsonObject, folder: Path) -> JsonObject:
-    """Validates an adapter. ``arguments``: config, task, adapter_id, dataset_id, champion.
+    """Validates an adapter. ``arguments``: config, task, adapter_id, dataset_id, champion, earlier.
 
     ``folder``: ``<home>/work/runs/<run id>``.
     """
@@ -106,6 +106,7 @@ def validation(settings: Settings, arguments: JsonObject, folder: Path, parts: V
         adapter_id=arguments["adapter_id"],
         dataset_id=arguments["dataset_id"],
         champion=arguments.get("champion"),
+        earlier=tuple(arguments.get("earlier", ())),
         folder=folder,
         parts=parts,
         policy=settings.validator_policy(arguments["task"]),

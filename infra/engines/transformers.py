@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from infra.engines.lora_slots import LoraSlots
 from infra.engines.prefixes import Prefixes, can_share
 from infra.models.chat import ChatFormat
 from infra.models.loading import load_base_model
-from infra.models.scoring import text_loss
+from infra.models.scoring import mean_divergence, text_loss
 from infra.models.threads import in_compute_thread
 from infra.settings import Settings
 from schemas.errors import AdapterMissing, EngineCrashed
@@ -126,12 +126,27 @@ class TransformersEngine:
     def loss(self, texts: Sequence[str], adapter_id: str | None = None) -> float:
         """Returns the mean cross-entropy of plain texts, nats per token. Raises AdapterMissing or EngineCrashed."""
         self._check_loaded(adapter_id)
+        with _engine_crashes(len(texts)):
+            return text_loss(
+                self._forward(adapter_id), self._tokenizer, texts, device=self._device, window=self._window
+            )
 
+    @in_compute_thread
+    def divergence(self, exchanges: Sequence[tuple[Sequence[ChatMessage], str]], adapter_id: str) -> float:
+        """Returns the mean KL(base || adapter) over the answers' tokens. Raises AdapterMissing or EngineCrashed."""
+        self._check_loaded(adapter_id)
+        rows = []
+        for messages, answer in exchanges:
+            prompt = self._chat.encode(messages)
+            rows.append(((prompt + self._chat.encode_answer(answer)[:-1])[: self._window], len(prompt)))
+        with _engine_crashes(len(rows)):
+            return mean_divergence(self._forward(None), self._forward(adapter_id), rows, device=self._device)
+
+    def _forward(self, adapter_id: str | None) -> Callable[..., CausalLMOutputWithPast]:
         def forward(**inputs: torch.Tensor) -> CausalLMOutputWithPast:
             return self._slots.forward([adapter_id] * len(inputs["input_ids"]), **inputs)
 
-        with _engine_crashes(len(texts)):
-            return text_loss(forward, self._tokenizer, texts, device=self._device, window=self._window)
+        return forward
 
     @in_compute_thread
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:

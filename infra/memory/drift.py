@@ -1,4 +1,4 @@
-"""The in-memory twins of ``infra.sql.drift`` and of the folder of drift reports."""
+"""The in-memory twins of ``infra.sql.drift``, of Evidently as a detector, and of the folder of drift reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from infra.memory.database import MemoryDatabase
-from schemas.drift import DRIFT_CHECK, RATED, Baseline, DriftCheck, DriftReport
+from schemas.drift import (
+    DRIFT_CHECK,
+    RATED,
+    Baseline,
+    CheckedColumn,
+    DescribedColumns,
+    Detection,
+    DriftCheck,
+    DriftReport,
+)
 from schemas.features import Interaction
 
 
@@ -96,17 +105,29 @@ class MemoryAnswers:
         return sorted(rows, key=lambda row: (row.release_sequence, row.answered_at, row.answer_id))
 
 
-class MemoryDriftReports:
-    """Keeps reports as they are given. ``problem``: what Evidently fails with, if it is to fail."""
+class MemoryDetector:
+    """Runs each column's test by itself. ``problem``: what the charts fail with, if they are to fail."""
 
     def __init__(self, problem: str | None = None) -> None:
-        self.written: list[DriftReport] = []
+        self.described: list[DescribedColumns] = []
         self.problem = problem
 
-    def write(self, report: DriftReport) -> tuple[str, str | None]:
-        """Returns the page's URI and, where Evidently's part of the page failed, why it did."""
+    def detect(self, columns: Sequence[CheckedColumn], described: DescribedColumns) -> Detection:
+        self.described.append(described)
+        results = {column.kind: column.result(described.reference_rows) for column in columns}
+        return Detection(results=results, problem=self.problem)
+
+
+class MemoryDriftReports:
+    """Keeps reports as they are given."""
+
+    def __init__(self) -> None:
+        self.written: list[DriftReport] = []
+
+    def write(self, report: DriftReport) -> str:
+        """Returns the page's URI."""
         self.written.append(report)
-        return f"memory:{report.check.task}/{report.check.check_id}", self.problem
+        return f"memory:{report.check.task}/{report.check.check_id}"
 
 
 def _belongs(row: Interaction, baseline: Baseline) -> bool:

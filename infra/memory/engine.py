@@ -77,6 +77,12 @@ class MemoryEngine:
         digest = hashlib.sha256(repr((texts, adapter_id)).encode()).digest()
         return 3.0 + (0.0 if adapter_id is None else digest[0] / 2560)
 
+    def divergence(self, exchanges: Sequence[tuple[Sequence[ChatMessage], str]], adapter_id: str) -> float:
+        """Depends on the exchanges and the adapter."""
+        with self._lock:
+            self._check_loaded(adapter_id)
+        return hashlib.sha256(repr((exchanges, adapter_id)).encode()).digest()[0] / 256
+
     def _check_loaded(self, adapter_id: str | None) -> None:
         if adapter_id is not None and adapter_id not in self._adapters:
             raise AdapterMissing(f"{adapter_id} is not loaded: release it, or roll back")

@@ -1,17 +1,13 @@
-"""Writes a drift check's report: one page with our verdict on top and Evidently's view of every column below.
-
-Evidently takes five seconds to import, so this runs in a child process. Our part is written even when Evidently fails.
-"""
+"""Writes a drift check's report: one page with the verdict on top, and Evidently's charts of the columns below."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from infra.durable_files import refusals_as_unavailable, replace_file
-from infra.reports.evidently_charts import Viewer, describe_columns, viewer
+from infra.reports.evidently_charts import Viewer, viewer
 from infra.reports.pages import FRAMING_POLICY, file_stem, render_template
 from schemas.drift import DRIFT_CHECK, DriftReport
 from schemas.figures import jsonable
@@ -22,6 +18,7 @@ _MEANINGS = {
     "failures": "answers that failed",
     "answers": "which labels are answered",
     "sources": "how well sources fit",
+    "declined": "what no document answers",
 }
 _VIEWERS = "evidently-*.html"
 
@@ -36,41 +33,31 @@ class DriftReportFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, report: DriftReport) -> tuple[str, str | None]:
-        """Returns the page's URI and, where Evidently's part of the page failed, why it did.
-
-        Raises Unavailable when the disk is full.
-        """
+    def write(self, report: DriftReport) -> str:
+        """Returns the page's URI. Raises Unavailable when the disk is full."""
         folder = self._folder / report.check.task
         page = folder / f"{file_stem(report.check.check_id)}.html"
         with refusals_as_unavailable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        found: dict[str, Any] | None = None
-        problem: str | None = None
-        try:
-            charts, found = describe_columns(report)
-            shared = viewer()
-        except Exception as error:  # noqa: BLE001  # whatever Evidently raises, our part is written
-            problem = f"{type(error).__name__}: {error}"
-            html = render(report, problem=problem)
-        else:
+        shared = viewer() if report.detection.charts is not None else None
+        if shared is not None:
             self._share(shared)
-            html = render(report, viewer_name=shared.name, charts=charts)
         whole = {
             "check": DRIFT_CHECK.dump_python(report.check, mode="json"),
             "windows": [
                 {"window": each.window.model_dump(mode="json"), "findings": [asdict(one) for one in each.findings]}
                 for each in report.windows
             ],
-            "evidently": found,
-            "evidently_problem": problem,
+            "columns": {kind: asdict(result) for kind, result in report.detection.results.items()},
+            "evidently": report.detection.found,
+            "evidently_problem": report.detection.problem,
         }
         replace_file(
             page.with_suffix(".json"),
             [json.dumps(jsonable(whole), indent=1, ensure_ascii=False).encode(errors="replace")],
         )
-        replace_file(page, [html.encode(errors="replace")])
-        return page.as_uri(), problem
+        replace_file(page, [render(report, shared.name if shared else None).encode(errors="replace")])
+        return page.as_uri()
 
     def _share(self, shared: Viewer) -> None:
         """Writes the viewer, once. Then those of earlier versions of Evidently may go, if no page refers to them."""
@@ -85,13 +72,8 @@ class DriftReportFolder:
             (self._folder / name).unlink(missing_ok=True)
 
 
-def render(
-    report: DriftReport, *, viewer_name: str | None = None, charts: str | None = None, problem: str | None = None
-) -> str:
-    """Renders the page.
-
-    ``charts``: what the viewer is to draw; None if Evidently failed, with ``problem``.
-    """
+def render(report: DriftReport, viewer_name: str | None = None) -> str:
+    """Renders the page. ``viewer_name``: the file that draws the charts, if there are any."""
     current = ", ".join(f"{value:g} {name}" for name, value in report.check.figures.items() if "." not in name)
     by_kind = [{finding.kind: finding for finding in window.findings} for window in report.windows]
     newest = report.windows[0].findings if report.windows else ()
@@ -102,12 +84,15 @@ def render(
         current=current,
         windows=report.windows,
         tests=[(finding, [findings.get(finding.kind) for findings in by_kind]) for finding in newest],
+        results=report.detection.results,
         meanings=_MEANINGS,
         novel=report.novel,
+        to_label=report.to_label,
         alpha=report.alpha,
         flags=report.flags,
         of=report.of,
         viewer=viewer_name,
-        charts=charts,
-        problem=problem,
+        charts=report.detection.charts,
+        by_evidently=report.detection.found is not None,
+        problem=report.detection.problem,
     )

@@ -1,4 +1,4 @@
-"""Runs Evidently: its findings, the data of its charts, and the page of scripts that draws such data.
+"""Takes Evidently's pages apart: the data of their charts, and the page of scripts that draws such data.
 
 Evidently's own page holds four megabytes of scripts, and the data inside a script. Here the scripts are in a file that
 all reports share, the viewer. A report shows it in a sandboxed frame, and hands it the data in the fragment of the
@@ -12,19 +12,14 @@ import gzip
 import hashlib
 import json
 import math
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from infra.reports.pages import VIEWER_POLICY, render_template, shown
-from schemas.drift import DriftReport
+from infra.reports.pages import VIEWER_POLICY, render_template
 
-_LOOKALIKES = {ord("<"): "‹", ord(">"): "›", ord("&"): "＆"}
-"""Evidently's charts take some texts for markup of their own (Plotly's ``<b>`` and ``<a href>``)."""
 LONGEST_FRAGMENT = 1_000_000
 """Characters. Firefox takes addresses of a million, Chromium of two millions; a report has fifty thousand."""
 
@@ -50,36 +45,6 @@ class Viewer:
     content: bytes
 
 
-def describe_columns(report: DriftReport) -> tuple[str, dict[str, Any]]:
-    """Compares the columns of both windows: the charts as the viewer takes them, and Evidently's findings as JSON."""
-    os.environ["DO_NOT_TRACK"] = "1"  # before the import, which reads it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its libraries warn about columns with few values
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset, DataSummaryPreset
-        from pandas import DataFrame
-
-        measured = {_harmless(name): values for name, values in report.measured.items() if _varies(values)}
-        named = {_harmless(name): _harmless_all(values) for name, values in report.named.items() if _varies(values)}
-        frame = DataFrame({**measured, **named})
-        definition = DataDefinition(numerical_columns=list(measured), categorical_columns=list(named))
-        reference, current = (
-            Dataset.from_pandas(part.reset_index(drop=True), data_definition=definition)
-            for part in (frame.iloc[: report.reference_rows], frame.iloc[report.reference_rows :])
-        )
-        # Its default scores mark almost any small window. These are tests, with alpha divided by the number of columns.
-        count = max(1, len(measured) + len(named))
-        drift = DataDriftPreset(
-            num_method="ks",
-            cat_method="chisquare",
-            num_threshold=report.alpha / count,
-            cat_threshold=report.alpha / count,
-            drift_share=int(1000 / count) / 1000,  # one marked column is enough
-        )
-        snapshot = Report([drift, DataSummaryPreset()]).run(current, reference)
-        return _packed(snapshot.get_html_str(as_iframe=False)), _finite(json.loads(snapshot.json()))
-
-
 def viewer() -> Viewer:
     """Makes the viewer of the installed version of Evidently, which need not be imported. It is the same on each call.
 
@@ -102,17 +67,28 @@ def viewer() -> Viewer:
     return Viewer(name=f"evidently-{version}.html", content=content)
 
 
-def _packed(page: str) -> str:
-    """Takes the data out of Evidently's page, where two variables of the first script hold them as JSON."""
+def packed(pages: Sequence[str]) -> str:
+    """Takes the data out of Evidently's pages, where two variables of the first script hold them as JSON.
+
+    Returns one page's data, as the viewer takes them. Raises ValueError if they are too long for an address.
+    """
     decoder = json.JSONDecoder()
-    dashboard, end = decoder.raw_decode(page, page.index(" = ", page.index("var metric_")) + 3)
-    graphs, _ = decoder.raw_decode(page, page.index(" = ", page.index("var additional_graphs_", end)) + 3)
-    data = {"dashboard": _drawable(dashboard), "graphs": _drawable(graphs)}
+    dashboards: list[dict[str, Any]] = []
+    graphs: dict[str, Any] = {}
+    for page in pages:
+        dashboard, end = decoder.raw_decode(page, page.index(" = ", page.index("var metric_")) + 3)
+        own, _ = decoder.raw_decode(page, page.index(" = ", page.index("var additional_graphs_", end)) + 3)
+        dashboards.append(dashboard)
+        graphs |= own
+    # A preset's charts are a group. Beside it are lists of the tests, which say the same with two digits only.
+    groups = [widget for each in dashboards for widget in each["widgets"] if widget["type"] == "group"]
+    whole = {**dashboards[0], "widgets": groups}
+    data = {"dashboard": _drawable(whole), "graphs": _drawable(graphs)}
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-    if len(packed) > LONGEST_FRAGMENT:
-        raise ValueError(f"the charts have {len(packed):,} characters, more than browsers take: use fewer labels")
-    return packed
+    compressed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    if len(compressed) > LONGEST_FRAGMENT:
+        raise ValueError(f"the charts have {len(compressed):,} characters, more than browsers take: use fewer labels")
+    return compressed
 
 
 def _drawable(value: Any) -> Any:
@@ -128,27 +104,3 @@ def _drawable(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-def _finite(value: Any) -> Any:
-    """Returns JSON with null in place of infinite numbers and NaN, which Python writes and nobody else reads."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _harmless_all(values: Sequence[str]) -> list[str]:
-    known = {value: _harmless(value) for value in set(values)}
-    return [known[value] for value in values]
-
-
-def _harmless(text: str) -> str:
-    """Returns a text that looks the same, on one line, in which no reader finds markup."""
-    return " ".join(shown(text).split()).translate(_LOOKALIKES)
-
-
-def _varies(values: Sequence[object]) -> bool:
-    """Whether a column has different values; Evidently fails on columns that are empty or constant."""
-    return len({value for value in values if value is not None}) > 1

@@ -19,7 +19,8 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     The id of an adapter comes from a message. One that is no plain file name is replaced by its hash (``file_stem``).
 
     ``report``: task, adapter_id, accepted, findings, lineage and at; of an adapter that was examined also metric,
-    reference, champion, scores, base_rows, left_out, confusion, better and worse.
+    reference, champion, scores, base_rows, left_out, stale, tries, level, flips, slices, small_slices, policy,
+    confusion, better and worse.
     """
     with refusals_as_unavailable(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,12 +33,26 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
     return page
 
 
+def read_report(folder: Path, adapter_id: str) -> dict[str, Any] | None:
+    """Returns the object that ``write_report`` wrote below the folder; None where it is gone or damaged."""
+    try:
+        found = json.loads((folder / f"{file_stem(adapter_id)}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def render(report: Mapping[str, Any]) -> str:
     """Renders the page."""
     examined: dict[str, object] = {}
     if "scores" in report:
         confusion = report["confusion"]
         arms = (("the candidate", "candidate"), (report["reference"], "reference"))
+        flipped = {each["row_id"] for each in report["flips"]["listed"]}
+        examined["worse"] = [each for each in report["worse"] if each["row_id"] not in flipped]
+        examined["small_slices"] = [
+            f"{each['kind']} {each['name']} ({each['rows']})" for each in report["small_slices"]
+        ]
         examined["confusion_tables"] = [(name, _confusion(confusion[arm])) for name, arm in arms] if confusion else []
     values = {
         **report,

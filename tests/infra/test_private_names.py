@@ -48,3 +48,12 @@ def test_evidentlys_page_has_its_data_in_two_variables_and_takes_the_graphs_from
     data, graphs = (template.index(f"var {name}" + "{params.dashboard_id} = ") for name in ("", "additional_graphs_"))
     assert data < graphs < template.index("window.drawDashboard({params.dashboard_id},")
     assert "new Map(Object.entries(additional_graphs_{params.dashboard_id}))" in template
+
+
+def test_evidently_runs_a_test_that_is_registered_without_keeping_it() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently.legacy.calculations.stattests import registry
+
+    assert "_impls[stat_test] = {}" in inspect.getsource(registry.register_stattest)
+    assert "_impls[stattest][engine] = impl" in inspect.getsource(registry.add_stattest_impl)

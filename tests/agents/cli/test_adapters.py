@@ -13,6 +13,7 @@ from agents.cli.adapters import causing, concerning
 from agents.delivery.runs import runs_source
 from infra.adapters.files import WEIGHTS, install
 from infra.registry.mlflow import MlflowRegistry
+from infra.reports.validation import write_report
 from infra.settings import Settings
 from infra.sql.database import Database
 from infra.sql.drift import SqlDriftChecks
@@ -135,6 +136,38 @@ def test_an_adapter_is_shown_back_to_dataset_feedback_and_cause(everlearn: Everl
         assert line in text
     assert "challenger for 10% of the users (release 1): validated" in text
     assert "champion (release 2): as good as it should be" in text
+
+
+def test_right_answers_that_an_adapter_turned_wrong_are_shown(everlearn: Everlearn, learned: str, settings: Settings):
+    listed = [
+        {
+            "row_id": f"r{n}",
+            "input": f"message\x1b {n}",
+            "right": "a",
+            "reference": "a",
+            "candidate": "b",
+            "suite": "golden",
+        }
+        for n in range(7)
+    ]
+    (shown,) = everlearn("adapters", "show", learned, "--json").lines
+    assert (shown["flips"], shown["tries"], shown["level"]) == (None, None, None)
+    report = {
+        "task": "routing", "adapter_id": learned, "accepted": True, "findings": [], "lineage": {},
+        "tries": 2, "level": 0.0076, "flips": {"rows": 60, "of": 800, "listed": listed},
+    }  # fmt: skip
+    folder = settings.reports_folder / "validation" / "routing"
+    page = write_report(folder, report)
+    (shown,) = everlearn("adapters", "show", learned, "--json").lines
+    assert (shown["flips"], shown["tries"], shown["level"]) == (report["flips"], 2, 0.0076)
+    text = everlearn("adapters", "show", learned).out
+    assert "try           2 on these rows, at the level 0.0076" in text
+    assert "flips         60 of 800 rows turned from right to wrong" in text
+    assert "r4  message\ufffd 4: right is a, said was a, and now b" in text
+    assert "r5" not in text
+    assert "and 55 more" in text
+    page.with_suffix(".json").write_text("{")
+    assert "flips" not in everlearn("adapters", "show", learned).out
 
 
 def test_what_is_gone_is_said_and_the_rest_shown(everlearn: Everlearn, learned: str, settings: Settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,12 +60,14 @@ def checks(database_url: str):
     database.close()
 
 
-def monitor(config: KafkaConnection, checks: SqlDriftChecks) -> Peer:
+def monitor(config: KafkaConnection, checks: SqlDriftChecks, *, to_label: tuple[str, ...] = ()) -> Peer:
     """Checks at once what it is asked to: routing has drifted, support has too few answers."""
 
     def react(event: Event, context: EventContext) -> Iterable[Event]:
         assert isinstance(event, DriftCheckRequested)
-        checks.add(too_few(context.id, 9) if event.task == "support" else check(context.id, 9))
+        checks.add(
+            too_few(context.id, 9) if event.task == "support" else replace(check(context.id, 9), to_label=to_label)
+        )
         return ()
 
     return Peer(config, "requests.v1", react)
@@ -77,11 +80,25 @@ def test_checks_are_listed_newest_first(everlearn: Everlearn, checks: SqlDriftCh
     result = everlearn("drift", "reports")
     cells = [[cell.strip() for cell in line.split("  ") if cell.strip()][1:] for line in result.out.splitlines()]
     assert cells == [
-        ["TASK", "VERDICT", "REMEDY", "REFERENCE", "CURRENT", "REPORT"],
+        ["TASK", "VERDICT", "REMEDY", "REFERENCE", "CURRENT", "REPORT", "LABEL FIRST"],
         ["support", "not checked", "none", "60", "60", "too few answers"],
         ["routing", "no drift", "none", "60", "60", "/a home/c2.html"],
         ["routing", "outcomes", "retrain", "60", "60", "/a home/c1.html"],
     ]
+
+
+def test_answers_that_are_to_be_labelled_are_named(
+    everlearn: Everlearn, checks: SqlDriftChecks, kafka_config: KafkaConnection
+):
+    named = tuple(f"a{number}" for number in range(5))
+    checks.add(replace(check("c1"), remedy="label", to_label=named))
+    [_, line] = everlearn("drift", "reports").out.splitlines()
+    assert line.endswith("/a home/c1.html  a0, a1, a2")
+    [whole] = everlearn("drift", "reports", "--json").lines
+    assert whole["to_label"] == list(named)
+    with monitor(kafka_config, checks, to_label=named):
+        result = everlearn("drift", "check", "routing", "--wait")
+    assert "label first: a0, a1, a2, a3, a4" in result.out.splitlines()
 
 
 def test_programs_get_whole_checks_of_a_task(everlearn: Everlearn, checks: SqlDriftChecks):

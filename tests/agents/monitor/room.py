@@ -99,7 +99,9 @@ class Room:
     def claim(self) -> Claim | None:
         return self.runs.claim(AGENT, "w1", now=self.now, lease_seconds=10)
 
-    async def finish(self, verdict: str | None = None, remedy: Remedy = "none", **figures: float) -> DriftCheck:
+    async def finish(
+        self, verdict: str | None = None, remedy: Remedy = "none", *, to_label: tuple[str, ...] = (), **figures: float
+    ) -> DriftCheck:
         """Ends the unfinished check with this verdict; returns the check as it is stored."""
         claim = self.claim()
         assert claim is not None
@@ -118,6 +120,7 @@ class Room:
             reasons=("because",),
             report_uri="file:///r.html",
             figures={**in_window(newest), **figures},
+            to_label=to_label,
         )
         await self.end(claim, self.monitor.done(claim, {"check": DRIFT_CHECK.dump_python(check, mode="json")}))
         return self.checks.recent(check.task, 1)[0]

@@ -96,8 +96,16 @@ async def test_drift_is_told_with_its_evidence_and_kept_in_the_same_transaction(
     )
     assert event.evidence["check_id"] == kept.check_id
     assert event.evidence["figures"] == {"rated": 4.0, "bad": 0.0, "corrected": 3.0, "failed": 0.0}
+    assert "label" not in event.evidence
     assert event.current == kept.current
     assert (kept.told_at, kept.told) == (room.now, "retrain")
+
+
+async def test_drift_that_asks_for_labels_names_the_answers(room: Room):
+    await full(room)
+    kept = await room.finish("questions", "label", to_label=("a2", "a1"))
+    [event] = room.published()
+    assert event.evidence["label"] == list(kept.to_label) == ["a2", "a1"]
 
 
 async def test_a_check_without_a_verdict_is_kept_and_not_told(room: Room):

@@ -1,135 +1,197 @@
-"""From tests to a verdict and a remedy, on answers whose drift is known."""
+"""From what a detector found to a verdict and a remedy, on answers whose drift is known."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from agents.monitor.verdict import decide, examine, judge
-from agents.monitor.windows import make_windows
-from schemas.drift import Finding
+from agents.monitor.corrections import CorrectionsFound
+from agents.monitor.verdict import TO_LABEL, Evidence, Rated, decide, short_reference
+from schemas.drift import ColumnResult, Finding
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
-from tests.agents.monitor.rows import POLICY, ROUTING, SUPPORT, row, vectors
+from tests.agents.monitor.rows import POLICY, ROUTING, START, SUPPORT, judged, row, vectors
 
-FIGURES = {"rated": 40.0, "bad": 20.0, "corrected": 20.0, "failed": 0.0}
-
-
-def found(kind: str, *, flagged: bool) -> Finding:
-    return Finding(kind=kind, p_value=0.0005 if flagged else 0.5, effect=0.1, flagged=flagged, detail=f"{kind} changed")
+KINDS = ("questions", "outcomes", "failures", "answers", "sources", "declined")
+WORSE = Rated(rows=60, rated=40, corrected=20, p_worse=0.001)
+AS_BEFORE = replace(WORSE, p_worse=0.7)
 
 
-def windows_of(*flagged: str) -> list[list[Finding]]:
-    """Makes windows, newest first, each with the kinds that are flagged in it."""
-    kinds = ("questions", "outcomes", "failures", "answers", "sources")
-    return [[found(kind, flagged=kind in names.split()) for kind in kinds] for names in flagged]
+def given(now: Rated, novel: Rated | None = None, corrections: CorrectionsFound | None = None) -> Evidence:
+    novel = novel or Rated()
+    return Evidence(now=now, latest=now, novel=novel, latest_novel=novel, corrections=corrections or CorrectionsFound())
 
 
-@pytest.mark.parametrize(
-    ("flagged", "kind"),
-    [
-        (("outcomes", "", ""), None),
-        (("outcomes", "outcomes", ""), "outcomes"),
-        (("outcomes", "", "outcomes"), "outcomes"),
-        (("", "outcomes", "outcomes"), "outcomes"),
-        (("outcomes", "questions", ""), None),
-        (("outcomes",), None),
-        (("questions outcomes", "questions outcomes", ""), "outcomes"),
-    ],
-)
-def test_a_kind_is_drift_when_two_of_three_windows_are_flagged_for_it(flagged, kind):
-    assert decide(windows_of(*flagged), FIGURES, ROUTING, POLICY).kind == kind
-
-
-def test_one_window_is_enough_where_the_policy_says_so():
-    verdict = decide(windows_of("outcomes", "", ""), FIGURES, ROUTING, POLICY.model_copy(update={"flags": 1, "of": 1}))
-    assert verdict.kind == "outcomes"
+def decided(drifted: str, evidence: Evidence, task=ROUTING):
+    """Decides after a detector found that these kinds drifted."""
+    results = {
+        kind: ColumnResult(score=0.0001 if kind in drifted.split() else 0.5, threshold=0.002, drifted=kind in drifted)
+        for kind in KINDS
+    }
+    window = [
+        Finding(kind=kind, p_value=each.score, effect=0.1, flagged=each.drifted, detail=f"{kind} changed")
+        for kind, each in results.items()
+    ]
+    return decide(results, [window, window, []], evidence, task, POLICY)
 
 
 @pytest.mark.parametrize(
-    ("kinds", "figures", "task", "remedy"),
-    [
-        ("outcomes", {}, ROUTING, "retrain"),
-        ("outcomes questions", {"corrected": 10}, ROUTING, "retrain"),
-        ("outcomes", {"corrected": 9}, ROUTING, "label"),
-        ("questions", {"rated": 19}, ROUTING, "label"),
-        ("questions", {"rated": 20}, ROUTING, "none"),
-        ("answers", {"rated": 0}, ROUTING, "label"),
-        ("failures", {}, ROUTING, "none"),
-        ("sources", {}, SUPPORT, "index"),
-        ("sources outcomes", {}, SUPPORT, "index"),
-    ],
+    ("drifted", "kind"),
+    [("", None), ("outcomes", "outcomes"), ("questions outcomes", "outcomes"), ("outcomes declined", "declined")],
 )
-def test_the_remedy_is_what_would_help(kinds, figures, task, remedy):
-    verdict = decide(windows_of(kinds, kinds, ""), {**FIGURES, **figures}, task, POLICY)
+def test_the_detector_says_what_drifted_and_the_verdict_names_the_most_telling_kind(drifted, kind):
+    assert decided(drifted, given(WORSE)).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("drifted", "evidence", "task", "remedy"),
+    [
+        ("outcomes", given(WORSE), ROUTING, "retrain"),
+        ("outcomes questions", given(replace(WORSE, corrected=10)), ROUTING, "retrain"),
+        ("outcomes", given(replace(WORSE, corrected=9)), ROUTING, "label"),
+        ("questions", given(replace(AS_BEFORE, rated=19)), ROUTING, "label"),
+        ("questions", given(AS_BEFORE), ROUTING, "none"),
+        ("questions", given(AS_BEFORE, Rated(rows=30, rated=9)), ROUTING, "label"),
+        ("questions", given(AS_BEFORE, Rated(rows=30, rated=10)), ROUTING, "none"),
+        ("questions", given(AS_BEFORE, Rated(rows=3, rated=3)), ROUTING, "none"),
+        ("questions", given(AS_BEFORE, Rated(rows=30, rated=15, corrected=10, p_worse=0.01)), ROUTING, "retrain"),
+        ("answers", given(Rated(rows=60)), ROUTING, "label"),
+        ("failures", given(AS_BEFORE), ROUTING, "none"),
+        ("sources", given(AS_BEFORE), SUPPORT, "index"),
+        ("declined", given(AS_BEFORE), SUPPORT, "index"),
+        ("sources outcomes", given(WORSE), SUPPORT, "index"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, served=20)), SUPPORT, "retrain"),
+        ("sources", given(WORSE, corrections=CorrectionsFound(checked=20, served=15)), SUPPORT, "retrain"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, newer=6)), SUPPORT, "index"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, missed=12)), SUPPORT, "index"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=20, newer=5)), SUPPORT, "retrain"),
+        ("outcomes", given(WORSE, corrections=CorrectionsFound(checked=4, newer=2)), SUPPORT, "retrain"),
+    ],
+)  # fmt: skip
+def test_the_remedy_is_what_would_help(drifted, evidence, task, remedy):
+    verdict = decided(drifted, evidence, task)
     assert verdict.remedy == remedy
     assert verdict.reasons[-1].startswith(f"{remedy}: ")
 
 
 def test_when_other_questions_are_certain_a_weaker_sign_of_worse_answers_is_enough_to_call_for_training():
-    windows = windows_of("questions", "questions", "")
-    windows[0] = [replace(each, p_value=0.04) if each.kind == "outcomes" else each for each in windows[0]]
-    verdict = decide(windows, FIGURES, ROUTING, POLICY)
+    verdict = decided("questions", given(replace(WORSE, p_worse=0.02)))
     assert (verdict.kind, verdict.remedy) == ("questions", "retrain")
 
 
 def test_the_reasons_say_what_was_seen_and_how_often():
-    verdict = decide(windows_of("outcomes", "outcomes", ""), FIGURES, ROUTING, POLICY)
+    verdict = decided("outcomes", given(WORSE))
     assert verdict.reasons[0] == "outcomes: outcomes changed (flagged in 2 of the last 3 windows)"
     assert verdict.flags["outcomes"] == 2
-    calm = decide(windows_of("", "", ""), FIGURES, ROUTING, POLICY)
-    assert calm.reasons == ("no test tells the current windows from the reference",)
-    [uncertain] = decide(windows_of("", "questions", ""), FIGURES, ROUTING, POLICY).reasons
-    assert uncertain == "not certain yet: questions were flagged in 1 of the last windows, and 2 of 3 are needed"
-
-
-def judged(rows: list[Interaction], task=ROUTING, **drift):
-    windows = make_windows(rows[: POLICY.reference_rows], rows[-POLICY.newest_rows :], POLICY)
-    return judge(windows, vectors(rows, **drift), task, POLICY)
+    assert decided("", given(WORSE)).reasons == ("no test tells the current windows from the reference",)
 
 
 def answers(count: int, outcomes: tuple[InteractionOutcome, ...], start: int = 0, **fields) -> list[Interaction]:
     return [row(start + place, outcome=outcomes[place % len(outcomes)], **fields) for place in range(count)]
 
 
+def verdict_on(rows: Sequence[Interaction], task=ROUTING, **drift):
+    return judged(rows, vectors(rows, **drift), task)[0]
+
+
 def test_answers_that_got_worse_and_were_corrected_call_for_training():
-    rows = answers(100, ("approved",) * 6 + ("corrected",)) + answers(100, ("approved", "corrected"), 100)
-    found = judged(rows)
-    assert (found.verdict.kind, found.verdict.remedy) == ("outcomes", "retrain")
-    assert "from 14% (14 of 100) to 50% (30 of 60)" in found.verdict.reasons[0]
+    verdict = verdict_on(
+        answers(100, ("approved",) * 6 + ("corrected",)) + answers(100, ("approved", "corrected"), 100)
+    )
+    assert (verdict.kind, verdict.remedy) == ("outcomes", "retrain")
+    assert "from 14% (14 of 100) to 50% (30 of 60)" in verdict.reasons[0]
+
+
+def test_a_window_is_not_certain_before_others_are_flagged_too():
+    rows = answers(100, ("approved",)) + answers(60, ("approved",), 100) + answers(40, ("corrected",), 160)
+    [uncertain, _] = verdict_on(rows[:180]).reasons
+    assert uncertain == "not certain yet: outcomes were flagged in 1 of the last windows, and 2 of 3 are needed"
+    assert verdict_on(rows).kind == "outcomes"
 
 
 def test_failures_are_no_ratings_so_that_fresh_unrated_windows_do_not_look_bad():
     rows = answers(100, ("approved",)) + answers(100, ("unrated",) * 19 + ("failed",), 100)
-    assert judged(rows).verdict.kind is None
+    assert verdict_on(rows).kind is None
 
 
 def test_many_failures_are_drift_that_training_does_not_mend():
-    rows = answers(100, ("approved",)) + answers(100, ("approved", "failed"), 100)
-    assert (judged(rows).verdict.kind, judged(rows).verdict.remedy) == ("failures", "none")
+    verdict = verdict_on(answers(100, ("approved",)) + answers(100, ("approved", "failed"), 100))
+    assert (verdict.kind, verdict.remedy) == ("failures", "none")
 
 
-def test_new_questions_without_ratings_call_for_labels():
+def test_new_questions_without_ratings_call_for_labels_of_the_newest_kind():
     rows = answers(200, ("unrated",))
-    found = judged(rows, shift=8.0, shifted=range(100, 200, 2))
-    assert (found.verdict.kind, found.verdict.remedy) == ("questions", "label")
+    rows = [replace(each, question=f"q{number}") for number, each in enumerate(rows)]
+    verdict = verdict_on(rows, shift=8.0, shifted=range(100, 200, 2))
+    assert (verdict.kind, verdict.remedy) == ("questions", "label")
+    assert verdict.to_label
+    assert len(verdict.to_label) <= TO_LABEL
+    assert {int(each.answer_id[1:]) % 2 for each in verdict.to_label[:1]} == {0}
+
+
+def test_answers_that_users_disliked_without_a_correction_are_to_be_labelled_first():
+    rows = answers(100, ("approved",)) + answers(100, ("approved", "disapproved", "unrated"), 100)
+    verdict = verdict_on(rows)
+    assert verdict.remedy == "label"
+    assert {each.outcome for each in verdict.to_label} == {"disapproved"}
+    assert verdict.to_label[0].answer_id == "a00197"
 
 
 def test_other_labels_are_noticed():
     rows = answers(100, ("approved",)) + answers(100, ("approved",), 100, answer="returns")
-    assert judged(rows).verdict.kind == "answers"
+    assert verdict_on(rows).kind == "answers"
 
 
 def test_sources_that_fit_worse_call_for_documents():
     rows = [row(place, score=0.7 - place % 7 / 100 - 0.2 * (place >= 100), task="support") for place in range(200)]
-    found = judged(rows, SUPPORT)
-    assert (found.verdict.kind, found.verdict.remedy) == ("sources", "index")
+    verdict = verdict_on(rows, SUPPORT)
+    assert (verdict.kind, verdict.remedy) == ("sources", "index")
+
+
+def test_questions_that_are_declined_call_for_documents():
+    rows = [row(place, score=0.5, task="support") for place in range(200)]
+    rows = [replace(each, declined=place % 3 == 0 and place >= 100) for place, each in enumerate(rows)]
+    verdict = verdict_on(rows, SUPPORT)
+    assert (verdict.kind, verdict.remedy) == ("declined", "index")
+    assert "declined questions went from 0% (0 of 100) to 33%" in verdict.reasons[0]
 
 
 def test_only_what_makes_sense_for_a_task_is_tested():
     rows = answers(160, ("approved",))
-    kinds = [each.kind for each in examine(rows[:100], rows[100:], vectors(rows), ROUTING, 0.01)]
-    assert kinds == ["questions", "outcomes", "failures", "answers"]
-    kinds = [each.kind for each in examine(rows[:100], rows[100:], vectors(rows), SUPPORT, 0.01)]
-    assert kinds == ["questions", "outcomes", "failures", "sources"]
+    for task, more in ((ROUTING, ["answers"]), (SUPPORT, ["sources", "declined"])):
+        _, examined = judged(rows, vectors(rows), task)
+        assert [column.kind for column in examined.columns] == ["questions", "outcomes", "failures", *more]
+        assert {column.threshold for column in examined.columns} == {POLICY.alpha / (3 + len(more))}
+
+
+def test_one_user_who_dislikes_everything_is_no_drift():
+    rows = answers(100, ("approved",)) + answers(100, ("approved",), 100)
+    alone = [replace(each, user="u", outcome="corrected") if place >= 150 else each for place, each in enumerate(rows)]
+    assert verdict_on(alone).kind is None
+    many = [replace(each, outcome="corrected") if place >= 150 else each for place, each in enumerate(rows)]
+    assert verdict_on(many).remedy == "retrain"
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(0.25, "15 minutes, less than a day"), (30, "30 hours, less than a week"), (168, None)]
+)
+def test_a_reference_that_is_shorter_than_a_cycle_is_reported(hours, words):
+    rows = [replace(row(place), answered_at=START + timedelta(hours=hours * place)) for place in range(2)]
+    assert (
+        (short_reference(rows) or "").startswith(f"the reference covers {words}")
+        if words
+        else not short_reference(rows)
+    )
+
+
+def test_hours_that_the_reference_has_not_seen_start_no_training():
+    """The reference is of one morning; what was asked at night is not compared with it."""
+    rows = answers(100, ("approved",)) + answers(100, ("corrected",), 100)
+    night = [replace(each, answered_at=START + timedelta(hours=16, seconds=place)) for place, each in enumerate(rows)]
+    verdict = verdict_on([*rows[:100], *night[100:]])
+    assert (verdict.kind, verdict.remedy) == (None, "none")
+    assert "100 of 100 current answers are from hours that the reference has not seen" in verdict.reasons
+    assert verdict_on(rows).remedy == "retrain"

@@ -15,19 +15,26 @@ from agents.delivery.runs import Runner
 from agents.delivery.worker import Worker
 from agents.wiring.database import database_of
 from agents.wiring.monitor import build
+from infra.embedding.embedder import SentenceTransformerEmbedder
 from infra.memory.kafka import MemoryKafka
+from infra.milvus.stores import MilvusChunks
 from infra.settings import Settings, load
+from infra.sql.documents import SqlDocuments
 from infra.sql.drift import SqlDriftChecks
 from infra.sql.features import SqlFeatureTable
+from infra.sql.indexes import SqlIndexes
 from infra.sql.journal import SqlJournal
 from infra.sql.migrate import migrate
 from infra.sql.runs import SqlRunStore
 from schemas.envelope import EventContext, decode, identity
 from schemas.errors import ConfigurationError
+from schemas.features import DocumentState
 from schemas.learning import DriftCheckRequested, DriftDetected
+from schemas.retrieval import Chunk
 from schemas.topics import TOPICS
 from tests.agents.monitor.room import Room
-from tests.agents.monitor.rows import row
+from tests.agents.monitor.rows import START, row
+from tests.fixtures.indexes import index
 
 TOML = """
 [monitor]
@@ -134,6 +141,43 @@ async def test_answers_that_got_worse_are_told_with_a_report(monitor: RealMonito
     assert "Do the blades of my ice skates rust?" in page.read_text(encoding="utf-8")
     assert '<iframe class="el-charts"' in page.read_text(encoding="utf-8")
     assert page.with_suffix(".json").is_file()
+
+
+@in_a_child
+async def test_corrections_that_newer_documents_agree_with_call_for_the_index(
+    monitor: RealMonitor, milvus_uri: str, unique_index: str, sentence_embedder: SentenceTransformerEmbedder
+):
+    with (monitor.settings.home / "everlearn.toml").open("a") as file:
+        file.write(
+            f'[tasks.support]\ninstruction = "Answer."\nretrieval = true\n[tasks.support.monitor]\ncurrent_rows = 24\n'
+            f'[milvus]\nuri = "{milvus_uri}"\n'
+        )
+    monitor = RealMonitor(load(home=monitor.settings.home, environ={}))
+    text = "A return is free for 30 days. Ask at the counter."
+    made = index(unique_index, model=sentence_embedder.model, dimension=384)
+    chunk = Chunk(chunk_id="c", tenant="default", document_id="terms", version="2", ordinal=0, text=text)
+    state = DocumentState(
+        tenant="default", document_id="terms", version="2", content_hash="h", chunk_count=1,
+        embedding_model=sentence_embedder.model, title=None, uri=None, event_id="e",
+        submitted_at=START + timedelta(hours=1),
+    )  # fmt: skip
+    database = database_of(monitor.settings)
+    with database.transaction():
+        SqlIndexes(database).add(made)
+        SqlDocuments(database).put(state)
+    store = MilvusChunks(milvus_uri, None, unique_index, 384)
+    store.prepare()
+    store.upsert([chunk], sentence_embedder.embed([text]))
+    asked = {"task": "support", "question": "How long is a return free?", "answer": "14 days", "score": 0.8}
+    monitor.answer(40, 0, **asked)
+    monitor.answer(40, 40, outcome="corrected", correction="It is 30 days.", **asked)
+    await monitor.tick()
+    assert await monitor.runner.work()
+    store.close()
+
+    [check] = monitor.checks.recent("support", 5)
+    assert (check.verdict, check.remedy) == ("outcomes", "index"), check.reasons
+    assert "corrections agree with documents that are newer than the answers (terms)" in check.reasons[1]
 
 
 @in_a_child

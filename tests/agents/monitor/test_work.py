@@ -1,4 +1,4 @@
-"""What a check does in its child process, on memory twins: windows, tests, report."""
+"""What a check does in its child process, on memory twins: windows, tests, corrections, report."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from datetime import timedelta
 import numpy as np
 
 from agents.monitor.differences import Floats
+from agents.monitor.verdict import TO_LABEL
 from agents.monitor.work import SHOWN_NOVEL, DriftChecker
 from infra.memory.database import MemoryDatabase
-from infra.memory.drift import MemoryAnswers, MemoryDriftReports
+from infra.memory.documents import MemoryDocuments
+from infra.memory.drift import MemoryAnswers, MemoryDetector, MemoryDriftReports
 from infra.memory.embedder import MemoryEmbedder
 from infra.memory.features import MemoryFeatureTable
+from infra.memory.retriever import MemoryRetriever
 from schemas.drift import DRIFT_CHECK, Baseline, DriftCheck
+from schemas.features import DocumentState
 from schemas.questions import Turn
-from tests.agents.monitor.rows import POLICY, ROUTING, START, row
+from schemas.retrieval import Chunk
+from schemas.tasks import Task
+from tests.agents.monitor.rows import POLICY, ROUTING, START, SUPPORT, row
 
 NOW = START + timedelta(hours=1)
 REFERENCE = POLICY.reference_rows
-NEWEST = POLICY.newest_rows
+NEWEST = POLICY.current_rows + (POLICY.of - 1) * POLICY.every_rows
 ODD = "\ufffd"
 
 
@@ -49,14 +55,22 @@ class Listening(MemoryEmbedder):
 class Work:
     """A checker on memory twins; remembers its reports and its progress."""
 
-    def __init__(self, problem: str | None = None, embedder: MemoryEmbedder | None = None) -> None:
+    def __init__(
+        self, problem: str | None = None, embedder: MemoryEmbedder | None = None, chunks: Sequence[Chunk] = ()
+    ) -> None:
         database = MemoryDatabase()
         self.features = MemoryFeatureTable(database)
-        self.reports = MemoryDriftReports(problem)
+        self.detector = MemoryDetector(problem)
+        self.search = MemoryRetriever(chunks)
+        self.documents = MemoryDocuments(database)
+        self.reports = MemoryDriftReports()
         self.progress: list[float] = []
         self.checker = DriftChecker(
             answers=MemoryAnswers(database),
             embedder=embedder or MemoryEmbedder(),
+            detector=self.detector,
+            search=self.search,
+            versions=self.documents,
             reports=self.reports,
             policy=POLICY,
             now=lambda: NOW,
@@ -67,8 +81,8 @@ class Work:
         for number in range(start, start + count):
             self.features.put_interaction(row(number, question=question, **fields))  # type: ignore[arg-type]  # of a row
 
-    def check(self, sequence: int = 0) -> DriftCheck:
-        return self.checker.check("c1", ROUTING, Baseline(sequence=sequence))
+    def check(self, sequence: int = 0, task: Task = ROUTING) -> DriftCheck:
+        return self.checker.check("c1", task, Baseline(sequence=sequence))
 
 
 def worse(work: Work) -> DriftCheck:
@@ -97,16 +111,16 @@ def test_answers_that_got_worse_are_drift_with_a_report_of_what_is_new():
     work = Work()
     check = worse(work)
     assert (check.check_id, check.verdict, check.remedy, check.checked_at) == ("c1", "outcomes", "retrain", NOW)
-    assert (check.reference.rows, check.current.rows) == (REFERENCE, POLICY.current_rows)
+    assert (check.reference.rows, check.current.rows) == (REFERENCE, NEWEST)
     assert check.figures["flags.outcomes"] == 3
     assert check.report_uri == "memory:routing/c1"
     [report] = work.reports.written
     assert [question for question, _ in report.novel] == ["Do the blades of ice skates rust?"]
     assert len(report.windows) == POLICY.of
-    assert {len(column) for column in (*report.measured.values(), *report.named.values())} == {
-        REFERENCE + POLICY.current_rows
-    }
-    assert "question, component 3" in report.measured
+    [described] = work.detector.described
+    assert {len(column) for column in (*described.measured.values(), *described.named.values())} == {REFERENCE + NEWEST}
+    assert "question, component 3" in described.measured
+    assert report.detection.drifted == ("questions", "outcomes")
     assert work.progress == sorted(work.progress)
 
 
@@ -127,8 +141,8 @@ def test_the_components_of_the_questions_are_in_the_order_of_their_variance():
     for number in range(REFERENCE + NEWEST):
         work.answer(1, number, question=" ".join(f"word{number * factor % 97}" for factor in (1, 3, 7)))
     work.check()
-    [report] = work.reports.written
-    columns = [np.array(report.measured[f"question, component {number}"], dtype=float) for number in (1, 2, 3)]
+    [described] = work.detector.described
+    columns = [np.array(described.measured[f"question, component {number}"], dtype=float) for number in (1, 2, 3)]
     variances = [column.var() for column in columns]
     assert variances == sorted(variances, reverse=True)
     assert variances[-1] > 0
@@ -138,9 +152,55 @@ def test_the_components_of_the_questions_are_in_the_order_of_their_variance():
 
 
 def test_when_evidently_fails_the_verdict_stands_and_the_check_says_so():
-    check = worse(Work("out of paint"))
+    check = worse(Work("the charts failed: out of paint"))
     assert check.verdict == "outcomes"
-    assert check.reasons[-1] == "Evidently's part of the report failed: out of paint"
+    assert check.reasons[-1] == "the charts failed: out of paint"
+
+
+def test_corrections_are_looked_for_in_the_documents_when_something_drifted():
+    texts = {"old": "A return is free for 14 days.", "new": "A return is free for 30 days."}
+    chunks = [
+        Chunk(chunk_id=name, tenant="default", document_id=name, version="1", ordinal=0, text=text)
+        for name, text in texts.items()
+    ]
+    work = Work(chunks=chunks)
+    for document, at in (("old", START), ("new", START + timedelta(minutes=30))):
+        state = DocumentState(
+            tenant="default", document_id=document, version="1", content_hash="h", chunk_count=1, embedding_model="m",
+            title=None, uri=None, submitted_at=at, event_id="e"
+        )  # fmt: skip
+        work.documents.put(state)
+    work.answer(REFERENCE, task="support", score=0.8, question="How long is a return free?", answer="14 days")
+    work.answer(
+        NEWEST, REFERENCE, task="support", score=0.8, question="How long is a return free?", answer="14 days",
+        outcome="corrected", correction="It is 30 days.",
+    )  # fmt: skip
+    check = work.check(task=SUPPORT)
+    assert (check.verdict, check.remedy) == ("outcomes", "index")
+    assert "40 of 40 corrections agree with documents that are newer than the answers (new)" in check.reasons[-2]
+
+
+def test_without_the_search_a_training_waits_and_the_check_says_so():
+    work = Work()
+    work.search.down = True
+    work.answer(REFERENCE, task="support", score=0.8)
+    work.answer(NEWEST, REFERENCE, task="support", score=0.8, outcome="corrected")
+    check = work.check(task=SUPPORT)
+    assert (check.verdict, check.remedy) == ("outcomes", "none")
+    assert "a training waits until they can be looked for in the documents" in check.reasons[-3]
+    assert check.reasons[-1].startswith("the corrections were not looked for in the documents: the search cannot")
+
+
+def test_a_check_that_asks_for_labels_names_the_answers():
+    work = Work()
+    work.answer(REFERENCE, outcome="unrated")
+    for number in range(NEWEST):
+        work.answer(1, REFERENCE + number, question=f"skates{number} rust{number}", outcome="unrated")
+    check = work.check()
+    assert (check.verdict, check.remedy) == ("questions", "label")
+    assert len(set(check.to_label)) == TO_LABEL
+    [report] = work.reports.written
+    assert [answer_id for answer_id, _ in report.to_label] == list(check.to_label)
 
 
 def test_a_question_whose_embedding_is_no_number_is_no_drift():

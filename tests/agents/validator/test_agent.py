@@ -99,7 +99,7 @@ async def test_a_trained_adapter_is_validated_against_the_champion_of_its_task(r
     await room.validator.follow(received(AdapterPromoted(task="support", sequence=9, champion="other")))
     await room.send(trained())
     assert room.requested() == [
-        {"config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0"}
+        {"config": None, "task": "routing", "adapter_id": "a1", "dataset_id": "d1", "champion": "a0", "earlier": []}
     ]
     assert room.said() == []
 
@@ -171,6 +171,28 @@ async def test_an_adapter_is_examined_once_however_often_it_is_trained(room):
     assert room.requested() == []
     assert [type(event) for event in room.said()] == [AdapterValidated] * 2
     assert room.said()[0] == room.said()[1]
+
+
+async def test_the_candidates_that_were_judged_against_this_champion_are_named_to_the_run(room):
+    def tried(adapter_id):
+        return trained(adapter_id).model_copy(update={"dataset_id": f"d-{adapter_id}"})
+
+    await room.validator.follow(received(AdapterPromoted(task="routing", sequence=3, champion="a0")))
+    await room.send(tried("n1"))
+    await room.end(accepted=False, reasons=["no better"], scores={"current.rows": 30.0}, tries=1, level=0.03)
+    await room.send(tried("n2"))
+    await room.end(accepted=False, reasons=["its files were changed"], scores={})
+    await room.send(tried("n3"))
+    await room.fail("exit code -9")
+    await room.send(tried("n4"))
+    await room.send(tried("n5"))
+    (earlier,) = [run["earlier"] for run in room.requested() if run["adapter_id"] == "n5"]
+    assert sorted(earlier) == ["d-n1", "d-n4"]
+    assert (room.said()[0].tries, room.said()[0].level) == (1, 0.03)
+    assert room.said()[1].tries is None
+    await room.validator.follow(received(AdapterPromoted(task="routing", sequence=4, champion="n4")))
+    await room.send(tried("n6"))
+    assert [run["earlier"] for run in room.requested() if run["adapter_id"] == "n6"] == [[]]
 
 
 async def test_the_champion_itself_is_no_candidate(room):

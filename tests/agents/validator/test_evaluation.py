@@ -5,14 +5,23 @@ from dataclasses import replace
 import pytest
 
 from agents.prompt import build_prompt, hit_of
-from agents.validator.evaluation import BASE_ROWS, EvaluationPlan, evaluate, held_out_rows, retention_rows
+from agents.validator.evaluation import (
+    BASE_ROWS,
+    DIVERGENCE_ROWS,
+    EvaluationPlan,
+    evaluate,
+    golden_rows,
+    held_out_rows,
+    retention_rows,
+    without_stale,
+)
 from agents.validator.probes import choose, make_probes
 from agents.validator.report import build_report, scores
 from agents.validator.verdict import decide
 from infra.memory.engine import MemoryEngine
 from schemas.policies import ValidatorPolicy
 from schemas.questions import Turn
-from tests.agents.validator.room import ROUTING, SUPPORT, ScriptedEngine, knows, row, rows
+from tests.agents.validator.room import LABELS, ROUTING, SUPPORT, ScriptedEngine, knows, row, rows
 
 TURNS = (Turn(role="user", text="message 0"), Turn(role="assistant", text="0"))
 
@@ -58,10 +67,15 @@ def test_without_a_champion_the_base_model_is_the_reference(folder):
     engine = ScriptedEngine(knows("new"), {"new": 3.2})
     found = evaluated(folder, engine, champion=None)
     assert {request.adapter_id for call in engine.calls for request in call} == {"new", None}
+    divergence = found.evidence.divergence
+    assert divergence is not None
     assert scores(found, champion=False) == {
         "current.candidate": 1.0,
         "current.base": 0.0,
         "current.rows": 30.0,
+        "flips.rows": 0.0,
+        "flips.of": 30.0,
+        "divergence.candidate": divergence,
         "general_loss.candidate": 3.2,
         "general_loss.base": 3.0,
     }
@@ -122,6 +136,70 @@ def test_the_held_out_rows_are_always_the_same_part():
     assert some == held_out_rows(many, 12)
     assert set(some) <= set(held_out_rows(many, 20))
     assert {each.split for each in held_out_rows(many, 100)} == {"holdout"}
+
+
+def test_another_candidate_is_judged_on_other_rows_where_there_are_more_than_are_asked():
+    many = rows(200)
+    drawn = {each: set(held_out_rows(many, 60, draw=each)) for each in ("a1", "a2")}
+    assert len(drawn["a1"] & drawn["a2"]) == pytest.approx(60 * 60 / 200, abs=10)
+    assert drawn["a1"] == set(held_out_rows(many[::-1], 60, draw="a1"))
+    assert set(held_out_rows(many, 200, draw="a1")) == set(many)
+    golden = [row(number, split="golden") for number in range(5)]
+    assert set(golden_rows([*many, *golden], 60, draw="a1")) == set(golden)
+    assert len(retention_rows(many, [], 60, draw="a1")) == 60
+
+
+def test_rows_whose_right_answer_the_task_has_no_more_are_left_out_and_counted():
+    found = [row(1, " ORDERS "), row(2, "old"), row(3, "older"), row(4, "old")]
+    assert without_stale(ROUTING, found) == ([found[0]], {"old": 2, "older": 1})
+    assert without_stale(SUPPORT, found) == (found, {})
+
+
+def test_the_golden_set_is_asked_and_scored_apart(folder):
+    golden = tuple(row(number, LABELS[number % 3], split="golden") for number in range(60, 70))
+    found = evaluated(folder, ScriptedEngine(knows("new")), golden=golden)
+    assert (found.evidence.golden.rows, found.evidence.golden.gain, found.evidence.current.rows) == (10, 1.0, 30)
+    assert (scores(found, champion=True)["golden.candidate"], found.evidence.together.rows) == (1.0, 40)
+    assert [suite for suite, _ in found.judged].count("golden") == 10
+
+
+def test_right_answers_that_turned_wrong_are_listed_golden_ones_first(folder):
+    golden = tuple(row(number, LABELS[number % 3], split="golden") for number in range(60, 64))
+    suite = tuple(row(number, LABELS[number % 3]) for number in range(100, 180))
+    found = evaluated(folder, ScriptedEngine(knows("old")), golden=golden, suite=suite)
+    assert len(found.flips) == 114
+    flips = build_report(plan(), found, decide(found.evidence, ValidatorPolicy()), ValidatorPolicy(), {})["flips"]
+    assert (flips["rows"], flips["of"], len(flips["listed"])) == (114, 114, 50)
+    assert {each["suite"] for each in flips["listed"][:4]} == {"golden"}
+    first = flips["listed"][0]
+    assert (first["reference"], first["candidate"]) == (first["right"], "I am not sure about that")
+
+
+def test_slices_are_reported_with_the_scores_of_both_arms(folder):
+    found = evaluated(folder, ScriptedEngine(knows("old")), rows=(*rows(89), row(89, LABELS[2], tenant="acme")))
+    report = build_report(plan(), found, decide(found.evidence, ValidatorPolicy()), ValidatorPolicy(), {})
+    assert [each for each in report["slices"] if each["kind"] == "label"] == [
+        {"kind": "label", "name": name, "rows": 30, "candidate": 0.0, "reference": 1.0, "drop": 1.0, "passed": False}
+        for name in sorted(LABELS)
+    ]
+    assert report["small_slices"] == [{"kind": "tenant", "name": "acme", "rows": 1}]
+
+
+class Walker(ScriptedEngine):
+    """Notes the exchanges on which a divergence is measured."""
+
+    def divergence(self, exchanges, adapter_id):
+        self.walked = exchanges
+        return super().divergence(exchanges, adapter_id)
+
+
+@pytest.mark.parametrize("champion", [None, "old"])
+def test_the_divergence_is_measured_along_the_base_models_own_answers(folder, champion):
+    engine = Walker(lambda adapter, text: adapter or "the base says")
+    found = evaluated(folder, engine, champion=champion, rows=tuple(rows(50)))
+    assert len(engine.walked) == DIVERGENCE_ROWS
+    assert {answer for _, answer in engine.walked} == {"the base says"}
+    assert scores(found, champion=champion is not None)["divergence.candidate"] == found.evidence.divergence
 
 
 def test_the_retention_suite_leaves_out_what_the_dataset_holds():

@@ -12,7 +12,7 @@ from infra.memory.retention import MemoryRetention
 from schemas.errors import AdapterMissing, EngineCrashed
 from schemas.policies import ValidatorPolicy
 from schemas.registry import AdapterRecord
-from tests.agents.validator.room import NOW, ROUTING, ScriptedEngine, knows, rows
+from tests.agents.validator.room import LABELS, NOW, ROUTING, ScriptedEngine, knows, row, rows
 
 
 class Adapters(MemoryAdapters):
@@ -60,7 +60,8 @@ class Room:
         return Validation(
             **{
                 "task": ROUTING, "adapter_id": "new", "dataset_id": self.dataset_id, "champion": "old",
-                "folder": self.folder, "parts": parts, "policy": ValidatorPolicy(), "context_tokens": 500, **changes,
+                "earlier": (), "folder": self.folder, "parts": parts, "policy": ValidatorPolicy(),
+                "context_tokens": 500, **changes,
             }
         ).run()  # fmt: skip
 
@@ -136,3 +137,44 @@ def test_a_crash_of_the_engine_ends_the_run_and_judges_nobody(room):
         room.run(engine)
     assert room.registry.find("new").state == "trained"
     assert room.reports == []
+
+
+def put(room, numbers):
+    made = [row(number, LABELS[number % 3]) for number in numbers]
+    return room.datasets.put("routing", made, created_at=NOW).dataset_id
+
+
+def test_candidates_that_were_judged_on_the_same_rows_count_as_tries(room):
+    other, overlapping = put(room, range(200, 220)), put(room, range(29, 60))
+    earlier = (room.dataset_id, room.dataset_id, overlapping, other, "gone")
+    result = room.run(earlier=earlier)
+    assert (result["tries"], result["level"]) == (5, pytest.approx(0.05 * 6 / (3.14159265 * 5) ** 2))
+    assert (room.reports[0]["tries"], room.reports[0]["level"]) == (result["tries"], result["level"])
+    assert room.run(earlier=(other,))["tries"] == 1
+
+
+def test_rows_of_labels_that_the_task_has_no_more_judge_nobody(room):
+    room.dataset_id = room.datasets.put("routing", [*rows(), row(90, "old team")], created_at=NOW).dataset_id
+    stale = [row(number, "older team") for number in range(1000, 2500)]
+    room.suite.add("routing", [*stale, *(row(n, LABELS[n % 3]) for n in range(100, 110))], "d0", NOW)
+    result = room.run()
+    assert result["accepted"]
+    assert (result["scores"]["current.rows"], result["scores"]["retention.rows"]) == (30, 10)
+    assert room.reports[0]["stale"] == [
+        {"suite": "dataset", "right": "old team", "rows": 1},
+        {"suite": "retention", "right": "older team", "rows": 1500},
+    ]
+
+
+def test_a_golden_set_that_is_answered_worse_rejects_what_is_better_elsewhere(room):
+    golden = [row(number, LABELS[number % 3], split="golden") for number in range(60, 70)]
+    room.dataset_id = room.datasets.put("routing", [*rows(), *golden], created_at=NOW).dataset_id
+
+    def script(adapter_id, text):
+        return knows("new" if int(text.split()[-1]) < 60 else "old")(adapter_id, text)
+
+    result = room.run(ScriptedEngine(script))
+    assert any("on 10 rows of the golden set" in reason for reason in result["reasons"])
+    assert result["rows"] == []
+    assert room.run()["accepted"]
+    assert {each["split"] for each in room.run()["rows"]} == {"holdout"}, "golden rows stay in the golden set"

@@ -19,6 +19,7 @@ def asked(text, **limits):
     return GenerationRequest(messages=(ChatMessage("user", text),), **{"max_tokens": 5, **limits})
 
 
+SAID = ["Paris", "", "Wet. " * 20, "x"]
 CITIES = ["What is the capital of France?", "Name a colour. " * 12, "Tell me about the sea.", "Write a poem."]
 
 
@@ -185,3 +186,11 @@ def test_a_broken_adapter_is_refused_in_one_line_and_changes_nothing(
     assert "\n" not in str(raised.value)
     assert session_engine.adapters == kept.keys()
     assert session_engine.generate([asked("Hi", max_tokens=1, adapter_id=next(iter(kept), None))])
+
+
+def test_an_adapter_diverges_from_the_base_model_by_the_same_figure_each_time(engine, random_adapters):
+    engine.set_adapters({"red": random_adapters["red"]})
+    exchanges = [((ChatMessage("user", text),), answer) for text, answer in zip(CITIES, SAID, strict=True)]
+    assert 0 < engine.divergence(exchanges, "red") == engine.divergence(exchanges, "red")
+    with pytest.raises(AdapterMissing, match="blue is not loaded"):
+        engine.divergence(exchanges, "blue")

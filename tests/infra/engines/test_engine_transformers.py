@@ -135,3 +135,14 @@ def test_the_engine_computes_with_as_many_threads_as_the_settings_say(tiny_model
         assert in_compute_thread(torch.get_num_threads)() == before + 1, "work does not change the number"
     finally:
         in_compute_thread(torch.set_num_threads)(before)
+
+
+def test_a_divergence_does_not_depend_on_the_batch(transformers_engine, random_adapters):
+    transformers_engine.set_adapters({"red": random_adapters["red"]})
+    one = ((ChatMessage("user", "Tell me about the sea."),), "It is wet")
+    long = ((ChatMessage("user", "Name a colour. " * 60),), "Blue")
+    alone = [transformers_engine.divergence([each], "red") for each in (one, long)]
+    # 3 and 1 tokens of the answers, and what follows each
+    assert transformers_engine.divergence([one, long], "red") == pytest.approx(
+        (4 * alone[0] + 2 * alone[1]) / 6, rel=1e-3
+    )

@@ -16,9 +16,10 @@ import pytest
 
 from infra.reports.drift import DriftReportFolder, render
 from infra.reports.evidently_charts import viewer
+from infra.reports.evidently_detector import EvidentlyDetector
 from infra.reports.validation import render as render_validation
 from infra.reports.validation import write_report
-from schemas.drift import DriftReport
+from schemas.drift import CheckedColumn, DescribedColumns, Detection, DriftReport
 from tests.fixtures import browser, services
 from tests.infra.reports import test_drift_report, test_validation_report
 from tests.infra.reports.hostile import ATTACK, HOSTILE, Words, addresses, elements
@@ -31,19 +32,34 @@ REORDERING = {"\x00", "\x08", "\x1b", "\u202e", "\ud800"}
 
 
 def drift_report(words: Words) -> DriftReport:
-    """A report with other texts, and with columns whose names and values are such texts."""
+    """A report with other texts; charts of columns whose names and values are such texts."""
+    report: DriftReport = words.instead(test_drift_report.REPORT)
+    return report
+
+
+def detected(words: Words) -> Detection:
+    """What Evidently makes of columns whose names and values are such texts."""
     values = [words() for _ in range(6)]
     drawn = random.Random(7)
-    report: DriftReport = words.instead(test_drift_report.REPORT)
-    return replace(
-        report,
+    tested = CheckedColumn(
+        kind="answers",
+        values=[drawn.choice(values) for _ in range(100)],
+        test=lambda before, now: 0.5,
+        threshold=0.01,
+        method="a test of ours",
+    )
+    described = DescribedColumns(
+        reference_rows=60,
         measured={words(): [drawn.random() for _ in range(100)]},
         named={words(): [drawn.choice(values) for _ in range(100)]},
     )
+    return EvidentlyDetector().detect([tested], described)
 
 
 def drift_page(words: Words, *, charts: str | None) -> str:
-    return render(drift_report(words), viewer_name="evidently-1.html", charts=charts, problem=words())
+    report = drift_report(words)
+    detection = replace(report.detection, charts=charts, found={}, problem=words())
+    return render(replace(report, detection=detection), "evidently-1.html")
 
 
 def validation_report(words: Words) -> dict[str, Any]:
@@ -96,10 +112,11 @@ def test_pages_forbid_scripts_and_loading_and_the_viewer_runs_only_its_own():
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A report with hostile texts in all places: its page, and the data of its charts."""
     folder = tmp_path_factory.mktemp("reports")
-    report = drift_report(Words(request.param))
-    report = replace(report, check=replace(report.check, task="routing"))
-    uri, problem = DriftReportFolder(folder).write(report)
-    assert problem is None
+    words = Words(request.param)
+    report, detection = drift_report(words), detected(words)
+    assert detection.problem is None
+    report = replace(report, check=replace(report.check, task="routing"), detection=detection)
+    uri = DriftReportFolder(folder).write(report)
     [page] = (folder / "routing").glob("*.html")
     assert re.fullmatch(r"[0-9a-f]{32}\.html", page.name)
     assert uri == page.as_uri()
@@ -160,9 +177,9 @@ def test_a_browser_runs_nothing_of_a_drift_report_and_draws_its_charts(
     chromium.until(lambda: chromium.run_in_frame(drawn))
     before = chromium.run_in_frame(drawn)
     assert (
-        chromium.run_in_frame("[...document.querySelectorAll('tbody button')].map((each) => each.click()).length") == 2
+        chromium.run_in_frame("[...document.querySelectorAll('tbody button')].map((each) => each.click()).length") == 1
     )
-    chromium.until(lambda: chromium.run_in_frame(drawn) == before + 2)  # the details of both columns
+    chromium.until(lambda: chromium.run_in_frame(drawn) == before + 1)  # the details of the tested column
     assert chromium.run("document.title").startswith("Drift check of routing")
     assert chromium.run("document.scripts.length") == 0
     assert chromium.run("document.querySelectorAll('iframe').length") == 1

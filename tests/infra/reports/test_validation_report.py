@@ -32,8 +32,34 @@ REPORT: dict[str, Any] = {
         ],
         "reference": [{"right": "orders", "said": "orders", "rows": 70}],
     },
-    "better": [{"input": "Where?", "right": "a", "candidate": "a", "reference": "b", "suite": "held-out"}],
-    "worse": [],
+    "tries": 2,
+    "level": 0.0076,
+    "stale": [{"suite": "retention", "right": "old", "rows": 2}],
+    "flips": {
+        "rows": 51,
+        "of": 300,
+        "listed": [
+            {"row_id": "r9", "input": "Why?", "right": "a", "candidate": "b", "reference": "a", "suite": "golden"}
+        ],
+    },
+    "slices": [
+        {
+            "kind": "label",
+            "name": "orders",
+            "rows": 84,
+            "candidate": 0.5,
+            "reference": 0.75,
+            "drop": 0.25,
+            "passed": False,
+        },
+    ],
+    "small_slices": [{"kind": "tenant", "name": "acme", "rows": 7}],
+    "better": [
+        {"row_id": "r1", "input": "Where?", "right": "a", "candidate": "a", "reference": "b", "suite": "held-out"}
+    ],
+    "worse": [
+        {"row_id": "r9", "input": "Why?", "right": "a", "candidate": "b", "reference": "a", "suite": "golden"},
+    ],
 }
 HOSTILE = "</script><img src=x onerror=alert(1)>{{ 1 }}"
 
@@ -49,15 +75,38 @@ def test_failed_checks_come_first_and_scores_of_each_arm_follow():
     assert "Rejected : what is served stays as it is. ✗ forgets ✓ better than the champion Scores" in seen
     assert "accuracy, held-out rows 240 0.910 0.870 0.410" in seen
     assert "The base model was asked 60 of the held-out rows. 3 rows were left out" in seen
-    assert "retention" not in seen
+    assert "accuracy, retention suite" not in seen
     assert "policy min_rows 40, rate 0.0001235" in seen
 
 
 def test_confusions_name_the_right_labels_first_and_rows_that_changed_are_shown():
     seen = words(render(REPORT))
     assert "what the candidate said (held-out rows) right ↓ said → orders other orders 80 4" in seen
-    assert "Rows that got better message right answer the candidate the champion from Where? a a b held-out" in seen
-    assert "Rows that got worse None." in seen
+    assert "Rows that got better message right answer the candidate the champion from row Where? a a b held-out" in seen
+
+
+def test_flips_are_listed_once_and_counted_whole():
+    seen = words(render(REPORT))
+    assert "Right answers that turned wrong 51 of 300 rows that were judged; 1 of them are listed." in seen
+    assert "Why? a b a golden r9" in seen
+    assert "Other rows that got worse" not in seen
+    partly = {**REPORT["worse"][0], "row_id": "r10"}
+    assert "Other rows that got worse message" in words(render({**REPORT, "worse": [partly]}))
+    none = {**REPORT, "flips": {"rows": 0, "of": 300, "listed": []}}
+    assert "Right answers that turned wrong None of 300 rows" in words(render(none))
+
+
+def test_slices_tries_and_stale_rows_are_told():
+    seen = words(render(REPORT))
+    assert "by slice rows candidate champion change label orders 84 0.500 0.750 -0.250 ✗" in seen
+    assert "Too few rows to be judged: tenant acme (7)." in seen
+    assert (
+        "This is candidate 2 that was judged on these held-out rows. It may pass by chance with a probability of"
+        in seen
+    )
+    assert "0.76 %" in seen
+    assert "no label of the task any more: 2 × old (retention suite)." in seen
+    assert "All rows are alike" in words(render({**REPORT, "slices": [], "small_slices": []}))
 
 
 def test_an_adapter_that_was_not_examined_has_a_verdict_and_a_lineage():
@@ -79,7 +128,7 @@ def test_hostile_text_anywhere_stays_text():
     page = render({**hostile(REPORT), "at": REPORT["at"]})
     assert "<img" not in page
     assert "</script" not in page
-    assert page.count("&lt;img src=x onerror=alert(1)&gt;{{ 1 }}") == 19
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;{{ 1 }}") == 32
 
 
 def test_the_object_and_the_page_are_written_side_by_side(tmp_path: Path):
