@@ -67,7 +67,7 @@ class Examination:
         self._found: dict[str, list[tuple[Difference, str]]] = {}
         self._asked = Asked(
             units=_codes([windows.unit_of(row, number) for number, row in enumerate(self.rows)]),
-            texts=_codes([row.question or "" for row in self.rows]),
+            texts=_codes([row.asked for row in self.rows]),
             strata=strata(np.array([windows.seconds_of(row) for row in self.rows]), self.reference_rows),
             reference_rows=self.reference_rows,
             shortest=policy.current_rows,

@@ -46,7 +46,7 @@ def look_for(rows: Sequence[Interaction], search: DocumentSearch, versions: Docu
     corrected = [row for row in rows if row.correction and row.answered_at][-MOST:]
     searches = [
         Search(
-            text=f"{row.question or ''} {row.correction}",
+            text=f"{row.asked} {row.correction}",
             tenant=row.tenant or DEFAULT_TENANT,
             k=TOP_K,
             scope=row.task or "",
@@ -89,7 +89,7 @@ def agrees(correction: str, text: str, *, known: str = "") -> bool:
 
 
 def _agrees(row: Interaction, text: str) -> bool:
-    return agrees(row.correction or "", text, known=f"{row.question or ''} {row.answer or ''}")
+    return agrees(row.correction or "", text, known=f"{row.asked} {row.answer or ''}")
 
 
 def _is_newer(hit: Hit, row: Interaction, *, versions: dict[tuple[str, str], DocumentState]) -> bool:

@@ -146,7 +146,7 @@ class DriftChecker:
                 for rows, findings in zip(found.currents, examined.findings(), strict=True)
             ],
             novel=_novel(examined, found.currents[0]),
-            to_label=[(row.answer_id, row.question or "") for row in verdict.to_label],
+            to_label=[(row.answer_id, row.asked) for row in verdict.to_label],
             alpha=self._policy.alpha,
             flags=self._policy.flags,
             of=self._policy.of,
@@ -165,7 +165,7 @@ def _described(found: Windows, vectors: Embeddings, task: Task) -> DescribedColu
 def _novel(examined: Examination, current: Sequence[Interaction]) -> list[tuple[str, float]]:
     """The current questions that are least like any of the reference, with their greatest similarity."""
     numbers = range(len(examined.rows) - len(current), len(examined.rows))
-    unlike = {examined.rows[number].question or "": float(examined.nearest[number]) for number in numbers}
+    unlike = {examined.rows[number].asked: float(examined.nearest[number]) for number in numbers}
     return sorted(unlike.items(), key=lambda each: each[1])[:SHOWN_NOVEL]
 
 

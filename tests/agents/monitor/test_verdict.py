@@ -13,6 +13,7 @@ from agents.monitor.verdict import TO_LABEL, Evidence, Rated, decide, short_refe
 from schemas.drift import ColumnResult, Finding
 from schemas.features import Interaction
 from schemas.interactions import InteractionOutcome
+from schemas.questions import Turn
 from tests.agents.monitor.rows import POLICY, ROUTING, START, SUPPORT, judged, row, vectors
 
 KINDS = ("questions", "outcomes", "failures", "answers", "sources", "declined")
@@ -165,6 +166,23 @@ def test_only_what_makes_sense_for_a_task_is_tested():
         _, examined = judged(rows, vectors(rows), task)
         assert [column.kind for column in examined.columns] == ["questions", "outcomes", "failures", *more]
         assert {column.threshold for column in examined.columns} == {POLICY.alpha / (3 + len(more))}
+
+
+def test_a_follow_up_is_a_repeat_only_after_the_same_turn():
+    """Ten users ask "And for my wife?" six times each, and dislike half of the answers."""
+    found = []
+    for subjects in (1, 6):
+        rows = answers(100, ("approved",) * 9 + ("corrected",)) + answers(60, ("approved", "corrected"), 100)
+        for place in range(100, 160):
+            earlier = Turn(role="user", text=f"What about insurance {place // 10 % subjects}?")
+            rows[place] = replace(
+                rows[place], user=f"u{(place + place // 10) % 10}", question="And for my wife?", history=(earlier,)
+            )
+        _, examined = judged(rows, vectors(rows))
+        [score] = [each.p_value for each in examined.findings()[0] if each.kind == "outcomes"]
+        found.append(score)
+    same, different = found
+    assert different < same
 
 
 def test_one_user_who_dislikes_everything_is_no_drift():
