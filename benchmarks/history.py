@@ -69,7 +69,7 @@ SELECT {name} AS answer_id, 1 AS revision, outcome, task, 'default' AS tenant, u
     CASE WHEN outcome <> 'failed' THEN 'stop' END AS finish_reason,
     'x' || (release_sequence / 4 + CASE WHEN arm = 'challenger' THEN 1 ELSE 0 END) AS adapter_id,
     release_sequence, arm, answered_at, answered_at AS answer_at, 'e' || n AS answer_event,
-    answered_at AS first_event_at, answered_at AS last_event_at
+    answered_at AS first_event_at, answered_at AS last_event_at, answered_at AS recorded_at
 FROM (
     SELECT n, {moment} AS answered_at, 1 + n / CAST(:release_rows AS bigint) AS release_sequence,
         CASE WHEN h / 100 % 5 = 0 THEN 'support' ELSE 'routing' END AS task,
@@ -82,7 +82,8 @@ FROM (
 """
 _COLUMNS = (
     "answer_id, revision, outcome, task, tenant, user_id, question, answer, failure, sources, finish_reason, "
-    "adapter_id, release_sequence, arm, answered_at, answer_at, answer_event, first_event_at, last_event_at"
+    "adapter_id, release_sequence, arm, answered_at, answer_at, answer_event, first_event_at, last_event_at, "
+    "recorded_at"
 )
 _COUNTED = ", ".join(
     ("COUNT(*)", "0", *(f"SUM(CASE WHEN outcome = '{name}' THEN 1 ELSE 0 END)" for name in TALLIED[2:]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -73,6 +74,57 @@ def sampling_key_of(row_id: str) -> str:
 DATASET_ROW = TypeAdapter(DatasetRow)
 """Reads and writes a row as JSON."""
 
+QuarantineReason = Literal[
+    "empty",
+    "format",
+    "label",
+    "too_long",
+    "withdrawn",
+    "retracted",
+    "duplicate",
+    "near_duplicate",
+    "contradicted",
+    "leaked",
+    "burst",
+    "outvoted",
+    "user_share",
+    "tenant_share",
+    "anonymous_share",
+]
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "empty": "without an input or an output",
+        "format": "with control characters in the output",
+        "label": "with an answer that is none of the task's labels",
+        "too_long": "too long",
+        "withdrawn": "whose sources were all withdrawn",
+        "retracted": "whose feedback was taken back or changed",
+        "duplicate": "repeated",
+        "near_duplicate": "nearly repeated",
+        "contradicted": "contradicted by a word that weighs more, or as much",
+        "leaked": "of the evaluation sets, or nearly so",
+        "burst": "that one rater gave faster than a person can",
+        "outvoted": "of raters who contradict what others say of similar inputs",
+        "user_share": "above a user's share",
+        "tenant_share": "above a tenant's share",
+        "anonymous_share": "above the share of anonymous feedback",
+    }
+)
+"""What each reason says of rows, behind their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantinedRow:
+    """A row that no adapter is trained on or judged by, and why. ``detail``: what it is compared with, in one line."""
+
+    reason: QuarantineReason
+    row: DatasetRow
+    detail: str = ""
+
+
+QUARANTINED_ROW = TypeAdapter(QuarantinedRow)
+"""Reads and writes such a row as JSON."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetManifest:
@@ -89,3 +141,9 @@ class DatasetManifest:
     window_start: datetime | None = None
     window_end: datetime | None = None
     uri: str = ""
+    golden_rows: int = 0
+    by_user: dict[str, int] = field(default_factory=dict)
+    """Number of rows by whose feedback they are. ``session:…`` stands for who named no user."""
+    by_tenant: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
+    """Number of rows that were left out, by ``QuarantineReason``."""

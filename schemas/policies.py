@@ -203,13 +203,26 @@ class TrainerPolicy(Table):
     PER_PROCESS = frozenset({"threads"})
 
     window_rows: int = Field(default=2000, ge=1)
-    """The most rated answers, and the most examples, that a training reads: the latest ones."""
+    """The most rows that an adapter is trained on, and the most rated answers, and examples, that are read for it."""
     replay_share: float = Field(default=0.25, ge=0, lt=1)
-    """At least this share of the training rows repeats what was learned before, as far as there are such rows."""
+    """At least this share of ``window_rows`` stays with the champion's rows, if new rows would take their place."""
     holdout_share: float = Field(default=0.15, gt=0, lt=0.9)
     """The share of the rows that is kept from training; the validator judges the adapter on it."""
     minimum_rows: int = Field(default=40, ge=2)
     """With fewer training rows there is no training."""
+    minimum_golden: int = Field(default=20, ge=2)
+    """With fewer golden examples the golden set is not used: so few rows decide nothing."""
+    user_share: float = Field(default=0.05, gt=0, le=1)
+    """The most of the rows from feedback that are one user's. With few users it is twice an equal part, 2 / users, so
+    that they can teach something. Reviewers and examples are not limited."""
+    anonymous_share: float = Field(default=0.2, gt=0, le=1)
+    """The most of the rows from feedback that come from nobody's name, where others give a name."""
+    tenant_share: float = Field(default=1.0, gt=0, le=1)
+    """The most of the rows from feedback that are one tenant's. With few tenants it is twice an equal part."""
+    burst_rows: int = Field(default=60, ge=2)
+    """More feedback than this of one user within ``burst_seconds`` is not learned from."""
+    burst_seconds: float = Field(default=600.0, gt=0)
+    """See ``burst_rows``."""
     epochs: float = Field(default=3.0, gt=0)
     """How often a training goes through its rows."""
     learning_rate: float = Field(default=1e-3, gt=0)

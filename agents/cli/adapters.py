@@ -75,7 +75,7 @@ def list_adapters(context: CommandContext, /, task: str | None) -> None:
             record.created_at,
             one_line("; ".join(record.reasons) if record.state == "rejected" else figures(record.scores), 90) or None,
         ),
-        fields=lambda record: iso_times(asdict(record)),
+        fields=_fields,
         empty=f"No adapter{about} is registered: train one with 'everlearn train {task or 'TASK'} --wait'.",
         as_json=context.json,
     )
@@ -93,7 +93,7 @@ def show_adapter(context: CommandContext, /, id: str) -> None:
     lineage, verdict = trace(settings, record), _verdict(settings, record)
     if context.json:
         files = {"folder": str(settings.adapters_folder / record.adapter_id), "files": _files(settings, record)}
-        emit({**iso_times(asdict(record)), **files, **verdict, "lineage": as_json(lineage, record)})
+        emit({**_fields(record), **files, **verdict, "lineage": as_json(lineage, record)})
         return
     shown = {
         "adapter": record.adapter_id,
@@ -113,6 +113,13 @@ def show_adapter(context: CommandContext, /, id: str) -> None:
         "files": _files(settings, record),
     }
     click.echo(facts({**shown, **as_facts(lineage, record)}))
+
+
+def _fields(record: AdapterRecord) -> JsonObject:
+    """The record for programs."""
+    prints = {"trained_as": record.trained_as, "validated_as": record.validated_as}
+    shown = {name: None if each is None else each.model_dump(mode="json") for name, each in prints.items()}
+    return iso_times({**asdict(record), **shown})
 
 
 def by_prefix(records: Sequence[AdapterRecord], wanted: str, task: str | None = None) -> AdapterRecord:

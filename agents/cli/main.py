@@ -50,6 +50,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "interactions": CommandEntry("agents.cli.interactions:interactions", "List or show rows of the feature table."),
     "train": CommandEntry("agents.cli.train:train", "Ask for a training run."),
     "adapters": CommandEntry("agents.cli.adapters:adapters", "List or show adapters, back to what they learned from."),
+    "datasets": CommandEntry(
+        "agents.cli.datasets:datasets", "List or show what adapters are trained on and judged by."
+    ),
     "promote": CommandEntry("agents.cli.release:promote", "Promote an adapter by hand, or try it on a share of users."),
     "rollback": CommandEntry("agents.cli.release:rollback", "Take back a canary, or return to the previous adapter."),
     "promoter": CommandEntry("agents.cli.promoter:promoter", "Simulate how often canaries are decided right."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -340,13 +341,31 @@ def _sentence(report: JsonObject) -> str:
 
 @publish.command()
 @click.argument("file")
+@click.option("--golden", is_flag=True, help="Every adapter is judged on them, and none is trained on them.")
 @json_option
 @pass_context
-def examples(context: CommandContext, /, file: str) -> None:
-    """Publish labelled examples from FILE, or - for stdin: lines {"task","input","output","origin"?}."""
+def examples(context: CommandContext, /, file: str, golden: bool) -> None:
+    """Publish labelled examples from FILE, or - for stdin: lines {"task","input","output","origin"?}.
+
+    With --golden they are the task's golden set, which feedback never enters.
+    """
     tasks = context.settings.tasks
     origin = "stdin" if file == STANDARD_INPUT else Path(file).name[:200]
-    _publish_lines(context, file, "example", lambda fields: example_of(fields, tasks, origin))
+    found: Counter[str] = Counter()
+
+    def build(fields: JsonObject) -> ExampleSubmitted:
+        example = example_of(fields, tasks, origin, golden=golden)
+        found[example.task] += golden
+        return example
+
+    _publish_lines(context, file, "example", build)
+    for task, count in sorted(found.items()):
+        least = context.settings.trainer_policy(task).minimum_golden
+        if golden and count < least:
+            note(
+                f"the golden set of {task} is used once it has {least} examples, and {counted(count, 'example')} "
+                "came from here: publish more"
+            )
 
 
 @publish.command()
@@ -383,10 +402,10 @@ def _publish_lines(context: CommandContext, file: str, noun: str, build: Callabl
     tally.end(file)
 
 
-def example_of(fields: JsonObject, tasks: Mapping[str, Task], origin: str) -> ExampleSubmitted:
+def example_of(fields: JsonObject, tasks: Mapping[str, Task], origin: str, *, golden: bool = False) -> ExampleSubmitted:
     """Makes a labelled example of a line's object. Raises Faulty."""
     refuse_unknown(fields, EXAMPLE_FIELDS)
-    example = checked(lambda: ExampleSubmitted(**{"origin": origin, **fields}))
+    example = checked(lambda: ExampleSubmitted(**{"origin": origin, **fields}, golden=golden))
     if example.task not in tasks:
         raise Faulty(unknown_task(example.task, tasks))
     if fault := not_a_label(example.output, tasks[example.task], "output"):

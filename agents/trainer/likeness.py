@@ -6,6 +6,7 @@ It needs no model, so that the same rows are always chosen the same way, and in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -78,6 +79,7 @@ def alike(one: str, other: str) -> float:
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
+@lru_cache(maxsize=1 << 15)  # a selection looks at each text several times
 def _hashes(text: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The hashed words and character sequences of a text, each once, in rising order."""
     words = ["".join(each for each in word if each.isalnum()) for word in text.casefold().split()]
@@ -85,4 +87,4 @@ def _hashes(text: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     joined = f" {' '.join(words)} "
     parts = {joined[at : at + SHINGLE] for at in range(max(1, len(joined) - SHINGLE + 1))} if words else {text}
     hashes = np.fromiter({crc32(part.encode("utf-8", "replace")) % SPACE for part in parts}, dtype=np.int64)
-    return np.sort(hashes)[:MOST_SHINGLES]
+    return np.sort(hashes)[:MOST_SHINGLES].astype(np.int64)

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from schemas.datasets import DatasetManifest, DatasetRow
-from schemas.features import Example, Interaction
+from schemas.datasets import DatasetManifest, DatasetRow, QuarantinedRow
+from schemas.features import DocumentState, Example, Interaction
 from schemas.generation import ChatMessage
 from schemas.registry import AdapterRecord
 
@@ -22,15 +22,38 @@ OnProgress = Callable[[float, str, float | None], None]
 class FeatureRows(Protocol):
     """The feature table: users' feedback on answers, and the published examples."""
 
-    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
-        """Returns a task's approved and corrected answers, those that changed last first.
+    def rated(self, task: str, limit: int, *, since: datetime | None = None) -> list[Interaction]:
+        """Returns a task's approved and corrected answers, those that were recorded last first.
 
-        ``until``: only answers to which nothing happened after this time.
+        ``since``: only answers to which something was recorded then or later.
         """
         ...
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None) -> list[Example]:
-        """Returns a task's examples, newest first. ``until``: only those that were submitted up to this time."""
+    def examples(self, task: str, limit: int, *, since: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns a task's examples, those that were recorded last first.
+
+        ``since``: only those recorded then or later. ``golden``: those of the golden set, or all others.
+        """
+        ...
+
+    def interactions(self, answer_ids: Sequence[str]) -> dict[str, Interaction]:
+        """Returns the answers with these ids that are still stored."""
+        ...
+
+
+class Documents(Protocol):
+    """The table of documents."""
+
+    def current(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], DocumentState]:
+        """Returns the states of the documents by tenant and id, withdrawn ones too; nothing of unknown ones."""
+        ...
+
+
+class EvaluationRows(Protocol):
+    """The retention suite: rows that earlier adapters were judged on."""
+
+    def rows(self, task: str, limit: int) -> list[DatasetRow]:
+        """Returns at most ``limit`` rows of a task: a fair sample, which is the same each time."""
         ...
 
 
@@ -45,11 +68,19 @@ class Datasets(Protocol):
         created_at: datetime,
         window_start: datetime | None = None,
         window_end: datetime | None = None,
+        quarantined: Sequence[QuarantinedRow] = (),
     ) -> DatasetManifest:
-        """Stores the rows as a dataset. The same rows are stored once. Raises Unavailable when the disk is full."""
+        """Stores the rows as a dataset. The same rows are stored once. Raises Unavailable when the disk is full.
+
+        ``quarantined``: the rows that were left out.
+        """
         ...
 
     def manifest(self, dataset_id: str) -> DatasetManifest | None: ...
+
+    def latest(self, task: str) -> DatasetManifest | None:
+        """Returns the manifest of the task's newest dataset, whatever became of its adapter."""
+        ...
 
     def rows(self, dataset_id: str) -> list[DatasetRow]:
         """Returns the rows in the order in which they were put. Raises AdapterMissing when they are gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,17 +15,20 @@ from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.prompt import build_row_prompt
-from agents.trainer.dataset import Selection, counted_reasons, reason_to_decline, select
+from agents.trainer.dataset import Pool, Selection, counted_reasons, reason_to_decline, select, too_few_golden
 from agents.trainer.ports import (
     AdapterInstaller,
     AdapterTraining,
     Datasets,
+    Documents,
+    EvaluationRows,
     FeatureRows,
     Registry,
     TokenRow,
     TrainedAdapter,
 )
 from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.errors import AdapterMissing
 from schemas.event import JsonObject
 from schemas.figures import finite
 from schemas.policies import TrainerPolicy
@@ -35,19 +38,27 @@ from schemas.tasks import Task, TaskFingerprint
 log = structlog.get_logger()
 
 T = TypeVar("T")
+CHAMPION = "champion"
+OVERLAP = timedelta(hours=1)
+"""A row that arrived so long before the champion's dataset was made may be new: clocks differ, and writes take time."""
+MOST_JUDGED = 5000
+"""The rows of the retention suite that new rows are compared with."""
 _TRAINING_BEGINS, _TRAINING_ENDS = 0.08, 0.94
 """The part of a run's progress that the training itself takes: from this share to that one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingParts:
-    """What a training works with. ``sleep`` gets seconds."""
+    """What a training works with. ``secret`` gives the home's, by which rows are held out. ``sleep`` gets seconds."""
 
     features: FeatureRows
+    documents: Documents
+    suite: EvaluationRows
     datasets: Datasets
     training: AdapterTraining
     installer: AdapterInstaller
     registry: Registry
+    secret: Callable[[], str]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     sleep: Callable[[float], None] = time.sleep
 
@@ -109,9 +120,18 @@ class Training:
         if selection.left_out:
             self._left_out.update(selection.left_out)
             log.warning("rows left out", task=self.task.name, rows=counted_reasons(selection.left_out))
+        if 0 < selection.golden < self.policy.minimum_golden:
+            log.warning(
+                "golden set not used", task=self.task.name, reason=too_few_golden(selection.golden, self.policy)
+            )
         start, end = selection.window or (None, None)
         manifest = self.parts.datasets.put(
-            self.task.name, selection.rows, created_at=self.parts.now(), window_start=start, window_end=end
+            self.task.name,
+            selection.rows,
+            created_at=self.parts.now(),
+            window_start=start,
+            window_end=end,
+            quarantined=selection.quarantined,
         )
         known_adapters = self.parts.registry.adapters(self.task.name)
         if any(each.dataset_id == manifest.dataset_id and not _may_be_made_again(each) for each in known_adapters):
@@ -123,23 +143,43 @@ class Training:
         return manifest
 
     def _select(self) -> Selection:
+        pool = self._pool()
+        documents = pool.documents(self.task) if self.task.retrieval else []
+        states = self.parts.documents.current(documents)
+        # A document that SQL does not know was never submitted here, or its row is of an older home: it may stay.
+        withdrawn = frozenset(key for key, state in states.items() if state.withdrawn)
+        return select(self.task, pool, self.policy, secret=self.parts.secret(), withdrawn=withdrawn)
+
+    def _pool(self) -> Pool:
         features, task, limit = self.parts.features, self.task.name, self.policy.window_rows
         adapters = self.parts.registry.adapters(task)
-        validated = next((each for each in adapters if each.state == "validated"), None)
-        learned = self.parts.datasets.manifest(validated.dataset_id) if validated is not None else None
-        until = learned.window_end if learned is not None else None
-        rated = features.rated(task, limit)
-        examples = features.examples(task, limit)
-        if until is not None:  # the new rows alone may reach the limit, but the replay needs older ones
-            rated += features.rated(task, limit, until=until)
-            examples += features.examples(task, limit, until=until)
-        return select(
-            self.task,
-            {row.answer_id: row for row in rated}.values(),
-            {row.example_id: row for row in examples}.values(),
-            self.policy,
-            learned_until=until,
+        champion = next((each for each in adapters if CHAMPION in each.aliases), None)
+        learned = self.parts.datasets.manifest(champion.dataset_id) if champion is not None else None
+        rows = self._rows_of(learned) if learned is not None else []
+        if not rows:
+            learned = None  # what the champion was trained on is lost, so all that is stored is chosen from again
+        since = learned.created_at - OVERLAP if learned is not None else None
+        latest = self.parts.datasets.latest(task)
+        held_out = self.parts.suite.rows(task, MOST_JUDGED)
+        if latest is not None and (learned is None or latest.dataset_id != learned.dataset_id):
+            held_out += self._rows_of(latest)
+        return Pool(
+            interactions=features.rated(task, limit, since=since),
+            examples=features.examples(task, limit, since=since),
+            golden=features.examples(task, limit, golden=True),
+            learned=rows,
+            learned_at=learned.created_at if learned is not None else None,
+            held_out=held_out,
+            answers=features.interactions([row.origin_id for row in rows if row.origin != "example"]),
         )
+
+    def _rows_of(self, dataset: DatasetManifest) -> list[DatasetRow]:
+        """Returns the rows of an earlier dataset, or none where its files are gone."""
+        try:
+            return self.parts.datasets.rows(dataset.dataset_id)
+        except AdapterMissing as error:
+            log.warning("an earlier dataset is lost", dataset=dataset.dataset_id, reason=str(error))
+            return []
 
     def _fits(self, row: DatasetRow) -> bool:
         (prompt, answer), asked = self._encode(row)

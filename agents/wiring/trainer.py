@@ -41,7 +41,10 @@ def train(arguments: JsonObject, folder: Path) -> JsonObject:
     """Trains an adapter. ``arguments``: config, task, cause. ``folder``: ``<home>/work/runs/<run id>``."""
     # These libraries take seconds to import, and the worker does not need them.
     from infra.registry.mlflow import MlflowRegistry
+    from infra.sql.documents import SqlDocuments
     from infra.sql.features import SqlFeatureTable
+    from infra.sql.retention import SqlRetention
+    from infra.sql.secrets import SqlSecrets
     from infra.training.base_model import LoraTraining
     from infra.training.datasets import FolderDatasets
 
@@ -54,6 +57,9 @@ def train(arguments: JsonObject, folder: Path) -> JsonObject:
             folder=folder,
             parts=TrainingParts(
                 features=SqlFeatureTable(database),
+                documents=SqlDocuments(database),
+                suite=SqlRetention(database),
+                secret=lambda: SqlSecrets(database).secret("held-out rows"),
                 datasets=FolderDatasets(settings.datasets_folder, database),
                 training=LoraTraining(settings, policy),
                 installer=_Adapters(settings.adapters_folder),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from infra.memory.database import MemoryDatabase, in_utc
@@ -41,6 +40,7 @@ class MemoryFeatureTable:
         kept = replace(row, **{each.name: _kept(getattr(row, each.name)) for each in fields(row)})
         with self._database.table("interactions") as rows:
             rows[row.answer_id] = kept
+        self._arrived("interaction", row.answer_id)
 
     def put_feedback(self, word: Feedback) -> None:
         """Writes a rater's word, in place of an earlier one."""
@@ -51,7 +51,10 @@ class MemoryFeatureTable:
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
         with self._database.table("examples") as rows:
-            rows.setdefault(row.example_id, replace(row, submitted_at=in_utc(row.submitted_at)))
+            if row.example_id in rows:
+                return
+            rows[row.example_id] = replace(row, submitted_at=in_utc(row.submitted_at))
+        self._arrived("example", row.example_id)
 
     def get(self, answer_id: str) -> Interaction | None:
         """One row."""
@@ -65,15 +68,15 @@ class MemoryFeatureTable:
         found.sort(key=lambda row: row.answer_id)
         return sorted(found, key=lambda row: row.last_event_at, reverse=True)[:limit]
 
-    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
-        """Returns a task's approved and corrected answers that changed last, newest first.
+    def rated(self, task: str, limit: int, *, since: datetime | None = None) -> list[Interaction]:
+        """Returns a task's approved and corrected answers that were recorded last, newest first.
 
-        ``until``: only rows that have not changed since then.
+        ``since``: only rows that were written then or later. Times of events do not matter.
         """
-        rows = self.recent(task, sys.maxsize)
-        if until is not None:
-            rows = [row for row in rows if row.last_event_at is not None and row.last_event_at <= until]
-        return [row for row in rows if row.outcome in ("approved", "corrected")][:limit]
+        with self._database.table("interactions") as rows:
+            found = [row for row in rows.values() if row.task == task and row.outcome in ("approved", "corrected")]
+        arrived = {row.answer_id: row for row in found}
+        return [arrived[name] for name in self._newest("interaction", sorted(arrived), since)[:limit]]
 
     def prune(self, before: datetime, keep: Sequence[TaskWindow] = ()) -> int:
         """Deletes rows to which nothing happened since then; those in the windows ``keep`` stay. Returns how many."""
@@ -98,16 +101,26 @@ class MemoryFeatureTable:
                 del words[key]
         return len(gone)
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None, golden: bool = False) -> list[Example]:
-        """Returns the examples of a task, newest first, submitted at ``until`` or before.
+    def examples(self, task: str, limit: int, *, since: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns the examples of a task that were recorded last, newest first.
 
-        ``golden``: whether those of the golden set, or all others.
+        ``since``: only those written then or later. ``golden``: those of the golden set, or all others.
         """
         with self._database.table("examples") as rows:
-            found = [row for row in rows.values() if row.task == task and row.golden == golden]
-        found = [row for row in found if until is None or row.submitted_at <= until]
-        found.sort(key=lambda row: row.example_id)
-        return sorted(found, key=lambda row: row.submitted_at, reverse=True)[:limit]
+            found = {row.example_id: row for row in rows.values() if row.task == task and row.golden == golden}
+        return [found[name] for name in self._newest("example", sorted(found), since)[:limit]]
+
+    def _arrived(self, kind: str, name: str) -> None:
+        with self._database.table("arrivals") as arrivals:
+            arrivals[kind, name] = datetime.now(UTC)
+
+    def _newest(self, kind: str, names: Sequence[str], since: datetime | None) -> list[str]:
+        """Returns the names by the time when they were written, newest first."""
+        with self._database.table("arrivals") as arrivals:
+            times = {name: arrivals[kind, name] for name in names}
+        return sorted(
+            (name for name in names if since is None or times[name] >= since), key=times.__getitem__, reverse=True
+        )
 
 
 def _is_before(at: datetime | None, before: datetime) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, false, func, or_, select
@@ -82,7 +82,8 @@ class SqlFeatureTable:
     def put_example(self, row: Example) -> None:
         """Writes an example; a second write of the same one changes nothing."""
         with self._database.connection(write=True) as connection:
-            connection.execute(insert_once(self._database.dialect, tables.examples), vars(row))
+            values = {**vars(row), "recorded_at": datetime.now(UTC)}
+            connection.execute(insert_once(self._database.dialect, tables.examples), values)
 
     def get(self, answer_id: str) -> Interaction | None:
         """Returns one row, without a lock."""
@@ -101,15 +102,15 @@ class SqlFeatureTable:
         with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
-    def rated(self, task: str, limit: int, *, until: datetime | None = None) -> list[Interaction]:
-        """Returns a task's approved and corrected answers that changed last, newest first.
+    def rated(self, task: str, limit: int, *, since: datetime | None = None) -> list[Interaction]:
+        """Returns a task's approved and corrected answers that were recorded last, newest first.
 
-        ``until``: only rows that have not changed since then.
+        ``since``: only rows that were written then or later, by the recorder's clock. Times of events do not matter.
         """
         wanted = select(tables.interactions).where(_interactions.task == task, tables.IS_LABELLED)
-        if until is not None:
-            wanted = wanted.where(_interactions.last_event_at <= until)
-        wanted = wanted.order_by(_interactions.last_event_at.desc(), _interactions.answer_id).limit(limit)
+        if since is not None:
+            wanted = wanted.where(_interactions.recorded_at >= since)
+        wanted = wanted.order_by(_interactions.recorded_at.desc(), _interactions.answer_id).limit(limit)
         with self._connection() as connection:
             return [interaction_of(row) for row in connection.execute(wanted).mappings()]
 
@@ -132,17 +133,17 @@ class SqlFeatureTable:
         pending = _interactions.answer_at.is_(None)
         return prune(self._database, tables.interactions, pending, _interactions.last_event_at < before)
 
-    def examples(self, task: str, limit: int, *, until: datetime | None = None, golden: bool = False) -> list[Example]:
-        """Returns the examples of a task, newest first, submitted at ``until`` or before.
+    def examples(self, task: str, limit: int, *, since: datetime | None = None, golden: bool = False) -> list[Example]:
+        """Returns the examples of a task that were recorded last, newest first.
 
-        ``golden``: whether those of the golden set, or all others.
+        ``since``: only those written then or later. ``golden``: those of the golden set, or all others.
         """
         newest = select(tables.examples).where(_examples.task == task, _examples.golden.is_(golden))
-        newest = newest.order_by(_examples.submitted_at.desc(), _examples.example_id)
-        if until is not None:
-            newest = newest.where(_examples.submitted_at <= until)
+        newest = newest.order_by(_examples.recorded_at.desc(), _examples.example_id)
+        if since is not None:
+            newest = newest.where(_examples.recorded_at >= since)
         with self._database.connection() as connection:
-            return [Example(**row) for row in connection.execute(newest.limit(limit)).mappings()]
+            return [_example_of(row) for row in connection.execute(newest.limit(limit)).mappings()]
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -219,7 +220,8 @@ def _values(row: Interaction) -> dict[str, Any]:
     values: dict[str, Any] = {_RENAMED.get(name, name): getattr(row, name) for name in _PLAIN}
     # Most questions follow up on none, and rows from before the column have none either.
     history = [turn.model_dump() for turn in row.history] or None
-    return {**values, **_stamp_values(row, _STAMPS), "sources": list(row.sources), "history": history}
+    lists = {"sources": list(row.sources), "history": history}
+    return {**values, **_stamp_values(row, _STAMPS), **lists, "recorded_at": datetime.now(UTC)}
 
 
 def _word_values(word: Feedback) -> dict[str, Any]:
@@ -252,3 +254,7 @@ def _stamps_of(row: RowMapping, names: Sequence[str]) -> dict[str, Any]:
         time: datetime | None = row[f"{name}_at"]
         found[f"{name}_stamp"] = Stamp(time=time, event=row[f"{name}_event"]) if time is not None else None
     return found
+
+
+def _example_of(row: RowMapping) -> Example:
+    return Example(**{each.name: row[each.name] for each in fields(Example)})

@@ -270,6 +270,8 @@ interactions = Table(
     Column("last_event_at", UtcMoment),
     # the turns before the question; NULL where there are none
     Column("history", Json),
+    # when the row was last written, by the clock of the recorder; the other times are those that events name
+    Column("recorded_at", UtcMoment),
     # the command line lists the rows that changed last, of all tasks or of one
     Index("interactions_by_time", "last_event_at"),
     Index("interactions_by_task", "task", "last_event_at"),
@@ -282,8 +284,8 @@ Index(
     *(interactions.c[name] for name in _window),
     **_where(text(f"{HAS_ANSWER.text} AND {IS_RATED.text}")),
 )
-# A training takes the labelled rows that changed last.
-Index("interactions_labelled", interactions.c.task, interactions.c.last_event_at, **_where(IS_LABELLED))
+# A training takes the labelled rows that arrived last.
+Index("interactions_labelled", interactions.c.task, interactions.c.recorded_at, **_where(IS_LABELLED))
 
 # The word of each rater on each answer. A row of ``interactions`` says what counts of them, and takes them along when
 # it is deleted.
@@ -368,7 +370,16 @@ examples = Table(
     Column("origin", Text),
     Column("submitted_at", UtcMoment, nullable=False),
     Column("golden", Boolean, nullable=False, server_default=false()),
-    Index("examples_by_task", "task", "golden", "submitted_at"),
+    Column("recorded_at", UtcMoment),
+    Index("examples_by_task", "task", "golden", "recorded_at"),
+)
+
+# What only this home knows. Nobody who sends events can foresee what is decided by it.
+secrets = Table(
+    "secrets",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 datasets = Table(

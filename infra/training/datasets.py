@@ -18,10 +18,10 @@ from infra.durable_files import new_folder, place, remove_folder, replace_file
 from infra.sql import tables
 from infra.sql.database import Database
 from infra.sql.statements import insert_once
-from schemas.datasets import DatasetManifest, DatasetRow
+from schemas.datasets import QUARANTINED_ROW, DatasetManifest, DatasetRow, QuarantinedRow
 from schemas.errors import AdapterMissing, unavailable
 
-ROWS, MANIFEST = "rows.parquet", "manifest.json"
+ROWS, QUARANTINE, MANIFEST = "rows.parquet", "quarantined.jsonl", "manifest.json"
 _manifest = TypeAdapter(DatasetManifest)
 _row = TypeAdapter(DatasetRow)
 _LATER = frozenset({"user", "tenant", "trust", "why"})
@@ -48,16 +48,27 @@ class FolderDatasets:
         created_at: datetime,
         window_start: datetime | None = None,
         window_end: datetime | None = None,
+        quarantined: Sequence[QuarantinedRow] = (),
     ) -> DatasetManifest:
-        """Stores rows as a dataset; the same rows are stored once. Raises Unavailable when the disk is full."""
+        """Stores rows as a dataset; the same rows are stored once. Raises Unavailable when the disk is full.
+
+        ``quarantined``: the rows that were left out, which are stored beside the others, for people.
+        """
         manifest = make_manifest(
-            task, rows, created_at=created_at, window_start=window_start, window_end=window_end, folder=self._folder
+            task,
+            rows,
+            created_at=created_at,
+            window_start=window_start,
+            window_end=window_end,
+            quarantined=quarantined,
+            folder=self._folder,
         )
         known = self.manifest(manifest.dataset_id)
         if known is not None and (self._folder / known.dataset_id / ROWS).is_file():
             return known
         with new_folder(self._folder) as part:
             replace_file(part / ROWS, [_parquet(rows)])
+            replace_file(part / QUARANTINE, [QUARANTINED_ROW.dump_json(each) + b"\n" for each in quarantined])
             replace_file(part / MANIFEST, [_manifest.dump_json(manifest, indent=1)])
             place(part, self._folder / manifest.dataset_id)
         values = {
@@ -84,6 +95,14 @@ class FolderDatasets:
         with self._database.connection() as connection:
             found = connection.execute(newest).scalar()
         return None if found is None else _manifest.validate_python(found)
+
+    def recent(self, task: str | None, limit: int) -> list[DatasetManifest]:
+        """Returns the manifests of a task's datasets, or of all tasks', newest first."""
+        newest = select(_datasets.manifest).order_by(_datasets.created_at.desc(), _datasets.dataset_id).limit(limit)
+        if task is not None:
+            newest = newest.where(_datasets.task == task)
+        with self._database.connection() as connection:
+            return [_manifest.validate_python(each) for each in connection.execute(newest).scalars()]
 
     def older(self, before: datetime) -> list[DatasetManifest]:
         """Returns the datasets that were made before then, oldest first."""
@@ -115,6 +134,19 @@ class FolderDatasets:
             raise DatasetMissing(f"the dataset {dataset_id} in {path} was changed: train again")
         return rows
 
+    def quarantined(self, dataset_id: str) -> list[QuarantinedRow]:
+        """Returns the rows that were left out of a dataset; none of one that an earlier version made.
+
+        Raises DatasetMissing when the file cannot be read.
+        """
+        path = self._folder / dataset_id / QUARANTINE
+        try:
+            return [QUARANTINED_ROW.validate_json(line) for line in path.read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise unavailable(error) or DatasetMissing(f"{path} cannot be read: it was changed") from error
+
 
 def dataset_id_of(task: str, rows: Sequence[DatasetRow]) -> str:
     """Computes a dataset's id: 32 hexadecimal digits of SHA-256 over the task and the rows, in any order."""
@@ -136,6 +168,7 @@ def make_manifest(
     created_at: datetime,
     window_start: datetime | None,
     window_end: datetime | None,
+    quarantined: Sequence[QuarantinedRow],
     folder: Path,
 ) -> DatasetManifest:
     """Builds the manifest, which describes the rows for whoever does not read them."""
@@ -151,6 +184,10 @@ def make_manifest(
         window_start=window_start,
         window_end=window_end,
         uri=(folder / dataset_id / ROWS).absolute().as_uri(),
+        golden_rows=sum(row.split == "golden" for row in rows),
+        by_user=dict(Counter(row.user for row in rows if row.user is not None).most_common()),
+        by_tenant=dict(Counter(row.tenant for row in rows if row.tenant is not None).most_common()),
+        quarantined=dict(Counter(each.reason for each in quarantined).most_common()),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from agents.prompt import build_row_prompt
 from agents.recorder.features import merge
 from agents.recorder.voices import Rules
-from agents.trainer.dataset import select
+from agents.trainer.dataset import Pool, select
 from infra.training.base_model import LoraTraining
 from schemas.features import Interaction
 from schemas.interactions import FeedbackGiven
@@ -48,7 +48,9 @@ async def test_a_follow_up_is_trained_on_in_the_prompt_that_was_served(tmp_path,
     task = TASKS[name].model_copy(update={"metric": "exact_match"})
 
     answers = await room.ask(*follow_ups(name))
-    rows = select(task, [recorded(each, f"right {each.answer_id}") for each in answers], [], POLICY).rows
+    rows = select(
+        task, Pool(interactions=[recorded(each, f"right {each.answer_id}") for each in answers]), POLICY, secret="s"
+    ).rows
 
     (requests,) = room.engine.calls
     served = {each.answer_id: request.messages for each, request in zip(answers, requests, strict=True)}
@@ -90,7 +92,9 @@ def test_the_real_model_is_trained_on_as_many_tokens_as_it_was_served(model_sett
     training = LoraTraining(model_settings, POLICY)
 
     answers = asyncio.run(room.ask(*follow_ups("support")))
-    rows = select(task, [recorded(each, f"right {each.answer_id}") for each in answers], [], POLICY).rows
+    rows = select(
+        task, Pool(interactions=[recorded(each, f"right {each.answer_id}") for each in answers]), POLICY, secret="s"
+    ).rows
 
     served = {each.answer_id: each.prompt_tokens for each in answers}
     for row in rows:

@@ -39,6 +39,7 @@ tick_seconds = 2
 
 [trainer]
 minimum_rows = 20
+holdout_share = 0.25 # which rows that are is each home's own secret, so there must be enough for any
 learning_rate = 1e-3
 epochs = {epochs}
 checkpoint_steps = 2

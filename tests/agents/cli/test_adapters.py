@@ -26,6 +26,7 @@ from schemas.envelope import derived_id
 from schemas.learning import Window
 from schemas.registry import AdapterRecord
 from schemas.release_state import Release, ReleaseChange
+from schemas.tasks import TaskFingerprint
 from tests.agents.cli.conftest import Everlearn
 from tests.infra.adapters.test_files import make
 
@@ -99,7 +100,8 @@ def learned(settings: Settings, registry: MlflowRegistry, database: Database, tm
     runs.add("trainer", "run-1", "train", {"task": "routing"}, {}, NOW)
     runs.claim("trainer", "trainer-1", now=NOW, lease_seconds=60)
     runs.finish("run-1", 1, state="done", result={}, now=NOW + timedelta(seconds=75))
-    registry.register(record(adapter_id, dataset_id=manifest.dataset_id))
+    task = TaskFingerprint(instruction="Which team?", labels=("returns",))
+    registry.register(record(adapter_id, dataset_id=manifest.dataset_id, trained_as=task))
     registry.judge(
         adapter_id, state="validated", scores={"exact_match": 0.75}, reasons=("better",), report_uri="file:///v"
     )
@@ -114,6 +116,7 @@ def learned(settings: Settings, registry: MlflowRegistry, database: Database, tm
 def test_an_adapter_is_shown_back_to_dataset_feedback_and_cause(everlearn: Everlearn, learned: str):
     (shown,) = everlearn("adapters", "show", learned[:6], "--json").lines
     assert (shown["adapter_id"], shown["files"], shown["scores"]) == (learned, "intact", {"exact_match": 0.75})
+    assert (shown["trained_as"]["instruction"], shown["validated_as"]) == ("Which team?", None)
     lineage = shown["lineage"]
     assert lineage["dataset"]["counts"] == {"correction": 9, "approved": 1, "example": 1}
     assert (lineage["dataset"]["train_rows"], lineage["dataset"]["holdout_rows"]) == (10, 1)

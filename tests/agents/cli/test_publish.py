@@ -135,6 +135,24 @@ def test_examples_and_feedback_reach_their_topics(everlearn: Everlearn, kafka_co
     assert rater.seen == [FeedbackGiven(answer_id=answer, rating="up", user="u")]
 
 
+def test_a_golden_set_is_published_as_such_and_a_small_one_is_told_in_one_line(
+    everlearn: Everlearn, kafka_config: KafkaConnection, tmp_path: Path
+):
+    path = write_lines(tmp_path / "g.jsonl", {"task": "routing", "input": "hi", "output": "greeting"})
+    with Peer(kafka_config, "examples.v1", lambda _event, _context: ()) as taker:
+        result = everlearn("publish", "examples", path, "--golden")
+        for _ in range(100):
+            if any(getattr(each, "golden", False) for each in taker.seen):
+                break
+            time.sleep(0.1)
+    assert result.code == 0
+    assert result.err == (
+        "the golden set of routing is used once it has 20 examples, and 1 example came from here: publish more\n"
+    )
+    wanted = ExampleSubmitted(task="routing", input="hi", output="greeting", origin="g.jsonl", golden=True)
+    assert wanted in taker.seen
+
+
 @pytest.mark.parametrize("what", ["documents", "examples", "feedback"])
 def test_a_missing_file_is_misuse_and_an_empty_one_a_failure(everlearn: Everlearn, tmp_path: Path, what: str):
     missing = everlearn("publish", what, tmp_path / "none.jsonl")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from agents.trainer.dataset import reason_to_decline, select, split_of
+from agents.trainer.dataset import Pool, Selection, reason_to_decline, select, too_few_golden
 from schemas.datasets import input_key
-from schemas.features import Example, Interaction, Stamp
+from schemas.features import Example, Interaction, Stamp, Trust
 from schemas.interactions import InteractionOutcome
 from schemas.policies import TrainerPolicy
 from schemas.questions import Turn
@@ -19,6 +21,16 @@ from schemas.tasks import Task
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TASK = Task(name="routing", instruction="Which team?", metric="exact_match", labels=("returns", "delivery", "skates"))
 POLICY = TrainerPolicy(replay_share=0.25, holdout_share=0.2, minimum_rows=4)
+
+
+def chosen_of(
+    interactions: Sequence[Interaction],
+    examples: Sequence[Example] = (),
+    policy: TrainerPolicy = POLICY,
+    task: Task = TASK,
+    **pool: Any,
+) -> Selection:
+    return select(task, Pool(interactions=interactions, examples=examples, **pool), policy, secret="s")
 
 
 def at(minutes: float) -> datetime:
@@ -50,6 +62,11 @@ def approved(number: int, answer: str = "returns", *, minutes: float = 0.0) -> I
     )
 
 
+def by(user: str, row: Interaction, trust: Trust = "owner") -> Interaction:
+    """The row with this user's feedback."""
+    return replace(row, corrected_by=user, correction_trust=trust, rated_by=user, rating_trust=trust)
+
+
 def example(number: int, output: str, *, minutes: float = 0.0) -> Example:
     return Example(
         example_id=f"e{number}",
@@ -62,7 +79,7 @@ def example(number: int, output: str, *, minutes: float = 0.0) -> Example:
 
 
 def test_corrections_teach_the_correction_and_approved_answers_themselves():
-    chosen = select(TASK, [corrected(1, "skates"), approved(2)], [example(3, "delivery")], POLICY)
+    chosen = chosen_of([corrected(1, "skates"), approved(2)], [example(3, "delivery")])
 
     assert {(row.input, row.output, row.origin, row.origin_id) for row in chosen.rows} == {
         ("message 1", "skates", "correction", "a1"),
@@ -73,101 +90,222 @@ def test_corrections_teach_the_correction_and_approved_answers_themselves():
 
 def test_a_declined_answer_teaches_only_what_somebody_corrected_it_to():
     rows = [replace(approved(1), declined=True), replace(corrected(2, "skates"), declined=True)]
-    assert [row.input for row in select(TASK, rows, [], POLICY).rows] == ["message 2"]
+    assert [row.input for row in chosen_of(rows).rows] == ["message 2"]
 
 
 @pytest.mark.parametrize("outcome", ["pending", "unrated", "disapproved", "failed"])
 def test_an_answer_that_nobody_called_right_teaches_nothing(outcome: InteractionOutcome):
     row = replace(approved(1), outcome=outcome, rating=None, rating_stamp=None)
 
-    assert select(TASK, [row], [], POLICY).rows == ()
+    assert chosen_of([row]).rows == ()
 
 
 def test_the_same_rows_give_the_same_dataset_in_any_order():
     rows = [corrected(number, "skates", minutes=number) for number in range(30)]
 
-    assert select(TASK, rows, [], POLICY) == select(TASK, rows[::-1], [], POLICY)
+    assert chosen_of(rows) == chosen_of(rows[::-1])
 
 
-def test_of_two_facts_about_one_input_the_newest_wins_and_contradictions_are_counted():
+def test_a_raters_newest_word_on_an_input_counts_and_what_it_replaces_is_kept_apart():
     rows = [
         corrected(1, "delivery", minutes=1, question="Where  IS it?"),
         corrected(2, "skates", minutes=2, question="where is it?"),
         corrected(3, "skates", minutes=3, question="Where is it? "),
     ]
 
-    chosen = select(TASK, rows, [], POLICY)
+    chosen = chosen_of(rows)
 
     assert [(row.output, row.origin_id) for row in chosen.rows] == [("skates", "a3")]
-    assert chosen.left_out == {"contradicted": 1, "repeated": 1}
+    assert chosen.left_out == {"contradicted": 1, "duplicate": 1}
 
 
 def test_of_two_facts_at_one_moment_the_same_wins_in_any_order():
     rows = [corrected(1, "delivery", question="x"), corrected(2, "skates", question="x")]
 
-    assert select(TASK, rows, [], POLICY) == select(TASK, rows[::-1], [], POLICY)
+    assert chosen_of(rows) == chosen_of(rows[::-1])
 
 
 def test_rows_that_are_too_long_for_the_model_are_left_out_and_counted():
-    chosen = select(TASK, [corrected(1, "skates"), corrected(2, "skates", question="on and on " * 99)], [], POLICY)
+    chosen = chosen_of([corrected(1, "skates"), corrected(2, "skates", question="on and on " * 99)])
 
     short = chosen.only(lambda row: len(row.input) < 100)
 
     assert [row.origin_id for row in short.rows] == ["a1"]
-    assert short.left_out == {"too long": 1}
+    assert short.left_out == {"too_long": 1}
     assert chosen.only(lambda row: True) == chosen
 
 
 def test_answers_outside_the_tasks_labels_are_left_out_and_case_does_not_matter():
-    chosen = select(TASK, [corrected(1, "SKATES "), corrected(2, "the skating team")], [], POLICY)
+    chosen = chosen_of([corrected(1, "SKATES "), corrected(2, "the skating team")])
 
     assert [row.output for row in chosen.rows] == ["skates"]
-    assert chosen.left_out == {"with an answer that is none of the task's labels": 1}
+    assert chosen.left_out == {"label": 1}
 
 
 def test_any_answer_goes_where_a_task_has_no_labels():
     free = TASK.model_copy(update={"labels": (), "retrieval": True})
 
-    (row,) = select(free, [corrected(1, "Ten days.")], [], POLICY).rows
+    (row,) = chosen_of([corrected(1, "Ten days.")], task=free).rows
 
     assert (row.output, row.sources) == ("Ten days.", ({"text": "a page"},))
 
 
 def test_a_held_out_input_is_held_out_whoever_says_what_of_it_and_whenever():
-    first = select(TASK, [corrected(number, "skates") for number in range(100)], [], POLICY)
-    later = select(TASK, [corrected(number, "delivery", minutes=9) for number in range(100)], [], POLICY)
+    first = chosen_of([corrected(number, "skates") for number in range(100)])
+    later = chosen_of([corrected(number, "delivery", minutes=9) for number in range(100)], held_out=first.rows)
 
     held_out = {row.input for row in first.holdout}
     assert held_out == {row.input for row in later.holdout}
-    assert 10 <= len(held_out) <= 30
+    assert len(held_out) == 20
     assert not held_out & {row.input for row in first.train}
-    assert split_of("routing", "Message  7", 0.2) == split_of("routing", "message 7", 0.2)
 
 
-def test_older_rows_are_replayed_to_their_share_each_label_in_its_turn():
-    old = [example(number, "returns") for number in range(60)] + [
-        example(number, "delivery") for number in range(60, 66)
+def test_nobody_who_does_not_know_the_homes_secret_can_foresee_who_is_held_out():
+    pool = Pool(interactions=[corrected(number, "skates") for number in range(100)])
+    one, other = (select(TASK, pool, POLICY, secret=secret) for secret in ("s", "t"))
+
+    assert {row.input for row in one.holdout} != {row.input for row in other.holdout}
+
+
+def test_with_many_users_a_user_either_teaches_or_judges():
+    rows = [by(f"u{number % 30}", corrected(number, TASK.labels[number % 3])) for number in range(300)]
+
+    chosen = chosen_of(rows)
+
+    teaching, judging = ({row.user for row in some} for some in (chosen.train, chosen.holdout))
+    assert judging
+    assert not teaching & judging
+    assert len(teaching | judging) == 30
+
+
+def learned(chosen: Selection) -> dict[str, Any]:
+    return {"learned": chosen.rows, "learned_at": at(5)}
+
+
+def test_the_champions_rows_stay_and_what_arrived_since_is_fresh_whenever_it_was_said():
+    champion = chosen_of([], [example(number, TASK.labels[number % 3]) for number in range(60)])
+    late = [corrected(number, "skates", minutes=-1000) for number in range(10)]
+
+    chosen = chosen_of(late, **learned(champion))
+
+    assert {row.row_id for row in chosen.train if not row.fresh} == {row.row_id for row in champion.train}
+    assert {row.origin_id for row in chosen.rows if row.fresh} == {f"a{number}" for number in range(10)}
+    assert not [row for row in chosen.holdout if not row.fresh]
+
+
+def test_a_row_that_the_champion_knows_is_not_fresh_when_it_is_read_again():
+    old = [example(number, TASK.labels[number % 3]) for number in range(60)]
+    champion = chosen_of([], old)
+
+    assert not [row for row in chosen_of([], old, **learned(champion)).rows if row.fresh]
+
+
+def test_where_the_window_is_full_the_champions_rows_have_their_share_label_by_label():
+    policy = POLICY.model_copy(update={"window_rows": 40})
+    old = [example(number, "returns") for number in range(30)] + [
+        example(number, "delivery") for number in range(30, 36)
     ]
-    new = [corrected(number, "skates", minutes=10) for number in range(40)]
+    champion = chosen_of([], old)
 
-    chosen = select(TASK, new, old, POLICY, learned_until=at(5))
+    chosen = chosen_of([corrected(number, "skates") for number in range(60)], policy=policy, **learned(champion))
 
-    replayed = [row for row in chosen.train if not row.fresh]
-    trained = len(chosen.train)
-    assert trained * 0.25 <= len(replayed) <= trained * 0.25 + 1
-    counts = Counter(row.output for row in replayed)
-    assert counts["delivery"] >= min(4, len(replayed) // 2)
-    assert all(row.fresh for row in chosen.holdout)
+    replayed = Counter(row.output for row in chosen.train if not row.fresh)
+    assert len(chosen.train) == 40
+    assert replayed.total() == 10
+    assert replayed["delivery"] >= 4
+
+
+def test_a_row_whose_feedback_was_taken_back_or_changed_since_teaches_no_more():
+    answers = {f"a{number}": corrected(number, "skates") for number in range(40)}
+    champion = chosen_of(list(answers.values()))
+    row, other = champion.train[:2]
+    answers[row.origin_id] = replace(answers[row.origin_id], correction=None, correction_stamp=None, outcome="unrated")
+    answers[other.origin_id] = replace(answers[other.origin_id], correction="returns")
+
+    chosen = chosen_of([], answers=answers, **learned(champion))
+
+    assert {each.row.row_id for each in chosen.quarantined} == {row.row_id, other.row_id}
+    assert chosen.left_out == {"retracted": 2}
+
+
+def test_labels_that_the_task_has_no_more_leave_the_champions_rows():
+    champion = chosen_of([corrected(number, TASK.labels[number % 3]) for number in range(30)])
+    task = TASK.model_copy(update={"labels": ("returns", "delivery")})
+
+    chosen = chosen_of([], task=task, **learned(champion))
+
+    assert {row.output for row in chosen.rows} == {"returns", "delivery"}
+    assert chosen.left_out["label"] > 0
+
+
+def test_sources_of_withdrawn_documents_are_in_no_prompt_and_an_answer_from_them_alone_teaches_nothing():
+    free = TASK.model_copy(update={"labels": (), "retrieval": True})
+    both = ({"document_id": "d1", "text": "gone"}, {"document_id": "d2", "text": "here"})
+    rows = [
+        replace(corrected(1, "Ten days."), sources=both, tenant="shop"),
+        replace(corrected(2, "Two days."), sources=both[:1], tenant="shop"),
+        replace(corrected(3, "No days."), sources=both[:1], tenant="other"),
+    ]
+    pool = Pool(interactions=rows)
+    assert pool.documents(free) == [("other", "d1"), ("shop", "d1"), ("shop", "d2")]
+
+    chosen = select(free, pool, POLICY, secret="s", withdrawn=frozenset({("shop", "d1")}))
+
+    assert {row.origin_id: row.sources for row in chosen.rows} == {"a1": both[1:], "a3": both[:1]}
+    assert chosen.left_out == {"withdrawn": 1}
+
+
+def test_a_row_says_why_it_is_in_whose_it_is_and_how_far_it_is_trusted():
+    said = replace(by("ann", corrected(1, "skates")), tenant="shop")
+    (row,) = chosen_of([said]).rows
+    assert (row.user, row.tenant, row.trust, row.why) == ("ann", "shop", "owner", "corrected by ann (owner)")
+
+    (row,) = chosen_of([], [replace(example(1, "skates"), origin="old tickets")]).rows
+    assert (row.user, row.trust, row.why) == (None, None, "example from old tickets")
+
+
+def golden(count: int) -> list[Example]:
+    words = ("where", "when", "how", "why", "who", "what")
+    return [
+        Example(
+            example_id=f"g{number}", task="routing", input=f"{words[number % 6]} {number * 7919} {words[number // 6]}",
+            output="returns", origin=None, submitted_at=NOW, golden=True,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def test_a_golden_example_judges_and_neither_it_nor_its_like_is_trained_on():
+    gold = golden(24)
+    rows = [
+        corrected(1, "skates", question=gold[0].input.upper()),
+        corrected(2, "returns", question=f"{gold[1].input}!"),
+    ]
+
+    chosen = chosen_of([*rows, corrected(3, "skates")], golden=gold)
+
+    assert [row.split for row in chosen.rows].count("golden") == 24
+    assert {row.input for row in chosen.rows if row.split != "golden"} == {"message 3"}
+    assert chosen.left_out == {"leaked": 2}
+
+
+def test_a_golden_set_of_one_row_is_not_used_and_says_so_in_one_line():
+    chosen = chosen_of([corrected(3, "skates")], golden=golden(1))
+
+    assert {row.split for row in chosen.rows} <= {"train", "holdout"}
+    line = too_few_golden(chosen.golden, POLICY)
+    assert line.startswith("the golden set has 1 row, and 20 are needed")
+    assert "\n" not in line
 
 
 def test_without_an_earlier_adapter_everything_is_fresh():
-    chosen = select(TASK, [approved(1)], [example(2, "delivery", minutes=-1000)], POLICY)
+    chosen = chosen_of([approved(1)], [example(2, "delivery", minutes=-1000)])
 
     assert all(row.fresh for row in chosen.rows)
 
 
 def test_the_window_spans_the_facts():
-    chosen = select(TASK, [corrected(1, "skates", minutes=3), approved(2, minutes=1)], [], POLICY)
+    chosen = chosen_of([corrected(1, "skates", minutes=3), approved(2, minutes=1)])
 
     assert chosen.window == (at(1), at(3))
 
@@ -177,44 +315,54 @@ def many(count: int, label: str = "skates") -> list[Interaction]:
 
 
 def test_enough_different_rows_have_no_fault():
-    assert (
-        reason_to_decline(select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], POLICY), TASK, POLICY)
-        is None
-    )
+    assert reason_to_decline(chosen_of([*many(20), *[approved(n) for n in range(20, 30)]]), TASK, POLICY) is None
 
 
 @pytest.mark.parametrize(
-    ("rows", "learned", "words"),
+    ("rows", "words"),
     [
-        ([], None, "0 rows to train on, and 4 are needed"),
-        ([corrected(1, "skates")], None, "publish examples"),
-        (many(9, "nonsense"), None, "9 with an answer that is none of the task's labels"),
-        (many(30), None, "23 of 23 rows say 'skates'"),
-        ([*many(200), *[approved(n) for n in range(200, 204)]], None, "154 of 157 rows say 'skates'"),
-        (
-            [*many(20), *[approved(n) for n in range(20, 30)]],
-            at(1),
-            "nothing new to learn since 2026-05-01 00:01 UTC",
-        ),
+        ([], "0 rows to train on, and 4 are needed"),
+        ([corrected(1, "skates")], "publish examples"),
+        (many(9, "nonsense"), "9 with an answer that is none of the task's labels"),
+        (many(30), "rows say 'skates'"),
     ],
 )
-def test_a_dataset_that_cannot_be_trained_on_says_why_in_one_line(rows, learned, words):
-    reason = reason_to_decline(select(TASK, rows, [], POLICY, learned_until=learned), TASK, POLICY)
+def test_a_dataset_that_cannot_be_trained_on_says_why_in_one_line(rows, words):
+    reason = reason_to_decline(chosen_of(rows), TASK, POLICY)
 
     assert reason is not None
     assert "\n" not in reason
     assert words in reason
 
 
-def test_rows_none_of_which_is_held_out_cannot_be_judged():
-    policy = POLICY.model_copy(update={"holdout_share": 1e-9})
+def test_a_training_without_anything_new_is_declined():
+    champion = chosen_of([*many(20), *[approved(n) for n in range(20, 30)]])
 
-    reason = reason_to_decline(
-        select(TASK, [*many(20), *[approved(n) for n in range(20, 30)]], [], policy), TASK, policy
-    )
+    reason = reason_to_decline(chosen_of([], **learned(champion)), TASK, POLICY)
 
     assert reason is not None
-    assert "none of 30 rows is held out" in reason
+    assert "nothing new to learn since 2026-05-01 00:05 UTC" in reason
+
+
+def test_rows_none_of_which_is_held_out_cannot_be_judged():
+    chosen = chosen_of([*many(20), *[approved(n) for n in range(20, 30)]])
+
+    reason = reason_to_decline(chosen.only(lambda row: row.split == "train"), TASK, POLICY)
+
+    assert reason is not None
+    assert "none of 24 rows is held out" in reason
+
+
+def test_a_dataset_that_a_share_makes_too_small_says_how_many_users_are_missing():
+    policy = POLICY.model_copy(update={"minimum_rows": 40})
+    rows = [by("ann", corrected(number, TASK.labels[number % 3])) for number in range(60)]
+    rows += [by(f"u{number % 3}", corrected(number, TASK.labels[number % 3])) for number in range(60, 72)]
+
+    reason = reason_to_decline(chosen_of(rows, policy=policy), TASK, policy)
+
+    assert reason is not None
+    assert "48 above a user's share" in reason
+    assert "more users must correct answers, because one of 4 may give at most 50%" in reason
 
 
 def test_white_space_and_case_make_no_other_input():
@@ -230,7 +378,7 @@ def test_a_follow_up_teaches_its_answer_after_what_was_said_before():
         corrected(3, "delivery", question="And for my wife?"),
     ]
 
-    chosen = select(TASK, rows, [], POLICY)
+    chosen = chosen_of(rows)
 
     assert {(row.history, row.output) for row in chosen.rows} == {
         (passport, "returns"), (ticket, "skates"), ((), "delivery"),
@@ -247,7 +395,7 @@ def test_the_same_follow_up_in_another_case_is_the_same_input():
         replace(corrected(2, "skates", question="AND my wife?", minutes=1), history=loud),
     ]
 
-    chosen = select(TASK, rows, [], POLICY)
+    chosen = chosen_of(rows)
 
     assert [(row.origin_id, row.output) for row in chosen.rows] == [("a2", "skates")]
     assert chosen.left_out == {"contradicted": 1}

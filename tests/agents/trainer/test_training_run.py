@@ -119,7 +119,9 @@ def test_what_was_trained_on_is_not_trained_on_again_but_something_new_is_with_a
     assert "nothing new since" in home.train("r2")["declined"]
 
     home.registry.judge(first["adapter_id"], state="validated", scores={}, reasons=(), report_uri=None)
-    assert "nothing new to learn since 2026-05-01 00:00 UTC" in home.train("r3")["declined"]
+    assert "nothing new since" in home.train("r3")["declined"]
+    home.registry.set_aliases("routing", champion=first["adapter_id"], challenger=None)
+    assert "nothing new to learn since" in home.train("r4")["declined"]
     corrected = [
         Interaction(
             answer_id=f"a{number}", outcome="corrected", task="routing", question=f"soup is {WORDS[number]} old",
@@ -132,12 +134,14 @@ def test_what_was_trained_on_is_not_trained_on_again_but_something_new_is_with_a
         [example(number, minutes=5, text=f"river {WORDS[number % 8]} river") for number in range(8)], corrected
     )
 
-    second = home.train("r4")
+    second = home.train("r5")
 
     manifest = json.loads((home.settings.datasets_folder / second["dataset_id"] / "manifest.json").read_text())
     assert second["adapter_id"] != first["adapter_id"]
-    assert manifest["fresh_rows"] == 16
-    assert 0 < manifest["counts"]["example"] - 8 < 16
+    before = json.loads((home.settings.datasets_folder / first["dataset_id"] / "manifest.json").read_text())
+    replayed = manifest["train_rows"] + manifest["holdout_rows"] - manifest["fresh_rows"]
+    assert manifest["fresh_rows"] >= 12
+    assert replayed == before["train_rows"]
 
 
 def test_a_run_that_was_killed_ends_with_the_dataset_that_it_began_with(home: Home):
@@ -152,7 +156,7 @@ def test_a_run_that_was_killed_ends_with_the_dataset_that_it_began_with(home: Ho
     ("examples", "words"),
     [
         ([], "0 rows to train on, and 8 are needed"),
-        ([example(1)], "0 rows to train on, and 8 are needed besides the 1 held out"),
+        ([example(1)], "are needed besides the"),
         ([example(number, output="river") for number in range(40)], "40 with an answer that is none of the task's"),
         ([example(number, text=f"rain {number} " * 40) for number in range(40)], "too long"),
         ([example(number, output="rain") for number in range(40)], "rows say 'rain'"),

@@ -11,13 +11,14 @@ import pytest
 
 from agents.delivery.progress import read_progress
 from agents.prompt import build_prompt
-from agents.trainer.dataset import split_of
 from agents.trainer.ports import OnProgress, TokenRow
 from agents.trainer.work import Training, TrainingParts
 from infra.memory.database import MemoryDatabase
 from infra.memory.datasets import MemoryDatasets
+from infra.memory.documents import MemoryDocuments
 from infra.memory.features import MemoryFeatureTable
 from infra.memory.registry import MemoryRegistry
+from infra.memory.retention import MemoryRetention
 from schemas.errors import Unavailable
 from schemas.features import Example
 from schemas.generation import ChatMessage
@@ -79,6 +80,7 @@ class Room:
         database = MemoryDatabase()
         self.folder = folder
         self.features = MemoryFeatureTable(database)
+        self.documents, self.suite = MemoryDocuments(database), MemoryRetention(database)
         self.datasets = MemoryDatasets(database)
         self.registry = MemoryRegistry()
         self.training, self.disk = CharacterTraining(), FullDisk()
@@ -100,6 +102,9 @@ class Room:
             folder=self.folder,
             parts=TrainingParts(
                 features=self.features,
+                documents=self.documents,
+                suite=self.suite,
+                secret=lambda: "s",
                 datasets=self.datasets,
                 training=self.training,
                 installer=self.disk,
@@ -157,9 +162,10 @@ def test_the_model_is_trained_on_the_answerers_prompts_and_never_on_a_held_out_r
     room.train()
 
     trained = ["".join(map(chr, prompt)) for prompt, _ in room.training.rows]
-    inputs = [f"message {number} at 0.0" for number in range(30)]
-    wanted = [each for each in inputs if split_of("routing", each, POLICY.holdout_share) == "train"]
-    assert 0 < len(wanted) < 30
+    manifest = room.datasets.latest("routing")
+    assert manifest is not None
+    wanted = [row.input for row in room.datasets.rows(manifest.dataset_id) if row.split == "train"]
+    assert len(wanted) == 24
     assert sorted(trained) == sorted(
         "".join(
             message.content for message in build_prompt(TASK, each, (), (), budget=CONTEXT_TOKENS, count=len).messages

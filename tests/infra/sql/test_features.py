@@ -125,16 +125,19 @@ def test_recent_rows_are_of_the_task_newest_first(stores: Stores):
     assert stores.features.recent("unknown", 10) == []
 
 
-def test_rated_rows_are_those_that_say_what_is_right_newest_first(stores: Stores):
+def test_rated_rows_are_those_that_say_what_is_right_as_they_arrived_newest_first(stores: Stores):
     outcomes: tuple[InteractionOutcome, ...] = ("approved", "corrected", "disapproved", "unrated", "approved")
     for number, outcome in enumerate(outcomes):
-        at = NOW + timedelta(seconds=number)
+        at = NOW - timedelta(seconds=number)  # what arrives later may have happened earlier
         row = replace(FULL, answer_id=f"a{number}", task="routing", outcome=outcome, last_event_at=at)
         stores.features.put_interaction(row)
+        if number == 0:
+            moment = datetime.now(UTC)
 
     assert [row.answer_id for row in stores.features.rated("routing", 10)] == ["a4", "a1", "a0"]
     assert [row.answer_id for row in stores.features.rated("routing", 1)] == ["a4"]
-    assert [row.answer_id for row in stores.features.rated("routing", 1, until=NOW + timedelta(seconds=1))] == ["a1"]
+    assert [row.answer_id for row in stores.features.rated("routing", 10, since=moment)] == ["a4", "a1"]
+    assert stores.features.rated("routing", 10, since=datetime.now(UTC)) == []
     assert stores.features.rated("support", 10) == []
 
 
@@ -196,7 +199,8 @@ def test_an_example_written_twice_is_written_once(stores: Stores):
 
     assert stores.features.examples("routing", 10) == [example(2), example(1)]
     assert stores.features.examples("routing", 1) == [example(2)]
-    assert stores.features.examples("routing", 10, until=example(1).submitted_at) == [example(1)]
+    assert stores.features.examples("routing", 10, since=datetime.now(UTC)) == []
+    assert len(stores.features.examples("routing", 10, since=NOW)) == 2
 
 
 def test_the_golden_set_is_read_apart_from_other_examples(stores: Stores):

@@ -38,6 +38,7 @@ from infra.sql.migrate import migrate
 from infra.sql.releases import SqlReleases
 from infra.sql.retention import SqlRetention
 from infra.sql.runs import SqlLeases, SqlRunStore
+from infra.sql.secrets import SqlSecrets
 from infra.sql.sizes import SqlSizes
 from infra.training.datasets import FolderDatasets
 from schemas.datasets import DATASET_ROW
@@ -74,6 +75,7 @@ SMALL_TABLES = {
     "kafka_topics": "a row for each topic",
     "leases": "a row for each tick",
     "releases": "a row for each task",
+    "secrets": "a row for each purpose",
 }
 RARE = {
     (SqlDocuments, "adopt_counts"): "once, when a rebuilt index begins to serve; it changes every document",
@@ -88,6 +90,7 @@ RARE = {
     (SqlSizes, "old_interactions"): "counts for 'storage' what the janitors have not deleted yet",
     (FolderDatasets, "put"): "writes files, and one row",
     (FolderDatasets, "rows"): "reads a file",
+    (FolderDatasets, "quarantined"): "reads a file",
 }
 """Methods that are not called here, and why."""
 
@@ -193,10 +196,10 @@ CALLS: list[tuple[type, str, Call]] = [
     (SqlFeatureTable, "recent", lambda features, _: features.recent("support", WINDOW)),
     (SqlFeatureTable, "recent", lambda features, _: features.recent("unknown", WINDOW)),
     (SqlFeatureTable, "rated", lambda features, _: features.rated("routing", WINDOW)),
-    (SqlFeatureTable, "rated", lambda features, _: features.rated("routing", WINDOW, until=OLD)),
+    (SqlFeatureTable, "rated", lambda features, _: features.rated("routing", WINDOW, since=OLD)),
     (SqlFeatureTable, "rated", lambda features, _: features.rated("unknown", WINDOW)),
     (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW)),
-    (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, until=OLD)),
+    (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, since=OLD)),
     (SqlFeatureTable, "examples", lambda features, _: features.examples("routing", WINDOW, golden=True)),
     (SqlReleases, "current", lambda releases, _: releases.current("routing")),
     (SqlReleases, "all", lambda releases, _: releases.all()),
@@ -223,6 +226,7 @@ CALLS: list[tuple[type, str, Call]] = [
         lambda answers, world: answers.last_of_others("routing", world.baseline.champion, world.sequence),
     ),
     (SqlRetention, "add", lambda suite, _: suite.add("routing", [dataset_row(10**6)], "d", START)),
+    (SqlSecrets, "secret", lambda secrets, _: secrets.secret("split")),
     (SqlRetention, "rows", lambda suite, _: suite.rows("routing", WINDOW)),
     (SqlRunStore, "prune", lambda runs, _: runs.prune("a", SOME_OLD)),
     (SqlFeatureTable, "prune", lambda features, _: features.prune(SOME_OLD)),
@@ -240,10 +244,20 @@ CALLS: list[tuple[type, str, Call]] = [
     (FolderDatasets, "older", lambda datasets, _: datasets.older(START)),
     (FolderDatasets, "remove", lambda datasets, _: datasets.remove("d1")),
     (FolderDatasets, "manifest", lambda datasets, _: datasets.manifest("unknown")),
+    (FolderDatasets, "recent", lambda datasets, _: datasets.recent(None, 20)),
+    (FolderDatasets, "recent", lambda datasets, _: datasets.recent("unknown", 20)),
     (FolderDatasets, "latest", lambda datasets, _: datasets.latest("unknown")),
 ]
 
 _check = {"details": DRIFT_CHECK.dump_python(CHECK, mode="json"), "baseline": 1}
+_manifest = {
+    "dataset_id": "d",
+    "task": "routing",
+    "created_at": START.isoformat(),
+    "train_rows": 1,
+    "holdout_rows": 0,
+    "fresh_rows": 1,
+}
 _row = DATASET_ROW.dump_python(dataset_row(1), mode="json")
 
 
@@ -280,8 +294,8 @@ FILLED: dict[str, Callable[[int, datetime], dict[str, Any]]] = {
         "retired_at": at,
     },
     "vectors": lambda n, at: {"embedding_model": "m", "text_hash": f"h{n}", "vector": bytes(8), "used_at": at},
-    "examples": lambda n, at: {**vars(example(n)), "submitted_at": at},
-    "datasets": lambda n, at: {"dataset_id": f"d{n}", "task": "routing", "created_at": at, "manifest": {}},
+    "examples": lambda n, at: {**vars(example(n)), "submitted_at": at, "recorded_at": at},
+    "datasets": lambda n, at: {"dataset_id": f"d{n}", "task": "routing", "created_at": at, "manifest": _manifest},
     "retention_rows": lambda n, at: {
         "task": "routing",
         "row_id": f"r{n}",

@@ -13,7 +13,7 @@ from infra.memory.database import MemoryDatabase
 from infra.memory.datasets import MemoryDatasets
 from infra.sql.database import Database
 from infra.training.datasets import DatasetMissing, FolderDatasets, dataset_id_of
-from schemas.datasets import DatasetRow
+from schemas.datasets import DatasetRow, QuarantinedRow
 from schemas.questions import Turn
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -74,6 +74,36 @@ def test_another_row_or_task_is_another_dataset(datasets: Datasets):
     assert len({first.dataset_id, second.dataset_id, other.dataset_id}) == 3
     assert datasets.latest("routing") == second
     assert datasets.latest("support") == other
+
+
+def test_rows_of_this_version_come_back_whole_and_the_manifest_counts_them(datasets: Datasets):
+    rows = [
+        replace(row(1), user="ann", tenant="shop", trust="owner", why="corrected by ann (owner)"),
+        replace(row(2), user="session:s", trust="anonymous"),
+        replace(row(3), origin="example", split="golden", why="example"),
+    ]
+    out = [QuarantinedRow(reason="label", row=row(4), detail="ä\n"), QuarantinedRow(reason="label", row=row(5))]
+
+    manifest = datasets.put("routing", rows, created_at=NOW, quarantined=out)
+
+    assert datasets.rows(manifest.dataset_id) == rows
+    assert datasets.quarantined(manifest.dataset_id) == out
+    assert datasets.quarantined("d" * 32) == []
+    assert (manifest.train_rows, manifest.golden_rows) == (2, 1)
+    assert (manifest.by_user, manifest.by_tenant) == ({"ann": 1, "session:s": 1}, {"shop": 1})
+    assert manifest.quarantined == {"label": 2}
+    assert datasets.manifest(manifest.dataset_id) == manifest
+
+
+def test_the_newest_datasets_are_listed_first(datasets: Datasets):
+    made = [
+        datasets.put(task, ROWS[:count], created_at=NOW + timedelta(hours=count))
+        for count, task in ((1, "routing"), (2, "support"), (3, "routing"))
+    ]
+
+    assert datasets.recent(None, 2) == [made[2], made[1]]
+    assert datasets.recent("routing", 9) == [made[2], made[0]]
+    assert datasets.recent("unknown", 9) == []
 
 
 def test_what_was_never_put_is_not_there(datasets: Datasets):
