@@ -113,7 +113,7 @@ def test_tail_shows_what_lies_in_a_topic(everlearn: Everlearn, kafka_config: Kaf
     result = everlearn("tail", "examples", "--until-end", "--json")
     ours = [line for line in result.lines if line["key"] == task]
     assert result.code == 0
-    assert ours[0]["data"] == {"task": task, "input": "a", "output": "b"}
+    assert ours[0]["data"] == {"task": task, "input": "a", "output": "b", "golden": False}
     assert ours[1]["value"] == "\\xff\x00 oops"
     assert "ce_specversion" in ours[1]["error"]
     shown = everlearn("tail", "examples.v1", "--until-end").out.splitlines()
