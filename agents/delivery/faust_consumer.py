@@ -55,6 +55,12 @@ class FaustConsumer:
         offset: int | None = await thread.call_thread(thread._ensure_consumer().committed, tp)
         return offset
 
+    async def commit(self) -> None:
+        """Commits all that was acked. Raises KafkaError."""
+        # A call that finds another commit under way only waits for that, which may not have the latest offsets.
+        for _ in range(2):
+            await self._consumer.commit()
+
     async def seek(self, tp: TP, offset: int) -> None:
         """Fetches a partition from this offset on, if it is still assigned to this member."""
         if tp in self._consumer.assignment():

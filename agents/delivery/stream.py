@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import CrashingSupervisor
 
@@ -32,6 +33,8 @@ log = structlog.get_logger()
 
 STILL_SECONDS = 2.0
 """After this time without a message, the messages that wait in Kafka should have arrived."""
+_COMMIT_SECONDS = 5.0
+"""How long a stream that fails tries to commit."""
 
 Deliver = Callable[[Sequence[Message]], Awaitable[None]]
 T = TypeVar("T")
@@ -170,10 +173,18 @@ class Stream:
                 self._idle_since = time.monotonic()
         except Exception as error:
             log.exception("stream stopped", error=str(error))
+            await self._commit()
             self._crash(error)
             raise
         finally:
             self._drained.set()
+
+    async def _commit(self) -> None:
+        """Commits what was acked. Once Faust knows of an error, it may stop without that."""
+        try:
+            await asyncio.wait_for(self._started().commit(), _COMMIT_SECONDS)
+        except (TimeoutError, KafkaError) as error:  # what is not committed is delivered again
+            log.warning("not committed", error=str(error) or type(error).__name__)
 
     def _left_the_group(self, watch: asyncio.Future[None]) -> None:
         if not watch.cancelled() and (error := watch.exception()) is not None:
