@@ -238,9 +238,8 @@ def short_reference(reference: Sequence[Interaction]) -> str | None:
     hours = (max(times) - min(times)) / _HOUR if times else 0.0
     if hours >= _WEEK_HOURS - 1:
         return None
-    length = (
-        f"{hours * 60:.0f} minutes" if hours < 1 else f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
-    )
+    number, unit = (hours * 60, "minute") if hours < 1 else (hours, "hour") if hours < 48 else (hours / 24, "day")
+    length = f"{number:.0f} {unit}" + ("" if round(number) == 1 else "s")
     cycle = "a day" if hours < _DAY_HOURS - 1 else "a week"
     return (
         f"the reference covers {length}, less than {cycle}: answers at hours that it has not seen are not compared and "

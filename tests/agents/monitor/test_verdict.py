@@ -194,7 +194,13 @@ def test_one_user_who_dislikes_everything_is_no_drift():
 
 
 @pytest.mark.parametrize(
-    ("hours", "words"), [(0.25, "15 minutes, less than a day"), (30, "30 hours, less than a week"), (168, None)]
+    ("hours", "words"),
+    [
+        (1 / 60, "1 minute, less than a day"),
+        (0.25, "15 minutes, less than a day"),
+        (30, "30 hours, less than a week"),
+        (168, None),
+    ],
 )
 def test_a_reference_that_is_shorter_than_a_cycle_is_reported(hours, words):
     rows = [replace(row(place), answered_at=START + timedelta(hours=hours * place)) for place in range(2)]
