@@ -118,7 +118,7 @@ def canary(
 
 @simulate.command()
 @click.argument("task", required=False)
-@click.option("--history", is_flag=True, help="Draw users from the recorded interactions; needs TASK.")
+@click.option("--history", is_flag=True, help="Take the users of the recorded interactions; needs TASK.")
 @click.option("--streams", type=click.IntRange(2, 1000), default=20, show_default=True, help="Streams for each line.")
 @click.option("--rows", type=click.IntRange(100, 50_000), default=3000, show_default=True, help="Answers of a stream.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same figures.")
@@ -128,9 +128,9 @@ def drift(context: CommandContext, /, task: str | None, history: bool, streams: 
     """Simulate drift checks by the policy of TASK, or by each policy of this home's tasks.
 
     The first lines are traffic without drift: how many checks say drift all the same, and how many would start a
-    training. Then come drifts, and after how many questions they are said. With --history the users of the task's
-    recorded interactions are drawn again, each with their questions at the times they had; it needs the embedding
-    model. A page with the figures is written to reports/simulations.
+    training. Then come drifts, and after how many questions they are said. With --history there is
+    one line: the task's recorded interactions, with the days of half of the users reversed by chance, so that nothing
+    drifts; it needs the embedding model. A page with the figures is written to reports/simulations.
     """
     from agents.monitor import simulation as of_drift  # each command loads what it needs
 
@@ -145,7 +145,7 @@ def drift(context: CommandContext, /, task: str | None, history: bool, streams: 
         stable: dict[str, of_drift.Alarms] = {}
         delays: list[JsonObject] = []
         if history:
-            stable["the recorded users, drawn again"] = _history_alarms(settings, tasks[0], policy, streams, seed)
+            stable["the recorded users, in another order"] = _history_alarms(settings, tasks[0], policy, streams, seed)
         else:
             questions = of_drift.made_up_questions()
             for name, traffic in of_drift.STABLE.items():
@@ -185,7 +185,7 @@ def drift(context: CommandContext, /, task: str | None, history: bool, streams: 
 def _history_alarms(settings: Settings, task: str, policy: MonitorPolicy, streams: int, seed: int) -> Alarms:
     import numpy as np
 
-    from agents.monitor.simulation import alarms, resampled
+    from agents.monitor.simulation import alarms, without_drift
     from agents.monitor.simulation import recorded as stream_of
     from infra.embedding.embedder import SentenceTransformerEmbedders
 
@@ -194,18 +194,14 @@ def _history_alarms(settings: Settings, task: str, policy: MonitorPolicy, stream
     embedder = SentenceTransformerEmbedders(settings).of(settings.embedding.model)
     found = stream_of(rows, embedder.embed)
     answers = 0 if found is None else len(found[0])
-    if found is None or answers < 2 * policy.rows_needed:
+    if found is None or answers < policy.rows_needed:
         raise EverlearnError(
-            f"{task} has {answers:,} recorded answers, and {2 * policy.rows_needed:,} are needed to draw streams from "
-            "them: simulate without --history"
+            f"{task} has {answers:,} recorded answers, and both windows need {policy.rows_needed:,}: simulate without "
+            "--history"
         )
     random = np.random.default_rng(seed)
     stream, questions = found
-    drawn = [(resampled(stream, random), questions) for _ in range(streams)]
-    usable = [each for each in drawn if len(each[0]) >= policy.rows_needed]
-    if len(usable) < 2:
-        raise EverlearnError(f"a few users asked nearly all of {task}: simulate without --history")
-    return alarms(usable, policy)
+    return alarms([(without_drift(stream, random), questions) for _ in range(streams)], policy)
 
 
 def _delay_line(name: str, found: Sequence[float]) -> JsonObject:

@@ -180,20 +180,25 @@ def recorded(
     return stream, Questions(vectors=vectors, topic=topic, new_topics=0)
 
 
-def resampled(stream: Stream, random: np.random.Generator) -> Stream:
-    """Draws as many users as there are, with replacement; one who is drawn twice is two users with the same rows."""
-    users = int(stream.user.max()) + 1
-    drawn = random.integers(0, users, users)
-    rows_of = np.split(
-        np.argsort(stream.user, kind="stable"), np.cumsum(np.bincount(stream.user, minlength=users))[:-1]
-    )
-    rows = np.concatenate([rows_of[user] for user in drawn])
-    unit = np.repeat(np.arange(users), [len(rows_of[user]) for user in drawn])
-    order = np.argsort(stream.seconds[rows], kind="stable")
-    columns = {name: values[rows][order] for name, values in vars(stream).items()}
-    return Stream(**{**columns, "user": unit[order]})
+def without_drift(stream: Stream, random: np.random.Generator) -> Stream:
+    """Returns the stream with the days of each user in reverse order, or as they were, by the toss of a coin.
+
+    So nothing drifts but by chance, whatever did in the stream, and users keep their questions, sessions and hours. A
+    stream of four weeks or more has its weeks reversed instead, so that the days of the week stay, too. Users who were
+    drawn again with replacement would not do: those drawn twice agree with each other, which looks like drift.
+    """
+    weeks = (stream.seconds[-1] - stream.seconds[0]) / _WEEK
+    unit = _WEEK if weeks >= _FEWEST_WEEKS else _WEEK / 7
+    place = stream.seconds // unit
+    reversed_seconds = (place.min() + place.max() - place) * unit + stream.seconds % unit
+    coin = random.random(int(stream.user.max()) + 1) < 0.5
+    seconds = np.where(coin[stream.user], reversed_seconds, stream.seconds)
+    order = np.argsort(seconds, kind="stable")
+    columns = {name: values[order] for name, values in {**vars(stream), "seconds": seconds}.items()}
+    return Stream(**columns)
 
 
+_FEWEST_WEEKS = 4
 _WEEK, _MONDAY = 7 * 86_400.0, 4 * 86_400.0
 
 
