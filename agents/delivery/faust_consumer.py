@@ -56,7 +56,7 @@ class FaustConsumer:
         return offset
 
     async def commit(self) -> None:
-        """Commits all that was acked. Raises KafkaError."""
+        """Commits all that was acked. Raises the errors of aiokafka."""
         # A call that finds another commit under way only waits for that, which may not have the latest offsets.
         for _ in range(2):
             await self._consumer.commit()
