@@ -95,6 +95,16 @@ def test_all_rows_are_listed_on_request_each_with_its_reason(everlearn: Everlear
     assert everlearn("datasets", "show", dataset_id, "--quarantined").out.count("\n") == 7
 
 
+def test_an_older_dataset_than_those_that_are_listed_is_found_by_its_whole_id(
+    everlearn: Everlearn, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+):
+    older = json.loads(everlearn("datasets", "list", "support", "--json").out)["dataset_id"]
+    monkeypatch.setattr("agents.cli.datasets.MOST", 1)
+
+    assert json.loads(everlearn("datasets", "show", older, "--json").out)["task"] == "support"
+    assert everlearn("datasets", "show", older[:6]).code != 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
