@@ -211,10 +211,14 @@ def test_of_very_many_raters_the_first_are_heard_and_strangers_silence_nobody_wh
     ]
     full = Question(row=asked([ANSWER]).row, words={(each.source, each.rater): each for each in strangers})
 
-    late = merge(full, feedback("up", user="eve", at=9), RULES)
+    def then(fact: Received[Any]) -> Question:
+        return merge(full, fact, RULES)
+
+    late = then(feedback("up", user="eve", at=9))
     assert late.words == full.words
     assert late.row.outcome == "disapproved"
-    assert merge(full, feedback("up", user="u7", at=9), RULES).row.outcome == "approved", "one of them, with a new word"
-    for speaker in ("reviewer", "owner", "application", "anonymous"):
-        row = merge(full, feedback("up", at=9, **SPEAKERS[speaker]), RULES).row
+    assert then(feedback("up", user="u7", at=9)).row.outcome == "approved", "one of them, with a new word"
+    trusted: tuple[Trust, ...] = ("reviewer", "owner", "application", "anonymous")
+    for speaker in trusted:
+        row = then(feedback("up", at=9, **SPEAKERS[speaker])).row
         assert (row.outcome, row.rating_trust) == ("approved", speaker)
