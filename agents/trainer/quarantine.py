@@ -87,12 +87,15 @@ def _heaviest(said: Sequence[Candidate], *, by_label: bool) -> Candidate | None:
     if best == 0:
         return voices[-1]
     groups: list[list[Candidate]] = []
+    group_of: dict[str, list[Candidate]] = {}  # most voices say what others say letter by letter
     for each in voices:
-        like = next((group for group in groups if _same(each.row, group[0].row, by_label=by_label)), None)
+        like = group_of.get(each.row.output)
         if like is None:
-            groups.append([each])
-        else:
-            like.append(each)
+            like = next((group for group in groups if _same(each.row, group[0].row, by_label=by_label)), None)
+        if like is None:
+            groups.append(like := [])
+        group_of[each.row.output] = like
+        like.append(each)
     largest = max(groups, key=len)
     return largest[-1] if 2 * len(largest) > len(voices) else None
 
