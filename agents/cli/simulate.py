@@ -288,7 +288,7 @@ def _history(settings: Settings, task: str, users: int) -> Recorded:
         raise EverlearnError(f"nobody has rated an answer of {task} yet: simulate without --history")
     if (raters := len(found.raters.bad)) < FEWEST_RATERS:
         raise EverlearnError(
-            f"{counted(raters, 'user')} of {task} rated answers, and {FEWEST_RATERS} are needed to draw others from them: "
+            f"{counted(raters, 'user')} of {task} rated answers, and {FEWEST_RATERS} are needed to draw others from: "
             "simulate without --history"
         )
     return found

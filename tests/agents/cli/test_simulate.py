@@ -122,7 +122,7 @@ def test_without_a_database_or_ratings_there_is_no_history(everlearn: Everlearn,
     ran = everlearn("simulate", "canary", "routing", "--history")
     assert ran.code == 1
     assert ran.err == (
-        "error: 1 user of routing rated answers, and 10 are needed to draw others from them: simulate without --history\n"
+        "error: 1 user of routing rated answers, and 10 are needed to draw others from: simulate without --history\n"
     )
 
 
