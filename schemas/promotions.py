@@ -33,7 +33,8 @@ class ReleaseEvent(Event):
     fingerprints: dict[str, TaskFingerprint] = Field(default={}, exclude_if=operator.not_)
     """The task as the adapters were last validated on it, or else trained on it, by adapter."""
     fallen: str | None = None
-    """The champion that was taken out of service because its task was replaced, until another adapter serves."""
+    """The champion that was taken out of service because its task was replaced, until an adapter is promoted or its own
+    canary has failed."""
     renewed: int = Field(default=0, ge=0, exclude_if=operator.not_)
     """The sequence since which the champion answers a task that has changed a little; 0 while it has not."""
 

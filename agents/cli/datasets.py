@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
-from agents.cli.output import JsonObject, columns, emit, facts, iso_times, local_time, one_line, show_rows
+from agents.cli.output import JsonObject, columns, counted, emit, facts, iso_times, local_time, one_line, show_rows
 from agents.cli.stores import open_database
 from infra.settings import Settings
 from schemas.datasets import DATASET_ROW, QUARANTINED_ROW, REASONS, DatasetManifest, DatasetRow, QuarantinedRow
@@ -157,7 +157,8 @@ def _counts(counts: dict[str, int]) -> str | None:
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     named = ", ".join(f"{number:,} {one_line(name, WIDEST)}" for name, number in ordered[:SHOWN_USERS])
     more = len(ordered) - SHOWN_USERS
-    return f"{named} and {sum(number for _, number in ordered[SHOWN_USERS:]):,} of {more:,} more" if more > 0 else named
+    rows = sum(number for _, number in ordered[SHOWN_USERS:])
+    return f"{named} and {counted(rows, 'row')} of {more:,} others" if more > 0 else named
 
 
 _QUARANTINED = ("reason", "detail", "user", "input", "output")

@@ -11,7 +11,7 @@ import click
 
 from agents.cli.context import CommandContext, json_option, pass_context
 from agents.cli.options import choose_task
-from agents.cli.output import JsonObject, columns, emit, note
+from agents.cli.output import JsonObject, columns, counted, emit, note
 from agents.cli.promoter import canary_line, limits, shown
 from agents.cli.stores import open_feature_table
 from agents.promoter.simulation import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 """A policy."""
+FEWEST_RATERS = 10
 MOST_ROWS = 50_000
 """The newest rows of the feature table that a simulation on the history reads."""
 _PART = click.FloatRange(0, 1, min_open=True)
@@ -285,6 +286,11 @@ def _history(settings: Settings, task: str, users: int) -> Recorded:
     found = recorded(rows, users=users)
     if found is None:
         raise EverlearnError(f"nobody has rated an answer of {task} yet: simulate without --history")
+    if (raters := len(found.raters.bad)) < FEWEST_RATERS:
+        raise EverlearnError(
+            f"{counted(raters, 'user')} of {task} rated answers, and {FEWEST_RATERS} are needed to draw others from: "
+            "simulate without --history"
+        )
     return found
 
 

@@ -37,7 +37,9 @@ def next_step(
             rest = "the base model answers until an adapter is validated on the new one"
             return changes.fall_back(release, reason=f"{_another(release.champion, reasons)}; {rest}", at=at)
         if reasons := replaced(release, release.challenger, present):
-            return changes.take_back(release, reason=_another(release.challenger, reasons), at=at)
+            taken = changes.take_back(release, reason=_another(release.challenger, reasons), at=at)
+            # A champion that fell, and whose canary ends only because the task has changed again, is validated again.
+            return replace(taken, release=replace(taken.release, fallen=release.fallen))
     if release.stage != "steady":
         return None  # both arms are asked alike; the release is renewed when its canary has ended
     if release.champion is None:
@@ -61,10 +63,9 @@ def replaced(release: Release, adapter: str | None, present: TaskFingerprint) ->
 def notes(release: Release, present: TaskFingerprint) -> list[str]:
     """Returns in which parts the task differs from the one that its adapters were validated on, a sentence each."""
     found = []
-    if release.champion is None and release.fallen is not None:
-        different = replaced(release, release.fallen, present)
-        why = f" ({_words(different)})" if different else ""
-        found.append(f"the base model answers, because {release.fallen} was validated on another task{why}")
+    if release.champion is None and (different := replaced(release, release.fallen, present)):
+        why = f"{release.fallen} was validated on another task ({_words(different)})"
+        found.append(f"the base model answers, because {why}")
     serving = (release.champion, release.challenger if release.stage != "steady" else None)
     for adapter in filter(None, serving):
         known = release.fingerprints.get(adapter)

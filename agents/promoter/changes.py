@@ -52,7 +52,7 @@ def start(release: Release, adapter_id: str, *, stage: Stage, share: float, reas
         since_sequence=sequence,
         since_at=at,
         waiting=None if release.waiting == adapter_id else release.waiting,
-        fallen=None if release.fallen == adapter_id else release.fallen,
+        fallen=release.fallen if adapter_id == release.fallen else _fallen_without_challenger(release),
     )
     return Change(release=begun, kind=CanaryStarted, at=at)
 
@@ -81,7 +81,8 @@ def promote(release: Release, adapter_id: str, *, reason: str, at: datetime, rol
 
 def take_back(release: Release, *, reason: str, at: datetime) -> Change:
     """Removes the challenger; the champion answers all users again."""
-    return Change(release=_steady(release, reason, at), kind=AdapterRolledBack, at=at)
+    taken = replace(_steady(release, reason, at), fallen=_fallen_without_challenger(release))
+    return Change(release=taken, kind=AdapterRolledBack, at=at)
 
 
 def return_to_previous(release: Release, *, reason: str, at: datetime) -> Change:
@@ -99,6 +100,11 @@ def fall_back(release: Release, *, reason: str, at: datetime) -> Change:
     """
     fallen = replace(_steady(release, reason, at, champion=None), fallen=release.champion, renewed=0, served_as=None)
     return Change(release=fallen, kind=AdapterRolledBack, at=at)
+
+
+def _fallen_without_challenger(release: Release) -> str | None:
+    """Returns the champion that fell; None where its canary ends without a promotion, so that it does not return."""
+    return None if release.fallen == release.challenger else release.fallen
 
 
 def return_fallen(release: Release, *, reason: str, at: datetime) -> Change:

@@ -377,7 +377,8 @@ class Case:
 def usual_cases(champion: float, margin: float) -> list[Case]:
     """Returns challengers that are better, as good and worse. One whose answers would all be bad is left out."""
     worse = sorted({margin, WORSE, MUCH_WORSE})
-    by_name = {"half as bad": champion / 2, "as good": champion}
+    by_name = {"half as bad": champion / 2} if champion else {}
+    by_name["as good"] = champion
     by_name.update({f"worse by {each:.0%}": champion + each for each in worse if champion + each < 1})
     return [Case(name, champion, challenger) for name, challenger in by_name.items()]
 

@@ -19,7 +19,7 @@ from schemas.tasks import Task, TaskFingerprint, fingerprint_of
 from tests.agents.answerer.room import Room as AnsweringRoom
 from tests.agents.answerer.room import question
 from tests.agents.promoter.room import Room as PromoterRoom
-from tests.agents.promoter.room import good_stage
+from tests.agents.promoter.room import bad_stage, good_stage
 from tests.agents.promoter.room import validated as validated_event
 from tests.agents.validator.test_changed_tasks import Fleet
 from tests.fixtures.sql import memory_stores
@@ -159,6 +159,33 @@ async def test_labels_that_come_back_bring_the_champion_back(home: Home):
     await home.configure(TABLE)
     assert await home.answered_by() == {"a1"}
     assert home.status() == []
+
+
+async def test_labels_that_come_back_during_its_canary_have_it_validated_again(home: Home):
+    await home.configure(REPLACED)
+    await home.verdict(accepted=True)
+    assert await home.answered_by() == {None, "a1"}
+
+    await home.configure(TABLE)
+
+    assert await home.answered_by() == {None}, "it was last validated on the other labels"
+    assert [run["adapter_id"] for run in home.validator.requested()] == ["a1"]
+    await home.verdict(accepted=True)
+    assert await home.answered_by() == {None, "a1"}
+    assert home.status() == []
+
+
+async def test_one_that_its_canary_found_worse_does_not_return_by_itself(home: Home):
+    await home.configure(REPLACED)
+    await home.verdict(accepted=True)
+    await bad_stage(home.promoter)
+    await home.settle()
+    assert await home.answered_by() == {None}
+
+    await home.configure(REPLACED)
+
+    assert await home.answered_by() == {None}
+    assert home.validator.requested() == []
 
 
 @pytest.mark.parametrize(

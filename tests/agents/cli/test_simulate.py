@@ -118,6 +118,12 @@ def test_without_a_database_or_ratings_there_is_no_history(everlearn: Everlearn,
     ran = everlearn("simulate", "canary", "routing", "--history")
     assert ran.code == 1
     assert ran.err == "error: nobody has rated an answer of routing yet: simulate without --history\n"
+    record(tmp_path, [row(number, user="ann") for number in range(30)])
+    ran = everlearn("simulate", "canary", "routing", "--history")
+    assert ran.code == 1
+    assert ran.err == (
+        "error: 1 user of routing rated answers, and 10 are needed to draw others from: simulate without --history\n"
+    )
 
 
 def test_drift_checks_are_simulated_without_a_stack_or_a_database(everlearn: Everlearn, tmp_path: Path):

@@ -263,6 +263,12 @@ def experiment(
     return ExperimentRequested(task=task, adapter_id=adapter_id, share=share, sequence=sequence)
 
 
+async def bad_stage(room: Room) -> None:
+    """Gives the challenger so many bad ratings that it is rolled back."""
+    room.answer("champion", "approved", 30)
+    await room.deliver(room.answer("challenger", "disapproved", 30))
+
+
 async def good_stage(room: Room) -> None:
     """Gives the challenger enough good ratings at its present share."""
     room.answer("champion", "approved", 30)

@@ -76,7 +76,7 @@ async def test_it_has_a_canary_again_when_it_was_validated_on_the_new_task(room:
     await room.follow_tasks()
     await room.deliver(validated("a", fingerprint=NEW))
     release = room.current()
-    assert (release.stage, release.challenger, release.fallen) == ("canary", "a", None)
+    assert (release.stage, release.challenger, release.fallen) == ("canary", "a", "a")
     assert release.fingerprints == {"a": NEW}
     await room.follow_tasks()
     await good_stage(room)
