@@ -203,7 +203,8 @@ class TrainerPolicy(Table):
     PER_PROCESS = frozenset({"threads"})
 
     window_rows: int = Field(default=2000, ge=1)
-    """The most rows that an adapter is trained on, and the most rated answers, and examples, that are read for it."""
+    """The most rows that an adapter is trained on, and the most rated answers, and examples, that it is chosen from. Of
+    the newest five times as many rated answers, those of each rater are taken in turn."""
     replay_share: float = Field(default=0.25, ge=0, lt=1)
     """At least this share of ``window_rows`` stays with the champion's rows, if new rows would take their place."""
     holdout_share: float = Field(default=0.15, gt=0, lt=0.9)

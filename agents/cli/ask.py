@@ -126,8 +126,9 @@ def _unique_ids(asked: Sequence[QuestionAsked], settings: Settings) -> dict[str,
     replaced = unique_ids(asked, find)
     if replaced:
         few = next(iter(replaced))
-        what = f"the id {few!r} is" if len(replaced) == 1 else f"{len(replaced):,} ids such as {few!r} are"
-        note(f"{what} not unique beyond this file: give feedback on the answer_id of the answer; id stays yours")
+        ids = f"the id {few!r}" if len(replaced) == 1 else f"{len(replaced):,} ids such as {few!r}"
+        got = "its question got another one" if len(replaced) == 1 else "their questions got others"
+        note(f"questions of another file may have {ids} too, so {got}: give feedback with the answer_id of the answer")
     return replaced
 
 

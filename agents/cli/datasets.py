@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHOWN_ID = 12
 """How many characters of an id are shown. Every command accepts the beginning of an id."""
 MOST = 1000
-"""The newest datasets among which an id is looked for."""
+"""The newest datasets that are listed, and among which the beginning of an id is looked for."""
 SHOWN_USERS = 10
 SHOWN_ROWS = 3
 """How many quarantined rows of each reason the report shows."""
@@ -75,7 +75,7 @@ def list_datasets(context: CommandContext, /, task: str | None) -> None:
 def show_dataset(context: CommandContext, /, id: str, what: str | None) -> None:
     """Show a dataset; the beginning of its ID is enough."""
     with _open(context.settings) as store:
-        manifest = by_prefix(store.recent(None, MOST), id)
+        manifest = store.manifest(id) or by_prefix(store.recent(None, MOST), id)
         if what == "rows":
             _list_rows(store.rows(manifest.dataset_id), as_json=context.json)
             return

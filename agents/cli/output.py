@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
+from unicodedata import category
 
 import click
 
@@ -70,18 +71,23 @@ def iso_times(fields: Mapping[str, object]) -> JsonObject:
 
 def printable(text: str) -> str:
     """The text without control characters: what others wrote must not control the terminal."""
-    return "".join(each if each in "\n\t" or each.isprintable() or each.isspace() else "\ufffd" for each in text)
+    lines = text.replace("\r\n", "\n")  # a carriage return alone would let what follows cover the line
+    return "".join(each if each in "\n\t" or each.isprintable() or _is_space(each) else "\ufffd" for each in lines)
+
+
+def _is_space(character: str) -> bool:
+    return character.isspace() and category(character) != "Cc"
 
 
 def one_line(text: str, width: int = 80) -> str:
     """The beginning of the text on one line, with ``…`` where more follows."""
-    line = " ".join(printable(text).split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table of rows. Each column is as wide as its widest cell; the last one is not padded."""
-    cells = [[name.upper() for name in head], *([_cell(each) for each in row] for row in rows)]
+    """A table of rows, a line each. Each column is as wide as its widest cell; the last one is not padded."""
+    cells = [[name.upper() for name in head], *([_line(each) for each in row] for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
@@ -130,6 +136,11 @@ def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(each) for each in value)
     return printable(str(value))
+
+
+def _line(value: object) -> str:
+    """A cell on one line: a line end in what others wrote would look like a row of its own."""
+    return " ".join(_cell(value).split("\n"))
 
 
 @contextmanager

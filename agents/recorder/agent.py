@@ -9,7 +9,7 @@ import structlog
 
 from agents.delivery.outcome import Outcome, Output
 from agents.delivery.worker import Batch, Handlers
-from agents.recorder.features import Fact, Question, differences, merge
+from agents.recorder.features import MOST_RATERS, Fact, Question, differences, merge
 from agents.recorder.ports import FeatureTable
 from agents.recorder.voices import Rules, key_of
 from schemas.envelope import Received, derived_id
@@ -70,7 +70,9 @@ class Recorder:
                 return ()
             raise InvalidEvent(taken(fact.answer_id, differ))
         question = merge(known, received, self._rules)
-        rows.put(question, received.event)
+        rows.put(question, fact)
+        if isinstance(fact, FeedbackGiven) and key_of(fact) not in question.words:
+            log.warning("feedback not counted: the answer has too many raters", answer=fact.answer_id, most=MOST_RATERS)
         if question.row.has_unusable_correction and isinstance(fact, FeedbackGiven) and fact.correction is not None:
             log.warning("correction is no label of the task", answer=fact.answer_id, task=question.row.task)
         # The event has the fact's own time, so that a later replay publishes the same event.
@@ -114,10 +116,10 @@ class BatchRows:
         return self._questions.get(answer_id)
 
     def put(self, question: Question, fact: Fact) -> None:
-        """Inside a transaction, after ``find``: writes the row, and the word that the fact has changed."""
+        """Inside a transaction, after ``find``: writes the row, and the word that the fact has changed, if any."""
         self._table.put_interaction(question.row)
-        if isinstance(fact, FeedbackGiven):
-            self._table.put_feedback(question.words[key_of(fact)])
+        if isinstance(fact, FeedbackGiven) and (word := question.words.get(key_of(fact))) is not None:
+            self._table.put_feedback(word)
         self._questions[question.row.answer_id] = question
 
 

@@ -2,17 +2,17 @@
 
 The fields of an answer come from the answer with the greatest stamp, each field of a rater's word from the event with
 the greatest stamp, times are minima and maxima, and facts are counted. All of these are commutative and associative, so
-a replay, a late answer and early feedback lead to the same row. Only one thing depends on the order: an answer id
-belongs to the question whose answer came first.
+a replay, a late answer and early feedback lead to the same row. Two things depend on the order: an answer id belongs to
+the question whose answer came first, and of very many raters of one answer only the first ones are heard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
-from agents.recorder.voices import Rules, decided, heard, key_of, outcome_of
+from agents.recorder.voices import Rules, decided, heard, key_of, outcome_of, trust_of
 from schemas.envelope import Received
 from schemas.features import Feedback, Interaction, Stamp, rater_name, what_differs
 from schemas.interactions import FeedbackGiven
@@ -21,6 +21,9 @@ from schemas.questions import AnswerFailed, AnswerProduced
 Fact = AnswerProduced | AnswerFailed | FeedbackGiven
 Words = Mapping[tuple[str, str], Feedback]
 """The word of each rater, by source and rater."""
+MOST_RATERS: Final = 1000
+"""The raters of one answer who are heard, of each class of trust. Each event about an answer reads all words on it, so
+without a bound the time of an event would grow with the raters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,9 @@ def merge(known: Question | None, received: Received[Fact], rules: Rules) -> Que
     stamp = Stamp(time=time, event=received.identity)
     if isinstance(fact, FeedbackGiven):
         key = key_of(fact)
-        words = {**words, key: heard(words.get(key), fact, stamp)}
+        word = heard(words.get(key), fact, stamp)
+        if key in words or not _is_full(row, words, word, rules):
+            words = {**words, key: word}
     else:
         row = _with_answer(row, fact, stamp)
     given = decided(row, words.values(), rules) if words else {}
@@ -55,6 +60,14 @@ def merge(known: Question | None, received: Received[Fact], rules: Rules) -> Que
         last_event_at=time if row.last_event_at is None else max(row.last_event_at, time),
     )
     return Question(row=row, words=words)
+
+
+def _is_full(row: Interaction, words: Words, word: Feedback, rules: Rules) -> bool:
+    """Whether as many raters as are heard, whose word weighs as much, came before this one."""
+    if len(words) < MOST_RATERS:
+        return False
+    trust = trust_of(word, row, rules.reviewers)
+    return sum(trust_of(each, row, rules.reviewers) == trust for each in words.values()) >= MOST_RATERS
 
 
 def differences(row: Interaction, answer: AnswerProduced | AnswerFailed) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -10,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from schemas.datasets import DatasetRow, QuarantinedRow, QuarantineReason, RowOrigin, input_key
 from schemas.documents import DEFAULT_TENANT
-from schemas.features import UNKNOWN_RATER, Example, Interaction, Trust, rater_name
+from schemas.features import UNKNOWN_RATER, Example, Interaction, Trust
 from schemas.tasks import Task
 from schemas.words import composed, label_of
 
@@ -38,8 +39,13 @@ class Candidate:
 
     @property
     def unit(self) -> str:
-        """Whose word it is. All examples are one voice, and so are all who name neither user nor session."""
-        return "example" if self.row.origin == "example" else f"by {self.row.user or ''}"
+        """Whose word it is. All examples are one voice, and so are all who name neither user nor session.
+
+        A reviewer is another voice than a user of that name, so that no user's later word takes a reviewer's place.
+        """
+        if self.row.origin == "example":
+            return "example"
+        return f"{'reviewer' if self.row.trust == 'reviewer' else 'by'} {self.row.user or ''}"
 
     @property
     def is_somebodys(self) -> bool:
@@ -68,6 +74,20 @@ def candidates_of(task: Task, interactions: Iterable[Interaction], examples: Ite
         yield Candidate(row=example_row(task, example))
 
 
+def in_turn(answers: Sequence[Interaction], most: int) -> list[Interaction]:
+    """Returns at most so many of these answers, in their order. Those whose word it is take turns, each from the first.
+
+    So whoever gives more feedback than a training can use pushes out only what is their own.
+    """
+    given: Counter[str | None] = Counter()
+    turns: list[tuple[int, int]] = []
+    for place, answer in enumerate(answers):
+        who = _speaker(answer)
+        turns.append((given[who], place))
+        given[who] += 1
+    return [answers[place] for place in sorted(place for _, place in sorted(turns)[:most])]
+
+
 def example_row(task: Task, example: Example) -> DatasetRow:
     """Returns the row of an example. A golden one is of the golden set."""
     row = _row(task, example.input, example.output, "example", example.example_id, example.submitted_at)
@@ -93,24 +113,36 @@ def document_of(row: DatasetRow, source: dict[str, Any]) -> Document:
     return (row.tenant or DEFAULT_TENANT, str(source.get("document_id") or ""))
 
 
+def _speaker(answer: Interaction) -> str | None:
+    """Returns whose word an answer's correction, or else its rating, is; None for somebody without a name.
+
+    A user's feedback that names nobody mostly comes from who asked, who stands in for the rater; a reviewer's does not.
+    """
+    corrected = answer.correction is not None
+    rater = answer.corrected_by if corrected else answer.rated_by
+    trust = answer.correction_trust if corrected else answer.rating_trust
+    named = rater and rater != UNKNOWN_RATER
+    return (rater if named or trust == "reviewer" else answer.asker) or None
+
+
 def taught_by(task: Task, answer: Interaction) -> DatasetRow | None:
+    """Returns the row that an answer's correction or approval makes; None if nothing is to be learned from it."""
     question, tenant = answer.question or "", answer.tenant
     origin: RowOrigin
     if answer.correction is not None and answer.correction_stamp is not None:
         origin, output, at = "correction", answer.correction, answer.correction_stamp.time
-        rater, trust = answer.corrected_by, answer.correction_trust
+        trust = answer.correction_trust
         if answer.outcome != "corrected":
             return None  # the correction is no label of the task
     elif answer.declined:
         return None  # no model wrote that answer, so its approval teaches nothing
     elif answer.outcome == "approved" and answer.answer is not None and answer.rating_stamp is not None:
         origin, output, at = "approved", answer.answer, answer.rating_stamp.time
-        rater, trust = answer.rated_by, answer.rating_trust
+        trust = answer.rating_trust
     else:
         return None
     row = _row(task, question, output, origin, answer.answer_id, at, answer)
-    # Feedback that names nobody mostly comes from who asked, who stands in for the rater.
-    user = rater if rater and rater != UNKNOWN_RATER else rater_name(answer.user, answer.session) or None
+    user = _speaker(answer)
     said = "corrected" if origin == "correction" else "approved"
     why = f"{said} by {user or 'somebody without a name'} ({trust or 'unknown'})"
     return replace(row, user=user, tenant=tenant, trust=trust or "unknown", why=why)

@@ -40,15 +40,17 @@ class Likeness:
         )
         self._sizes = np.diff(ends).astype(np.float32)
 
-    def near_duplicates(self) -> Iterator[tuple[int, int]]:
-        """Yields pairs of numbers of texts that are nearly the same, the lower number first (Jaccard index)."""
+    def near_duplicates(self, second_from: int = 0) -> Iterator[tuple[int, int]]:
+        """Yields pairs of numbers of texts that are nearly the same (Jaccard index), the lower number first.
+
+        Pairs come in rising order of the first number. ``second_from``: only pairs whose second number is this or more.
+        """
         for start, shared in self._products(self._shingles):
             found = shared.tocoo()
             rows, columns, both = found.row + start, found.col, found.data
-            union = self._sizes[rows] + self._sizes[columns] - both
-            for one, other in zip(*(each[both >= NEAR * union] for each in (rows, columns)), strict=True):
-                if one < other:
-                    yield int(one), int(other)
+            near = both >= NEAR * (self._sizes[rows] + self._sizes[columns] - both)
+            wanted = near & (rows < columns) & (columns >= second_from)
+            yield from zip(rows[wanted].tolist(), columns[wanted].tolist(), strict=True)
 
     def similarities(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.float32]]]]:
         """Yields for each chosen text its cosine similarity, 0 to 1, to every text; rare shingles count more."""

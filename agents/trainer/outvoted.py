@@ -7,13 +7,13 @@ no witnesses for that rater. So it takes several raters to outvote one, and a mi
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import bdtrc
 
 from agents.trainer.candidates import Candidate
 from agents.trainer.likeness import Likeness
@@ -96,7 +96,7 @@ def _rate(compared: Sequence[_Comparison], label: str | None) -> float | None:
 
 def _at_least(found: int, of: int, rate: float) -> float:
     """The probability of ``found`` or more among ``of`` by chance, where each has this probability (binomial)."""
-    return sum(math.comb(of, each) * rate**each * (1 - rate) ** (of - each) for each in range(found, of + 1))
+    return float(bdtrc(found - 1, of, rate))
 
 
 def _comparisons(candidates: Sequence[Candidate]) -> list[_Comparison]:
@@ -104,7 +104,8 @@ def _comparisons(candidates: Sequence[Candidate]) -> list[_Comparison]:
     if not judged:
         return []
     learned = Counter(each.row.output for each in candidates if each.kept or each.circle == "trusted")
-    units = np.array([each.unit for each in candidates])
+    numbers: dict[str, int] = {}
+    units = np.array([numbers.setdefault(each.unit, len(numbers)) for each in candidates])
     new = np.array([each.is_somebodys and not each.kept for each in candidates])
     found = []
     likeness = Likeness([each.row.input_key for each in candidates])

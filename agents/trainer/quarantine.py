@@ -33,10 +33,9 @@ def bursts(candidates: Sequence[Candidate], most: int, seconds: float) -> Sorted
     hasty: set[str] = set()
     for given in by_rater.values():
         given.sort(key=lambda each: each.row.at)
-        for first, last in zip(given, given[most:], strict=False):
+        for start, (first, last) in enumerate(zip(given, given[most:], strict=False)):
             if last.row.at - first.row.at <= timedelta(seconds=seconds):
-                start, end = first.row.at, last.row.at
-                hasty.update(each.row.origin_id for each in given if start <= each.row.at <= end)
+                hasty.update(each.row.origin_id for each in given[start : start + most + 1])
     detail = f"more than {most} within {seconds:g} s"
     return _split_by(candidates, lambda each: not each.kept and each.row.origin_id in hasty, "burst", detail)
 
@@ -88,12 +87,15 @@ def _heaviest(said: Sequence[Candidate], *, by_label: bool) -> Candidate | None:
     if best == 0:
         return voices[-1]
     groups: list[list[Candidate]] = []
+    group_of: dict[str, list[Candidate]] = {}  # most voices say what others say letter by letter
     for each in voices:
-        like = next((group for group in groups if _same(each.row, group[0].row, by_label=by_label)), None)
+        like = group_of.get(each.row.output)
         if like is None:
-            groups.append([each])
-        else:
-            like.append(each)
+            like = next((group for group in groups if _same(each.row, group[0].row, by_label=by_label)), None)
+        if like is None:
+            groups.append(like := [])
+        group_of[each.row.output] = like
+        like.append(each)
     largest = max(groups, key=len)
     return largest[-1] if 2 * len(largest) > len(voices) else None
 
@@ -127,12 +129,14 @@ def near_duplicates(candidates: Sequence[Candidate], evaluated: Iterable[Dataset
     for place, each in enumerate(ordered, len(judges)):
         if each.row.input_key in golden:
             gone[place] = each.quarantined("leaked", "an input of the golden set")
-    for first, second in sorted(Likeness(texts).near_duplicates()):
-        if second < len(judges) or second in gone or first in gone or texts[first] == texts[second]:
+    new_from = len(judges) + sum(each.kept for each in candidates)
+    # Where all inputs of a task are alike, each pair is near. So they are taken one by one, and not kept in memory.
+    for first, second in Likeness(texts).near_duplicates(new_from):
+        if second in gone or first in gone or texts[first] == texts[second]:
             continue
         each = ordered[second - len(judges)]
         like = judges[first] if first < len(judges) else ordered[first - len(judges)].row
-        if each.kept or each.row.output != like.output:  # what differs in the answer differs in more than wording
+        if each.row.output != like.output:  # what differs in the answer differs in more than wording
             continue
         if first < len(judges):
             gone[second] = each.quarantined("leaked", f"nearly {like.row_id}, on which adapters are judged")

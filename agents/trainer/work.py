@@ -15,6 +15,7 @@ from agents.delivery.atomic_write import write_atomically
 from agents.delivery.progress import write_progress
 from agents.delivery.retrying import retry_while_unavailable
 from agents.prompt import build_row_prompt
+from agents.trainer.candidates import in_turn
 from agents.trainer.dataset import Pool, Selection, counted_reasons, reason_to_decline, select, too_few_golden
 from agents.trainer.ports import (
     AdapterInstaller,
@@ -43,6 +44,8 @@ OVERLAP = timedelta(hours=1)
 """A row that arrived so long before the champion's dataset was made may be new: clocks differ, and writes take time."""
 MOST_JUDGED = 5000
 """The rows of the retention suite that new rows are compared with."""
+MOST_READ = 5
+"""The rated answers that are read for each that may be chosen, so that one rater's many do not hide those of others."""
 _TRAINING_BEGINS, _TRAINING_ENDS = 0.08, 0.94
 """The part of a run's progress that the training itself takes: from this share to that one."""
 
@@ -164,7 +167,7 @@ class Training:
         if latest is not None and (learned is None or latest.dataset_id != learned.dataset_id):
             held_out += self._rows_of(latest)
         return Pool(
-            interactions=features.rated(task, limit, since=since),
+            interactions=in_turn(features.rated(task, MOST_READ * limit, since=since), limit),
             examples=features.examples(task, limit, since=since),
             golden=features.examples(task, limit, golden=True),
             learned=rows,

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 _CHECKPOINTS = 2
 _WARM_UP = 0.1
-_NOT_OF_LORA = {"window_rows", "replay_share", "holdout_share", "minimum_rows", "max_tokens", "threads"}
+_CHOOSES_ROWS = {"window_rows", "replay_share", "holdout_share", "minimum_rows", "minimum_golden", "max_tokens"}
+_LIMITS_RATERS = {"user_share", "anonymous_share", "tenant_share", "burst_rows", "burst_seconds"}
+_NOT_OF_LORA = {*_CHOOSES_ROWS, *_LIMITS_RATERS, "threads"}
 """Settings that choose a training's rows, or its speed. What the same rows teach does not depend on them."""
 
 

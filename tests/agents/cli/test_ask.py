@@ -56,8 +56,8 @@ def test_ids_that_only_the_file_knows_are_replaced_the_same_way_each_time(
     )
     first = everlearn("ask", "--questions", shoes, "--json", "--user", "ann")
     assert first.err == (
-        "2 ids such as '1' are not unique beyond this file: give feedback on the answer_id of the answer; id stays "
-        "yours\n"
+        "questions of another file may have 2 ids such as '1' too, so their questions got others: give feedback with "
+        "the answer_id of the answer\n"
     )
     assert [line["id"] for line in first.lines] == ["1", "2", own]
     ids = [line["answer_id"] for line in first.lines]
@@ -99,7 +99,7 @@ def test_an_id_under_which_another_question_was_asked_is_replaced(
     for line in ({"text": "Tea?"}, {"user": "ann"}, {"tenant": "acme"}, {"task": "routing"}):
         answer_id, said = asked_as(**line)
         assert answer_id != "q-1"
-        assert said.startswith("the id 'q-1' is not unique beyond this file")
+        assert said.startswith("questions of another file may have the id 'q-1' too, so its question got another one")
         assert asked_as(**line)[0] == answer_id
 
 

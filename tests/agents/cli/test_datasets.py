@@ -33,8 +33,11 @@ ROWS = [
     row(5, origin="example", user=None, tenant=None, trust=None, split="golden", why="example"),
 ]
 OUT = [
-    *(QuarantinedRow(reason="user_share", row=row(number, user="\x1b[2Jmallory")) for number in range(10, 15)),
-    QuarantinedRow(reason="label", row=row(20, output="nonsense")),
+    *(
+        QuarantinedRow(reason="user_share", row=row(number, user="\x1b[2Jmallory\r\n\rlabel"))
+        for number in range(10, 15)
+    ),
+    QuarantinedRow(reason="label", row=row(20, output="nonsense", user="ann\nlabel")),
 ]
 
 
@@ -78,7 +81,8 @@ def test_the_report_says_it_in_words_shows_some_of_the_rows_and_no_control_chara
     assert "5 above a user's share" in text
     assert "1 with an answer that is none of the task's labels" in text
     assert text.count("mallory") == 3
-    assert "\x1b" not in text
+    assert not {"\x1b", "\r"} & set(text)
+    assert all("user_share" in line for line in text.splitlines() if "mallory" in line), "a row is one line"
 
 
 def test_all_rows_are_listed_on_request_each_with_its_reason(everlearn: Everlearn, dataset_id: str):
@@ -89,6 +93,16 @@ def test_all_rows_are_listed_on_request_each_with_its_reason(everlearn: Everlear
     assert [json.loads(line)["reason"] for line in out] == ["user_share"] * 5 + ["label"]
     assert "corrected by ann (owner)" in everlearn("datasets", "show", dataset_id, "--rows").out
     assert everlearn("datasets", "show", dataset_id, "--quarantined").out.count("\n") == 7
+
+
+def test_an_older_dataset_than_those_that_are_listed_is_found_by_its_whole_id(
+    everlearn: Everlearn, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+):
+    older = json.loads(everlearn("datasets", "list", "support", "--json").out)["dataset_id"]
+    monkeypatch.setattr("agents.cli.datasets.MOST", 1)
+
+    assert json.loads(everlearn("datasets", "show", older, "--json").out)["task"] == "support"
+    assert everlearn("datasets", "show", older[:6]).code != 0
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from agents.delivery.outcome import Output
 from agents.delivery.worker import BatchHandler, dispatcher
 from agents.recorder.agent import Recorder
-from agents.recorder.features import Question, merge
+from agents.recorder.features import MOST_RATERS, Question, merge
 from agents.recorder.ports import FeatureTable
 from agents.recorder.voices import Rules
 from schemas.envelope import Received
 from schemas.errors import InvalidEvent
 from schemas.event import Event
-from schemas.features import Example, Feedback, Interaction
+from schemas.features import Example, Feedback, Interaction, Stamp
 from schemas.interactions import ExampleSubmitted, InteractionRecorded
 from schemas.topics import TOPICS
 from tests.agents.recorder.delivery import Delivery
@@ -283,6 +284,26 @@ async def test_words_are_read_only_where_there_may_be_some(stores):
         "q-1": 2,
         "q-2": 1,
     }
+
+
+async def test_one_rater_too_many_leaves_the_words_as_they_are(stores):
+    recorder = delivery(stores)
+    await recorder.deliver(answer(at=1))
+    stamp = Stamp(time=START, event="b")
+    with stores.database.transaction():
+        stores.features.interactions(["q-1"])
+        stores.features.put_interaction(replace(stores.features.get("q-1"), revision=2))
+        for number in range(MOST_RATERS):
+            word = Feedback(answer_id="q-1", source="user", rater=f"u{number}", rating="down", rating_stamp=stamp)
+            stores.features.put_feedback(word)
+
+    await recorder.deliver(feedback("up", at=2, event_id="b1", user="eve"))
+    assert len(stores.features.feedback(["q-1"])["q-1"]) == MOST_RATERS
+    assert (table(stores)["q-1"].outcome, table(stores)["q-1"].revision) == ("disapproved", 3)
+
+    await recorder.deliver(feedback("up", at=3, event_id="b2"))
+    assert len(stores.features.feedback(["q-1"])["q-1"]) == MOST_RATERS + 1
+    assert table(stores)["q-1"].rating_trust == "owner"
 
 
 async def test_the_recorder_knows_every_event_of_the_topics_that_it_reads():

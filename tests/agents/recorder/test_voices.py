@@ -10,13 +10,13 @@ from typing import Any, get_args
 
 import pytest
 
-from agents.recorder.features import Question, merge
+from agents.recorder.features import MOST_RATERS, Question, merge
 from agents.recorder.voices import Rules
 from schemas.envelope import Received
 from schemas.event import Event
-from schemas.features import Interaction, Trust
+from schemas.features import Feedback, Interaction, Stamp, Trust
 from schemas.interactions import FeedbackSource, Rating
-from tests.agents.recorder.facts import answer, failure, feedback
+from tests.agents.recorder.facts import START, answer, failure, feedback
 
 RULES = Rules(reviewers={"rita"}, labels={"routing": ("billing", "card café")})
 ANSWER = answer("30 days.", at=1)
@@ -201,3 +201,24 @@ def test_any_order_of_many_raters_facts_gives_the_same_row_and_the_same_words(se
     for _ in range(40):
         dice.shuffle(facts)
         assert asked(facts) == expected
+
+
+def test_of_very_many_raters_the_first_are_heard_and_strangers_silence_nobody_who_is_trusted_more():
+    stamp = Stamp(time=START, event="b")
+    strangers = [
+        Feedback(answer_id="q-1", source="user", rater=f"u{number}", rating="down", rating_stamp=stamp)
+        for number in range(MOST_RATERS)
+    ]
+    full = Question(row=asked([ANSWER]).row, words={(each.source, each.rater): each for each in strangers})
+
+    def then(fact: Received[Any]) -> Question:
+        return merge(full, fact, RULES)
+
+    late = then(feedback("up", user="eve", at=9))
+    assert late.words == full.words
+    assert late.row.outcome == "disapproved"
+    assert then(feedback("up", user="u7", at=9)).row.outcome == "approved", "one of them, with a new word"
+    trusted: tuple[Trust, ...] = ("reviewer", "owner", "application", "anonymous")
+    for speaker in trusted:
+        row = then(feedback("up", at=9, **SPEAKERS[speaker])).row
+        assert (row.outcome, row.rating_trust) == ("approved", speaker)

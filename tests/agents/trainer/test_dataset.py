@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agents.trainer.candidates import in_turn
 from agents.trainer.dataset import Pool, Selection, reason_to_decline, select, too_few_golden
 from schemas.datasets import input_key
 from schemas.features import Example, Interaction, Stamp, Trust
@@ -260,8 +261,24 @@ def test_a_row_says_why_it_is_in_whose_it_is_and_how_far_it_is_trusted():
     (row,) = chosen_of([said]).rows
     assert (row.user, row.tenant, row.trust, row.why) == ("ann", "shop", "owner", "corrected by ann (owner)")
 
+    unnamed = replace(said, user="ann", corrected_by=None)
+    (row,) = chosen_of([replace(unnamed, correction_trust="anonymous")]).rows
+    assert (row.user, row.why) == ("ann", "corrected by ann (anonymous)"), "who asked, as it seems"
+    (row,) = chosen_of([replace(unnamed, correction_trust="reviewer")]).rows
+    assert (row.user, row.trust, row.why) == (None, "reviewer", "corrected by somebody without a name (reviewer)")
+
     (row,) = chosen_of([], [replace(example(1, "skates"), origin="old tickets")]).rows
     assert (row.user, row.trust, row.why) == (None, None, "example from old tickets")
+
+
+def test_raters_take_turns_where_more_is_said_than_can_be_chosen():
+    flood = [by("mal", corrected(number, "skates")) for number in range(20)]
+    quiet = [by(f"u{number}", approved(100 + number)) for number in range(6)]
+
+    assert in_turn([*flood, *quiet], 10) == [*flood[:4], *quiet]
+    assert in_turn([*quiet, *flood], 10) == [*quiet, *flood[:4]]
+    assert in_turn(flood, 10) == flood[:10]
+    assert in_turn(quiet, 10) == quiet
 
 
 def golden(count: int) -> list[Example]:

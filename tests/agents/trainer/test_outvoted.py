@@ -41,6 +41,24 @@ def test_a_rater_who_swaps_the_labels_of_a_class_is_outvoted_and_nobody_else():
     assert len(remaining) == len(learned()) + len(honest())
 
 
+def test_a_rater_with_very_many_rows_is_outvoted_too():
+    def row(number: int, text: str, label: str, *, kept: bool = False) -> Candidate:
+        message = CustomerMessage(id=f"m{number}", text=text, label=label, user="mallory", split="ordinary")
+        return said(message, label, "mallory" if not kept else "old", kept=kept)
+
+    towns = [6 * letter for letter in "abcdefghijklmno"]
+    known = [row(number, f"parcel to {town}", "delivery", kept=True) for number, town in enumerate(towns)]
+    known += [row(number, f"shoes of size {number}", "returns", kept=True) for number in range(20, 40)]
+    many = [
+        row(number, f"{towns[number % 15]} {number}", "returns" if number % 5 < 3 else "delivery")
+        for number in range(100, 1200)
+    ]
+
+    _, out = outvoted([*known, *many])
+
+    assert len(out) == len(many)
+
+
 def test_a_few_raters_who_collude_do_not_vouch_for_each_other():
     returns = [each for each in messages("heldout_old") if each.label == "returns"]
     users = cycle(["m1", "m2"])

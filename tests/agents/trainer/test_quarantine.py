@@ -77,9 +77,22 @@ Voice = tuple[str, str, str]
         ([("ann", "reviewer", "a"), *((f"u{number}", "owner", "b") for number in range(9))], "a"),
         ([("ann", "owner", "a"), *((f"u{number}", "other", "b") for number in range(9))], "a"),
         ([("ann", "reviewer", "a"), ("bob", "reviewer", "b")], "b"),
+        ([("ann", "reviewer", "a"), ("ann", "owner", "b")], "a"),
+        ([(None, "reviewer", "a"), (None, "anonymous", "b")], "a"),
         ([*(("mal", "owner", "b") for _ in range(9)), ("ann", "owner", "a"), ("bob", "owner", "a")], "a"),
     ],
-    ids=["majority", "tie", "two to two", "changed mind", "reviewer", "owner", "later reviewer", "one voice"],
+    ids=[
+        "majority",
+        "tie",
+        "two to two",
+        "changed mind",
+        "reviewer",
+        "owner",
+        "later reviewer",
+        "a namesake",
+        "no names",
+        "one voice",
+    ],
 )
 def test_of_several_words_on_one_input_the_trusted_count_and_then_most_people(voices: list[Voice], right: str | None):
     rows = [

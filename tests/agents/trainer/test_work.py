@@ -20,7 +20,7 @@ from infra.memory.features import MemoryFeatureTable
 from infra.memory.registry import MemoryRegistry
 from infra.memory.retention import MemoryRetention
 from schemas.errors import Unavailable
-from schemas.features import Example
+from schemas.features import Example, Interaction, Stamp
 from schemas.generation import ChatMessage
 from schemas.policies import TrainerPolicy
 from schemas.tasks import Task, TaskFingerprint, fingerprint_of
@@ -95,7 +95,19 @@ class Room:
                 )
             )  # fmt: skip
 
-    def train(self, *, max_tokens: int = 500, fingerprint: TaskFingerprint | None = None) -> dict[str, object]:
+    def correct(self, user: str, number: int) -> None:
+        self.features.put_interaction(
+            Interaction(
+                answer_id=f"{user} {number}", outcome="corrected", task="routing", user=user,
+                question=f"{user} asks {number}", answer="skates", correction=TASK.labels[number % 2],
+                correction_stamp=Stamp(time=NOW + timedelta(hours=number), event=f"{user} {number}"),
+                corrected_by=user, correction_trust="owner",
+            )
+        )  # fmt: skip
+
+    def train(
+        self, *, max_tokens: int = 500, fingerprint: TaskFingerprint | None = None, **policy: object
+    ) -> dict[str, object]:
         return Training(
             task=TASK,
             cause="drift-1",
@@ -112,7 +124,7 @@ class Room:
                 now=lambda: NOW,
                 sleep=self._sleep,
             ),
-            policy=POLICY.model_copy(update={"max_tokens": max_tokens}),
+            policy=POLICY.model_copy(update={"max_tokens": max_tokens, **policy}),
             context_tokens=CONTEXT_TOKENS,
             base_model="smol",
             fingerprint=fingerprint,
@@ -142,6 +154,19 @@ def test_a_training_registers_its_adapter_with_its_cause_and_parameters(room: Ro
     policy = POLICY.model_copy(update={"max_tokens": 500}).model_dump()
     assert room.registry.trainings[room.folder.name].params == {**policy, "rows": len(room.training.rows)}
     assert room.training.removed == [room.folder]
+
+
+def test_one_users_many_corrections_do_not_hide_those_of_others(room: Room):
+    for number in range(10):
+        room.correct(f"u{number}", number)
+    for number in range(40):
+        room.correct("mal", number)
+
+    room.train(window_rows=20)
+
+    (manifest,) = room.datasets.recent("routing", 10)
+    assert {f"u{number}" for number in range(10)} < set(manifest.by_user)
+    assert manifest.by_user["mal"] <= 4, "a fifth, as one of eleven"
 
 
 def test_an_adapter_carries_the_task_that_it_was_trained_on(room: Room):

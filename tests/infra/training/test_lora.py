@@ -145,6 +145,20 @@ def test_a_training_that_died_after_its_last_step_still_tells_its_loss(load: Any
     assert all(torch.equal(before[name], after) for name, after in weights(again.folder).items())
 
 
+def test_settings_that_only_choose_rows_start_no_training_anew(load: Any, a_copy: Path):
+    limits: dict[str, Any] = {
+        "user_share": 0.5,
+        "anonymous_share": 0.5,
+        "tenant_share": 0.5,
+        "burst_rows": 9,
+        "burst_seconds": 9.0,
+    }
+
+    again = learn(load(), a_copy, **limits, window_rows=999, minimum_golden=9)
+
+    assert again.tokens < 32 * 4 * 6
+
+
 def test_checkpoints_of_other_settings_are_not_gone_on_from(load: Any, a_copy: Path, tmp_path: Path):
     other = learn(load(), a_copy, rank=2)
 
